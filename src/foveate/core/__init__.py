@@ -1,0 +1,1 @@
+"""What every other layer stands on: types, contracts, random streams, configuration."""

@@ -1,0 +1,93 @@
+"""The abstractions: what the loop trains, what it is made of, and where data come from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from foveate.core.types import Array, Batch, CropSpec, Dimension, Progress, Record
+
+
+class Trainable(nn.Module, ABC):
+    """What the loop can train: a pre-training method or a downstream task."""
+
+    @property
+    @abstractmethod
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The windows that the loader must read for every sample."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Named scalar losses, already weighted; the loop adds them."""
+
+    def after_step(self, progress: Progress) -> None:  # noqa: B027 - an optional hook, empty by default
+        """Move what follows the weights: EMA teachers, queues."""
+
+
+class Method(Trainable):
+    """A pre-training method."""
+
+    @abstractmethod
+    def exported(self) -> dict[str, nn.Module]:
+        """The parts that transfer, by the prefix of their names in the weights file."""
+
+    @abstractmethod
+    def clean_pass(self, batch: Batch) -> None:
+        """Run the exported parts on clean global views: normalisation statistics come from here."""
+
+    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
+        """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; nothing by default."""
+        return {}
+
+
+class Encoder(Protocol):
+    """Feature maps fine to coarse, with their channels and their strides (one number for all axes)."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Maps (B, C_i, *S / stride_i), fine to coarse."""
+        ...
+
+
+class VolumeReader(Protocol):
+    """One cached volume, read by windows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        ...
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis, for rotations in physical space."""
+        ...
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
+        ...
+
+
+class ViewMaker(Protocol):
+    """Draws the geometry of one sample and samples its views: injected into the loader by `run`."""
+
+    def __call__(self, volume: VolumeReader, index: int) -> dict[str, tuple[Tensor, Tensor]]:
+        """Crop name -> (views (V, C, *S) in [0, 1], affines (V, n, n+1)) for global sample `index`."""
+        ...
+
+
+class Source(Protocol):
+    """One dataset layout."""
+
+    def dimension(self, root: Path) -> Dimension:
+        """2 or 3, found without reading a pixel; an error that says what was found otherwise."""
+        ...
+
+    def records(self, root: Path) -> Iterator[Record]:
+        """Every file below `root` with its role, in an order that does not depend on the file system."""
+        ...

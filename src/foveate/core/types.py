@@ -1,0 +1,91 @@
+"""Types shared by every layer; imports nothing from this package.
+
+Shape legend used in trailing comments everywhere: B batch, V views, C channels, *S spatial axes in
+RAS+ order (x, y) or (x, y, z), n their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+Dimension = Literal[2, 3]
+Size = Literal["small", "paper"]
+
+
+class FoveateError(Exception):
+    """Something the user can mend: the command line prints its one paragraph and exits with 2."""
+
+
+class Batch(TypedDict):
+    """One mini-batch: a plain mapping of tensors, so that Fabric can move and cast it."""
+
+    crops: dict[str, Tensor]  # name -> (B, V, C, *S): clean views with values in [0, 1]
+    affines: dict[str, Tensor]  # name -> (B, V, n, n+1): view index -> source voxel index, float32
+    regions: dict[str, Tensor]  # name -> (B, V, *S): integer maps of derived inputs
+    labels: dict[str, Tensor]  # empty while pre-training
+    index: Tensor  # (B,): global sample index, the key of every draw made for the sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run is: optimizer step `step` of `total`."""
+
+    step: int
+    total: int
+    seed: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Share of the run that is done, 0 at the first step."""
+        return self.step / max(1, self.total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropSpec:
+    """Which part of a volume a view shows and on what grid; all draws are per view.
+
+    The box is one of `source_sizes` (voxels) where given, else a random share `volume_share` of the
+    volume with axis proportions jittered by `aspect`. Views of one crop name share a minimum IoU when
+    `min_iou` > 0 (the first two), and lie inside the union box of the crops named by `inside`.
+    """
+
+    count: int
+    grid: tuple[int, ...]
+    source_sizes: tuple[tuple[int, ...], ...] = ()
+    volume_share: tuple[float, float] = (1.0, 1.0)
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    min_iou: float = 0.0
+    inside: str = ""
+    flip_axes: tuple[int, ...] = ()
+    flip_probability: float = 0.5
+    rotation_degrees: float = 0.0
+    zoom: float = 0.0  # each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One image as a source lists it, before anything is read."""
+
+    path: Path
+    relative: str  # path below the root: its salted hash is the only name that is ever stored
+    role: Literal["image", "label", "structure", "other"] = "image"
+    evidence: str = ""  # why it has that role
+    patient: str = ""
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A decoded image: channels first, then RAS+ axes; `affine` maps array index to millimetres."""
+
+    array: Array  # (C, *S), the source's own values
+    affine: NDArray[np.float64]  # (4, 4); identity scaled by the spacing for 2D pictures
+    spacing_mm: tuple[float, ...]
+    bits: int  # 8 when the source holds 8-bit values, else 16

@@ -1,0 +1,1 @@
+"""From files on disk to windows of a memory-mapped cache."""

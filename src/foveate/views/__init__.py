@@ -1,0 +1,1 @@
+"""Geometry (which voxels a view shows) and appearance (how it shows them)."""
