@@ -24,7 +24,7 @@ class Trainable(nn.Module, ABC):
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Named scalar losses, already weighted; the loop adds them."""
 
-    def after_step(self, progress: Progress) -> None:  # noqa: B027 - an optional hook, empty by default
+    def after_step(self, progress: Progress) -> None:
         """Move what follows the weights: EMA teachers, queues."""
 
 
