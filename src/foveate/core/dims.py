@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from foveate.core.types import Dimension, Size
+from foveate.core.types import CropSpec, Dimension, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,56 +45,87 @@ LAYERS: dict[int, Layers] = {
 class Defaults:
     """What a run starts from in one dimension at one size."""
 
-    global_grid: tuple[int, ...]
-    local_grid: tuple[int, ...]
-    global_sizes: tuple[tuple[int, ...], ...]  # source boxes in voxels; empty: a share of the image
-    local_sizes: tuple[tuple[int, ...], ...]
+    global_crops: CropSpec
+    local_crops: CropSpec
     encoder: str
     width: int
     batch_size: int
+    steps: int
+    optimizer: str
     learning_rate: float
+    gflop_per_sample: float  # of one PCRLv2 training step, counted on the published network
 
+
+# 2D: multi-crop, views are shares of the whole image. 3D: sub-crops of fixed sizes in voxels.
+GLOBAL_2D = CropSpec(count=2, grid=(224, 224), volume_share=(0.3, 1.0), flip_axes=(0,), rotation_degrees=10.0)
+LOCAL_2D = CropSpec(count=6, grid=(96, 96), volume_share=(0.05, 0.3), flip_axes=(0,), rotation_degrees=10.0)
+GLOBAL_3D = CropSpec(
+    count=2,
+    grid=(64, 64, 32),
+    source_sizes=((96, 96, 64), (96, 96, 96), (112, 112, 64), (64, 64, 32)),
+    min_iou=0.3,
+    flip_axes=(0,),
+    rotation_degrees=10.0,
+    zoom=0.1,
+)
+LOCAL_3D = CropSpec(
+    count=6,
+    grid=(16, 16, 16),
+    source_sizes=((32, 32, 16), (16, 16, 16), (32, 32, 32), (8, 8, 8)),
+    inside="global",
+    flip_axes=(0,),
+    rotation_degrees=10.0,
+    zoom=0.1,
+)
 
 DEFAULTS: dict[tuple[int, str], Defaults] = {
     (2, "paper"): Defaults(
-        global_grid=(224, 224),
-        local_grid=(96, 96),
-        global_sizes=(),
-        local_sizes=(),
+        global_crops=GLOBAL_2D,
+        local_crops=LOCAL_2D,
         encoder="resnet18",
         width=64,
         batch_size=64,
+        steps=294_000,  # 240 epochs of 78,468 radiographs
+        optimizer="sgd",
         learning_rate=1e-2,
+        gflop_per_sample=68.0,
     ),
-    (2, "small"): Defaults(  # a ResNet needs multiples of 32, so 64 where 96 / 2 would be 48
-        global_grid=(96, 96),
-        local_grid=(64, 64),
-        global_sizes=(),
-        local_sizes=(),
+    (2, "small"): Defaults(  # a ResNet needs multiples of 32: 64, not the 48 that is half of 96
+        global_crops=replace(GLOBAL_2D, grid=(96, 96)),
+        local_crops=replace(LOCAL_2D, grid=(64, 64)),
         encoder="resnet18",
         width=8,
         batch_size=4,
-        learning_rate=1e-2,
+        steps=300,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        gflop_per_sample=0.3,
     ),
     (3, "paper"): Defaults(
-        global_grid=(64, 64, 32),
-        local_grid=(16, 16, 16),
-        global_sizes=((96, 96, 64), (96, 96, 96), (112, 112, 64), (64, 64, 32)),
-        local_sizes=((32, 32, 16), (16, 16, 16), (32, 32, 32), (8, 8, 8)),
+        global_crops=GLOBAL_3D,
+        local_crops=LOCAL_3D,
         encoder="unet3d",
         width=32,
         batch_size=32,
+        steps=75_000,  # 240 epochs of 9,968 crop pairs
+        optimizer="sgd",
         learning_rate=1e-3,
+        gflop_per_sample=1271.0,
     ),
     (3, "small"): Defaults(
-        global_grid=(32, 32, 32),
-        local_grid=(16, 16, 16),
-        global_sizes=((48, 48, 32), (48, 48, 48), (40, 40, 40), (32, 32, 32)),
-        local_sizes=((24, 24, 16), (16, 16, 16), (24, 24, 24), (12, 12, 12)),
+        global_crops=replace(
+            GLOBAL_3D,
+            grid=(32, 32, 32),
+            source_sizes=((48, 48, 32), (48, 48, 48), (40, 40, 40), (32, 32, 32)),
+        ),
+        local_crops=replace(LOCAL_3D, source_sizes=((24, 24, 16), (16, 16, 16), (24, 24, 24), (12, 12, 12))),
         encoder="unet3d",
         width=8,
         batch_size=4,
-        learning_rate=1e-2,
+        steps=300,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        gflop_per_sample=25.0,
     ),
 }
 

@@ -49,11 +49,21 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
-    """Which part of a volume a view shows and on what grid; all draws are per view.
+    """Which part of an image a view shows and on what grid; every draw is made per view.
 
-    The box is one of `source_sizes` (voxels) where given, else a random share `volume_share` of the
-    volume with axis proportions jittered by `aspect`. Views of one crop name share a minimum IoU when
-    `min_iou` > 0 (the first two), and lie inside the union box of the crops named by `inside`.
+    Attributes:
+        count: Views of this kind per sample.
+        grid: The view's own shape.
+        source_sizes: Boxes to choose from, in voxels; empty: a share of the image, `volume_share`.
+        volume_share: Smallest and largest share of the image that a view shows.
+        aspect: Range of the proportions between axes where a share is drawn.
+        min_iou: Least overlap of the later views of this kind with the first, 0 for any.
+        inside: Name of the crops whose union box holds these; empty: the whole image.
+        loose: Sub-crops only start inside that box and may stick out of it, as the published code has it.
+        flip_axes: Axes that may be mirrored.
+        flip_probability: Chance of each.
+        rotation_degrees: Rotations about every axis are drawn from plus or minus this.
+        zoom: Each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom].
     """
 
     count: int
@@ -63,10 +73,11 @@ class CropSpec:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     min_iou: float = 0.0
     inside: str = ""
+    loose: bool = False
     flip_axes: tuple[int, ...] = ()
     flip_probability: float = 0.5
     rotation_degrees: float = 0.0
-    zoom: float = 0.0  # each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom]
+    zoom: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,62 @@
+"""Names to things: our own by table or module, other people's by entry point."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar, cast
+
+from foveate.core.types import FoveateError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What can be named for one key of the configuration. Entry points load only when asked for."""
+
+    def __init__(self, kind: str, group: str, own: Mapping[str, T | Callable[[], T]]) -> None:
+        self.kind, self.group, self.own = kind, group, dict(own)
+
+    def names(self) -> list[str]:
+        """Every accepted name, sorted."""
+        return sorted({*self.own, *(point.name for point in entry_points(group=self.group))})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __getitem__(self, name: str) -> T:
+        if name in self.own:
+            return cast(T, self.own[name])
+        for point in entry_points(group=self.group, name=name):
+            return cast(T, point.load())
+        raise FoveateError(
+            f"--{self.kind} {name}: there is no such {self.kind}{nearest(name, self.names())}. "
+            f"Accepted: {', '.join(self.names())}."
+        )
+
+
+class ModuleRegistry(Registry[Any]):
+    """Every module of one of our packages is an entry, so that one new file adds one thing."""
+
+    def __init__(self, kind: str, group: str, package: str) -> None:
+        path = import_module(package).__path__
+        self.package = package
+        super().__init__(kind, group, {module.name: module.name for module in pkgutil.iter_modules(path)})
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a module: its contents are its contract
+        if name in self.own:
+            return import_module(f"{self.package}.{name}")
+        return super().__getitem__(name)
+
+
+def nearest(word: str, accepted: list[str]) -> str:
+    """A suggestion to append to an error, empty where nothing is near.
+
+    >>> nearest("pcrl", ["pgl", "pcrlv2"])
+    '; did you mean pcrlv2?'
+    """
+    found = get_close_matches(word, accepted, n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,75 @@
+"""Heads on pyramid maps: projection, prediction, restoration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.core.dims import LAYERS
+from foveate.nets.layers import ConvBlock, Norm, norm_layer
+
+Projection = Literal["bn", "mlp", "plain"]
+Restoration = Literal["linear", "sigmoid"]
+
+
+def projector(kind: Projection, channels: int) -> nn.Module:
+    """From pooled features to an embedding of the same length.
+
+    `bn` is one batch norm (the published PCRLv2), `mlp` three linear layers with batch norm, `plain`
+    nothing at all: no statistics cross samples, so a batch may be split at will.
+    """
+    if kind == "plain":
+        return nn.Identity()
+    if kind == "bn":
+        return nn.BatchNorm1d(channels)
+    layers: list[nn.Module] = []
+    for last in (False, False, True):
+        layers += [nn.Linear(channels, channels, bias=False), nn.BatchNorm1d(channels)]
+        layers += [] if last else [nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def predictor(kind: Projection, channels: int) -> nn.Module:
+    """C -> 2C -> C, with batch norm inside unless the projector is plain."""
+    norm = nn.Identity() if kind == "plain" else nn.BatchNorm1d(2 * channels)
+    return nn.Sequential(
+        nn.Linear(channels, 2 * channels), norm, nn.ReLU(inplace=True), nn.Linear(2 * channels, channels)
+    )
+
+
+class Embedder(nn.Module):
+    """Pooled features of a map, projected (the target z) and predicted from there (p)."""
+
+    def __init__(self, kind: Projection, channels: int) -> None:
+        super().__init__()
+        self.projector, self.predictor = projector(kind, channels), predictor(kind, channels)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, *S) to prediction and projection, each (B, C)."""
+        z = self.projector(features.flatten(2).mean(2))
+        return self.predictor(z), z
+
+
+def middle_restorer(form: Restoration, channels: int, images: int, dimension: int, norm: Norm) -> nn.Module:
+    """From the map of one scale to an image at that scale's resolution."""
+    conv = LAYERS[dimension].conv
+    if form == "sigmoid":
+        normalised = norm_layer(norm, images, dimension)
+        return nn.Sequential(conv(channels, images, 3, padding=1), normalised, nn.Sigmoid())
+    return nn.Sequential(ConvBlock(channels, channels, dimension, norm, bias=True), conv(channels, images, 1))
+
+
+def final_restorer(form: Restoration, channels: int, images: int, dimension: int) -> nn.Module:
+    """From the finest map to the image."""
+    conv = LAYERS[dimension].conv
+    if form == "sigmoid":
+        return nn.Sequential(conv(channels, images, 1), nn.Sigmoid())
+    return nn.Sequential(conv(channels, images, 3, padding=1))
+
+
+def resize_to(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Linear up-sampling to the full view."""
+    mode = LAYERS[len(size)].linear_interpolation
+    return F.interpolate(images, size, mode=mode, align_corners=False)

@@ -1,0 +1,52 @@
+"""The convolution block and the normalisation that encoders and decoders are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from foveate.core.dims import LAYERS
+
+Norm = Literal["batch", "group", "instance"]
+
+
+def norm_layer(norm: Norm, channels: int, dimension: int) -> nn.Module:
+    """The normalisation of a feature map; group norm uses 8 groups, fewer where 8 do not divide."""
+    if norm == "batch":
+        return LAYERS[dimension].batch_norm(channels)
+    if norm == "instance":
+        return LAYERS[dimension].instance_norm(channels, affine=True)
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+class ConvBlock(nn.Sequential):
+    """3-convolution, normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, dimension: int, norm: Norm, bias: bool) -> None:
+        super().__init__()
+        self.conv = LAYERS[dimension].conv(inputs, outputs, 3, padding=1, bias=bias)
+        self.norm = norm_layer(norm, outputs, dimension)
+        self.act = nn.ReLU(inplace=True)
+
+
+@contextmanager
+def running_statistics(module: nn.Module, update: bool) -> Iterator[None]:
+    """Inside the context BatchNorm layers use batch statistics and write the running ones only if `update`.
+
+    Small crops at a 2x2x2 bottleneck must not write what is exported; momentum 0 is the one switch that
+    changes nothing else.
+    """
+    layers = [] if update else [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

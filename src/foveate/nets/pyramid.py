@@ -1,0 +1,112 @@
+"""The pyramid: an encoder and a decoder that yields one feature map per scale, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from foveate.core.dims import LAYERS
+from foveate.core.types import Dimension
+from foveate.nets.encoders import ENCODERS
+from foveate.nets.layers import ConvBlock, Norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The expanding half.
+
+    Attributes:
+        skips: Concatenate the encoder's map of the same stride. PCRLv2 pre-trains without.
+        upsample: "transpose" convolutions (PCRLv2 in 3D) or "nearest" copies (PCRLv2 in 2D).
+        norm: Normalisation of every block.
+    """
+
+    skips: bool = False
+    upsample: Literal["nearest", "transpose"] = "transpose"
+    norm: Norm = "batch"
+
+
+class DecoderBlock(nn.Module):
+    """Doubles the resolution, halves the channels."""
+
+    def __init__(self, inputs: int, skip: int, config: DecoderConfig, dimension: Dimension) -> None:
+        super().__init__()
+        transpose = config.upsample == "transpose"
+        self.up: nn.Module = (
+            LAYERS[dimension].conv_transpose(inputs, inputs, 2, stride=2)
+            if transpose
+            else nn.Upsample(scale_factor=2, mode="nearest")
+        )
+        outputs = inputs // 2
+        self.convs = nn.Sequential(
+            ConvBlock(inputs + skip, outputs, dimension, config.norm, bias=transpose),
+            ConvBlock(outputs, outputs, dimension, config.norm, bias=transpose),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """(B, C, *S) to (B, C / 2, *2S)."""
+        x = self.up(x)
+        x = x if skip is None else torch.cat((x, skip), dim=1)
+        return self.convs(x)  # type: ignore[no-any-return]
+
+
+class Decoder(nn.Module):
+    """Blocks from the bottleneck up to stride 1."""
+
+    def __init__(
+        self,
+        encoder_channels: tuple[int, ...],
+        encoder_strides: tuple[int, ...],
+        config: DecoderConfig,
+        dimension: Dimension,
+    ) -> None:
+        super().__init__()
+        self.norm = config.norm
+        deepest, coarsest = encoder_channels[-1], encoder_strides[-1]
+        scales = coarsest.bit_length() - 1
+        self.strides = tuple(coarsest >> (i + 1) for i in range(scales))
+        self.channels = tuple(deepest >> (i + 1) for i in range(scales))
+        at_stride = dict(zip(encoder_strides, encoder_channels, strict=True)) if config.skips else {}
+        self.skip_level = [encoder_strides.index(s) if s in at_stride else None for s in self.strides]
+        self.blocks = nn.ModuleList(
+            DecoderBlock(deepest >> i, at_stride.get(self.strides[i], 0), config, dimension)
+            for i in range(scales)
+        )
+
+    def forward(self, encoded: list[Tensor], scales: int) -> list[Tensor]:
+        """The first `scales` maps, coarse to fine: a block that nobody asked for is not computed."""
+        x, maps = encoded[-1], []
+        for block, level in zip(self.blocks[:scales], self.skip_level, strict=False):
+            x = block(x, None if level is None else encoded[level])
+            maps.append(x)
+        return maps
+
+
+class Pyramid(nn.Module):
+    """Encoder and decoder together, as every method sees them."""
+
+    def __init__(self, encoder: nn.Module, decoder: Decoder, dimension: Dimension, in_channels: int) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.dimension, self.in_channels = dimension, in_channels
+        self.channels, self.strides, self.norm = decoder.channels, decoder.strides, decoder.norm
+
+    @property
+    def stride(self) -> int:
+        """The coarsest stride: every view must be a multiple of it on every axis."""
+        return 2 * self.strides[0]
+
+    def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
+        """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""
+        return self.decoder(self.encoder(x), len(self.channels) if scales is None else scales)  # type: ignore[no-any-return]
+
+
+def build_pyramid(encoder: object, decoder: DecoderConfig, dimension: Dimension) -> Pyramid:
+    """The network that two configurations describe."""
+    name: str = encoder.name  # type: ignore[attr-defined]
+    built = ENCODERS[name].build(encoder, dimension)
+    half = Decoder(built.channels, built.strides, decoder, dimension)  # type: ignore[arg-type]
+    return Pyramid(built, half, dimension, encoder.in_channels)  # type: ignore[attr-defined]
