@@ -35,9 +35,10 @@ class Method(Trainable):
     def exported(self) -> dict[str, nn.Module]:
         """The parts that transfer, by the prefix of their names in the weights file."""
 
+    @property
     @abstractmethod
-    def clean_pass(self, batch: Batch) -> None:
-        """Run the exported parts on clean global views: normalisation statistics come from here."""
+    def normalisation(self) -> str:
+        """The named step that the encoder's input went through, for the card."""
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; nothing by default."""

@@ -6,6 +6,7 @@ RAS+ order (x, y) or (x, y, z), n their number.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -45,6 +46,11 @@ class Progress:
     def fraction(self) -> float:
         """Share of the run that is done, 0 at the first step."""
         return self.step / max(1, self.total)
+
+    @property
+    def half_cosine(self) -> float:
+        """Falls from 1 at the start of the run to 0 at its end."""
+        return 0.5 * (1 + math.cos(math.pi * self.fraction))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,3 +24,8 @@ def symmetric_cosine(
         z_a, z_b = z_a.detach(), z_b.detach()
     both = F.cosine_similarity(p_a, z_b, dim=1) + F.cosine_similarity(p_b, z_a, dim=1)
     return -0.5 * both.mean()
+
+
+def mean(values: Iterable[Tensor]) -> Tensor:
+    """Of scalar losses."""
+    return torch.stack(list(values)).mean()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.core.dims import LAYERS
@@ -50,3 +51,13 @@ def running_statistics(module: nn.Module, update: bool) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+
+
+def zero_times(module: nn.Module, but: str) -> Tensor:
+    """0 times the sum of all parameters whose name does not start with `but`.
+
+    Added to a loss it gives heads that a step did not draw a gradient of zero instead of none: the graph
+    is the same at every step, which data-parallel training and gradient accumulation rely on.
+    """
+    sums = [p.sum() for name, p in module.named_parameters() if not name.startswith(but)]
+    return 0.0 * torch.stack(sums).sum()
