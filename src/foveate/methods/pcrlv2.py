@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
 from foveate.core.rng import stream
-from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Progress, Size
+from foveate.core.types import Batch, CropSpec, Dimension, Progress, Size
 from foveate.losses.agreement import mean, symmetric_cosine
-from foveate.nets.heads import Embedder, Projection, Restoration, final_restorer, middle_restorer, resize_to
+from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
 from foveate.nets.layers import running_statistics, zero_times
 from foveate.nets.pyramid import Pyramid
 from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
@@ -45,7 +45,7 @@ class Config:
         global_appearance: Corruption of the global views.
         local_appearance: Corruption of the sub-crops.
         scales: Decoder scales that take part, 0 the coarsest, or "all".
-        scale_sampling: One scale for each compared pair, one shared by a step, or the mean over all scales.
+        scale_sampling: A scale for each compared pair, one shared by a step, or the mean over all.
         projector: What turns pooled features into embeddings.
         restoration: "sigmoid" heads regress the view in [0, 1], "linear" ones the normalised view.
         restore_views: Whether only the first global view is restored or both.
@@ -78,18 +78,19 @@ class Config:
     @classmethod
     def preset(cls, dimension: Dimension, size: Size) -> Config:
         """The published values in a dimension, on the views of a size."""
-        row, (look, local_look, restoration) = defaults(dimension, size), PUBLISHED[dimension]
-        crops = {"global_crops": row.global_crops, "local_crops": row.local_crops}
-        return cls(**crops, global_appearance=look, local_appearance=local_look, restoration=restoration)
+        row = defaults(dimension, size)
+        return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PUBLISHED[dimension])
 
 
 VOLUME = Appearance(blur_sigma=(0, 2), noise_std=(0, 0.25), log_gamma=(-0.3, 0.3), normalisation="zscore")
 PICTURE = Appearance(
     blur_sigma=(0.1, 2.0), blur_probability=0.5, brightness=0.4, contrast=0.4, normalisation="imagenet"
 )
-PUBLISHED: dict[int, tuple[Appearance, Appearance, Restoration]] = {
-    2: (replace(PICTURE, cutout_size=(32, 32), cutout_count=3), PICTURE, "linear"),
-    3: (replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100), VOLUME, "sigmoid"),
+GLOBAL_PICTURE = replace(PICTURE, cutout_size=(32, 32), cutout_count=3)
+GLOBAL_VOLUME = replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)
+PUBLISHED: dict[int, dict[str, Any]] = {
+    2: {"global_appearance": GLOBAL_PICTURE, "local_appearance": PICTURE, "restoration": "linear"},
+    3: {"global_appearance": GLOBAL_VOLUME, "local_appearance": VOLUME, "restoration": "sigmoid"},
 }
 
 
@@ -99,18 +100,9 @@ class PCRLv2(Method):
     def __init__(self, net: Pyramid, config: Config) -> None:
         super().__init__()
         self.net, self.config = net, config
-        every = range(len(net.channels))
-        self.scales = list(every) if config.scales == "all" else sorted(set(config.scales))
-        if not self.scales or not set(self.scales) <= set(every):
-            accepted = f'accepted: some of {list(every)} (0 is the coarsest), or "all"'
-            raise FoveateError(f"method.scales {config.scales} does not fit this pyramid; {accepted}.")
-        form, images = config.restoration, net.in_channels
-        self.embedders, self.restorers = nn.ModuleDict(), nn.ModuleDict()
-        for s in self.scales:
-            self.embedders[str(s)] = Embedder(config.projector, net.channels[s])
-            head = middle_restorer(form, net.channels[s], images, net.dimension, net.norm)
-            self.restorers[str(s)] = head
-        self.final = final_restorer(form, net.channels[-1], images, net.dimension)
+        self.scales = net.chosen_scales(config.scales)
+        self.embed = Embedders(config.projector, net.channels, self.scales)
+        self.restore = Restorers(config.restoration, net, self.scales)
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
@@ -175,10 +167,10 @@ class PCRLv2(Method):
             losses["local"] = c.local_weight * mean(self.agree(sides[j][s], small[s][k]) for k, j, s in local)
         both = list(zip(maps, targets, strict=False))[:restored]
         if c.pixel_weight:
-            losses["pixel"] = c.pixel_weight * mean(F.mse_loss(self.final(m[-1]), y) for m, y in both)
+            losses["pixel"] = c.pixel_weight * mean(F.mse_loss(self.restore(m), y) for m, y in both)
         if c.middle_weight:
             weight = c.middle_weight * (beta if c.middle_decay == "half_cosine" else 1.0)
-            errors = (F.mse_loss(self.middle(m, s), y) for m, y in both for s in scales[0])
+            errors = (F.mse_loss(self.restore.middle(m, s), y) for m, y in both for s in scales[0])
             losses["middle"] = weight * mean(errors)
         first = next(iter(losses))
         return losses | {first: losses[first] + zero_times(self, but="net.encoder.")}
@@ -187,10 +179,6 @@ class PCRLv2(Method):
         """C of the docstring."""
         return symmetric_cosine(first, second, stop_gradient=self.config.stop_gradient)
 
-    def embed(self, maps: list[Tensor], scales: set[int]) -> dict[int, Embedding]:
-        """Prediction and projection at the wanted scales."""
-        return {s: self.embedders[str(s)](maps[s]) for s in sorted(scales)}
-
     def embed_crops(self, crops: Tensor, scales: set[int]) -> dict[int, list[Embedding]]:
         """All sub-crops in one pass; scale -> the embedding of each."""
         with running_statistics(self.net, update=self.config.compat == "reference"):
@@ -198,17 +186,14 @@ class PCRLv2(Method):
         sides = {s: [x.unflatten(0, crops.shape[:2]) for x in e] for s, e in self.embed(maps, scales).items()}
         return {s: list(zip(p.unbind(1), z.unbind(1), strict=True)) for s, (p, z) in sides.items()}
 
-    def middle(self, maps: list[Tensor], scale: int) -> Tensor:
-        """The restoration of one scale at full size."""
-        image = self.restorers[str(scale)](maps[scale])
-        return resize_to(image, tuple(self.net.strides[scale] * n for n in image.shape[2:]))
-
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Clean view, corrupted view, restoration at full resolution and from every scale."""
         targets, views, _ = self.looks(batch, progress.seed)
         maps = self.net(views[0])
-        pictures = {"clean": targets[0], "corrupted": views[0], "restored": self.final(maps[-1])}
-        return pictures | {f"from 1/{self.net.strides[s]}": self.middle(maps, s) for s in self.scales[::-1]}
+        pictures = {"clean": targets[0], "corrupted": views[0], "restored": self.restore(maps)}
+        return pictures | {
+            f"from 1/{self.net.strides[s]}": self.restore.middle(maps, s) for s in self.scales[::-1]
+        }
 
 
 build = PCRLv2

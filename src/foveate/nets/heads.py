@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
 from foveate.nets.layers import ConvBlock, Norm, norm_layer
+from foveate.nets.pyramid import Pyramid
 
 Projection = Literal["bn", "mlp", "plain"]
 Restoration = Literal["linear", "sigmoid"]
@@ -52,6 +54,17 @@ class Embedder(nn.Module):
         return self.predictor(z), z
 
 
+class Embedders(nn.ModuleDict):
+    """An embedder for each scale of a pyramid that takes part."""
+
+    def __init__(self, kind: Projection, channels: tuple[int, ...], scales: list[int]) -> None:
+        super().__init__({str(s): Embedder(kind, channels[s]) for s in scales})
+
+    def forward(self, maps: list[Tensor], scales: Iterable[int]) -> dict[int, tuple[Tensor, Tensor]]:
+        """Prediction and projection at the wanted scales only."""
+        return {s: self[str(s)](maps[s]) for s in sorted(scales)}
+
+
 def middle_restorer(form: Restoration, channels: int, images: int, dimension: int, norm: Norm) -> nn.Module:
     """From the map of one scale to an image at that scale's resolution."""
     conv = LAYERS[dimension].conv
@@ -69,7 +82,24 @@ def final_restorer(form: Restoration, channels: int, images: int, dimension: int
     return nn.Sequential(conv(channels, images, 3, padding=1))
 
 
-def resize_to(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Linear up-sampling to the full view."""
-    mode = LAYERS[len(size)].linear_interpolation
-    return F.interpolate(images, size, mode=mode, align_corners=False)
+class Restorers(nn.Module):
+    """Restoration at the finest scale, and one head for each scale that takes part."""
+
+    def __init__(self, form: Restoration, net: Pyramid, scales: list[int]) -> None:
+        super().__init__()
+        self.strides, images, n = net.strides, net.in_channels, net.dimension
+        self.heads = nn.ModuleDict(
+            {str(s): middle_restorer(form, net.channels[s], images, n, net.norm) for s in scales}
+        )
+        self.final = final_restorer(form, net.channels[-1], images, n)
+        self.interpolation = LAYERS[n].linear_interpolation
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """The image from the finest map."""
+        return self.final(maps[-1])  # type: ignore[no-any-return]
+
+    def middle(self, maps: list[Tensor], scale: int) -> Tensor:
+        """The image from one scale, linearly up-sampled to the full view."""
+        image = self.heads[str(scale)](maps[scale])
+        factor = float(self.strides[scale])
+        return F.interpolate(image, scale_factor=factor, mode=self.interpolation, align_corners=False)

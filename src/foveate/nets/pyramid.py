@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.core.types import Dimension
+from foveate.core.types import Dimension, FoveateError
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.layers import ConvBlock, Norm
 
@@ -98,6 +98,16 @@ class Pyramid(nn.Module):
     def stride(self) -> int:
         """The coarsest stride: every view must be a multiple of it on every axis."""
         return 2 * self.strides[0]
+
+    def chosen_scales(self, scales: tuple[int, ...] | Literal["all"]) -> list[int]:
+        """Indices of the scales that a configuration names, coarse to fine."""
+        every = list(range(len(self.channels)))
+        chosen = every if scales == "all" else sorted(set(scales))
+        if not chosen or not set(chosen) <= set(every):
+            raise FoveateError(
+                f'method.scales: {scales} does not fit this pyramid; accepted: some of {every} or "all".'
+            )
+        return chosen
 
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""
