@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +34,8 @@ class Batch(TypedDict):
     index: Tensor  # (B,): global sample index, the key of every draw made for the sample
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run is: optimizer step `step` of `total`."""
+class Progress(NamedTuple):
+    """Where a run is: optimizer step `step` of `total`. A named tuple, because Fabric rebuilds arguments."""
 
     step: int
     total: int

@@ -1,0 +1,188 @@
+"""Configuration: frozen dataclasses and complete YAML files, parsed by jsonargparse. Only this file knows it.
+
+Parsing takes two passes. The first reads the names of the method and the encoder, the dimension and the size
+from YAML and command line; the caller turns these into one dataclass of concrete Config classes with their
+defaults. The second pass checks every key against that dataclass and lets jsonargparse check the values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from foveate.core.registry import nearest
+from foveate.core.types import FoveateError
+
+C = TypeVar("C")
+Nested = dict[str, Any]
+CHOICES = ("method", "encoder")  # keys whose value may be given as the bare name
+
+
+def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+    """Split a command line into `--key value` pairs and switches that take no value.
+
+    >>> read_flags(["--steps", "10", "--encoder.width=4", "--dry_run"], {"dry_run"})
+    ({'steps': '10', 'encoder.width': '4'}, {'dry_run'})
+    """
+    values: dict[str, str] = {}
+    given: set[str] = set()
+    queue = list(arguments)
+    while queue:
+        token = queue.pop(0)
+        if not token.startswith("--"):
+            raise FoveateError(
+                f"{token!r} stands alone on the command line; options are written --key value."
+            )
+        name, equals, value = token[2:].partition("=")
+        if name in switches:
+            given.add(name)
+        elif equals:
+            values[name] = value
+        elif not queue or queue[0].startswith("--"):
+            raise FoveateError(f"--{name} has no value; write --{name} VALUE.")
+        else:
+            values[name] = queue.pop(0)
+    return {f"{k}.name" if k in CHOICES else k: v for k, v in values.items()}, given
+
+
+def read_yaml(path: Path) -> Nested:
+    """A YAML file as nested mappings, with `method: NAME` spelled out."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FoveateError(f"--config {path}: there is no such file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FoveateError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        found = type(loaded).__name__
+        raise FoveateError(f"--config {path} holds a {found}; accepted: keys and values, as in run.yaml.")
+    return {k: {"name": v} if k in CHOICES and isinstance(v, str) else v for k, v in loaded.items()}
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values.
+
+    >>> dict(flatten({"a": {"b": 1}, "c": 2}))
+    {'a.b': 1, 'c': 2}
+    """
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nest(flat: Mapping[str, Any]) -> Nested:
+    """The inverse of `flatten`."""
+    nested: Nested = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        at = nested
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[leaf] = value
+    return nested
+
+
+def to_mapping(config: Any) -> Nested:  # noqa: ANN401 - any Config dataclass
+    """A Config as plain YAML types: tuples become lists, paths strings."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    mapping = plain(dataclasses.asdict(config))
+    assert isinstance(mapping, dict)
+    return mapping
+
+
+def to_yaml(config: Any) -> str:  # noqa: ANN401 - any Config dataclass
+    """A complete YAML that `--config` reads back."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False, default_flow_style=None, width=100)
+
+
+def check_keys(given: Mapping[str, Any], defaults: object, others: Mapping[str, type[Any]]) -> None:
+    """Refuse a key that the configuration does not have, and say where it would belong.
+
+    Args:
+        given: Dotted keys from YAML or the command line.
+        defaults: The Config of this run.
+        others: Config classes of what was not chosen, by their name, e.g. the other methods.
+    """
+    known = dict(flatten(to_mapping(defaults)))
+    for key in given:
+        group, _, rest = key.partition(".")
+        if key in known or any(k.startswith(f"{key}.") for k in known):
+            continue
+        owners = [name for name, other in others.items() if rest.split(".")[0] in field_names(other)]
+        chosen = known.get(f"{group}.name")
+        if rest and owners and chosen:
+            belongs = f"belongs to {', '.join(sorted(owners))}, and this run uses {chosen}"
+            raise FoveateError(f"--{key} {belongs}; drop the key or choose --{group} {owners[0]}.")
+        raise FoveateError(
+            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate pretrain --help` lists all."
+        )
+
+
+def field_names(config: type[Any]) -> set[str]:
+    """Names of the fields of a dataclass."""
+    return {field.name for field in dataclasses.fields(config)}
+
+
+def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
+    """The configuration: defaults, overridden by YAML, overridden by the command line."""
+    from jsonargparse import ArgumentError
+
+    parser = build_parser(defaults)
+    try:
+        base = parser.parse_object(yaml_keys, defaults=True)
+        chosen = parser.parse_args([f"--{key}={value}" for key, value in flags.items()], namespace=base)
+        values = parser.instantiate_classes(chosen)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise FoveateError(" ".join(str(error).split())) from None
+    return type(defaults)(**{name: values[name] for name in field_names(type(defaults))})
+
+
+def build_parser(defaults: Any) -> Any:  # noqa: ANN401 - jsonargparse's own type stays in this file
+    """A parser with every field of a Config dataclass, nested dataclasses included, and their help."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    hints, meanings = get_type_hints(type(defaults)), attribute_help(type(defaults))
+    for field in dataclasses.fields(defaults):
+        value = getattr(defaults, field.name)
+        if dataclasses.is_dataclass(value):
+            parser.add_class_arguments(type(value), field.name)
+        else:
+            meaning = meanings.get(field.name, "")
+            parser.add_argument(f"--{field.name}", type=hints[field.name], help=meaning)
+    parser.set_defaults(dict(flatten(to_mapping(defaults))))
+    return parser
+
+
+def attribute_help(config: type[Any]) -> dict[str, str]:
+    """What a Config's docstring says of each of its fields."""
+    from docstring_parser import parse as parse_docstring
+
+    described = parse_docstring(config.__doc__ or "").params
+    return {param.arg_name: " ".join((param.description or "").split()) for param in described}
+
+
+def help_text(defaults: object) -> str:
+    """All keys with their meaning, type and default."""
+    return str(build_parser(defaults).format_help())
+
+
+def differences(first: Nested, second: Nested, ignore: Iterable[str]) -> list[str]:
+    """Dotted keys whose values differ, as `key: a -> b`."""
+    a, b = dict(flatten(first)), dict(flatten(second))
+    skip = set(ignore)
+    keys = [k for k in {**a, **b} if k not in skip and a.get(k) != b.get(k)]
+    return [f"{k}: {a.get(k, 'absent')} -> {b.get(k, 'absent')}" for k in keys]

@@ -1,0 +1,215 @@
+"""The one training loop. Pre-training and fine-tuning both run through `fit`."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import Optimizer
+
+from foveate.core.contracts import Trainable
+from foveate.core.rng import key
+from foveate.core.types import Batch, FoveateError, Progress
+from foveate.train import checkpoint
+from foveate.train.logging import RunLog
+from foveate.train.optim import OptimConfig, learning_rate, set_learning_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a run is and how often it speaks."""
+
+    steps: int
+    accumulate: int
+    seed: int
+    log_every: int
+    save_every: int
+    preview_every: int
+    keep_checkpoints: int
+
+
+@dataclass(kw_only=True)
+class Recent:
+    """What happened since the last line of the log; nothing in it has waited for the device."""
+
+    losses: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
+    indices: list[Tensor] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+
+
+def fit(
+    fabric: Fabric,
+    model: Trainable,
+    optimizer: Optimizer,
+    batches: Callable[[int], Iterator[Batch]],
+    schedule: Schedule,
+    optim: OptimConfig,
+    log: RunLog,
+    *,
+    preview: Callable[[int], None] = lambda _step: None,
+    name_volumes: Callable[[list[int]], str] = str,
+) -> bool:
+    """Train to `schedule.steps`, from the newest checkpoint where there is one.
+
+    Args:
+        fabric: Device, precision and processes, already launched.
+        model: What is trained, on no device yet.
+        optimizer: Over its parameters.
+        batches: From a step to the micro-batches from there on.
+        schedule: Length of the run and its intervals.
+        optim: Learning rate, its schedule, clipping.
+        log: Where metrics and notes go; its folder holds `checkpoints/`.
+        preview: Called with the step every `preview_every` steps and at the end.
+        name_volumes: Words for the volumes of these sample indices, for the message of a non-finite loss.
+
+    Returns:
+        Whether the run reached its end; False after SIGINT or SIGTERM, with a checkpoint saved.
+    """
+    net, optimizer = fabric.setup(model, optimizer)
+    state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
+    folder = log.folder / "checkpoints"
+    checkpoint.load_newest(fabric, folder, state, log.note)
+    first: int = state["step"]
+    log.resume_at(first)
+    source, recent = iter(batches(first)), Recent()
+    with stop_signals() as stop:
+        for step in range(first, schedule.steps):
+            torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
+            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
+            progress = Progress(step, schedule.steps, schedule.seed)
+            losses = accumulate(fabric, net, source, progress, schedule.accumulate, recent)
+            log_now, save_now, preview_now = due(step, schedule)
+            norm = clip(fabric, net, optimizer, optim.clip_norm, measure=log_now)
+            optimizer.step()
+            optimizer.zero_grad()
+            model.after_step(progress)
+            recent.losses.append((step, losses))
+            state["step"] = step + 1
+            log.advance(step + 1)
+            interrupted = agreed(fabric, stop["received"])
+            if log_now or save_now or interrupted:  # the only places that wait for the device
+                check_finite(recent, name_volumes)
+            if log_now:
+                log.metrics(row_of(recent, step, optimizer, norm))
+                recent = Recent()
+            if preview_now:
+                preview(step + 1)
+            if save_now or interrupted:
+                checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
+            if interrupted:
+                return step + 1 == schedule.steps
+    return True
+
+
+def accumulate(
+    fabric: Fabric,
+    net: Any,  # noqa: ANN401 - Fabric's wrapper
+    source: Iterator[Batch],
+    progress: Progress,
+    count: int,
+    recent: Recent,
+) -> dict[str, Tensor]:
+    """Gradients of one optimizer step over `count` micro-batches; the mean of each term."""
+    sums: dict[str, Tensor] = {}
+    for micro in range(count):
+        before = time.perf_counter()
+        batch = next(source)
+        recent.waited += time.perf_counter() - before
+        recent.indices.append(batch["index"])
+        with fabric.no_backward_sync(net, enabled=micro + 1 < count):
+            losses: dict[str, Tensor] = net(fabric.to_device(batch), progress)
+            fabric.backward(torch.stack(list(losses.values())).sum() / count)
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + value.detach() / count
+    return sums
+
+
+def clip(fabric: Fabric, net: Any, optimizer: Optimizer, limit: float, *, measure: bool) -> Tensor | None:  # noqa: ANN401
+    """Clip the gradient where a limit is set; its norm before that where somebody looks at it."""
+    if limit > 0:
+        return fabric.clip_gradients(net, optimizer, max_norm=limit, error_if_nonfinite=False)
+    if not measure:
+        return None
+    return torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+
+
+def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str]) -> None:
+    """Stop before anything that is not a number is saved; name the first step, its terms, its volumes."""
+    for i, (step, losses) in enumerate(recent.losses):
+        values = {name: float(value) for name, value in losses.items()}
+        if all(map(math.isfinite, values.values())):
+            continue
+        micro = len(recent.indices) // len(recent.losses)
+        indices = torch.cat([x.flatten() for x in recent.indices[i * micro : (i + 1) * micro]]).tolist()
+        terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        raise FoveateError(
+            f"The loss is not finite at step {step}: {terms}. Volumes of that batch: {name_volumes(indices)}. "
+            "Nothing of this step was saved; the last checkpoint is good. Try a lower --optim.lr, "
+            "--optim.clip_norm 1, or look at these volumes."
+        )
+
+
+def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None) -> dict[str, float]:
+    """One line of metrics.jsonl: means since the last one."""
+    names, count = recent.losses[-1][1], len(recent.losses)
+    means = {name: sum(float(losses[name]) for _, losses in recent.losses) / count for name in names}
+    seconds = time.perf_counter() - recent.started
+    return {
+        "step": step + 1,
+        "loss": sum(means.values()),
+        **{f"loss/{name}": value for name, value in means.items()},
+        "lr": float(optimizer.param_groups[0]["lr"]),
+        **({} if norm is None else {"grad_norm": float(norm)}),
+        "seconds_per_step": seconds / count,
+        "data_wait": recent.waited / seconds,
+    }
+
+
+def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:
+    """Whether to log, save and preview after a step; all at the end."""
+    done, last = step + 1, step + 1 == schedule.steps
+    every = (schedule.log_every, schedule.save_every, schedule.preview_every)
+    log, save, preview = (last or done % n == 0 for n in every)
+    return log, save, preview
+
+
+@contextmanager
+def stop_signals() -> Iterator[dict[str, bool]]:
+    """Inside the context SIGINT and SIGTERM only set a flag; a second one acts as usual."""
+    flag = {"received": False}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def receive(number: int, _frame: object) -> None:
+        flag["received"] = True
+        signal.signal(number, previous[signal.Signals(number)])
+
+    try:
+        for number in previous:
+            signal.signal(number, receive)
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def agreed(fabric: Fabric, flag: bool) -> bool:
+    """Whether any rank was asked to stop: all save the same step."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="max"))
+
+
+def folders(out: Path) -> None:
+    """The parts of a run folder that the loop writes to."""
+    for name in ("checkpoints", "previews"):
+        (out / name).mkdir(parents=True, exist_ok=True)
