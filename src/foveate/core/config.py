@@ -34,9 +34,7 @@ def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str,
     while queue:
         token = queue.pop(0)
         if not token.startswith("--"):
-            raise FoveateError(
-                f"{token!r} stands alone on the command line; options are written --key value."
-            )
+            raise FoveateError(f"{token!r} stands alone; options are written --key value.")
         name, equals, value = token[2:].partition("=")
         if name in switches:
             given.add(name)

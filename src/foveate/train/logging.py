@@ -73,7 +73,7 @@ class RunLog:
         self.bar.update(self.task, completed=row["step"], state=summary)
         if not CONSOLE.is_terminal:
             left = timedelta(seconds=round((self.total - row["step"]) * row["seconds_per_step"]))
-            say(f"step {row['step']}/{self.total}: {summary} for data, {left} left")
+            say(f"step {row['step']}/{self.total}: {summary}, {left} left")
 
     def advance(self, step: int) -> None:
         """Move the bar."""

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
-from foveate.train.optim import OptimConfig, learning_rate, set_learning_rate
+from foveate.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,77 +46,77 @@ class Recent:
     waited: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hooks:
+    """What the loop asks of whoever composed it.
+
+    Attributes:
+        preview: Draws pictures after a number of steps.
+        name_volumes: Words for the volumes of sample indices, for the message of a non-finite loss.
+    """
+
+    preview: Callable[[int], None] = lambda _step: None
+    name_volumes: Callable[[list[int]], str] = str
+
+
 def fit(
     fabric: Fabric,
     model: Trainable,
-    optimizer: Optimizer,
     batches: Callable[[int], Iterator[Batch]],
+    *,
     schedule: Schedule,
     optim: OptimConfig,
     log: RunLog,
-    *,
-    preview: Callable[[int], None] = lambda _step: None,
-    name_volumes: Callable[[list[int]], str] = str,
+    hooks: Hooks,
 ) -> bool:
-    """Train to `schedule.steps`, from the newest checkpoint where there is one.
+    """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    Args:
-        fabric: Device, precision and processes, already launched.
-        model: What is trained, on no device yet.
-        optimizer: Over its parameters.
-        batches: From a step to the micro-batches from there on.
-        schedule: Length of the run and its intervals.
-        optim: Learning rate, its schedule, clipping.
-        log: Where metrics and notes go; its folder holds `checkpoints/`.
-        preview: Called with the step every `preview_every` steps and at the end.
-        name_volumes: Words for the volumes of these sample indices, for the message of a non-finite loss.
-
-    Returns:
-        Whether the run reached its end; False after SIGINT or SIGTERM, with a checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on. Returns whether the run reached its end: False
+    after SIGINT or SIGTERM, with a checkpoint saved.
     """
-    net, optimizer = fabric.setup(model, optimizer)
+    net, optimizer = fabric.setup(model, build_optimizer(model, optim))
     state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
-    first: int = state["step"]
-    log.resume_at(first)
-    source, recent = iter(batches(first)), Recent()
+    log.resume_at(state["step"])
+    source, recent = batches(state["step"]), Recent()
     with stop_signals() as stop:
-        for step in range(first, schedule.steps):
+        for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
-            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
             progress = Progress(step, schedule.steps, schedule.seed)
-            losses = accumulate(fabric, net, source, progress, schedule.accumulate, recent)
+            losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
             norm = clip(fabric, net, optimizer, optim.clip_norm, measure=log_now)
+            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
             optimizer.step()
             optimizer.zero_grad()
             model.after_step(progress)
             recent.losses.append((step, losses))
             state["step"] = step + 1
             log.advance(step + 1)
-            interrupted = agreed(fabric, stop["received"])
-            if log_now or save_now or interrupted:  # the only places that wait for the device
-                check_finite(recent, name_volumes)
+            stopping = agreed(fabric, stop["received"])
+            if log_now or save_now or stopping:  # the only places that wait for the device
+                check_finite(recent, hooks.name_volumes)
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, norm))
                 recent = Recent()
-            if preview_now:
-                preview(step + 1)
-            if save_now or interrupted:
+            if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
-            if interrupted:
-                return step + 1 == schedule.steps
-    return True
+            if preview_now and fabric.is_global_zero:
+                hooks.preview(step + 1)
+            if stopping:
+                break
+    return bool(state["step"] >= schedule.steps)
 
 
-def accumulate(
+def gradients(
     fabric: Fabric,
     net: Any,  # noqa: ANN401 - Fabric's wrapper
     source: Iterator[Batch],
     progress: Progress,
-    count: int,
     recent: Recent,
+    *,
+    count: int,
 ) -> dict[str, Tensor]:
     """Gradients of one optimizer step over `count` micro-batches; the mean of each term."""
     sums: dict[str, Tensor] = {}
@@ -153,7 +152,8 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str]) -> No
         indices = torch.cat([x.flatten() for x in recent.indices[i * micro : (i + 1) * micro]]).tolist()
         terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
         raise FoveateError(
-            f"The loss is not finite at step {step}: {terms}. Volumes of that batch: {name_volumes(indices)}. "
+            f"The loss is not finite at step {step}: {terms}. "
+            f"Volumes of that batch: {name_volumes(indices)}. "
             "Nothing of this step was saved; the last checkpoint is good. Try a lower --optim.lr, "
             "--optim.clip_norm 1, or look at these volumes."
         )
@@ -207,9 +207,3 @@ def agreed(fabric: Fabric, flag: bool) -> bool:
     if fabric.world_size == 1:
         return flag
     return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="max"))
-
-
-def folders(out: Path) -> None:
-    """The parts of a run folder that the loop writes to."""
-    for name in ("checkpoints", "previews"):
-        (out / name).mkdir(parents=True, exist_ok=True)
