@@ -106,23 +106,22 @@ def to_yaml(config: Any) -> str:  # noqa: ANN401 - any Config dataclass
     return yaml.safe_dump(to_mapping(config), sort_keys=False, default_flow_style=None, width=100)
 
 
-def check_keys(given: Mapping[str, Any], defaults: object, others: Mapping[str, type[Any]]) -> None:
+def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]]) -> None:
     """Refuse a key that the configuration does not have, and say where it would belong.
 
     Args:
         given: Dotted keys from YAML or the command line.
         defaults: The Config of this run.
-        others: Config classes of what was not chosen, by their name, e.g. the other methods.
+        others: Group -> name -> Config class of what was not chosen, e.g. the other methods.
     """
     known = dict(flatten(to_mapping(defaults)))
     for key in given:
-        group, _, rest = key.partition(".")
         if key in known or any(k.startswith(f"{key}.") for k in known):
             continue
-        owners = [name for name, other in others.items() if rest.split(".")[0] in field_names(other)]
-        chosen = known.get(f"{group}.name")
-        if rest and owners and chosen:
-            belongs = f"belongs to {', '.join(sorted(owners))}, and this run uses {chosen}"
+        group, _, rest = key.partition(".")
+        owners = [n for n, other in others.get(group, {}).items() if rest.split(".")[0] in field_names(other)]
+        if owners:
+            belongs = f"belongs to {', '.join(owners)}, and this run uses {known[f'{group}.name']}"
             raise FoveateError(f"--{key} {belongs}; drop the key or choose --{group} {owners[0]}.")
         raise FoveateError(
             f"--{key}: there is no such key{nearest(key, list(known))}. `foveate pretrain --help` lists all."

@@ -29,7 +29,9 @@ class Trainable(nn.Module, ABC):
 
 
 class Method(Trainable):
-    """A pre-training method."""
+    """A pre-training method over `net`, the pyramid that it was given."""
+
+    net: nn.Module
 
     @abstractmethod
     def exported(self) -> dict[str, nn.Module]:

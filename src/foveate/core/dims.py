@@ -19,6 +19,8 @@ class Layers:
     instance_norm: type[nn.InstanceNorm2d | nn.InstanceNorm3d]
     max_pool: type[nn.MaxPool2d | nn.MaxPool3d]
     linear_interpolation: str
+    upwards: bool  # whether the last axis of a picture grows upwards: RAS+ volumes do, pictures do not
+    planes: tuple[int, ...]  # axes to cut through for a look at it; empty: it is flat already
 
 
 LAYERS: dict[int, Layers] = {
@@ -29,6 +31,8 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm2d,
         max_pool=nn.MaxPool2d,
         linear_interpolation="bilinear",
+        upwards=False,
+        planes=(),
     ),
     3: Layers(
         conv=nn.Conv3d,
@@ -37,6 +41,8 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm3d,
         max_pool=nn.MaxPool3d,
         linear_interpolation="trilinear",
+        upwards=True,
+        planes=(2, 1),
     ),
 }
 

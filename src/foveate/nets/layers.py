@@ -53,6 +53,21 @@ def running_statistics(module: nn.Module, update: bool) -> Iterator[None]:
             layer.momentum = momentum
 
 
+@contextmanager
+def cumulative_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside the context BatchNorm layers forget their running statistics and average what passes by."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's word for a plain average
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
 def zero_times(module: nn.Module, but: str) -> Tensor:
     """0 times the sum of all parameters whose name does not start with `but`.
 

@@ -1,0 +1,99 @@
+"""The command line: one verb, one call into `run`, one exit code.
+
+Exit codes: 0 done, 2 something the user can mend, 130 or 143 stopped by SIGINT or SIGTERM with a checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from foveate.core.types import FoveateError
+
+STOPPED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; errors that the user can mend are one paragraph on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    try:
+        if verb in ("--help", "-h", "help"):
+            print(overview())
+            return 0
+        if verb == "--version":
+            from importlib.metadata import version
+
+            print(f"foveate {version('foveate')}")
+            return 0
+        if verb not in VERBS:
+            from foveate.core.registry import nearest
+
+            hint = nearest(verb, list(VERBS))
+            raise FoveateError(f"There is no verb {verb!r}{hint}. Accepted: {', '.join(VERBS)}.")
+        return VERBS[verb](rest)
+    except FoveateError as error:
+        print(f"foveate: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("foveate: interrupted", file=sys.stderr)
+        return STOPPED
+
+
+def pretrain(arguments: list[str]) -> int:
+    """Pre-train on a folder: --data FOLDER --out RUN [--method pcrlv2] [--size small]."""
+    from foveate.core import config as parsing
+    from foveate.run import settings
+
+    flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
+    yaml_keys, flags = settings.layers(flags)
+    if "help" in switches:
+        print(settings.help_page(yaml_keys, flags))
+        return 0
+    config = settings.resolve(yaml_keys, flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    settings.require(config)
+    from foveate.run import pretrain as run
+
+    if "dry_run" in switches:
+        print(run.dry_run(config))
+        return 0
+    return 0 if run.pretrain(config) else STOPPED
+
+
+def methods(arguments: list[str]) -> int:
+    """List the methods with their citations."""
+    from foveate.run import settings
+
+    if arguments:
+        raise FoveateError(f"`foveate methods` takes no options; it was given {' '.join(arguments)}.")
+    print(settings.list_methods())
+    return 0
+
+
+def demo(arguments: list[str]) -> int:
+    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N]."""
+    from foveate.core.config import read_flags
+    from foveate.run.demo import run_demo
+
+    flags, switches = read_flags(arguments, ("help",))
+    if "help" in switches:
+        print(demo.__doc__)
+        return 0
+    return 0 if run_demo(flags) else STOPPED
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {"pretrain": pretrain, "methods": methods, "demo": demo}
+
+
+def overview() -> str:
+    """What the verbs do."""
+    lines = [f"  foveate {name:<10} {(verb.__doc__ or '').strip()}" for name, verb in VERBS.items()]
+    more = "`foveate VERB --help` shows a verb's options; `foveate --version` the version."
+    return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""The run folder: what is written before step 0, when it may be continued, and the card of its weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from foveate.core import config as parsing
+from foveate.core.dims import defaults
+from foveate.core.types import FoveateError
+from foveate.data.cache import Cache
+from foveate.nets.weights import FORMAT, Card
+from foveate.run.settings import RESUMABLE, PretrainConfig
+from foveate.train import checkpoint
+
+PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
+
+
+def headline(config: PretrainConfig) -> str:
+    """The first line of a run: what it is, and on a CPU at paper size what that would take."""
+    what = f"foveate {version('foveate')}: {config.method.name}, {config.dimension}D, {config.encoder.name}"
+    how = (
+        f"size {config.size} (width {config.encoder.width}), batch {config.batch_size} x {config.accumulate}"
+    )
+    line = f"{what}, {how}, {config.steps} steps on {config.accelerator}, {config.precision}"
+    if config.size == "paper" and config.accelerator == "cpu":
+        line += (
+            f"\nNo accelerator: about {hours_on_cpu(config):,.0f} h at this size; --size small is for CPUs."
+        )
+    return line
+
+
+def hours_on_cpu(config: PretrainConfig) -> float:
+    """Hours of the run, from the counted work of a step and the speed of one convolution here and now."""
+    image, kernel = torch.randn(1, 32, 24, 24, 24), torch.randn(32, 32, 3, 3, 3)
+    operations = 2 * kernel.numel() * 24**3
+    torch.conv3d(image, kernel, padding=1)
+    started = time.perf_counter()
+    for _ in range(4):
+        torch.conv3d(image, kernel, padding=1)
+    per_second = 4 * operations / (time.perf_counter() - started)
+    work = 1e9 * defaults(config.dimension, config.size).gflop_per_sample * config.batch_size
+    return work * config.accumulate * config.steps / per_second / 3600
+
+
+def check_resumable(config: PretrainConfig, out: Path) -> None:
+    """Refuse to continue another run's folder; name the keys that differ."""
+    saved = out / "run.yaml"
+    if not saved.exists():
+        if out.is_dir() and any(out.iterdir()):
+            raise FoveateError(
+                f"--out {out} is a folder with other things in it; accepted: a new folder, or one of an earlier "
+                "run, which then goes on."
+            )
+        return
+    before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    if changed := parsing.differences(before, parsing.to_mapping(config), RESUMABLE):
+        raise FoveateError(
+            f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
+            "Say the same values to go on, or choose another --out."
+        )
+    done = checkpoint.newest_step(out / "checkpoints")
+    if done > config.steps:
+        raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
+
+
+def prepare_out(config: PretrainConfig, out: Path, data_hash: str) -> None:
+    """Write the resolved configuration and the circumstances, before step 0."""
+    try:
+        for part in ("checkpoints", "previews"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
+    path = out / "environment.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["data_hash"]
+        if before != data_hash:
+            raise FoveateError(
+                f"--data {config.data} holds other images than when {out} was started (data hash {data_hash}, "
+                f"then {before}). Choose another --out, or restore the images."
+            )
+    facts = {
+        "data_hash": data_hash,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
+    }
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (out / "run.yaml").write_text(parsing.to_yaml(config), encoding="utf-8")
+
+
+def commit() -> str:
+    """The git commit of the code, or "not a checkout"."""
+    here = Path(__file__).parent
+    git = shutil.which("git")
+    if git is None or not any((parent / ".git").exists() for parent in here.parents):
+        return "not a checkout"
+    command = [git, "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def card(config: PretrainConfig, normalisation: str, cache: Cache) -> Card:
+    """What a later user must know of the weights. No path and no identity."""
+    mapping: dict[str, Any] = parsing.to_mapping(config)
+    return {
+        "format": FORMAT,
+        "foveate": version("foveate"),
+        "commit": commit(),
+        "dimension": config.dimension,
+        "axis_order": "RAS+, (x, y, z)" if config.dimension == 3 else "(x to the right, y downwards)",
+        "in_channels": config.encoder.in_channels,
+        "intensity": mapping["prepare"],
+        "normalisation": normalisation,
+        "batch_norm_statistics": "re-estimated on clean global views",
+        "spacing_mm": [round(float(value), 3) for value in median_spacing(cache)],
+        "method": mapping["method"],
+        "encoder": mapping["encoder"],
+        "decoder": mapping["decoder"],
+        "optim": mapping["optim"],
+        "steps": config.steps,
+        "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
+        "images": len(cache),
+        "data_hash": cache.data_hash,
+        "weights_licence": "not stated: it is for whoever holds the images to say",
+        "citation": citation(config),
+    }
+
+
+def median_spacing(cache: Cache) -> list[float]:
+    """Per axis, over the images."""
+    spacings = torch.tensor([volume.spacing_mm for volume in cache], dtype=torch.float64)
+    return list(spacings.median(dim=0).values.tolist())
+
+
+def citation(config: PretrainConfig) -> str:
+    """The first line of the method's own page."""
+    from foveate.run.settings import METHODS
+
+    return str(METHODS[config.method.name].__doc__).splitlines()[0]

@@ -1,0 +1,77 @@
+"""From a folder to a cache that fits a method's views; what is said about it on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from rich.progress import Progress as Bar
+
+from foveate.core.types import CropSpec, FoveateError, Record
+from foveate.data.cache import Cache
+from foveate.data.loader import records_of
+from foveate.data.prepare import cache_folder, prepare
+from foveate.data.sources.folder import FolderSource
+from foveate.run.settings import PretrainConfig
+from foveate.train.logging import CONSOLE, say
+from foveate.views.boxes import check_fits, padded_axes
+
+SAMPLE_IMAGES = 8
+
+
+def images_of(data: Path) -> list[Record]:
+    """The images below a folder, labels and other files set aside with a word."""
+    records = list(FolderSource().records(data))
+    images = [record for record in records if record.role == "image"]
+    others = [record for record in records if record.role != "image"]
+    if others:
+        example = f"{others[0].relative} ({others[0].evidence})"
+        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
+    if not images:
+        raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
+    return images
+
+
+def open_cache(config: PretrainConfig, data: Path) -> Cache:
+    """Prepare what is not prepared yet, beside the run, with a progress bar."""
+    images = images_of(data)
+    folder = cache_folder(Path(config.out).parent, data, config.prepare)
+    return decode(images, folder, config)
+
+
+def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+    """How many images there are, and a cache of the first few in a scratch folder."""
+    images = images_of(data)
+    return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
+
+
+def decode(images: list[Record], folder: Path, config: PretrainConfig) -> Cache:
+    """Images into a cache; every reject is named in the terminal."""
+    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
+        task = bar.add_task("preparing the cache", total=len(images))
+        cache = prepare(images, folder, config.prepare, lambda done, _total: bar.update(task, completed=done))
+    for reject in cache.rejects:
+        say(f"left out: {reject.relative}: {reject.reason}")
+    return cache
+
+
+def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
+    """Refuse a volume that is under half a view, by its file name."""
+    for volume in cache:
+        try:
+            check_fits(volume.shape, crops)
+        except FoveateError as error:
+            raise FoveateError(f"{volume.relative}: {error}") from None
+
+
+def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
+    """Counts only: no name reaches a log."""
+    small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
+    padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
+    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}"
+
+
+def name_volumes(cache: Cache, seed: int, indices: list[int]) -> str:
+    """File names of the volumes behind sample indices, for an error in the terminal."""
+    return ", ".join(sorted({volume.relative for volume in records_of(cache, seed=seed, indices=indices)}))

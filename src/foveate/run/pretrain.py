@@ -1,0 +1,183 @@
+"""Pre-training: from a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from foveate.core.contracts import Method
+from foveate.core.rng import key
+from foveate.core.types import Batch, FoveateError, Progress
+from foveate.data.cache import Cache
+from foveate.data.loader import batches
+from foveate.nets import weights
+from foveate.nets.layers import cumulative_statistics, running_statistics
+from foveate.nets.pyramid import Pyramid, build_pyramid
+from foveate.run import folder, intake
+from foveate.run.settings import METHODS, PretrainConfig
+from foveate.train.logging import RunLog, say
+from foveate.train.loop import Hooks, Schedule, fit
+from foveate.train.optim import build_optimizer
+from foveate.train.pictures import write_preview
+from foveate.views.intensity import normalise
+from foveate.views.pipeline import make_views, with_channels
+
+CALIBRATION_BATCHES = 16
+
+
+def pretrain(config: PretrainConfig) -> bool:
+    """Run to the end or to a signal; True when the end was reached and weights were exported."""
+    out = Path(config.out)
+    folder.check_resumable(config, out)
+    say(folder.headline(config))
+    fabric = build_fabric(config)
+    method = build_method(config)
+    with fabric.rank_zero_first():
+        cache = intake.open_cache(config, Path(config.data))
+    intake.check_volumes(cache, method.crops)
+    folder.prepare_out(config, out, cache.data_hash)
+    if config.init:
+        start_from(method, config.init)
+    load = partial(batches_from, config, cache, method, fabric)
+    hooks = Hooks(
+        preview=partial(draw_preview, fabric, method, config, cache, out),
+        name_volumes=partial(intake.name_volumes, cache, config.seed),
+    )
+    with RunLog(out, config.steps, active=fabric.is_global_zero) as log:
+        log.note(intake.summary(cache, method.crops))
+        schedule = schedule_of(config)
+        finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
+        if finished and fabric.is_global_zero:
+            recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
+            card = folder.card(config, method.normalisation, cache)
+            path = weights.save(method.exported(), card, out / "exported")
+            log.note(f"exported {path}")
+        elif not finished:
+            log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
+    fabric.barrier()
+    return finished
+
+
+def build_fabric(config: PretrainConfig) -> Fabric:
+    """Devices, precision and processes, launched."""
+    many = config.devices * config.num_nodes > 1
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        precision=config.precision,
+        strategy="ddp" if many else "auto",
+    )
+    fabric.launch()
+    return fabric
+
+
+def build_method(config: PretrainConfig) -> Method:
+    """The method on its network; initial weights are a draw of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(config.seed, "initial weights") >> 1)
+        net = build_pyramid(config.encoder, config.decoder, config.dimension)
+        method: Method = METHODS[config.method.name].build(net, config.method)
+    check_views(config, method, net)
+    return method
+
+
+def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
+    """Refuse views that the network cannot halve as often as it does, or a batch without statistics."""
+    for name, spec in method.crops.items():
+        if len(spec.grid) != config.dimension or any(n % net.stride for n in spec.grid):
+            raise FoveateError(
+                f"method.{name}_crops.grid {list(spec.grid)}: accepted are {config.dimension} multiples of "
+                f"{net.stride}, the coarsest stride of --encoder {config.encoder.name}."
+            )
+    if config.batch_size < 2:
+        raise FoveateError(f"--batch_size {config.batch_size}: batch statistics need at least 2 samples.")
+
+
+def schedule_of(config: PretrainConfig) -> Schedule:
+    """The part of the configuration that the loop reads."""
+    names = Schedule.__dataclass_fields__
+    return Schedule(**{name: getattr(config, name) for name in names})
+
+
+def batches_from(
+    config: PretrainConfig, cache: Cache, method: Method, fabric: Fabric, step: int
+) -> Iterator[Batch]:
+    """This rank's micro-batches from a step on."""
+    return batches(
+        cache,
+        partial(make_views, specs=method.crops, seed=config.seed),
+        seed=config.seed,
+        first_step=step,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        num_workers=config.num_workers,
+        pin_memory=config.accelerator == "cuda",
+    )
+
+
+def start_from(method: Method, source: str) -> None:
+    """Copy given weights into the parts that transfer, and say what was copied."""
+    tensors, _ = weights.read(source)
+    say(f"--init {weights.transfer(method.exported(), tensors, min_share=0.9).summary()}")
+
+
+@torch.no_grad()
+def draw_preview(
+    fabric: Fabric, method: Method, config: PretrainConfig, cache: Cache, out: Path, step: int
+) -> None:
+    """The same few samples at every call, so that pictures of a run can be compared."""
+    views = partial(make_views, specs=method.crops, seed=config.seed)
+    first = next(batches(cache, views, seed=config.seed, first_step=0, steps=1, batch_size=config.batch_size))
+    with running_statistics(method, update=False), fabric.autocast():
+        pictures = method.preview(fabric.to_device(first), Progress(step, config.steps, config.seed))
+    if pictures:
+        write_preview(out / "previews" / f"step-{step:09d}.png", pictures)
+
+
+@torch.no_grad()
+def recalibrate(method: Method, source: Iterator[Batch]) -> None:
+    """Re-estimate the exported normalisation statistics on clean global views."""
+    device = next(method.parameters()).device
+    with cumulative_statistics(method.net):
+        for batch in source:
+            clean = with_channels(batch["crops"]["global"].to(device), method.net.in_channels).flatten(0, 1)
+            method.net(normalise(clean, method.normalisation))
+
+
+def dry_run(config: PretrainConfig) -> str:
+    """Build everything from the first few files, do one step, and say what a real run would do."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        fabric, method = build_fabric(config), build_method(config)
+        found, cache = intake.sample_cache(config, Path(config.data), Path(scratch))
+        intake.check_volumes(cache, method.crops)
+        net, optimizer = fabric.setup(method, build_optimizer(method, config.optim))
+        batch = fabric.to_device(next(batches_from(config, cache, method, fabric, 0)))
+        started = time.perf_counter()
+        losses = net(batch, Progress(0, config.steps, config.seed))
+        fabric.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+        seconds = (time.perf_counter() - started) * config.accumulate
+    parameters = sum(p.numel() for p in method.parameters())
+    terms = ", ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
+    crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
+    return (
+        f"{folder.headline(config)}\n"
+        f"images: {found} found, {len(cache)} decoded for this dry run\n"
+        f"views per sample: {crops}\n"
+        f"parameters: {parameters:,}\n"
+        f"one step: {terms}; {seconds:.2f} s, the first of a process being the slowest\n"
+        f"would do: {config.steps} steps of batch {config.batch_size} x {config.accumulate}, "
+        f"about {config.steps * seconds / 3600:.1f} h, into {config.out}; nothing was written there"
+    )
