@@ -1,1 +1,36 @@
 """foveate: self-supervised pre-training of medical image models that keeps local detail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["load_encoder", "pretrain"]
+
+
+def load_encoder(source: str | Path) -> nn.Module:
+    """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
+
+    It carries `enc.channels`, `enc.strides` and `enc.card`, and is in evaluation mode.
+    """
+    from foveate.nets import weights
+
+    return weights.load_encoder(source)
+
+
+def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa: ANN401 - keys of a YAML file
+    """Pre-train as `foveate pretrain` does; True when the run reached its end.
+
+    Args:
+        data: Folder of images.
+        out: Run folder; called again, it resumes.
+        keys: Any key of the configuration, nested ones as mappings: `size="small", encoder={"width": 4}`.
+            `recipe` and `config` name a recipe and a YAML file, as on the command line.
+    """
+    from foveate.run import pretrain as run
+    from foveate.run import settings
+
+    return run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys}))

@@ -58,7 +58,12 @@ def read_yaml(path: Path) -> Nested:
     if not isinstance(loaded, dict):
         found = type(loaded).__name__
         raise FoveateError(f"--config {path} holds a {found}; accepted: keys and values, as in run.yaml.")
-    return {k: {"name": v} if k in CHOICES and isinstance(v, str) else v for k, v in loaded.items()}
+    return spelled_out(loaded)
+
+
+def spelled_out(keys: Mapping[str, Any]) -> Nested:
+    """`method: NAME` as `method: {name: NAME}`, the same for the other choices."""
+    return {k: {"name": v} if k in CHOICES and isinstance(v, str) else v for k, v in keys.items()}
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -33,9 +33,7 @@ def headline(config: PretrainConfig) -> str:
     )
     line = f"{what}, {how}, {config.steps} steps on {config.accelerator}, {config.precision}"
     if config.size == "paper" and config.accelerator == "cpu":
-        line += (
-            f"\nNo accelerator: about {hours_on_cpu(config):,.0f} h at this size; --size small is for CPUs."
-        )
+        line += f"\nNo accelerator: about {hours_on_cpu(config):,.0f} h at this size. For CPUs: --size small"
     return line
 
 
@@ -58,8 +56,8 @@ def check_resumable(config: PretrainConfig, out: Path) -> None:
     if not saved.exists():
         if out.is_dir() and any(out.iterdir()):
             raise FoveateError(
-                f"--out {out} is a folder with other things in it; accepted: a new folder, or one of an earlier "
-                "run, which then goes on."
+                f"--out {out} is a folder with other things in it; accepted: a new folder, or that of an "
+                "earlier run, which then goes on."
             )
         return
     before = yaml.safe_load(saved.read_text(encoding="utf-8"))
@@ -85,8 +83,8 @@ def prepare_out(config: PretrainConfig, out: Path, data_hash: str) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))["data_hash"]
         if before != data_hash:
             raise FoveateError(
-                f"--data {config.data} holds other images than when {out} was started (data hash {data_hash}, "
-                f"then {before}). Choose another --out, or restore the images."
+                f"--data {config.data} holds other images than when {out} was started (data hash "
+                f"{data_hash}, then {before}). Choose another --out, or restore the images."
             )
     facts = {
         "data_hash": data_hash,

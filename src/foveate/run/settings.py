@@ -166,6 +166,14 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
     return parsing.nest(merged), flags
 
 
+def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
+    """The configuration that keyword arguments of `foveate.pretrain` describe."""
+    files_named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
+    base, _ = layers(files_named)
+    own = parsing.spelled_out({k: v for k, v in keys.items() if k not in files_named})
+    return resolve(parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))}), {})
+
+
 def require(config: PretrainConfig) -> None:
     """What a run cannot do without."""
     for key in ("data", "out"):
