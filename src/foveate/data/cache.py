@@ -1,0 +1,134 @@
+"""Prepared volumes on disk, read by windows through memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from foveate.core.types import Array, FoveateError
+from foveate.data.encoding import windowed
+from foveate.data.index import CacheEntry
+
+OPEN_MAPS = 64  # per process; far below any limit on open files
+
+
+@lru_cache(maxsize=OPEN_MAPS)
+def _open_map(path: Path, content_hash: str) -> Array:  # noqa: ARG001 - a rewritten file is another map
+    """A read-only map; a closed one stays valid for whoever still holds a window of it."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as error:
+        raise FoveateError(
+            f"The cached volume {path} cannot be opened ({type(error).__name__}); "
+            "delete that file and start again, and it will be prepared anew."
+        ) from error
+
+
+@final
+class CachedVolume:
+    """One volume of a cache, as `core.contracts.VolumeReader`.
+
+    Holds no open file, so that it can be sent to a worker. `relative` is the source's path for messages
+    on the terminal; it is never stored.
+    """
+
+    __slots__ = ("entry", "folder", "relative")
+
+    def __init__(self, folder: Path, entry: CacheEntry, relative: str = "") -> None:
+        self.folder, self.entry, self.relative = folder, entry, relative
+
+    def __repr__(self) -> str:
+        return f"CachedVolume(id={self.entry.id!r}, shape={self.entry.shape})"  # no name: this reaches logs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        return self.entry.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.entry.shape[0]
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis."""
+        return self.entry.spacing_mm
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) as float32 (C, *window), the intensity window mapped to [0, 1].
+
+        Raises:
+            ValueError: when the window is empty or leaves the volume.
+        """
+        _check_window(low, high, self.shape)
+        entry = self.entry
+        codes = _open_map(self.folder / entry.file, entry.content_hash)
+        window = codes[(slice(None), *map(slice, low, high))]  # (C, *window)
+        return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
+
+
+def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...]) -> None:
+    fits = len(low) == len(high) == len(shape) and all(
+        0 <= first < end <= size for first, end, size in zip(low, high, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"The window [{tuple(low)}, {tuple(high)}) is empty or leaves the volume {shape}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A source file that was left out; `relative` is for the terminal only."""
+
+    relative: str
+    reason: str
+
+
+@final
+class Cache(Sequence[CachedVolume]):
+    """Volumes in the order of the records they come from."""
+
+    def __init__(self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = ()) -> None:
+        self.volumes, self.rejects = tuple(volumes), tuple(rejects)
+        _check_alike(self.volumes)
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, position):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204 - overloads of Sequence
+        return self.volumes[position]
+
+    def __iter__(self) -> Iterator[CachedVolume]:
+        return iter(self.volumes)
+
+    @property
+    def channels(self) -> int:
+        """Channels of every volume."""
+        return self.volumes[0].channels
+
+    @property
+    def data_hash(self) -> str:
+        """A hash of the voxels alone: the same data have it under other names, salts and orders."""
+        digest = blake2b(digest_size=16)
+        for content_hash in sorted(volume.entry.content_hash for volume in self.volumes):
+            digest.update(content_hash.encode())
+        return digest.hexdigest()
+
+
+def _check_alike(volumes: Sequence[CachedVolume]) -> None:
+    if not volumes:
+        raise FoveateError("The cache holds no volume; prepare at least one image.")
+    first = volumes[0]
+    for volume in volumes:
+        if (volume.channels, len(volume.shape)) != (first.channels, len(first.shape)):
+            raise FoveateError(
+                "All images of a run need the same number of channels and axes, but "
+                f"{first.relative or first} has shape {first.entry.shape} (channels first) and "
+                f"{volume.relative or volume} has {volume.entry.shape}."
+            )

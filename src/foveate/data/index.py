@@ -1,0 +1,131 @@
+"""The files of a cache folder: an append-only index of volumes, a salt, and no name from the source.
+
+A volume is known by a salted hash of its relative path, so that neither the index nor a log can tell
+whose scan it is. A line that was cut off by a crash cannot be parsed and is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+
+from foveate.core.types import FoveateError
+
+INDEX, REJECTS, SALT, VOLUMES = "index.jsonl", "rejects.jsonl", "salt", "volumes"
+SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheEntry:
+    """One line of the index: all that is known of one cached volume."""
+
+    id: str  # salted hash of the relative path
+    file: str  # below the cache folder
+    file_bytes: int
+    shape: tuple[int, ...]  # (C, *S)
+    spacing_mm: tuple[float, ...]
+    affine: tuple[tuple[float, ...], ...]
+    dtype: str
+    scale: float
+    offset: float
+    low: float  # the value that reads as 0
+    high: float  # the value that reads as 1
+    minimum: float
+    maximum: float
+    mean: float
+    std: float
+    content_hash: str
+    source_bytes: int
+    source_mtime_ns: int
+
+    @property
+    def fingerprint(self) -> tuple[int, int]:
+        """What tells a changed source: its size and its time of change."""
+        return self.source_bytes, self.source_mtime_ns
+
+
+def salted_id(salt: bytes, relative: str) -> str:
+    """A name for a source file that cannot be reversed, nor guessed without the salt."""
+    return blake2b(relative.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
+
+
+def read_salt(folder: Path) -> bytes:
+    """The salt of a cache folder, drawn when there is none."""
+    path = folder / SALT
+    if not path.exists():
+        fresh = secrets.token_bytes(SALT_BYTES)
+        replace_file(path, lambda stream: stream.write(fresh))
+    salt = path.read_bytes()
+    if len(salt) != SALT_BYTES:
+        raise FoveateError(f"{path} holds {len(salt)} bytes instead of {SALT_BYTES}; delete {folder}.")
+    return salt
+
+
+def read_entries(folder: Path) -> dict[str, CacheEntry]:
+    """The last complete entry of every volume whose file is there in full, by id."""
+    path = folder / INDEX
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    entries = {entry.id: entry for entry in map(_parse, lines) if entry is not None}
+    return {key: entry for key, entry in entries.items() if is_whole(folder, entry)}
+
+
+def is_whole(folder: Path, entry: CacheEntry) -> bool:
+    """Whether the entry's file exists with the size it was written with."""
+    path = folder / entry.file
+    return path.exists() and path.stat().st_size == entry.file_bytes
+
+
+def _parse(line: bytes) -> CacheEntry | None:
+    try:
+        values = json.loads(line)
+        values = {field.name: values[field.name] for field in fields(CacheEntry)}
+    except (ValueError, KeyError, TypeError):  # cut off, or not ours
+        return None
+    for name in ("shape", "spacing_mm"):
+        values[name] = tuple(values[name])
+    values["affine"] = tuple(tuple(row) for row in values["affine"])
+    return CacheEntry(**values)
+
+
+def append_entry(folder: Path, entry: CacheEntry) -> None:
+    """Adds one line and waits until it is on the disk."""
+    path = folder / INDEX
+    line = json.dumps(asdict(entry), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    with path.open("ab+") as stream:
+        if _ends_inside_a_line(stream):
+            line = b"\n" + line
+        stream.write(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _ends_inside_a_line(stream: BinaryIO) -> bool:
+    if stream.seek(0, os.SEEK_END) == 0:
+        return False
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) != b"\n"
+
+
+def write_rejects(folder: Path, rejects: Iterable[tuple[str, str]]) -> None:
+    """Replaces the list of (id, reason) of what the last preparation could not use."""
+    lines = [json.dumps({"id": key, "reason": reason}) + "\n" for key, reason in rejects]
+    replace_file(folder / REJECTS, lambda stream: stream.write("".join(lines).encode()))
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file so that a crash leaves the old one or the new one, never a part."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""Batches as a function of (seed, step) alone, whatever the workers, the ranks and where a run resumed.
+
+Optimizer step t covers the global sample indices [t*G, (t+1)*G), G = world * accumulate * batch_size;
+micro-batch m of rank r holds t*G + m*world*batch_size + r*batch_size + [0, batch_size).
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, final
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from foveate.core.contracts import ViewMaker
+from foveate.core.rng import stream
+from foveate.core.types import Batch, FoveateError
+from foveate.data.cache import Cache, CachedVolume
+
+PREFETCH_BATCHES = 2
+
+
+@lru_cache(maxsize=2)  # a batch may straddle two epochs
+def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[Any]:
+    return stream(seed, "volume order", epoch).permutation(count)
+
+
+def volume_of(seed: int, index: int, count: int) -> int:
+    """The position in the cache of global sample `index`: every volume once per epoch, newly shuffled."""
+    epoch, place = divmod(index, count)
+    return int(_epoch_order(seed, epoch, count)[place])
+
+
+def records_of(cache: Cache, *, seed: int, indices: Iterable[int]) -> list[CachedVolume]:
+    """The volumes behind global sample indices, to name those of a bad batch."""
+    return [cache.volumes[volume_of(seed, int(index), len(cache))] for index in indices]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which samples of every step one process takes."""
+
+    batch_size: int
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def indices(self, step: int, micro_batch: int) -> list[int]:
+        """Global sample indices of one micro-batch."""
+        whole = step * self.world * self.accumulate * self.batch_size
+        first = whole + (micro_batch * self.world + self.rank) * self.batch_size
+        return list(range(first, first + self.batch_size))
+
+
+@final
+class _Schedule(Sampler[list[int]]):
+    """The micro-batches of one process from one step to another."""
+
+    def __init__(self, share: Share, steps: range) -> None:
+        self.share, self.steps = share, steps
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.share.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            for micro_batch in range(self.share.accumulate):
+                yield self.share.indices(step, micro_batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An error of one sample, sent as a value: torch would bury its text in a traceback."""
+
+    text: str
+    trace: str
+
+
+_Sample = dict[str, Any]
+
+
+@final
+class _Samples(Dataset[_Sample | _Failure]):
+    """One sample for every global index."""
+
+    def __init__(self, cache: Cache, view_maker: ViewMaker, seed: int) -> None:
+        self.cache, self.view_maker, self.seed = cache, view_maker, seed
+
+    def __getitem__(self, index: int) -> _Sample | _Failure:
+        volume = self.cache.volumes[volume_of(self.seed, index, len(self.cache))]
+        try:
+            return _sample(self.view_maker(volume, index), index)
+        except Exception as error:  # whatever it is, the volume must be named
+            return _Failure(_describe(volume, index, error), traceback.format_exc())
+
+
+def _sample(views: dict[str, tuple[Tensor, Tensor]], index: int) -> _Sample:
+    crops = {name: pixels for name, (pixels, _) in views.items()}
+    affines = {name: affine for name, (_, affine) in views.items()}
+    return {"crops": crops, "affines": affines, "index": index}
+
+
+def _describe(volume: CachedVolume, index: int, error: Exception) -> str:
+    name = volume.relative or volume.entry.id
+    what = str(error) if isinstance(error, FoveateError) else f"{type(error).__name__}: {error}"
+    return f"Sample {index} from {name} (shape {volume.shape}) could not be made: {what}"
+
+
+def _collate(samples: Sequence[_Sample | _Failure]) -> Batch | _Failure:
+    for sample in samples:
+        if isinstance(sample, _Failure):
+            return sample
+    merged = default_collate(list(samples))
+    return Batch(
+        crops=merged["crops"], affines=merged["affines"], regions={}, labels={}, index=merged["index"]
+    )
+
+
+def _start_worker(_worker: int) -> None:
+    torch.set_num_threads(1)  # the workers are the parallelism
+
+
+def batches(
+    cache: Cache,
+    view_maker: ViewMaker,
+    *,
+    seed: int,
+    first_step: int,
+    steps: int,
+    batch_size: int,
+    accumulate: int = 1,
+    rank: int = 0,
+    world: int = 1,
+    num_workers: int = 0,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The micro-batches of this rank for optimizer steps `first_step` to `steps` (not included).
+
+    Raises:
+        FoveateError: when a sample cannot be made or a worker dies.
+    """
+    share = Share(batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
+    loader = DataLoader(
+        _Samples(cache, view_maker, seed),
+        batch_sampler=_Schedule(share, range(first_step, steps)),
+        collate_fn=_collate,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
+        persistent_workers=num_workers > 0,
+        generator=torch.Generator(),  # else every start would draw from the global stream
+    )
+    yield from map(_unwrapped, _watched(loader, num_workers))
+
+
+def _unwrapped(item: Batch | _Failure) -> Batch:
+    if isinstance(item, _Failure):
+        error = FoveateError(item.text)
+        error.add_note(item.trace)
+        raise error
+    return item
+
+
+def _watched(loader: Iterable[Batch | _Failure], num_workers: int) -> Iterator[Batch | _Failure]:
+    """Passes batches on and explains the death of a worker."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        message = str(error)
+        if "worker" not in message and "memory thread" not in message:
+            raise
+        advice = _advice(message, num_workers)
+        raise FoveateError(
+            f"A process that loads data died ({message.splitlines()[0]}); {advice}."
+        ) from error
+
+
+def _advice(message: str, num_workers: int) -> str:
+    if "Bus error" in message or "shared memory" in message:
+        return "shared memory (/dev/shm) is full: enlarge it or lower --num_workers"
+    return (
+        f"it was probably killed for want of memory: lower --num_workers (now {num_workers}) or --batch_size"
+    )
