@@ -146,7 +146,7 @@ def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
     try:
         base = parser.parse_object(yaml_keys, defaults=True)
         chosen = parser.parse_args([f"--{key}={value}" for key, value in flags.items()], namespace=base)
-        values = parser.instantiate_classes(chosen)
+        values = parser.instantiate(chosen)
     except (ArgumentError, TypeError, ValueError) as error:
         raise FoveateError(" ".join(str(error).split())) from None
     return type(defaults)(**{name: values[name] for name in field_names(type(defaults))})

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from foveate.core.types import Array, Batch, CropSpec, Dimension, Progress, Record
+from foveate.core.types import Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
 
 
 class Trainable(nn.Module, ABC):
@@ -39,7 +39,7 @@ class Method(Trainable):
 
     @property
     @abstractmethod
-    def normalisation(self) -> str:
+    def normalisation(self) -> Normalisation:
         """The named step that the encoder's input went through, for the card."""
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002

@@ -18,6 +18,7 @@ from torch import Tensor
 Array = NDArray[Any]
 Dimension = Literal[2, 3]
 Size = Literal["small", "paper"]
+Normalisation = Literal["none", "zscore", "imagenet"]
 
 
 class FoveateError(Exception):

@@ -8,7 +8,7 @@ scale of its own. C is the symmetric negative cosine of pooled features.
 
 Differs from the authors' code: beta follows the run's own length, not 240 epochs; sub-crops do not write
 BatchNorm's running statistics and lie inside the pair's union box; swapped patches are disjoint (these three
-as published under `compat: reference`); restoration heads that were not drawn are not computed.
+as published under `compat: reference`); restoration heads that were not drawn are not computed, but decay.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
 from foveate.core.rng import stream
-from foveate.core.types import Batch, CropSpec, Dimension, Progress, Size
+from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
 from foveate.losses.agreement import mean, symmetric_cosine
 from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
 from foveate.nets.layers import running_statistics, zero_times
@@ -79,23 +79,27 @@ class Config:
     def preset(cls, dimension: Dimension, size: Size) -> Config:
         """The published values in a dimension, on the views of a size."""
         row = defaults(dimension, size)
-        return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PUBLISHED[dimension])
+        return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PUBLISHED[dimension, size])
 
 
 VOLUME = Appearance(blur_sigma=(0, 2), noise_std=(0, 0.25), log_gamma=(-0.3, 0.3), normalisation="zscore")
 PICTURE = Appearance(
     blur_sigma=(0.1, 2.0), blur_probability=0.5, brightness=0.4, contrast=0.4, normalisation="imagenet"
 )
-GLOBAL_PICTURE = replace(PICTURE, cutout_size=(32, 32), cutout_count=3)
-GLOBAL_VOLUME = replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)
-PUBLISHED: dict[int, dict[str, Any]] = {
-    2: {"global_appearance": GLOBAL_PICTURE, "local_appearance": PICTURE, "restoration": "linear"},
-    3: {"global_appearance": GLOBAL_VOLUME, "local_appearance": VOLUME, "restoration": "sigmoid"},
+FLAT = {"local_appearance": PICTURE, "restoration": "linear"}
+DEEP = {"local_appearance": VOLUME, "restoration": "sigmoid"}
+PUBLISHED: dict[tuple[int, str], dict[str, Any]] = {  # small views are disturbed in the same share
+    (2, "paper"): {"global_appearance": replace(PICTURE, cutout_size=(32, 32), cutout_count=3), **FLAT},
+    (2, "small"): {"global_appearance": replace(PICTURE, cutout_size=(14, 14), cutout_count=3), **FLAT},
+    (3, "paper"): {"global_appearance": replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100), **DEEP},
+    (3, "small"): {"global_appearance": replace(VOLUME, swap_patch=(8, 4, 4), swap_count=25), **DEEP},
 }
 
 
 class PCRLv2(Method):
     """Two corrupted global views and some corrupted sub-crops through one pyramid."""
+
+    net: Pyramid
 
     def __init__(self, net: Pyramid, config: Config) -> None:
         super().__init__()
@@ -111,7 +115,7 @@ class PCRLv2(Method):
         return {"global": self.config.global_crops, "local": local}
 
     @property
-    def normalisation(self) -> str:
+    def normalisation(self) -> Normalisation:
         """What the encoder's input went through."""
         return self.config.global_appearance.normalisation
 
@@ -172,8 +176,10 @@ class PCRLv2(Method):
             weight = c.middle_weight * (beta if c.middle_decay == "half_cosine" else 1.0)
             errors = (F.mse_loss(self.restore.middle(m, s), y) for m, y in both for s in scales[0])
             losses["middle"] = weight * mean(errors)
-        first = next(iter(losses))
-        return losses | {first: losses[first] + zero_times(self, but="net.encoder.")}
+        if c.compat == "fixed":
+            first = next(iter(losses))
+            losses[first] = losses[first] + zero_times(self, but="net.encoder.")
+        return losses
 
     def agree(self, first: Embedding, second: Embedding) -> Tensor:
         """C of the docstring."""

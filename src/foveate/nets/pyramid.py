@@ -88,6 +88,9 @@ class Decoder(nn.Module):
 class Pyramid(nn.Module):
     """Encoder and decoder together, as every method sees them."""
 
+    encoder: nn.Module
+    decoder: Decoder
+
     def __init__(self, encoder: nn.Module, decoder: Decoder, dimension: Dimension, in_channels: int) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder

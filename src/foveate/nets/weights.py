@@ -128,5 +128,5 @@ def load_encoder(source: str | Path) -> nn.Module:
     encoder = entry.build(entry.config(**card["encoder"]), card["dimension"])
     own = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
     transfer({"encoder": encoder}, own, min_share=1.0)
-    encoder.card = card  # type: ignore[assignment] - a plain attribute, as documented
+    object.__setattr__(encoder, "card", card)
     return encoder.eval()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
@@ -25,8 +26,7 @@ from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
 from foveate.train.pictures import write_preview
-from foveate.views.intensity import normalise
-from foveate.views.pipeline import make_views, with_channels
+from foveate.views.pipeline import make_views, normalise, with_channels
 
 CALIBRATION_BATCHES = 16
 
@@ -147,11 +147,11 @@ def draw_preview(
 @torch.no_grad()
 def recalibrate(method: Method, source: Iterator[Batch]) -> None:
     """Re-estimate the exported normalisation statistics on clean global views."""
-    device = next(method.parameters()).device
-    with cumulative_statistics(method.net):
+    device, net = next(method.parameters()).device, cast(Pyramid, method.net)
+    with cumulative_statistics(net):
         for batch in source:
-            clean = with_channels(batch["crops"]["global"].to(device), method.net.in_channels).flatten(0, 1)
-            method.net(normalise(clean, method.normalisation))
+            clean = with_channels(batch["crops"]["global"].to(device), net.in_channels).flatten(0, 1)
+            net(normalise(clean, method.normalisation))
 
 
 def dry_run(config: PretrainConfig) -> str:
@@ -170,7 +170,7 @@ def dry_run(config: PretrainConfig) -> str:
         optimizer.step()
         seconds = (time.perf_counter() - started) * config.accumulate
     parameters = sum(p.numel() for p in method.parameters())
-    terms = ", ".join(f"{name} {float(value):.4f}" for name, value in losses.items())
+    terms = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
     return (
         f"{folder.headline(config)}\n"

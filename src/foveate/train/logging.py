@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-CONSOLE = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -1,0 +1,78 @@
+"""Encoders: strides, channels, and the usual names of a ResNet's parameters."""
+
+import pytest
+import torch
+
+from foveate.core.types import FoveateError
+from foveate.nets.encoders import ENCODERS, ResNetConfig, UNetConfig
+from foveate.nets.pyramid import DecoderConfig, build_pyramid
+
+STEM = ["conv1.weight", "bn1"]
+NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+BLOCKS = {"resnet18": ([2, 2, 2, 2], 2), "resnet34": ([3, 4, 6, 3], 2), "resnet50": ([3, 4, 6, 3], 3)}
+
+
+def usual_names(name):
+    """Keys of the common ResNet without its classifier, spelled out from its structure."""
+    counts, convolutions = BLOCKS[name]
+    keys = {"conv1.weight", *(f"bn1.{k}" for k in NORM)}
+    for layer, count in enumerate(counts, 1):
+        for block in range(count):
+            at = f"layer{layer}.{block}"
+            for i in range(1, convolutions + 1):
+                keys |= {f"{at}.conv{i}.weight", *(f"{at}.bn{i}.{k}" for k in NORM)}
+            if block == 0 and (layer > 1 or convolutions == 3):
+                keys |= {f"{at}.downsample.0.weight", *(f"{at}.downsample.1.{k}" for k in NORM)}
+    return keys
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_resnet_names_shapes_and_strides_are_the_usual_ones(name, dimension):
+    encoder = ENCODERS[name].build(ResNetConfig(name=name), dimension)
+    state = encoder.state_dict()
+    assert set(state) == usual_names(name)
+    assert state["conv1.weight"].shape == (64, 1, *[7] * dimension)
+    deepest = 512 * (4 if name == "resnet50" else 1)
+    assert encoder.channels[-1] == deepest
+    maps = encoder(torch.zeros(2, 1, *[64] * dimension)) if dimension == 2 else []
+    for stride, channels, found in zip((2, 4, 8, 16, 32), encoder.channels, maps, strict=False):
+        assert found.shape == (2, channels, 64 // stride, 64 // stride)
+
+
+def test_resnet18_has_the_usual_number_of_parameters():
+    encoder = ENCODERS["resnet18"].build(ResNetConfig(in_channels=3), 2)
+    assert sum(p.numel() for p in encoder.parameters()) == 11_176_512
+
+
+def test_unet3d_has_the_published_channels_and_strides():
+    encoder = ENCODERS["unet3d"].build(UNetConfig(), 3)
+    assert encoder.channels == (64, 128, 256, 512)
+    assert encoder.strides == (1, 2, 4, 8)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize(
+    ("config", "dimension"), [(UNetConfig(width=2), 3), (ResNetConfig(width=8, norm="group"), 2)]
+)
+def test_pyramid_is_coarse_to_fine_and_stops_where_asked(config, dimension, skips):
+    net = build_pyramid(config, DecoderConfig(skips=skips, upsample="nearest"), dimension)
+    x = torch.randn(2, 1, *[64] * dimension)
+    maps = net(x)
+    for stride, channels, found in zip(net.strides, net.channels, maps, strict=True):
+        assert found.shape == (2, channels, *[64 // stride] * dimension)
+    assert len(net(x, 2)) == 2
+
+
+def test_skips_reach_the_decoder_and_no_skips_do_not():
+    """With the bottleneck silenced, only skips can carry the image to the finest map."""
+    for skips, expected in ((True, False), (False, True)):
+        net = build_pyramid(UNetConfig(width=2), DecoderConfig(skips=skips), 3).eval()
+        torch.nn.init.zeros_(net.encoder.levels[-1][1].norm.weight)
+        first, second = (net(torch.randn(1, 1, 16, 16, 16))[-1] for _ in range(2))
+        assert torch.allclose(first, second) is expected
+
+
+def test_unknown_encoder_names_the_nearest():
+    with pytest.raises(FoveateError, match="did you mean resnet18"):
+        ENCODERS["resnet-18"]
