@@ -1,6 +1,6 @@
 """The command line: one verb, one call into `run`, one exit code.
 
-Exit codes: 0 done, 2 something the user can mend, 130 or 143 stopped by SIGINT or SIGTERM with a checkpoint.
+Exit codes: 0 done, 2 something the user can mend, 130 stopped by a signal with a checkpoint saved.
 """
 
 from __future__ import annotations

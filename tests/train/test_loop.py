@@ -1,0 +1,87 @@
+"""The loop: non-finite losses, accumulation, the schedule."""
+
+import json
+
+import pytest
+import torch
+
+from foveate.core.types import FoveateError, Progress
+from foveate.run import intake
+from foveate.run import pretrain as run
+from foveate.train.optim import OptimConfig, learning_rate
+
+
+def test_a_non_finite_loss_names_step_terms_and_files_and_saves_nothing(tiny):
+    config = tiny(2, steps=20, log_every=5, save_every=5, optim={"lr": 1e30, "name": "sgd"})
+    with pytest.raises(FoveateError, match=r"not finite at step \d+: .*pixel nan.*p\d\.png") as error:
+        run.pretrain(config)
+    step = int(str(error.value).split("at step ")[1].split(":")[0])
+    assert step < 5
+    assert list((run.Path(config.out) / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_two_micro_batches_have_the_gradient_of_one_batch(tiny, dimension):
+    """Exact only where no statistics cross samples: group norm and a plain projector."""
+    options = {
+        "method": {"projector": "plain"},
+        "encoder": {"width": 4, "norm": "group"},
+        "optim": {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+        "steps": 1,
+    }
+    moved = []
+    for name, batch, accumulate in (("whole", 4, 1), ("halves", 2, 2)):
+        config = tiny(dimension, name, batch_size=batch, accumulate=accumulate, **options)
+        assert config.decoder.norm == "group"
+        before = run.build_method(config).exported()["encoder"].state_dict()
+        assert run.pretrain(config)
+        after, _ = run.weights.read(config.out)
+        moved.append({k: after[f"encoder.{k}"] - v for k, v in before.items()})
+    largest = max(float(change.abs().max()) for change in moved[0].values())
+    for name, change in moved[0].items():
+        assert float((change - moved[1][name]).abs().max()) <= 1e-5 * largest, name
+
+
+def test_learning_rate_warms_up_and_ends_near_zero():
+    config = OptimConfig(lr=2.0, warmup_steps=4)
+    rates = [learning_rate(config, step, 20) for step in range(20)]
+    assert rates[:4] == [0.5, 1.0, 1.5, 2.0]
+    assert rates[4] == 2.0
+    assert all(a > b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert 0 < rates[-1] < 0.1
+    assert learning_rate(OptimConfig(lr=2.0, schedule="constant"), 19, 20) == 2.0
+
+
+def test_clipping_bounds_the_update(tiny):
+    config = tiny(2, steps=1, optim={"name": "sgd", "lr": 1.0, "clip_norm": 1e-3, "weight_decay": 0.0})
+    before = [p.detach().clone() for p in run.build_method(config).parameters()]
+    assert run.pretrain(config)
+    state = torch.load(next((run.Path(config.out) / "checkpoints").glob("*.ckpt")), weights_only=True)
+    names = [name for name, _ in run.build_method(config).named_parameters()]
+    squares = [(state["model"][n] - p).square().sum() for n, p in zip(names, before, strict=True)]
+    assert 0.5e-3 < float(sum(squares)) ** 0.5 <= 1.001e-3
+
+
+def test_metrics_hold_every_term_and_the_wait(tiny):
+    config = tiny(3, steps=2)
+    assert run.pretrain(config)
+    row = json.loads((run.Path(config.out) / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"step", "loss", "lr", "grad_norm", "seconds_per_step", "data_wait"} <= set(row)
+    terms = [value for name, value in row.items() if name.startswith("loss/")]
+    assert len(terms) == 4
+    assert row["loss"] == pytest.approx(sum(terms))
+
+
+def test_local_crops_do_not_write_running_statistics_unless_as_published(tiny):
+    for compat, unchanged in (("fixed", True), ("reference", False)):
+        config = tiny(3, method={"compat": compat})
+        fabric, method = run.build_fabric(config), run.build_method(config)
+        cache = intake.open_cache(config, run.Path(config.data))
+        batch = next(run.batches_from(config, cache, method, fabric, 0))
+        means = {k: v.clone() for k, v in method.net.state_dict().items() if k.endswith("running_mean")}
+        _, _, crops = method.looks(batch, 0)
+        method.embed_crops(crops, {0, 1, 2})
+        after = method.net.state_dict()
+        assert all(torch.equal(after[k], v) for k, v in means.items()) is unchanged
+        method(batch, Progress(0, 1, 0))
+        assert not all(torch.equal(method.net.state_dict()[k], v) for k, v in means.items())

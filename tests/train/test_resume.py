@@ -1,0 +1,179 @@
+"""Interrupted and resumed equals uninterrupted, byte for byte; and what may be resumed at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from tests.conftest import tiny_keys
+
+from foveate.cli import main
+from foveate.core.types import FoveateError
+from foveate.run import pretrain as run
+from foveate.run import settings
+from foveate.train import checkpoint
+
+WEIGHTS = "exported/weights.safetensors"
+
+
+def start(keys, folder):
+    """The real command in a process of its own."""
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(keys))
+    command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(config)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, **quiet)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+def last_step(out):
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_sixty_steps_equal_25_and_sigterm_and_the_rest(cohorts, tmp_path, dimension):
+    keys = {name: tiny_keys(dimension, cohorts[dimension], tmp_path / name, steps=60) for name in ("a", "b")}
+    keys["b"]["num_workers"] = 1  # neither the workers nor the interruption may matter
+    straight = start(keys["a"], tmp_path)
+    assert finish(straight)[0] == 0
+
+    interrupted = start(keys["b"], tmp_path)
+    while last_step(tmp_path / "b") < 25 and interrupted.poll() is None:
+        time.sleep(0.01)
+    interrupted.send_signal(signal.SIGTERM)
+    code, errors = finish(interrupted)
+    assert code == 130, errors
+    assert "Traceback" not in errors
+    assert "The same command goes on from here" in errors
+    stopped = checkpoint.newest_step(tmp_path / "b" / "checkpoints")
+    assert 25 <= stopped < 60
+    assert not (tmp_path / "b" / WEIGHTS).exists()
+
+    assert finish(start(keys["b"], tmp_path))[0] == 0
+    for file in (WEIGHTS, "exported/card.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    assert last_step(tmp_path / "b") == 60
+
+
+def test_negative_control_without_optimizer_state_the_bytes_differ(tiny, monkeypatch):
+    """The comparison above can fail: forget the momentum and it does."""
+    assert run.pretrain(tiny(3, "a", steps=4))
+    part = tiny(3, "b", steps=4)
+    stop_at(part, 2)
+    original = checkpoint.load_newest
+
+    def forgetful(fabric, folder, state, say):
+        return original(
+            fabric, folder, {k: v for k, v in state.items() if k != "optimizer"} | {"step": 0}, say
+        )
+
+    def forgetful_but_counting(fabric, folder, state, say):
+        found = forgetful(fabric, folder, state, say)
+        state["step"] = checkpoint.newest_step(folder)
+        return found
+
+    monkeypatch.setattr(checkpoint, "load_newest", forgetful_but_counting)
+    assert run.pretrain(part)
+    assert (run.Path(part.out) / WEIGHTS).read_bytes() != (
+        run.Path(part.out).parent / "a" / WEIGHTS
+    ).read_bytes()
+
+
+def stop_at(config, step):
+    """Leave the run as a signal after `step` leaves it."""
+
+    class Bomb(run.RunLog):
+        def advance(self, done):
+            super().advance(done)
+            if done == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "RunLog", Bomb)
+        assert not run.pretrain(config)
+
+
+def test_a_half_written_checkpoint_is_skipped_with_a_word(tiny, capsys):
+    config = tiny(2, "run", steps=4, save_every=1)
+    stop_at(config, 3)
+    folder = run.Path(config.out) / "checkpoints"
+    newest = checkpoint.path_of(folder, 3)
+    newest.write_bytes(newest.read_bytes()[:2000])
+    (folder / "step-000000009.partial").write_bytes(b"x")
+    assert run.pretrain(config)
+    assert "step-000000003.ckpt is incomplete or damaged; it is skipped" in capsys.readouterr().err
+    assert run.pretrain(tiny(2, "straight", steps=4, save_every=1))
+    assert (run.Path(config.out) / WEIGHTS).read_bytes() == (
+        run.Path(config.out).parent / "straight" / WEIGHTS
+    ).read_bytes()
+
+
+def test_only_the_last_checkpoints_stay_and_hold_plain_tensors(tiny):
+    config = tiny(2, "run", steps=4, save_every=1, keep_checkpoints=2)
+    assert run.pretrain(config)
+    folder = run.Path(config.out) / "checkpoints"
+    assert [p.name for p in sorted(folder.iterdir())] == ["step-000000003.ckpt", "step-000000004.ckpt"]
+    state = torch.load(folder / "step-000000004.ckpt", weights_only=True)
+    assert state["step"] == 4
+
+
+def test_a_larger_number_of_steps_continues_and_a_smaller_one_is_refused(tiny):
+    assert run.pretrain(tiny(2, "run", steps=2))
+    assert run.pretrain(tiny(2, "run", steps=4))
+    rows = (run.Path(tiny(2, "run").out) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4]
+    with pytest.raises(FoveateError, match="at step 4 already"):
+        run.pretrain(tiny(2, "run", steps=3))
+
+
+def test_a_different_configuration_is_refused_with_the_keys_that_differ(tiny, capsys):
+    assert run.pretrain(tiny(2, "run", steps=1))
+    with pytest.raises(FoveateError, match=r"optim.lr: 0.001 -> 0.5.*choose another --out"):
+        run.pretrain(tiny(2, "run", steps=2, optim={"lr": 0.5}))
+
+
+def test_other_images_are_refused(tiny, cohorts, tmp_path):
+    from tests.conftest import write_cohort
+
+    data = write_cohort(tmp_path / "images", 2, 3)
+    keys = tiny_keys(2, data, tmp_path / "run", steps=1)
+    assert run.pretrain(settings.from_keys(keys))
+    (data / "p0.png").unlink()
+    with pytest.raises(FoveateError, match="holds other images than when"):
+        run.pretrain(settings.from_keys({**keys, "steps": 2}))
+
+
+def test_a_folder_with_other_things_in_it_is_not_taken_over(tiny, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(FoveateError, match="other things in it"):
+        run.pretrain(tiny(2, "run"))
+
+
+def test_init_starts_from_given_weights_and_reports(tiny, capsys):
+    assert run.pretrain(tiny(2, "first", steps=1))
+    source = run.Path(tiny(2, "first").out)
+    assert run.pretrain(tiny(2, "second", steps=1, init=str(source), optim={"lr": 0.0}))
+    assert "(100%)" in capsys.readouterr().err
+    tensors = [run.weights.read(source.parent / name)[0] for name in ("first", "second")]
+    weight = "encoder.conv1.weight"
+    assert torch.equal(tensors[0][weight], tensors[1][weight])
+    assert main(["pretrain", "--dimension", "2", "--data", "x", "--out", "y", "--init", "z"]) == 2
+
+
+def test_init_that_fits_badly_is_refused(tiny):
+    assert run.pretrain(tiny(2, "first", steps=1))
+    source = str(run.Path(tiny(2, "first").out))
+    with pytest.raises(FoveateError, match=r"--init fills \d+% of the network"):
+        run.pretrain(tiny(2, "second", init=source, encoder={"width": 8}))
