@@ -172,7 +172,7 @@ def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Ten
         positions = affine[axis, axis].double() * torch.arange(cells) + affine[axis, -1].double()
         matrix = interpolation_matrix(positions, size)[None]
         if radius:
-            matrix = matrix @ gaussian_matrices(torch.tensor([sigma]), radius, size)
+            matrix = matrix @ gaussian_matrices(torch.tensor([sigma], dtype=torch.float64), radius, size)
         matrices.append(matrix.to(window.dtype))
     return apply_along_axes(window[None], matrices)[0]
 
@@ -181,7 +181,7 @@ def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tenso
     """Linear sampling through any affine: low-pass, then `grid_sample`."""
     for axis, sigma in enumerate(low_pass_sigmas(affine), 1):
         if radius := gaussian_radius(sigma):
-            weights = gaussian_weights(torch.tensor([sigma]), radius)[0].tolist()
+            weights = gaussian_weights(torch.tensor([sigma], dtype=torch.float64), radius)[0].tolist()
             window = filter_axis(window, axis, weights)
     shape = window.shape[1:]
     where = sampling_grid(affine.to(window.dtype)[None], grid, shape)
