@@ -1,0 +1,92 @@
+"""Linear maps along one axis as small matrices: Gaussian filters and linear resampling.
+
+A separable filter of an image is one matrix per axis. As batched matrix products they run fast on every
+device, take a strength per sample, and compose with resampling before the image is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+TRUNCATE = 4.0  # sigmas at which the kernel ends, as in SciPy
+
+
+def gaussian_radius(sigma: float) -> int:
+    """Voxels that a Gaussian reaches to each side, SciPy's rounding.
+
+    >>> gaussian_radius(1.0), gaussian_radius(0.1)
+    (4, 0)
+    """
+    return int(TRUNCATE * sigma + 0.5)
+
+
+def gaussian_weights(sigmas: Tensor, radius: int) -> Tensor:
+    """Kernels that sum to one, each cut at its own 4 sigma, float64.
+
+    Args:
+        sigmas: standard deviations in voxels (B,); 0 is the identity.
+        radius: reach of the widest one.
+    """
+    distance = torch.arange(-radius, radius + 1, device=sigmas.device, dtype=torch.float64)
+    sigma = sigmas.double()[:, None]
+    weights = torch.exp(-0.5 * (distance / sigma.clamp_min(1e-6)) ** 2)  # (B, 2 radius + 1)
+    weights = weights * (distance.abs() <= torch.floor(TRUNCATE * sigma + 0.5))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def gaussian_matrices(sigmas: Tensor, radius: int, size: int) -> Tensor:
+    """Filters of an axis of `size` voxels that repeat the edge voxel outside, float64 (B, size, size)."""
+    weights = gaussian_weights(sigmas, radius)
+    here = torch.arange(size, device=sigmas.device)
+    taken = here[:, None] + torch.arange(-radius, radius + 1, device=sigmas.device)
+    taken = taken.clamp(0, size - 1).expand(len(sigmas), -1, -1)  # (B, size, 2 radius + 1)
+    matrices = weights.new_zeros(len(sigmas), size, size)
+    return matrices.scatter_add_(2, taken, weights[:, None].expand_as(taken))
+
+
+def interpolation_matrix(positions: Tensor, size: int) -> Tensor:
+    """Linear interpolation of an axis of `size` voxels at `positions` (G,), float64 (G, size).
+
+    A voxel is the cell [i - 0.5, i + 0.5]: half a voxel beyond the outermost centres the edge value
+    holds, further out the row is zero.
+    """
+    inside = (positions >= -0.5) & (positions <= size - 0.5)
+    held = positions.double().clamp(0, size - 1)
+    left = held.floor().long()
+    share = held - left
+    rows = torch.arange(len(positions))
+    matrix = torch.zeros(len(positions), size, dtype=torch.float64)
+    matrix[rows, left] = (1 - share) * inside
+    matrix[rows, (left + 1).clamp_max(size - 1)] += share * inside
+    return matrix
+
+
+def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Multiply every spatial axis by its matrix: (B, C, *S) with (B, G_i, S_i) gives (B, C, *G).
+
+    Each product writes its axis first, which brings the next axis last: no copy in between.
+    """
+    batch = images.shape[0]
+    for matrix in reversed(matrices):
+        rest = images.shape[1:-1]
+        rows = images.reshape(batch, -1, images.shape[-1])
+        images = torch.bmm(matrix, rows.transpose(1, 2)).reshape(batch, -1, *rest)
+    return images.movedim(-1, 1).contiguous()  # (B, *G, C) -> (B, C, *G)
+
+
+def filter_axis(image: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
+    """Filter one axis with a symmetric kernel, repeating the edge: cheaper than a matrix for few taps."""
+    size, radius = image.shape[axis], len(weights) // 2
+    result = image * weights[radius]
+    low_edge, high_edge = image.narrow(axis, 0, 1), image.narrow(axis, size - 1, 1)
+    for distance, weight in enumerate(weights[radius + 1 :], 1):
+        near = min(distance, size)  # voxels whose neighbour at this distance is beyond the edge
+        for start, edge in ((0, low_edge), (size - near, high_edge)):
+            result.narrow(axis, start, near).add_(edge, alpha=weight)
+        rest = size - near
+        result.narrow(axis, near, rest).add_(image.narrow(axis, 0, rest), alpha=weight)
+        result.narrow(axis, 0, rest).add_(image.narrow(axis, near, rest), alpha=weight)
+    return result

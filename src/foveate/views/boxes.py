@@ -1,0 +1,244 @@
+"""Which box of a volume a view shows: integer boxes drawn without ever giving up.
+
+A box is clamped to the volume. Where the volume is shorter than the view's grid although the asked size
+is not, the view is not magnified: the box becomes as long as the grid, is centred on the volume and sticks
+out; what lies outside is sampled as 0. A volume below half a view is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.core.rng import stream
+from foveate.core.types import CropSpec, FoveateError
+
+Integers = NDArray[np.int64]
+SIZE_ATTEMPTS = 1000  # for a partner of a random share; then the partner takes the size of the first
+POSITION_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """The voxels [low, high)."""
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Voxels along each axis."""
+        return tuple(b - a for a, b in zip(self.low, self.high, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A size, and the first and last voxel at which a box of that size may start, per axis."""
+
+    size: Integers
+    first: Integers
+    last: Integers
+
+
+def iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes.
+
+    >>> iou(Box(low=(0, 0), high=(2, 2)), Box(low=(1, 0), high=(3, 2)))
+    0.3333333333333333
+    """
+    shared = math.prod(
+        max(0, min(ah, bh) - max(al, bl)) for al, ah, bl, bh in zip(a.low, a.high, b.low, b.high, strict=True)
+    )
+    return shared / (math.prod(a.size) + math.prod(b.size) - shared)
+
+
+def union_box(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of them."""
+    return Box(
+        low=tuple(map(min, zip(*(b.low for b in boxes), strict=True))),
+        high=tuple(map(max, zip(*(b.high for b in boxes), strict=True))),
+    )
+
+
+def padded_axes(shape: Sequence[int], spec: CropSpec) -> tuple[int, ...]:
+    """Axes on which some view of the crop is padded because the volume is shorter than the view.
+
+    >>> padded_axes((40, 20), CropSpec(count=1, grid=(32, 32), source_sizes=((48, 48),)))
+    (1,)
+    """
+    axes = range(len(shape))
+    return tuple(i for i in axes if any(s[i] >= spec.grid[i] > shape[i] for s in spec.source_sizes))
+
+
+def check_fits(shape: Sequence[int], specs: Mapping[str, CropSpec]) -> None:
+    """Refuse crops that a volume of `shape` cannot feed.
+
+    Raises:
+        FoveateError: naming the crop, the axis and what is accepted.
+    """
+    for name, spec in specs.items():
+        if any(len(size) != len(shape) for size in (spec.grid, *spec.source_sizes)):
+            raise FoveateError(
+                f"crop {name!r}: grid {spec.grid} and source_sizes {spec.source_sizes} need "
+                f"{len(shape)} axes each, as the volume {tuple(shape)} has."
+            )
+        for axis in padded_axes(shape, spec):
+            if 2 * shape[axis] < spec.grid[axis]:
+                raise FoveateError(
+                    f"crop {name!r}: the volume has {shape[axis]} voxels on axis {axis}, less than half of "
+                    f"the view's {spec.grid[axis]}; at least {math.ceil(spec.grid[axis] / 2)} are accepted. "
+                    f"Leave the volume out, or choose a smaller grid or a finer spacing."
+                )
+
+
+def draw_boxes(
+    shape: Sequence[int], specs: Mapping[str, CropSpec], *, seed: int, index: int
+) -> dict[str, tuple[Box, ...]]:
+    """The boxes of every crop of global sample `index`, each crop from a stream of its own."""
+    check_fits(shape, specs)
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for name in drawing_order(specs):
+        spec = specs[name]
+        room = union_box(boxes[spec.inside]) if spec.inside else _everywhere(shape, spec)
+        boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room)
+    return boxes
+
+
+def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:
+    """Crop names such that a crop comes after the one it lies inside.
+
+    Raises:
+        FoveateError: when `inside` names no crop, or crops lie inside each other.
+    """
+    order: list[str] = []
+    while waiting := [name for name in specs if name not in order]:
+        ready = [name for name in waiting if not specs[name].inside or specs[name].inside in order]
+        if not ready:
+            raise FoveateError(
+                f"crop {waiting[0]!r}: inside={specs[waiting[0]].inside!r} must be empty or name another "
+                f"crop that does not depend on it, one of {sorted(set(specs) - {waiting[0]})}."
+            )
+        order += ready
+    return order
+
+
+def draw_crop(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec, room: Box) -> tuple[Box, ...]:
+    """The boxes of one crop inside `room`; those after the first overlap the first by `min_iou`."""
+
+    def draw_placement() -> Placement:
+        return place(requested_size(rng, shape, spec), spec.grid, shape, room)
+
+    start = draw_placement()  # every size is a partner of its own, so no first size has to be excluded
+    first = _box(start, rng.integers(start.first, start.last + 1))
+    if spec.min_iou <= 0:
+        others = [draw_placement() for _ in range(spec.count - 1)]
+        return first, *(_box(p, rng.integers(p.first, p.last + 1)) for p in others)
+    return first, *(
+        draw_partner(rng, first, start, draw_placement, spec.min_iou) for _ in range(spec.count - 1)
+    )
+
+
+def requested_size(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec) -> Integers:
+    """One of the sizes of the crop, or one that covers a random share of the volume."""
+    if spec.source_sizes:
+        return np.asarray(spec.source_sizes[rng.integers(len(spec.source_sizes))])
+    share = rng.uniform(*spec.volume_share)
+    # Halved in the logarithm: the ratio of two axes then stays within `aspect`.
+    low, high = (math.log(ratio) / 2 for ratio in spec.aspect)
+    jitter = np.exp(rng.uniform(low, high, size=len(shape)))
+    return share_size(share, np.asarray(spec.grid) * jitter, shape)
+
+
+def share_size(share: float, proportions: NDArray[np.float64], shape: Sequence[int]) -> Integers:
+    """The size of a box that covers `share` of the volume in these proportions as far as it fits.
+
+    An axis that would stick out is clamped and the others grow, so that the share holds.
+
+    >>> share_size(0.5, np.array([1.0, 1.0]), (100, 20)).tolist()
+    [50, 20]
+    """
+    limit = np.asarray(shape, dtype=np.float64)
+    free = np.ones(len(shape), dtype=bool)
+    size = proportions.astype(np.float64)
+    for _ in shape:
+        missing = share * limit.prod() / size.prod()
+        size = np.where(free, size * missing ** (1 / max(1, free.sum())), size)
+        size, free = np.minimum(size, limit), free & (size < limit)
+    return np.maximum(1, np.rint(size)).astype(np.int64)
+
+
+def place(size: Integers, grid: Sequence[int], shape: Sequence[int], room: Box) -> Placement:
+    """Where a box of the asked size may go inside `room`, clamped or made to stick out as the module says."""
+    cells, volume = np.asarray(grid), np.asarray(shape)
+    low, high = np.asarray(room.low), np.asarray(room.high)
+    padded = (size >= cells) & (cells > volume)
+    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, volume)
+    length = np.where(padded, np.minimum(cells, high - low), np.minimum(size, inner_high - inner_low))
+    centred = np.clip((volume - length) // 2, low, high - length)
+    return Placement(
+        size=length,
+        first=np.where(padded, centred, inner_low),
+        last=np.where(padded, centred, inner_high - length),
+    )
+
+
+def draw_partner(
+    rng: np.random.Generator,
+    first: Box,
+    fallback: Placement,
+    draw_placement: Callable[[], Placement],
+    min_iou: float,
+) -> Box:
+    """A box whose IoU with `first` is at least `min_iou`: a feasible size, then a uniform position."""
+    for _ in range(SIZE_ATTEMPTS):
+        placement = draw_placement()
+        if iou(first, _closest(first, placement)) >= min_iou:
+            return draw_position(rng, first, placement, min_iou)
+    return draw_position(rng, first, fallback, min_iou)
+
+
+def draw_position(rng: np.random.Generator, first: Box, placement: Placement, min_iou: float) -> Box:
+    """Uniform over all positions of the placement with IoU >= `min_iou`; at least one must exist.
+
+    Bounding the overlap of every axis leaves a region of which no less than about one in n! is admissible.
+    """
+    low, size = np.asarray(first.low), np.asarray(first.size)
+    volumes = int(size.prod() + placement.size.prod())
+    best = _overlap(first, placement.size, np.asarray(_closest(first, placement).low))
+    needed = min_iou * volumes / (1 + min_iou)  # the smallest intersection
+    least = np.ceil(needed * best / best.prod() - 1e-9).astype(np.int64)  # when the other axes are best
+    start = np.maximum(placement.first, low + least - placement.size)
+    stop = np.minimum(placement.last, low + size - least)
+    while True:
+        lows = rng.integers(start, stop + 1, size=(POSITION_BATCH, len(low)))
+        shared = _overlap(first, placement.size, lows).prod(1)
+        admissible = np.flatnonzero(shared / (volumes - shared) >= min_iou)
+        if len(admissible):
+            return _box(placement, lows[admissible[0]])
+
+
+def _overlap(first: Box, size: Integers, lows: Integers) -> Integers:
+    """Voxels shared per axis with boxes of `size` that start at `lows` (..., n)."""
+    shared = np.minimum(first.high, lows + size) - np.maximum(first.low, lows)
+    return np.asarray(np.maximum(0, shared), dtype=np.int64)
+
+
+def _closest(first: Box, placement: Placement) -> Box:
+    """The box of a placement that overlaps `first` most."""
+    return _box(placement, np.clip(first.low, placement.first, placement.last))
+
+
+def _box(placement: Placement, low: Integers) -> Box:
+    return Box(low=tuple(low.tolist()), high=tuple((low + placement.size).tolist()))
+
+
+def _everywhere(shape: Sequence[int], spec: CropSpec) -> Box:
+    """Room for every box that the volume and its padding allow."""
+    return Box(
+        low=tuple(-g for g in spec.grid),
+        high=tuple(s + g for s, g in zip(shape, spec.grid, strict=True)),
+    )

@@ -1,0 +1,237 @@
+"""Where a view looks: affines from view index to source voxel index, and sampling through them.
+
+An affine is (n, n+1) = [linear | offset] in array-index order, integer i being the centre of voxel i. It
+is computed in float64 and travels in batches as float32. Only this module knows that `grid_sample`
+wants the axes in reverse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.views.banded import (
+    apply_along_axes,
+    filter_axis,
+    gaussian_matrices,
+    gaussian_radius,
+    gaussian_weights,
+    interpolation_matrix,
+)
+
+
+def box_affine(low: Sequence[float], high: Sequence[float], grid: Sequence[int]) -> Tensor:
+    """The affine of a grid over the box [low, high): cell j lies at low + (j + 0.5)(high - low)/grid - 0.5.
+
+    >>> box_affine((2, 0), (6, 3), (2, 3)).tolist()
+    [[2.0, 0.0, 2.5], [0.0, 1.0, 0.0]]
+    """
+    start = np.asarray(low, dtype=np.float64)
+    scale = (np.asarray(high, dtype=np.float64) - start) / np.asarray(grid)
+    return _affine(np.diag(scale), start + 0.5 * scale - 0.5)
+
+
+def view_affine(
+    low: Sequence[float],
+    high: Sequence[float],
+    grid: Sequence[int],
+    *,
+    flips: Sequence[bool],
+    angles_degrees: Sequence[float],
+    zooms: Sequence[float],
+    spacing_mm: Sequence[float],
+) -> Tensor:
+    """The affine of a box that is flipped, zoomed and rotated about its centre.
+
+    Args:
+        low: first voxel of the box.
+        high: one past its last voxel.
+        grid: size of the view.
+        flips: which axes run backwards.
+        angles_degrees: one per coordinate plane, in the order (0, 1), (0, 2), (1, 2).
+        zooms: magnification per axis; above 1 the view shows less than the box.
+        spacing_mm: size of a voxel: the rotation is one of millimetres, not of indices.
+    """
+    cells, start, stop = (np.asarray(a, dtype=np.float64) for a in (grid, low, high))
+    scale = (stop - start) / cells * np.where(flips, -1.0, 1.0) / np.asarray(zooms)
+    spacing = np.asarray(spacing_mm, dtype=np.float64)
+    turn = _rotation(angles_degrees, len(cells)) * (spacing / spacing[:, None])  # D^-1 R D
+    linear = turn * scale
+    return _affine(linear, (start + stop) / 2 - 0.5 - linear @ (cells - 1) / 2)
+
+
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The affine x -> outer(inner(x)), with any leading axes: (..., n, n+1), in the dtype of `inner`."""
+    linear = outer[..., :-1].double()
+    product = linear @ inner.double()
+    product[..., -1] += outer[..., -1].double()
+    return product.to(inner.dtype)
+
+
+def invert(affine: Tensor) -> Tensor:
+    """The affine that undoes `affine` (..., n, n+1)."""
+    linear = torch.linalg.inv(affine[..., :-1].double())
+    offset = -linear @ affine[..., -1:].double()
+    return torch.cat([linear, offset], -1).to(affine.dtype)
+
+
+def apply(affine: Tensor, points: Tensor) -> Tensor:
+    """Map points (..., P, n) through affines (..., n, n+1), in the dtype of `points`."""
+    linear, offset = affine[..., :-1].double(), affine[..., -1].double()
+    return (points.double() @ linear.mT + offset[..., None, :]).to(points.dtype)
+
+
+def relative_to(affine: Tensor, low: Sequence[int]) -> Tensor:
+    """The same affine counted from voxel `low`, the first one of a window."""
+    moved = affine.clone()
+    moved[..., -1] -= torch.as_tensor(low, dtype=affine.dtype, device=affine.device)
+    return moved
+
+
+def sampling_grid(affines: Tensor, grid: Sequence[int], source_shape: Sequence[int]) -> Tensor:
+    """The grid for `grid_sample(align_corners=False)`: affines (B, n, n+1) give (B, *grid, n) in their dtype.
+
+    Outside the source a coordinate leaves [-1, 1].
+    """
+    n = len(grid)
+    size = affines.new_tensor(source_shape)[:, None]
+    scaled = affines * (2 / size)
+    scaled[..., -1] += (1 / size - 1)[:, 0]
+    result = affines.new_empty(len(affines), *grid, n)
+    for i in range(n):
+        coordinate = scaled[:, i, n].reshape(-1, *[1] * n)
+        for j in reversed(range(n)):  # the axis that varies slowest last: only that sum is full size
+            steps = torch.arange(grid[j], device=affines.device, dtype=affines.dtype)
+            line = (scaled[:, i, j, None] * steps).reshape(-1, *[grid[k] if k == j else 1 for k in range(n)])
+            coordinate = coordinate + line
+        result[..., n - 1 - i] = coordinate  # grid_sample counts the last axis first
+    return result
+
+
+def shrinkage(affine: Tensor) -> tuple[float, ...]:
+    """Source voxels along each axis per step of the view: above 1 fine detail would alias.
+
+    A wave of frequency f along source axis i has the frequencies f * row i in the view, so the largest
+    entry of the row decides.
+    """
+    return tuple(affine[:, :-1].abs().amax(1).tolist())
+
+
+def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
+    """Sigma in source voxels of the filter that a view needs, 0 where it does not shrink."""
+    return tuple(max(0.0, (s - 1) / 2) for s in shrinkage(affine))
+
+
+def low_pass_margin(affine: Tensor) -> tuple[int, ...]:
+    """Voxels around a view that its low-pass reaches."""
+    return tuple(gaussian_radius(sigma) for sigma in low_pass_sigmas(affine))
+
+
+def window_of(
+    affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The voxels [low, high) of a volume of `shape` that a view needs; at least one on every axis."""
+    matrix = affine.double().numpy()
+    half = (np.asarray(grid) - 1) / 2
+    middle = matrix[:, -1] + matrix[:, :-1] @ half
+    reach = np.abs(matrix[:, :-1]) @ half
+    size = np.asarray(shape)
+    low = np.clip(np.floor(middle - reach).astype(int) - margin, 0, size - 1)
+    high = np.clip(np.ceil(middle + reach).astype(int) + 1 + margin, low + 1, size)
+    return tuple(low.tolist()), tuple(high.tolist())
+
+
+def sample(
+    window: Tensor, affine: Tensor, grid: Sequence[int], mode: Literal["linear", "nearest"] = "linear"
+) -> Tensor:
+    """Look at a window (C, *W) through an affine relative to it: (C, *grid), 0 outside the window.
+
+    A voxel is a cell: the outer half of an edge voxel holds its value. Linear sampling filters first
+    the axes that shrink; nearest sampling never does and keeps the dtype, so that labels survive.
+    """
+    if mode == "nearest":
+        return _sample_nearest(window, affine, grid)
+    if _is_axis_aligned(affine):
+        return sample_separable(window, affine, grid)
+    return sample_oblique(window, affine, grid)
+
+
+def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
+    """Linear sampling without rotation: one matrix per axis holds the low-pass and the interpolation."""
+    matrices = []
+    for axis, (sigma, cells) in enumerate(zip(low_pass_sigmas(affine), grid, strict=True)):
+        size, radius = window.shape[axis + 1], gaussian_radius(sigma)
+        positions = affine[axis, axis].double() * torch.arange(cells) + affine[axis, -1].double()
+        matrix = interpolation_matrix(positions, size)[None]
+        if radius:
+            matrix = matrix @ gaussian_matrices(torch.tensor([sigma], dtype=torch.float64), radius, size)
+        matrices.append(matrix.to(window.dtype))
+    return apply_along_axes(window[None], matrices)[0]
+
+
+def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
+    """Linear sampling through any affine: low-pass, then `grid_sample`."""
+    for axis, sigma in enumerate(low_pass_sigmas(affine), 1):
+        if radius := gaussian_radius(sigma):
+            weights = gaussian_weights(torch.tensor([sigma], dtype=torch.float64), radius)[0].tolist()
+            window = filter_axis(window, axis, weights)
+    shape = window.shape[1:]
+    where = sampling_grid(affine.to(window.dtype)[None], grid, shape)
+    view = F.grid_sample(window[None], where, padding_mode="border", align_corners=False)[0]
+    if _stays_inside(affine, grid, shape):
+        return view
+    return view * (where.abs() <= 1).all(-1)
+
+
+def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
+    """The voxel whose cell holds the point; a point between two cells goes to the upper one."""
+    n = len(grid)
+    index = torch.zeros((), dtype=torch.long)
+    inside = torch.ones((), dtype=torch.bool)
+    for i, size in enumerate(window.shape[1:]):
+        position = affine[i, n].double()
+        for j, cells in enumerate(grid):
+            steps = torch.arange(cells, dtype=torch.float64)
+            position = position + (affine[i, j] * steps).reshape([-1 if k == j else 1 for k in range(n)])
+        cell = torch.floor(position + 0.5 + 1e-6).long()  # rounding noise must not decide ties
+        inside = inside & (cell >= 0) & (cell < size)
+        index = index * size + cell.clamp(0, size - 1)
+    return window.flatten(1)[:, index] * inside
+
+
+def _affine(linear: NDArray[np.float64], offset: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(np.concatenate([linear, offset[:, None]], 1))
+
+
+def _rotation(angles_degrees: Sequence[float], n: int) -> NDArray[np.float64]:
+    """The product of one rotation per coordinate plane."""
+    total = np.eye(n)
+    for (i, j), angle in zip(combinations(range(n), 2), angles_degrees, strict=True):
+        cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        plane = np.eye(n)
+        plane[[i, j, i, j], [i, j, j, i]] = cosine, cosine, -sine, sine
+        total = total @ plane
+    return total
+
+
+def _is_axis_aligned(affine: Tensor) -> bool:
+    linear = affine[:, :-1]
+    return bool((linear - torch.diag(linear.diagonal())).abs().max() < 1e-9)
+
+
+def _stays_inside(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether every cell centre of the view lies in the window, so that nothing has to be blanked."""
+    half = (torch.tensor(grid, dtype=torch.float64) - 1) / 2
+    linear = affine[:, :-1].double()
+    middle, reach = affine[:, -1].double() + linear @ half, linear.abs() @ half
+    # float32 coordinates are good to 1e-5 voxels
+    edge = torch.tensor(shape, dtype=torch.float64) - 0.5 - 1e-3
+    return bool(((middle - reach >= -0.5 + 1e-3) & (middle + reach <= edge)).all())
