@@ -16,7 +16,8 @@ from PIL import Image
 from foveate.core.types import FoveateError
 from foveate.data import prepare as prepare_module
 from foveate.data.index import INDEX, REJECTS, SALT, VOLUMES
-from foveate.data.prepare import PrepareConfig, cache_folder
+from foveate.data.prepare import PrepareConfig, cache_folder, prepare
+from foveate.data.sources.folder import FolderSource
 
 from .conftest import PATIENT, prepared, write_volume
 
@@ -208,14 +209,6 @@ def test_impossible_percentiles_are_refused(values):
 
 def test_progress_counts_every_image_once(scans, tmp_path):
     calls: list[tuple[int, int]] = []
-    records = prepare_module.Record, scans  # the source is read again for each run
-    del records
-    from foveate.data.sources.folder import FolderSource
-
-    prepare_module.prepare(
-        FolderSource().records(scans),
-        tmp_path / "c",
-        PrepareConfig(),
-        lambda done, total: calls.append((done, total)),
-    )
-    assert calls == [(n, 5) for n in range(6)]
+    records = FolderSource().records(scans)
+    prepare(records, tmp_path / "cache", PrepareConfig(), lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 5) for done in range(6)]
