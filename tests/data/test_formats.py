@@ -156,6 +156,15 @@ def singular(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def odd_header(path: Path) -> None:
+    """A constant image whose header makes nibabel complain."""
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), 7, np.int16), np.eye(4)), path)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<f", raw, 76, 5.0)  # pixdim[0] must be 1 or -1
+    struct.pack_into("<h", raw, 254, 99)  # no such sform code
+    path.write_bytes(raw)
+
+
 NOISE = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32)
 NOT_FINITE = NOISE.copy()
 NOT_FINITE[0, 0, :3] = np.nan, np.inf, -np.inf
@@ -167,6 +176,7 @@ BAD = {
     "flat.nii": (nifti(RAMP[0]), "single slice"),
     "complex.nii.gz": (nifti(RAMP.astype(np.complex64)), "complex"),
     "rgb.nii.gz": (nifti(RGB), "colours"),
+    "chatty.nii": (odd_header, "constant"),
     "singular.nii": (singular, "affine"),
     "no_bytes.nii.gz": (lambda path: path.write_bytes(b""), "empty"),
     "no_bytes.png": (lambda path: path.write_bytes(b""), "empty"),
@@ -188,7 +198,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_file_is_refused_with_a_reason_that_names_nothing(tmp_path, name, capfd, recwarn):
+def test_bad_file_is_refused_with_a_reason_that_names_nothing(tmp_path, name, capfd, recwarn, caplog):
     write, reason = BAD[name]
     path = tmp_path / name
     write(path)
@@ -201,6 +211,7 @@ def test_bad_file_is_refused_with_a_reason_that_names_nothing(tmp_path, name, ca
     assert str(tmp_path) not in caught.value.reason
     assert (caught.value.reason.count("\n"), len(recwarn)) == (0, 0)
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 def test_header_claiming_more_than_memory_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from foveate.core.rng import stream
 from foveate.core.types import FoveateError
-from foveate.data.loader import batches, records_of, volume_of
+from foveate.data.loader import batches, records_of, volume_of, worker_deaths_explained
 
 
 class Corners:
@@ -40,7 +40,10 @@ class Fails:
             raise KeyError("grid")
         if index == 5 and self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Corners()(volume, index)
+        made = Corners()(volume, index)
+        if index == 5 and self.how == "shape":
+            made["global"] = (made["global"][0][..., :2], made["global"][1])
+        return made
 
 
 def run(cache, view_maker=None, **changes):
@@ -123,8 +126,21 @@ def test_failing_sample_names_its_volume_in_one_paragraph(cache, num_workers):
 
 
 def test_killed_worker_is_explained(cache):
-    with pytest.raises(FoveateError, match=r"lower --num_workers \(now 1\)"):
+    with pytest.raises(FoveateError, match=r"lower --num_workers .*\(num_workers is 1\)"):
         run(cache, Fails("kill"), num_workers=1)
+
+
+def test_report_of_a_death_is_explained_anywhere_and_other_errors_pass():
+    with pytest.raises(FoveateError, match="shared memory"), worker_deaths_explained(3):
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible")
+    with pytest.raises(RuntimeError, match="CUDA"), worker_deaths_explained(3):
+        raise RuntimeError("CUDA error in a worker stream")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_views_of_unequal_shapes_name_their_samples(cache, num_workers):
+    with pytest.raises(FoveateError, match=r"Samples \[4, 5\] do not fit into one batch"):
+        run(cache, Fails("shape"), num_workers=num_workers)
 
 
 def test_leaving_early_stops_the_workers(cache):
