@@ -67,6 +67,8 @@ def read_volume(path: Path) -> Volume:
         _check_values(volume.array)
     except _RefusalError as refusal:
         raise UnreadableImageError(path, str(refusal)) from None
+    except (AttributeError, ImportError, NameError):
+        raise  # ours, not the file's
     except Exception as error:  # decoders raise almost anything on a damaged file
         raise UnreadableImageError(path, _reason(error)) from error
     return volume
@@ -161,7 +163,7 @@ def _nifti_values(image: Any) -> Array:  # noqa: ANN401 - nibabel has no types
     """Stored values where slope and intercept change nothing (integers stay integers), else scaled."""
     proxy = image.dataobj
     unscaled = (proxy.slope, proxy.inter) == (1.0, 0.0)
-    values: Array = proxy.get_unscaled() if unscaled else proxy.get_scaled(np.float32)
+    values: Array = proxy.get_unscaled() if unscaled else np.asarray(proxy, dtype=np.float32)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 

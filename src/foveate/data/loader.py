@@ -6,8 +6,10 @@ micro-batch m of rank r holds t*G + m*world*batch_size + r*batch_size + [0, batc
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, final
@@ -23,6 +25,7 @@ from foveate.core.types import Batch, FoveateError
 from foveate.data.cache import Cache, CachedVolume
 
 PREFETCH_BATCHES = 2
+REPORT_SECONDS = 0.5  # between a connection that breaks and the signal that says why
 
 
 @lru_cache(maxsize=2)  # a batch may straddle two epochs
@@ -108,6 +111,7 @@ def _sample(views: dict[str, tuple[Tensor, Tensor]], index: int) -> _Sample:
 def _describe(volume: CachedVolume, index: int, error: Exception) -> str:
     name = volume.relative or volume.entry.id
     what = str(error) if isinstance(error, FoveateError) else f"{type(error).__name__}: {error}"
+    what = " ".join(what.split())  # one paragraph
     return f"Sample {index} from {name} (shape {volume.shape}) could not be made: {what}"
 
 
@@ -115,9 +119,19 @@ def _collate(samples: Sequence[_Sample | _Failure]) -> Batch | _Failure:
     for sample in samples:
         if isinstance(sample, _Failure):
             return sample
-    merged = default_collate(list(samples))
+    try:
+        merged = default_collate(list(samples))
+    except Exception as error:  # a view maker's views of unequal shapes
+        return _Failure(_describe_batch(samples, error), traceback.format_exc())
     return Batch(
         crops=merged["crops"], affines=merged["affines"], regions={}, labels={}, index=merged["index"]
+    )
+
+
+def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> str:
+    indices = [sample["index"] for sample in samples if not isinstance(sample, _Failure)]
+    return (
+        f"Samples {indices} do not fit into one batch: {type(error).__name__}: {' '.join(str(error).split())}"
     )
 
 
@@ -168,22 +182,43 @@ def _unwrapped(item: Batch | _Failure) -> Batch:
 
 
 def _watched(loader: Iterable[Batch | _Failure], num_workers: int) -> Iterator[Batch | _Failure]:
-    """Passes batches on and explains the death of a worker."""
+    """Passes batches on and explains the death of a worker, which may first show as a broken connection."""
+    with worker_deaths_explained(num_workers):
+        try:
+            yield from loader
+        except (
+            OSError,
+            EOFError,
+            AssertionError,
+        ) as error:  # what multiprocessing raises when a peer is gone
+            if not num_workers:
+                raise
+            time.sleep(REPORT_SECONDS)  # torch's own report, which says more, may interrupt this
+            raise _death(type(error).__name__, num_workers) from error
+
+
+@contextmanager
+def worker_deaths_explained(num_workers: int) -> Iterator[None]:
+    """Turns torch's report of a dead worker into a paragraph.
+
+    A signal handler of torch raises that report wherever the main process happens to be, so wrap the
+    whole training loop in this, not only the loader.
+    """
     try:
-        yield from loader
+        yield
     except RuntimeError as error:
-        message = str(error)
-        if "worker" not in message and "memory thread" not in message:
+        report = str(error)
+        if not report.startswith(("DataLoader worker", "Pin memory thread")):
             raise
-        advice = _advice(message, num_workers)
-        raise FoveateError(
-            f"A process that loads data died ({message.splitlines()[0]}); {advice}."
-        ) from error
+        raise _death(report.splitlines()[0], num_workers) from error
 
 
-def _advice(message: str, num_workers: int) -> str:
-    if "Bus error" in message or "shared memory" in message:
-        return "shared memory (/dev/shm) is full: enlarge it or lower --num_workers"
-    return (
-        f"it was probably killed for want of memory: lower --num_workers (now {num_workers}) or --batch_size"
+def _death(report: str, num_workers: int) -> FoveateError:
+    if "Bus error" in report or "shared memory" in report:
+        advice = "shared memory (/dev/shm) is full: enlarge it or lower --num_workers"
+    else:
+        advice = "it was probably killed for want of memory: lower --num_workers or --batch_size"
+    report = report.rstrip(". ")
+    return FoveateError(
+        f"A process that loads data died ({report}); {advice} (num_workers is {num_workers})."
     )
