@@ -128,6 +128,8 @@ def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:
 
 def draw_crop(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec, room: Box) -> tuple[Box, ...]:
     """The boxes of one crop inside `room`; those after the first overlap the first by `min_iou`."""
+    if spec.loose and spec.inside:
+        return tuple(loose_box(rng, requested_size(rng, shape, spec), shape, room) for _ in range(spec.count))
 
     def draw_placement() -> Placement:
         return place(requested_size(rng, shape, spec), spec.grid, shape, room)
@@ -140,6 +142,13 @@ def draw_crop(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec, ro
     return first, *(
         draw_partner(rng, first, start, draw_placement, spec.min_iou) for _ in range(spec.count - 1)
     )
+
+
+def loose_box(rng: np.random.Generator, size: Integers, shape: Sequence[int], room: Box) -> Box:
+    """A box that only starts inside `room` and is cut off where the volume ends: the published code's way."""
+    low = rng.integers(np.maximum(room.low, 0), np.minimum(room.high, shape))
+    high = np.minimum(low + size, shape)
+    return Box(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
 def requested_size(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec) -> Integers:

@@ -16,19 +16,28 @@ from foveate.core.types import FoveateError
 
 
 def draw_swaps(
-    rng: np.random.Generator, shape: Sequence[int], patch: Sequence[int], count: int
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    patch: Sequence[int],
+    count: int,
+    *,
+    overlaps: bool = False,
 ) -> NDArray[np.int64]:
     """Positions of `count` pairs of disjoint patches, uniform over all such pairs: (count, 2, n).
+
+    With `overlaps` only equal positions are refused and the last one of each axis is never drawn, as in the
+    published code: a swap of overlapping patches loses voxels.
 
     Raises:
         FoveateError: when no two patches of that size are disjoint in a view of that shape.
     """
     _check_patch(shape, patch)
-    positions = np.asarray(shape) - np.asarray(patch) + 1
+    positions = np.maximum(1, np.asarray(shape) - np.asarray(patch) + (0 if overlaps else 1))
+    apart = np.ones_like(positions) if overlaps else np.asarray(patch)
     found = np.empty((0, 2, len(positions)), dtype=np.int64)
     while len(found) < count:
         pairs = rng.integers(0, positions, size=(max(64, 2 * count), 2, len(positions)))
-        disjoint = (np.abs(pairs[:, 0] - pairs[:, 1]) >= patch).any(1)
+        disjoint = (np.abs(pairs[:, 0] - pairs[:, 1]) >= apart).any(1)
         found = np.concatenate([found, pairs[disjoint]])
     return found[:count]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -18,13 +18,11 @@ from torch import Tensor
 
 from foveate.core.contracts import VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import CropSpec, FoveateError
+from foveate.core.types import CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
 from foveate.views.boxes import Box, draw_boxes
 from foveate.views.corrupt import cut_out, draw_holes, draw_swaps, swap_map, swap_patches
 from foveate.views.geometry import low_pass_margin, relative_to, sample, view_affine, window_of
-
-Normalisation = Literal["none", "zscore", "imagenet"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +38,7 @@ class Appearance:
         log_gamma: range of the logarithm of the exponent that values are raised to.
         swap_patch: size in voxels of the patches that change places; empty is off.
         swap_count: number of swaps of two patches, one after the other; 0 is off.
+        swap_overlaps: let patches overlap in part, which loses voxels, as the published code does.
         normalisation: zscore per view, imagenet (fixed grey mean and deviation), or none.
         cutout_size: size in voxels of the boxes that are set to 0 after normalisation; empty is off.
         cutout_count: number of such boxes; 0 is off.
@@ -53,6 +52,7 @@ class Appearance:
     log_gamma: tuple[float, float] = (0.0, 0.0)
     swap_patch: tuple[int, ...] = ()
     swap_count: int = 0
+    swap_overlaps: bool = False
     normalisation: Normalisation = "none"
     cutout_size: tuple[int, ...] = ()
     cutout_count: int = 0
@@ -160,6 +160,24 @@ def corrupt_intensity(images: Tensor, draw: Draws, config: Appearance) -> Tensor
     return images
 
 
+def corrupt_views(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, name: str) -> Tensor:
+    """`corrupt` for every view of every sample (B, V, C, *S), each under draws of its own."""
+    count = clean.shape[1]
+    keys = index[:, None] * count + torch.arange(count, device=index.device)  # (B, V)
+    corrupted = corrupt(clean.flatten(0, 1), keys.flatten(), config, seed=seed, view=name)
+    return corrupted.reshape(*clean.shape)
+
+
+def with_channels(views: Tensor, channels: int) -> Tensor:
+    """Views (B, V, C, *S) for an encoder of `channels` channels: grey ones are repeated."""
+    found = views.shape[2]
+    if found == channels:
+        return views
+    if found != 1:
+        raise FoveateError(f"encoder.in_channels {channels}: the images have {found}; accepted: {found}.")
+    return views.expand(-1, -1, channels, *views.shape[3:])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
     """The streams of one view of a batch: one per operation and sample."""
@@ -184,9 +202,10 @@ class Draws:
 
     def swap_maps(self, shape: Sequence[int], config: Appearance) -> Tensor:
         """Index maps (B, *S) of the patch swap."""
+        patch, count, overlaps = config.swap_patch, config.swap_count, config.swap_overlaps
+        streams = (self.stream("swap", i) for i in self.index)
         maps = [
-            swap_map(shape, config.swap_patch, draw_swaps(rng, shape, config.swap_patch, config.swap_count))
-            for rng in (self.stream("swap", i) for i in self.index)
+            swap_map(shape, patch, draw_swaps(rng, shape, patch, count, overlaps=overlaps)) for rng in streams
         ]
         return torch.from_numpy(np.stack(maps))
 

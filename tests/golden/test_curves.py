@@ -1,0 +1,67 @@
+"""Golden 20-step loss curves in float64 at width 4: numerics change only on purpose.
+
+    GOLDEN_UPDATE=1 python -m pytest tests/golden
+
+writes the curves anew; CONTRIBUTING says what must come with that.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveate.core.rng import key
+from foveate.core.types import Progress
+from foveate.run import intake
+from foveate.run import pretrain as run
+from foveate.run.settings import METHODS
+from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
+
+CURVES = Path(__file__).parent / "curves"
+
+
+def curve(config):
+    """Every term of every step, by a loop of its own: the golden curve also guards `fit`."""
+    fabric, method = run.build_fabric(config), run.build_method(config).double()
+    cache = intake.open_cache(config, Path(config.data))
+    optimizer = build_optimizer(method, config.optim)
+    rows = []
+    for step, batch in enumerate(run.batches_from(config, cache, method, fabric, 0)):
+        torch.manual_seed(key(config.seed, "layers", step, 0) >> 1)
+        progress = Progress(step, config.steps, config.seed)
+        batch["crops"] = {name: views.double() for name, views in batch["crops"].items()}
+        losses = method(batch, progress)
+        torch.stack(list(losses.values())).sum().backward()
+        set_learning_rate(optimizer, learning_rate(config.optim, step, config.steps))
+        optimizer.step()
+        optimizer.zero_grad()
+        method.after_step(progress)
+        rows.append({name: value.item() for name, value in losses.items()})
+    return rows
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("name", METHODS.names())
+def test_golden_curve(tiny, dimension, name):
+    found = curve(tiny(dimension, method={"name": name}, steps=20))
+    path = CURVES / f"{name}_{dimension}d.json"
+    if os.environ.get("GOLDEN_UPDATE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    expected = json.loads(path.read_text())
+    assert len(found) == len(expected) == 20
+    for step, (ours, golden) in enumerate(zip(found, expected, strict=True)):
+        assert ours == pytest.approx(golden, rel=1e-6, abs=1e-9), step
+
+
+def test_the_loop_follows_the_same_curve(tiny):
+    """`fit` in float32 stays near the float64 curve of the first steps."""
+    config = tiny(3, steps=3)
+    expected = curve(config)
+    assert run.pretrain(config)
+    lines = (Path(config.out) / "metrics.jsonl").read_text().splitlines()
+    for line, golden in zip(lines, expected, strict=True):
+        row = json.loads(line)
+        assert {n: row[f"loss/{n}"] for n in golden} == pytest.approx(golden, rel=1e-2, abs=1e-2)
