@@ -91,7 +91,7 @@ class Reject:
 
 
 @final
-class Cache(Sequence[CachedVolume]):
+class Cache:
     """Volumes in the order of the records they come from."""
 
     def __init__(self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = ()) -> None:
@@ -101,7 +101,7 @@ class Cache(Sequence[CachedVolume]):
     def __len__(self) -> int:
         return len(self.volumes)
 
-    def __getitem__(self, position):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204 - overloads of Sequence
+    def __getitem__(self, position: int) -> CachedVolume:
         return self.volumes[position]
 
     def __iter__(self) -> Iterator[CachedVolume]:
