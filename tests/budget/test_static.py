@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 EVERYTHING = SOURCES + [p for d in ("tests", "benchmarks") for p in sorted((ROOT / d).rglob("*.py"))]
 BANNED_NAMES = {"utils", "helpers", "misc", "base", "common"}
+LOADERS = {"torch.load", "fabric.load", "np.load"}
 BANNED_IMPORTS = {"torchvision", "timm", "lightly", "segmentation_models_pytorch", "nnunetv2"}
 
 

@@ -73,6 +73,14 @@ def test_skips_reach_the_decoder_and_no_skips_do_not():
         assert torch.allclose(first, second) is expected
 
 
+@pytest.mark.parametrize("norm", ["group", "instance"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "unet2d"])
+def test_another_norm_leaves_no_batch_norm(name, norm):
+    entry = ENCODERS[name]
+    net = build_pyramid(entry.config(name=name, width=4, norm=norm), DecoderConfig(norm=norm), 2)
+    assert not [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
 def test_unknown_encoder_names_the_nearest():
     with pytest.raises(FoveateError, match="did you mean resnet18"):
         ENCODERS["resnet-18"]

@@ -19,6 +19,7 @@ class Layers:
     instance_norm: type[nn.InstanceNorm2d | nn.InstanceNorm3d]
     max_pool: type[nn.MaxPool2d | nn.MaxPool3d]
     linear_interpolation: str
+    axis_order: str  # of arrays, for the card
     upwards: bool  # whether the last axis of a picture grows upwards: RAS+ volumes do, pictures do not
     planes: tuple[int, ...]  # axes to cut through for a look at it; empty: it is flat already
 
@@ -31,6 +32,7 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm2d,
         max_pool=nn.MaxPool2d,
         linear_interpolation="bilinear",
+        axis_order="(x to the right, y downwards)",
         upwards=False,
         planes=(),
     ),
@@ -41,6 +43,7 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm3d,
         max_pool=nn.MaxPool3d,
         linear_interpolation="trilinear",
+        axis_order="RAS+, (x, y, z)",
         upwards=True,
         planes=(2, 1),
     ),

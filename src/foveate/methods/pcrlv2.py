@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -106,6 +107,7 @@ class PCRLv2(Method):
         self.net, self.config = net, config
         self.scales = net.chosen_scales(config.scales)
         self.embed = Embedders(config.projector, net.channels, self.scales)
+        self.agree = partial(symmetric_cosine, stop_gradient=config.stop_gradient)
         self.restore = Restorers(config.restoration, net, self.scales)
 
     @property
@@ -180,10 +182,6 @@ class PCRLv2(Method):
             first = next(iter(losses))
             losses[first] = losses[first] + zero_times(self, but="net.encoder.")
         return losses
-
-    def agree(self, first: Embedding, second: Embedding) -> Tensor:
-        """C of the docstring."""
-        return symmetric_cosine(first, second, stop_gradient=self.config.stop_gradient)
 
     def embed_crops(self, crops: Tensor, scales: set[int]) -> dict[int, list[Embedding]]:
         """All sub-crops in one pass; scale -> the embedding of each."""

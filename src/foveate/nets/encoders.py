@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.registry import Registry
 from foveate.core.types import Dimension
-from foveate.nets.layers import ConvBlock, Norm, norm_layer
+from foveate.nets.layers import ConvBlock, Norm, set_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,16 +95,11 @@ class ResNetEncoder(nn.Module):
             conv1_t_stride=2,
             bias_downsample=False,
             feed_forward=False,
-            norm=MONAI_NORMS[config.norm],
         )
         self.conv1, self.bn1, self.act, self.maxpool = net.conv1, net.bn1, net.act, net.maxpool
         self.layer1, self.layer2 = net.layer1, net.layer2
         self.layer3, self.layer4 = net.layer3, net.layer4
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            downsample = stage[0].downsample
-            if downsample is not None:  # MONAI normalises there by batch whatever `norm` says
-                channels = downsample[1].num_features
-                downsample[1] = norm_layer(config.norm, channels, dimension)
+        set_norm(self, config.norm, dimension)
         self.channels = (config.width, *(p * block.expansion for p in planes))
         self.strides = (2, 4, 8, 16, 32)
         self.in_channels = config.in_channels
@@ -122,11 +117,6 @@ RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
     "resnet18": (ResNetBlock, [2, 2, 2, 2]),
     "resnet34": (ResNetBlock, [3, 4, 6, 3]),
     "resnet50": (ResNetBottleneck, [3, 4, 6, 3]),
-}
-MONAI_NORMS: dict[str, Any] = {
-    "batch": "batch",
-    "group": ("group", {"num_groups": 4}),
-    "instance": ("instance", {"affine": True}),
 }
 
 

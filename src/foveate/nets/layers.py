@@ -25,6 +25,17 @@ def norm_layer(norm: Norm, channels: int, dimension: int) -> nn.Module:
     return nn.GroupNorm(groups, channels)
 
 
+def set_norm(module: nn.Module, norm: Norm, dimension: int) -> None:
+    """Put the named normalisation in the place of every batch norm of a network that knows no other."""
+    if norm == "batch":
+        return
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, norm_layer(norm, child.num_features, dimension))
+        else:
+            set_norm(child, norm, dimension)
+
+
 class ConvBlock(nn.Sequential):
     """3-convolution, normalisation, ReLU."""
 

@@ -29,10 +29,15 @@ class DecoderConfig:
     norm: Norm = "batch"
 
 
-class DecoderBlock(nn.Module):
-    """Doubles the resolution, halves the channels."""
+FEWEST = 8  # channels: a narrow network must still be able to say something at full resolution
 
-    def __init__(self, inputs: int, skip: int, config: DecoderConfig, dimension: Dimension) -> None:
+
+class DecoderBlock(nn.Module):
+    """Doubles the resolution."""
+
+    def __init__(
+        self, inputs: int, outputs: int, skip: int, config: DecoderConfig, dimension: Dimension
+    ) -> None:
         super().__init__()
         transpose = config.upsample == "transpose"
         self.up: nn.Module = (
@@ -40,21 +45,20 @@ class DecoderBlock(nn.Module):
             if transpose
             else nn.Upsample(scale_factor=2, mode="nearest")
         )
-        outputs = inputs // 2
         self.convs = nn.Sequential(
             ConvBlock(inputs + skip, outputs, dimension, config.norm, bias=transpose),
             ConvBlock(outputs, outputs, dimension, config.norm, bias=transpose),
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """(B, C, *S) to (B, C / 2, *2S)."""
+        """(B, C, *S) to (B, C', *2S)."""
         x = self.up(x)
         x = x if skip is None else torch.cat((x, skip), dim=1)
         return self.convs(x)  # type: ignore[no-any-return]
 
 
 class Decoder(nn.Module):
-    """Blocks from the bottleneck up to stride 1."""
+    """Blocks from the bottleneck up to stride 1, each with half the channels of the one before."""
 
     def __init__(
         self,
@@ -68,12 +72,14 @@ class Decoder(nn.Module):
         deepest, coarsest = encoder_channels[-1], encoder_strides[-1]
         scales = coarsest.bit_length() - 1
         self.strides = tuple(coarsest >> (i + 1) for i in range(scales))
-        self.channels = tuple(deepest >> (i + 1) for i in range(scales))
+        self.channels = tuple(max(deepest >> (i + 1), FEWEST) for i in range(scales))
         at_stride = dict(zip(encoder_strides, encoder_channels, strict=True)) if config.skips else {}
         self.skip_level = [encoder_strides.index(s) if s in at_stride else None for s in self.strides]
         self.blocks = nn.ModuleList(
-            DecoderBlock(deepest >> i, at_stride.get(self.strides[i], 0), config, dimension)
-            for i in range(scales)
+            DecoderBlock(inputs, outputs, at_stride.get(stride, 0), config, dimension)
+            for inputs, outputs, stride in zip(
+                (deepest, *self.channels[:-1]), self.channels, self.strides, strict=True
+            )
         )
 
     def forward(self, encoded: list[Tensor], scales: int) -> list[Tensor]:

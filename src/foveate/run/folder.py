@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
-from foveate.core.dims import defaults
+from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.nets.weights import FORMAT, Card
@@ -116,7 +116,7 @@ def card(config: PretrainConfig, normalisation: str, cache: Cache) -> Card:
         "foveate": version("foveate"),
         "commit": commit(),
         "dimension": config.dimension,
-        "axis_order": "RAS+, (x, y, z)" if config.dimension == 3 else "(x to the right, y downwards)",
+        "axis_order": LAYERS[config.dimension].axis_order,
         "in_channels": config.encoder.in_channels,
         "intensity": mapping["prepare"],
         "normalisation": normalisation,

@@ -16,7 +16,7 @@ from foveate.core.contracts import Method
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache import Cache
-from foveate.data.loader import batches
+from foveate.data.loader import batches, worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
@@ -52,7 +52,8 @@ def pretrain(config: PretrainConfig) -> bool:
     with RunLog(out, config.steps, active=fabric.is_global_zero) as log:
         log.note(intake.summary(cache, method.crops))
         schedule = schedule_of(config)
-        finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
+        with worker_deaths_explained(config.num_workers):
+            finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
         if finished and fabric.is_global_zero:
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
             card = folder.card(config, method.normalisation, cache)
