@@ -60,6 +60,7 @@ def test_outside_the_volume_is_zero_and_edge_cells_are_whole(mode):
     [
         ((40, 23), (3, 1), (37, 20), (16, 24)),
         ((40, 23), (-5, 2), (44, 28), (16, 8)),
+        ((3, 40), (0, 0), (3, 40), (1, 8)),  # the low-pass is wider than the axis
         ((30, 22, 17), (2, 3, -2), (29, 19, 19), (10, 20, 6)),
     ],
 )
