@@ -146,12 +146,11 @@ class PCRLv2(Method):
         every = [(k, j) for k in range(crops) for j in (0, 1)]
         if self.config.scale_sampling == "all":
             return self.scales, [(k, j, s) for k, j in every for s in self.scales]
-        pick = stream(progress.seed, "pcrlv2 scale of the pair", progress.step).integers
-        pair = self.scales[pick(len(self.scales))]
+        names = ("pcrlv2 scale of the pair", "pcrlv2 scales of the locals")
+        pick, picks = (stream(progress.seed, name, progress.step).integers for name in names)
+        pair, drawn = self.scales[pick(len(self.scales))], picks(len(self.scales), size=len(every))
         if self.config.scale_sampling == "shared":
             return [pair], [(k, j, pair) for k, j in every]
-        pick = stream(progress.seed, "pcrlv2 scales of the locals", progress.step).integers
-        drawn = pick(len(self.scales), size=len(every))
         return [pair], [(k, j, self.scales[i]) for (k, j), i in zip(every, drawn, strict=True)]
 
     def terms(
@@ -194,10 +193,8 @@ class PCRLv2(Method):
         """Clean view, corrupted view, restoration at full resolution and from every scale."""
         targets, views, _ = self.looks(batch, progress.seed)
         maps = self.net(views[0])
-        pictures = {"clean": targets[0], "corrupted": views[0], "restored": self.restore(maps)}
-        return pictures | {
-            f"from 1/{self.net.strides[s]}": self.restore.middle(maps, s) for s in self.scales[::-1]
-        }
+        scales = {f"from 1/{self.net.strides[s]}": self.restore.middle(maps, s) for s in self.scales[::-1]}
+        return {"clean": targets[0], "corrupted": views[0], "restored": self.restore(maps), **scales}
 
 
 build = PCRLv2
