@@ -1,4 +1,4 @@
-"""The size and shape of the code, measured on its syntax; `make check` runs this file too."""
+"""The size and shape of the code, measured on its syntax."""
 
 import ast
 import statistics
