@@ -62,6 +62,7 @@ class Defaults:
     steps: int
     optimizer: str
     learning_rate: float
+    warmup_steps: int
     gflop_per_sample: float  # of one PCRLv2 training step, counted on the published network
 
 
@@ -97,6 +98,7 @@ DEFAULTS: dict[tuple[int, str], Defaults] = {
         steps=294_000,  # 240 epochs of 78,468 radiographs
         optimizer="sgd",
         learning_rate=1e-2,
+        warmup_steps=0,
         gflop_per_sample=68.0,
     ),
     (2, "small"): Defaults(  # a ResNet needs multiples of 32: 64, not the 48 that is half of 96
@@ -107,7 +109,8 @@ DEFAULTS: dict[tuple[int, str], Defaults] = {
         batch_size=4,
         steps=300,
         optimizer="adamw",
-        learning_rate=1e-3,
+        learning_rate=3e-3,
+        warmup_steps=20,
         gflop_per_sample=0.3,
     ),
     (3, "paper"): Defaults(
@@ -119,6 +122,7 @@ DEFAULTS: dict[tuple[int, str], Defaults] = {
         steps=75_000,  # 240 epochs of 9,968 crop pairs
         optimizer="sgd",
         learning_rate=1e-3,
+        warmup_steps=0,
         gflop_per_sample=1271.0,
     ),
     (3, "small"): Defaults(
@@ -133,7 +137,8 @@ DEFAULTS: dict[tuple[int, str], Defaults] = {
         batch_size=4,
         steps=300,
         optimizer="adamw",
-        learning_rate=1e-3,
+        learning_rate=3e-3,
+        warmup_steps=20,
         gflop_per_sample=25.0,
     ),
 }

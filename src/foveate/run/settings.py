@@ -112,7 +112,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         method=method,
         encoder=entry.config(name=name, width=row.width),
         decoder=DecoderConfig(upsample=entry.upsample, norm=norm),
-        optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate),
+        optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
 
 
