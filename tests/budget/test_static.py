@@ -43,7 +43,7 @@ def imports(path, *, top_level):
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda p: str(p.relative_to(ROOT)))
 def test_static_files_fit_on_a_few_screens(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= (200 if path.parent.name == "methods" and "src" in path.parts else 350)
+    assert lines <= (199 if path.parent.name == "methods" and "src" in path.parts else 350)
     assert path.stem not in BANNED_NAMES
 
 

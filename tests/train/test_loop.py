@@ -26,7 +26,7 @@ def test_two_micro_batches_have_the_gradient_of_one_batch(tiny, dimension):
     options = {
         "method": {"projector": "plain"},
         "encoder": {"width": 4, "norm": "group"},
-        "optim": {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0},
+        "optim": {"name": "sgd", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "warmup_steps": 0},
         "steps": 1,
     }
     moved = []
@@ -53,7 +53,11 @@ def test_learning_rate_warms_up_and_ends_near_zero():
 
 
 def test_clipping_bounds_the_update(tiny):
-    config = tiny(2, steps=1, optim={"name": "sgd", "lr": 1.0, "clip_norm": 1e-3, "weight_decay": 0.0})
+    config = tiny(
+        2,
+        steps=1,
+        optim={"name": "sgd", "lr": 1.0, "clip_norm": 1e-3, "weight_decay": 0.0, "warmup_steps": 0},
+    )
     before = [p.detach().clone() for p in run.build_method(config).parameters()]
     assert run.pretrain(config)
     state = torch.load(next((run.Path(config.out) / "checkpoints").glob("*.ckpt")), weights_only=True)

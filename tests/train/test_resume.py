@@ -134,7 +134,7 @@ def test_a_larger_number_of_steps_continues_and_a_smaller_one_is_refused(tiny):
 
 def test_a_different_configuration_is_refused_with_the_keys_that_differ(tiny, capsys):
     assert run.pretrain(tiny(2, "run", steps=1))
-    with pytest.raises(FoveateError, match=r"optim.lr: 0.001 -> 0.5.*choose another --out"):
+    with pytest.raises(FoveateError, match=r"optim.lr: 0.003 -> 0.5.*choose another --out"):
         run.pretrain(tiny(2, "run", steps=2, optim={"lr": 0.5}))
 
 

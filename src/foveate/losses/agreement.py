@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def symmetric_cosine(
-    first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor], *, stop_gradient: bool = True
+    first: tuple[Tensor, ...], second: tuple[Tensor, ...], *, stop_gradient: bool = True
 ) -> Tensor:
     """Negative cosine between each prediction and the other projection, both ways, in [-1, 1].
 

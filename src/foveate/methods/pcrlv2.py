@@ -27,11 +27,10 @@ from foveate.core.rng import stream
 from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
 from foveate.losses.agreement import mean, symmetric_cosine
 from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
-from foveate.nets.layers import running_statistics, zero_times
+from foveate.nets.layers import anchored, running_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
 
-Embedding = tuple[Tensor, Tensor]  # prediction and projection, each (B, C)
 Scales = tuple[Sequence[int], Sequence[tuple[int, int, int]]]  # of the pair; (sub-crop, global view, scale)
 
 
@@ -79,24 +78,25 @@ class Config:
     @classmethod
     def preset(cls, dimension: Dimension, size: Size) -> Config:
         """The published values in a dimension, on the views of a size."""
-        crops, (look, form) = defaults(dimension, size), LOCALS[dimension]
-        views = {"global_crops": crops.global_crops, "local_crops": crops.local_crops}
-        return cls(**views, local_appearance=look, restoration=form, **PRESETS[dimension, size])
+        row = defaults(dimension, size)
+        return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PRESETS[dimension, size])
 
 
 VOLUME = Appearance(blur_sigma=(0, 2), noise_std=(0, 0.25), log_gamma=(-0.3, 0.3), normalisation="zscore")
 PICTURE = Appearance(
     blur_sigma=(0.1, 2.0), blur_probability=0.5, brightness=0.4, contrast=0.4, normalisation="imagenet"
 )
-# Small: the same share is disturbed, and at batch 4 the siamese terms at weight 1 would drown the pixels.
-LITTLE = {"siamese_weight": 0.02, "local_weight": 0.02}
+HOLES = replace(PICTURE, cutout_size=(32, 32), cutout_count=3)
+SWAPS = replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)
+FLAT = {"local_appearance": PICTURE, "restoration": "linear"}
+DEEP = {"local_appearance": VOLUME, "restoration": "sigmoid"}
+LITTLE = {"siamese_weight": 0.02, "local_weight": 0.02}  # at batch 4 these terms drown the pixels at weight 1
 PRESETS: dict[tuple[int, str], dict[str, Any]] = {
-    (2, "paper"): {"global_appearance": replace(PICTURE, cutout_size=(32, 32), cutout_count=3)},
-    (2, "small"): {"global_appearance": replace(PICTURE, cutout_size=(14, 14), cutout_count=3), **LITTLE},
-    (3, "paper"): {"global_appearance": replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)},
-    (3, "small"): {"global_appearance": replace(VOLUME, swap_patch=(8, 4, 4), swap_count=25), **LITTLE},
+    (2, "paper"): {"global_appearance": HOLES, **FLAT},
+    (2, "small"): {"global_appearance": replace(HOLES, cutout_size=(14, 14)), **FLAT, **LITTLE},
+    (3, "paper"): {"global_appearance": SWAPS, **DEEP},
+    (3, "small"): {"global_appearance": replace(SWAPS, swap_count=25), **DEEP, **LITTLE},
 }
-LOCALS: dict[int, tuple[Appearance, Restoration]] = {2: (PICTURE, "linear"), 3: (VOLUME, "sigmoid")}
 
 
 class PCRLv2(Method):
@@ -179,12 +179,9 @@ class PCRLv2(Method):
             weight = c.middle_weight * (beta if c.middle_decay == "half_cosine" else 1.0)
             errors = (F.mse_loss(self.restore.middle(m, s), y) for m, y in both for s in scales[0])
             losses["middle"] = weight * mean(errors)
-        if c.compat == "fixed":
-            first = next(iter(losses))
-            losses[first] = losses[first] + zero_times(self, but="net.encoder.")
-        return losses
+        return anchored(losses, self, but="net.encoder.") if c.compat == "fixed" else losses
 
-    def embed_crops(self, crops: Tensor, scales: set[int]) -> dict[int, list[Embedding]]:
+    def embed_crops(self, crops: Tensor, scales: set[int]) -> dict[int, list[tuple[Tensor, ...]]]:
         """All sub-crops in one pass; scale -> the embedding of each."""
         with running_statistics(self.net, update=self.config.compat == "reference"):
             maps = self.net(crops.flatten(0, 1), 1 + max(scales))

@@ -79,11 +79,12 @@ def cumulative_statistics(module: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
-def zero_times(module: nn.Module, but: str) -> Tensor:
-    """0 times the sum of all parameters whose name does not start with `but`.
+def anchored(losses: dict[str, Tensor], module: nn.Module, but: str) -> dict[str, Tensor]:
+    """Losses plus 0 times every parameter whose name does not start with `but`.
 
-    Added to a loss it gives heads that a step did not draw a gradient of zero instead of none: the graph
-    is the same at every step, which data-parallel training and gradient accumulation rely on.
+    Heads that a step did not draw then have a gradient of zero instead of none: the graph is the same at
+    every step, which data-parallel training and gradient accumulation rely on.
     """
     sums = [p.sum() for name, p in module.named_parameters() if not name.startswith(but)]
-    return 0.0 * torch.stack(sums).sum()
+    first = next(iter(losses))
+    return losses | {first: losses[first] + 0.0 * torch.stack(sums).sum()}
