@@ -1,10 +1,10 @@
 """A training step of PCRLv2 here against a plain transcription of the published one.
 
-    OMP_NUM_THREADS=2 python benchmarks/pcrlv2_step.py --dimension 3 --width 16 --grid 32 32 32 --crop 16 16 16
+    OMP_NUM_THREADS=2 python benchmarks/pcrlv2_step.py --dimension 2 --grid 128 128 --crop 64 64
 
-Both take the same views, weights and scales, and one SGD step each. Time is measured in one process, the two in
-turn, as the median of the ratios of neighbours; peak memory in a process of its own for each, above what is
-resident before the first step. Equal losses are asserted in float64 first. Drawing views is not part of it.
+Both take the same views, weights and scales, and one SGD step each. Time is measured in one process, the two
+in turn, as the median of the ratios of neighbours; peak memory in a process of its own for each, above what
+is resident before the first step. Equal losses are asserted in float64 first. Views are not drawn here.
 """
 
 from __future__ import annotations
