@@ -3,9 +3,9 @@
     python benchmarks/parity.py FOLDER
 
 FOLDER holds `pcrlv2_2d.{npz,json}` and `pcrlv2_3d.{npz,json}`: inputs, outputs, loss terms at every scale,
-gradient norms and one SGD update of the published network in float64, whose weights are a hash of a seed. The
-same weights enter this package's network under its own names, and every recorded quantity is computed again.
-Prints the largest error of each and exits with 1 where one is over the bound.
+gradient norms and one SGD update of the published network (at any width) in float64, whose weights are a hash
+of a seed. The same weights enter this package's network under its own names, and every recorded quantity is
+computed again. Prints the largest error of each and exits with 1 where one is over the bound.
 """
 
 from __future__ import annotations
@@ -61,9 +61,13 @@ def recorded_weights(shapes: dict[str, list[int]], seed: int) -> dict[str, Tenso
     return state
 
 
-def published_method(dimension: Dimension, images: int) -> pcrlv2.PCRLv2:
-    """PCRLv2 as published, in float64."""
-    encoder: Any = UNetConfig(in_channels=images) if dimension == 3 else ResNetConfig(in_channels=images)
+STEM = {2: "model.encoder.conv1.weight", 3: "down_tr64.ops.0.conv1.weight"}
+
+
+def published_method(dimension: Dimension, stem: list[int]) -> pcrlv2.PCRLv2:
+    """PCRLv2 as published, in float64, with a first convolution of this shape."""
+    family: Any = UNetConfig if dimension == 3 else ResNetConfig
+    encoder = family(width=stem[0], in_channels=stem[1])
     decoder = DecoderConfig(upsample="transpose" if dimension == 3 else "nearest")
     config = pcrlv2.Config.preset(dimension, "paper")
     net = build_pyramid(encoder, decoder, dimension)
@@ -77,7 +81,7 @@ class Parity:
         self.facts = json.loads((folder / f"pcrlv2_{dimension}d.json").read_text(encoding="utf-8"))
         with np.load(folder / f"pcrlv2_{dimension}d.npz") as arrays:
             self.arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        self.method = published_method(dimension, self.arrays["x1"].shape[1])
+        self.method = published_method(dimension, self.facts["state_dict"][STEM[dimension]])
         weights = recorded_weights(self.facts["state_dict"], self.facts["seed"])
         self.names = {name: translate(name, dimension) for name in weights}
         self.weights = {self.names[name]: tensor for name, tensor in weights.items()}
