@@ -117,7 +117,7 @@ def peak_mb(name: str, options: argparse.Namespace) -> float:
 
 
 def measure_peak(step: Step) -> float:
-    """The process's own, on Linux: what building it peaked at is forgotten first, what it holds subtracted."""
+    """Its own, on Linux: the peak of building it is forgotten first, what it holds subtracted."""
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM
     before = status_mb("VmRSS")
     for number in range(3):
