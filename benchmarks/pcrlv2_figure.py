@@ -121,20 +121,20 @@ class Sheet:
 
     def both_ways(self, x: float, low: float, high: float, ink: str) -> None:
         """A vertical double arrow."""
-        middle = (low + high) / 2
+        middle = (low + high) // 2
         self.arrow([(x, middle), (x, low)], ink)
         self.arrow([(x, middle), (x, high)], ink)
 
 
 VIEW_X, LOOK_X, MAP_X = 20, 190, 380
 ROWS = (74, 300)
-RESTORED_Y = 560
+RESTORED_Y = 598
 MAPS_WIDE = 3 * (TILE + 26)
 
 
 def draw(p: Pictures, path: Path) -> None:
     """The whole figure."""
-    sheet = Sheet(MAP_X + MAPS_WIDE + 190, 740)
+    sheet = Sheet(MAP_X + MAPS_WIDE + 190, 772)
     for x, words in ((VIEW_X, "clean view"), (LOOK_X, "corrupted view")):
         sheet.text(x + TILE / 2, 22, words, 16)
     sheet.text(MAP_X + (MAPS_WIDE - 26) / 2, 22, "pyramid (decoder maps, mean over channels)", 16)
@@ -143,7 +143,7 @@ def draw(p: Pictures, path: Path) -> None:
     draw_crops(sheet, p)
     draw_restorations(sheet, p)
     draw_siamese(sheet, p)
-    sheet.image.quantize(128).save(path, optimize=True)
+    sheet.image.save(path, optimize=True)
 
 
 def columns(p: Pictures) -> list[int]:
@@ -169,7 +169,7 @@ def draw_siamese(sheet: Sheet, p: Pictures) -> None:
     """The comparison of the two pyramids."""
     top, low = ROWS[0] + TILE + 6, ROWS[1] - 26
     for x in columns(p):
-        sheet.both_ways(x + TILE / 2, top, low, BLUE)
+        sheet.both_ways(x + TILE // 2, top, low, BLUE)
     x = columns(p)[-1] + TILE + 22
     sheet.text(x, (top + low) / 2 - 9, "L_sia: pooled maps agree,", 14, BLUE, "lm")
     sheet.text(x, (top + low) / 2 + 9, "at one drawn scale", 14, BLUE, "lm")
@@ -199,10 +199,10 @@ def draw_crops(sheet: Sheet, p: Pictures) -> None:
 def draw_restorations(sheet: Sheet, p: Pictures) -> None:
     """What view 1 is restored to, from every scale and by the final head."""
     places = [*columns(p), columns(p)[-1] + TILE + 26]
-    titles = [f"from 1/{stride}" for stride in p.strides] + ["final head"]
+    titles = [*(f"x1 restored from 1/{stride}" for stride in p.strides), "x1 restored, final head"]
     for x, title, picture in zip(places, titles, [*p.restored, p.final], strict=True):
         sheet.put(tile(picture, TILE, (0, 1)), x, RESTORED_Y)
-        sheet.text(x + TILE / 2, RESTORED_Y - 14, f"x1 restored {title}", ink=GREY)
+        sheet.text(x + TILE / 2, RESTORED_Y - 14, title, ink=GREY)
     sheet.put(tile(p.clean[0], TILE, (0, 1)), LOOK_X, RESTORED_Y)
     sheet.text(LOOK_X + TILE / 2, RESTORED_Y - 14, "target: clean view 1", ink=GREY)
     middle = RESTORED_Y + TILE / 2

@@ -7,23 +7,26 @@ one under the remaining keys of `foveate pretrain`. With `--run RUN` a run made 
 judged instead. Views of the held-out images are corrupted as in training; PSNR and SSIM are against the clean
 view in [0, 1]. The rivals are the corrupted view before its normalisation, clipped to [0, 1], and the same
 smoothed by the one Gaussian that is best for these very views, chosen for each score anew: as much help as a
-smoother can have. Prints a Markdown table.
+smoother can have. Last come the clean views averaged over blocks of a scale's voxels: about what a map of that
+resolution could say at best. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from monai.metrics.regression import SSIMMetric
 from torch import Tensor
 
 from foveate.core import config as parsing
+from foveate.core.dims import LAYERS
 from foveate.core.types import Batch, FoveateError
 from foveate.data.loader import batches
 from foveate.methods.pcrlv2 import PCRLv2
@@ -129,7 +132,16 @@ def smoothed(images: Tensor, clean: Tensor) -> tuple[str, Scores]:
     return f"best Gaussian (sigma {by_psnr:g} for PSNR, {by_ssim:g} for SSIM)", best
 
 
-def table(pictures: dict[str, Tensor]) -> str:
+def coarse(clean: Tensor, stride: int) -> Tensor:
+    """Means over blocks, linearly up-sampled as the restorations are."""
+    dimension = clean.ndim - 2
+    means = F.interpolate(clean, scale_factor=1 / stride, mode="area")
+    return F.interpolate(
+        means, scale_factor=float(stride), mode=LAYERS[dimension].linear_interpolation, align_corners=False
+    )
+
+
+def table(pictures: dict[str, Tensor], strides: Sequence[int]) -> str:
     """Markdown: mean and, in brackets, standard deviation over the views."""
     clean, corrupted = pictures["clean"], pictures["corrupted"]
     name, best = smoothed(corrupted, clean)
@@ -139,6 +151,8 @@ def table(pictures: dict[str, Tensor]) -> str:
             ours = score(images, clean)
             wins = (ours.psnr > best.psnr).sum().item(), (ours.ssim > best.ssim).sum().item()
             rows.append(f"{ours.row(title)} {wins[0]} and {wins[1]} of {len(clean)} |")
+    bounds = {f"clean, means over {s} voxels": coarse(clean, s) for s in strides if s > 1}
+    rows += [f"{score(images, clean).row(title)} |" for title, images in bounds.items()]
     rows[:2] = [f"{row} |" for row in rows[:2]]
     head = "| | PSNR, dB | SSIM | views in which it beats that Gaussian (PSNR, SSIM) |\n|---|---|---|---|"
     return "\n".join((head, *rows))
@@ -155,7 +169,8 @@ def main() -> None:
         run = str(out / "run")
         pretrain(resolve({}, {**flags, "data": str(folders["training"]), "out": run}))
     config, method = trained(Path(run))
-    print(table(restorations(method, held_out_batches(config, method, folders["held_out"]))))
+    pictures = restorations(method, held_out_batches(config, method, folders["held_out"]))
+    print(table(pictures, method.net.strides))
 
 
 if __name__ == "__main__":
