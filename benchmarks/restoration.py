@@ -7,7 +7,7 @@ one under the remaining keys of `foveate pretrain`. With `--run RUN` a run made 
 judged instead. Views of the held-out images are corrupted as in training; PSNR and SSIM are against the clean
 view in [0, 1]. The rivals are the corrupted view before its normalisation, clipped to [0, 1], and the same
 smoothed by the one Gaussian that is best for these very views, chosen for each score anew: as much help as a
-smoother can have. Last come the clean views averaged over blocks of a scale's voxels: about what a map of that
+smoother can have. Last come the clean views averaged over blocks of voxels: about what a map of that
 resolution could say at best. Prints a Markdown table.
 """
 
