@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -152,7 +152,7 @@ def batches(
     world: int = 1,
     num_workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """The micro-batches of this rank for optimizer steps `first_step` to `steps` (not included).
 
     Raises:

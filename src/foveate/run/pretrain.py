@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -109,7 +109,7 @@ def schedule_of(config: PretrainConfig) -> Schedule:
 
 def batches_from(
     config: PretrainConfig, cache: Cache, method: Method, fabric: Fabric, step: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(
         cache,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,7 @@ class Hooks:
 def fit(
     fabric: Fabric,
     model: Trainable,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int], Generator[Batch]],
     *,
     schedule: Schedule,
     optim: OptimConfig,
@@ -80,7 +80,7 @@ def fit(
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
     source, recent = batches(state["step"]), Recent()
-    with stop_signals() as stop:
+    with closing(source), stop_signals() as stop:
         for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
             progress = Progress(step, schedule.steps, schedule.seed)
