@@ -1,0 +1,33 @@
+"""Two steps on real images where a folder of them is named; nothing of it enters the repository."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from foveate.cli import main
+
+DATA = os.environ.get("FOVEATE_DATA")
+pytestmark = pytest.mark.skipif(not DATA, reason="FOVEATE_DATA names no folder of real images")
+
+
+@pytest.mark.parametrize("name", ["msd_hippocampus", "nih_cxr256_multilabel"])
+def test_the_parent_folder_is_enough_and_labels_are_set_aside(name, tmp_path, capsys):
+    data = Path(DATA) / name
+    command = ["--data", str(data), "--out", str(tmp_path / "run"), "--size", "small", "--steps", "2"]
+    assert main(["pretrain", *command]) == 0
+    said = capsys.readouterr().err
+    assert "set aside, never pre-trained on" in said
+    count = len([p for p in (data / "images").iterdir() if not p.name.startswith(".")])
+    assert f"data: {count} images, 0 left out" in said
+    assert (tmp_path / "run" / "exported" / "weights.safetensors").exists()
+
+
+def test_no_file_name_reaches_what_a_run_writes(tmp_path):
+    data = Path(DATA) / "nih_cxr256_multilabel" / "images"
+    command = ["--data", str(data), "--out", str(tmp_path / "run"), "--size", "small", "--steps", "1"]
+    assert main(["pretrain", *command]) == 0
+    names = [p.stem.encode() for p in data.iterdir()]
+    for written in (p for p in tmp_path.rglob("*") if p.is_file()):
+        content = written.read_bytes()
+        assert not any(name in content for name in names), written.name
