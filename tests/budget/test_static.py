@@ -55,7 +55,7 @@ def test_static_functions_are_short_and_annotated(path):
 
 
 def test_static_the_median_function_is_a_thought():
-    assert statistics.median(length(f) for path in SOURCES for f in functions(path)) <= 12
+    assert statistics.median(length(f) for path in SOURCES for f in functions(path)) <= 10
 
 
 def test_static_import_depth_and_no_cycles():
