@@ -179,7 +179,8 @@ def attribute_help(config: type[Any]) -> dict[str, str]:
 
 def help_text(defaults: object) -> str:
     """All keys with their meaning, type and default."""
-    return str(build_parser(defaults).format_help())
+    text = str(build_parser(defaults).format_help())
+    return text[text.index("options:") :]  # the usage above it repeats every key without its meaning
 
 
 def differences(first: Nested, second: Nested, ignore: Iterable[str]) -> list[str]:
