@@ -68,6 +68,9 @@ def pretrain(config: PretrainConfig) -> bool:
 def build_fabric(config: PretrainConfig) -> Fabric:
     """Devices, precision and processes, launched."""
     many = config.devices * config.num_nodes > 1
+    # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
+    sound = config.accelerator != "cpu" or config.precision == "32-true"
+    torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
