@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from foveate.run import pretrain as run
 from foveate.run import settings
 
 torch.set_num_threads(1)  # equal bytes need equal thread counts; two test workers share two cores
@@ -89,3 +91,17 @@ def tiny(cohorts, tmp_path):
         return settings.from_keys(tiny_keys(dimension, cohorts[dimension], tmp_path / out, **keys))
 
     return build
+
+
+def stop_at(config, step):
+    """Leave a run as SIGTERM after `step` leaves it."""
+
+    class Bomb(run.RunLog):
+        def advance(self, done):
+            super().advance(done)
+            if done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "RunLog", Bomb)
+        assert not run.pretrain(config)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from tests.conftest import stop_at
 
 from foveate.core.types import Progress
 from foveate.nets import weights
@@ -16,12 +17,15 @@ EVERY = pytest.mark.parametrize("name", METHODS.names())
 PRECISIONS = pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 
 
-def first_losses(config):
+def first_batch(config):
     fabric, method = run.build_fabric(config), run.build_method(config)
     cache = intake.open_cache(config, run.Path(config.data))
-    net = fabric.setup_module(method)
-    batch = next(run.batches_from(config, cache, method, fabric, 0))
-    losses = net(batch, Progress(0, config.steps, config.seed))
+    return fabric, method, next(run.batches_from(config, cache, method, fabric, 0))
+
+
+def first_losses(config):
+    fabric, method, batch = first_batch(config)
+    losses = fabric.setup_module(method)(batch, Progress(0, config.steps, config.seed))
     fabric.backward(torch.stack(list(losses.values())).sum())
     return method, losses
 
@@ -44,9 +48,7 @@ def test_finite_and_every_exported_parameter_gets_a_gradient(tiny, dimension, na
 def test_every_parameter_has_a_gradient_at_every_step(tiny, dimension, name):
     """A static graph, whatever a step drew: what data-parallel training relies on."""
     config = tiny(dimension, method={"name": name})
-    fabric, method = run.build_fabric(config), run.build_method(config)
-    cache = intake.open_cache(config, run.Path(config.data))
-    batch = next(run.batches_from(config, cache, method, fabric, 0))
+    _, method, batch = first_batch(config)
     for step in range(3):
         method.zero_grad()
         losses = method(batch, Progress(step, 10, 0))
@@ -57,9 +59,7 @@ def test_every_parameter_has_a_gradient_at_every_step(tiny, dimension, name):
 @EVERY
 def test_input_is_not_modified_and_a_step_repeats(tiny, dimension, name):
     config = tiny(dimension, method={"name": name})
-    fabric, method = run.build_fabric(config), run.build_method(config)
-    cache = intake.open_cache(config, run.Path(config.data))
-    batch = next(run.batches_from(config, cache, method, fabric, 0))
+    _, method, batch = first_batch(config)
     before = {crop: views.clone() for crop, views in batch["crops"].items()}
     first = method(batch, Progress(1, 10, 0))
     second = method(batch, Progress(1, 10, 0))
@@ -75,7 +75,7 @@ def test_resume_is_bit_equal_and_exported_weights_load(tiny, dimension, name, pr
         for folder in ("straight", "broken")
     )
     assert run.pretrain(straight)
-    stop_after(broken, 2)
+    stop_at(broken, 2)
     assert run.pretrain(broken)
     file = "exported/weights.safetensors"
     one, other = run.Path(straight.out), run.Path(broken.out)
@@ -92,26 +92,6 @@ def test_resume_is_bit_equal_and_exported_weights_load(tiny, dimension, name, pr
     report = weights.transfer(fresh.exported(), tensors, min_share=1.0)
     assert report.share == 1.0
     assert not report.unused
-
-
-def stop_after(config, steps):
-    """The run as it is after a signal at a step."""
-    import os
-    import signal
-    import threading
-
-    class Bomb(run.RunLog):
-        def advance(self, step):
-            super().advance(step)
-            if step == steps:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-    assert threading.current_thread() is threading.main_thread()
-    original, run.RunLog = run.RunLog, Bomb
-    try:
-        assert not run.pretrain(config)
-    finally:
-        run.RunLog = original
 
 
 def losses_of(folder):

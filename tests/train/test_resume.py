@@ -10,9 +10,8 @@ import time
 import pytest
 import torch
 import yaml
-from tests.conftest import tiny_keys
+from tests.conftest import stop_at, tiny_keys
 
-from foveate.cli import main
 from foveate.core.types import FoveateError
 from foveate.run import pretrain as run
 from foveate.run import settings
@@ -85,20 +84,6 @@ def test_negative_control_without_optimizer_state_the_bytes_differ(tiny, monkeyp
     assert one.read_bytes() != other.read_bytes()
 
 
-def stop_at(config, step):
-    """Leave the run as a signal after `step` leaves it."""
-
-    class Bomb(run.RunLog):
-        def advance(self, done):
-            super().advance(done)
-            if done == step:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "RunLog", Bomb)
-        assert not run.pretrain(config)
-
-
 def test_a_half_written_checkpoint_is_skipped_with_a_word(tiny, capsys):
     config = tiny(2, "run", steps=4, save_every=1)
     stop_at(config, 3)
@@ -164,7 +149,11 @@ def test_init_starts_from_given_weights_and_reports(tiny, capsys):
     tensors = [run.weights.read(source.parent / name)[0] for name in ("first", "second")]
     weight = "encoder.conv1.weight"
     assert torch.equal(tensors[0][weight], tensors[1][weight])
-    assert main(["pretrain", "--dimension", "2", "--data", "x", "--out", "y", "--init", "z"]) == 2
+
+
+def test_init_from_nowhere_is_refused(tiny):
+    with pytest.raises(FoveateError, match=r"nowhere: there is no such file; accepted: a run folder"):
+        run.pretrain(tiny(2, "run", init="nowhere"))
 
 
 def test_init_that_fits_badly_is_refused(tiny):
