@@ -7,6 +7,7 @@ RAS+ order (x, y) or (x, y, z), n their number.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -90,12 +91,16 @@ class CropSpec:
 class Record:
     """One image as a source lists it, before anything is read."""
 
-    path: Path
+    path: Path  # the file, or the first of `files`
     relative: str  # path below the root: its salted hash is the only name that is ever stored
+    files: tuple[Path, ...] = ()  # every file of a series, in order; empty: `path` alone
     role: Literal["image", "label", "structure", "other"] = "image"
     evidence: str = ""  # why it has that role
-    patient: str = ""
-    labels: dict[str, Any] = field(default_factory=dict)
+    modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
+    patient: str = ""  # as the source names the patient: salted before it is stored
+    split: str = ""  # train, val or test where the source says so
+    maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
+    labels: Mapping[str, Any] = field(default_factory=dict)  # values of the whole image; NaN: missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
