@@ -120,26 +120,31 @@ def visible(folder: Path) -> list[Path]:
     Raises:
         FoveateError: when it may not be listed.
     """
+    return [folder / entry.name for entry in _entries(folder)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        with os.scandir(folder) as entries:
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise FoveateError(f"{folder} cannot be listed ({error.strerror}); make it readable.") from error
-    return [folder / name for name in names]
+    return sorted(seen, key=lambda entry: entry.name)
 
 
 def folders(folder: Path) -> list[Path]:
     """The visible folders directly below a folder; none where it does not exist."""
-    return [path for path in visible(folder) if path.is_dir()] if folder.is_dir() else []
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()] if folder.is_dir() else []
 
 
 def below(folder: Path) -> Iterator[Path]:
     """Visible files at any depth; a link to a folder is not followed."""
-    for path in visible(folder):
-        if path.is_dir():
-            if not path.is_symlink():
-                yield from below(path)
-        elif path.is_file():
-            yield path
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if not entry.is_symlink():
+                yield from below(folder / entry.name)
+        elif entry.is_file():
+            yield folder / entry.name
 
 
 def either(root: Path, marker: Callable[[Path], bool], what: str) -> Path:

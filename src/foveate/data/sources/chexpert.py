@@ -12,7 +12,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, either, existing, read_table
+from foveate.data.layouts import (
+    Layout,
+    Missing,
+    WrongLayoutError,
+    case,
+    either,
+    existing,
+    folders,
+    read_table,
+)
 
 TREE = """
 CheXpert-v1.0/               (or CheXpert-v1.0-small/)
@@ -64,8 +73,13 @@ def _is_top(folder: Path) -> bool:
 
 def recognises(root: Path) -> bool:
     """Whether `train.csv` starts as CheXpert's does."""
-    table = root / "train.csv"
-    return _is_top(root) and table.read_bytes()[:9].lstrip(b"\xef\xbb\xbf").startswith(b"Path,")
+    tables = [top / "train.csv" for top in (root, *folders(root)) if _is_top(top)]
+    return any(_head(table).startswith("Path,") for table in tables)
+
+
+def _head(table: Path) -> str:
+    with table.open(encoding="utf-8-sig", errors="replace") as stream:
+        return stream.readline()
 
 
 def cases(root: Path, config: Config) -> Iterator[Record]:

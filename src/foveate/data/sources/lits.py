@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, volume
+from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders, visible, volume
 
 TREE = """
 Training Batch 1/            (any folders: the names of the files decide)
@@ -45,9 +45,12 @@ def build(config: Config) -> Layout:
 
 
 def recognises(root: Path) -> bool:
-    """Whether a volume and its segmentation lie in `root` or a folder below."""
-    names = {path.name for path in below(root)} if root.is_dir() else set()
-    return any(f"segmentation-{m[2]}.nii{m[3] or ''}" in names for m in map(VOLUME.fullmatch, names) if m)
+    """Whether a volume and its segmentation lie in `root` or a folder directly in it."""
+    for folder in (root, *folders(root)):
+        names = {path.name for path in visible(folder)}
+        if any(f"segmentation-{m[2]}.nii{m[3] or ''}" in names for m in map(VOLUME.fullmatch, names) if m):
+            return True
+    return False
 
 
 def cases(root: Path) -> Iterator[Record]:
