@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
+from foveate.data.channels import image_files
 from foveate.data.formats import SUFFIXES, suffix_of
 
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
@@ -193,7 +194,7 @@ def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Ite
 
 def files_of(record: Record) -> tuple[Path, ...]:
     """Every file that a record stands for: image, series, channels and maps."""
-    return (*(record.channels or record.files or (record.path,)), *record.maps.values())
+    return (*image_files(record), *record.maps.values())
 
 
 def split_of(word: str, where: str) -> str:

@@ -19,36 +19,34 @@ from typing import Literal
 import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record
+from foveate.data.channels import read_image
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.index import read_salt, replace_file, salted_id
-from foveate.data.layouts import files_of
 
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders
 OnSeen = Literal["refuse", "mark"]
 
 
-def voxel_hash(arrays: Iterable[Array]) -> str:
-    """A hash of shapes and values: the same whole numbers as int16, uint8 or float32 have the same.
+def voxel_hash(array: Array) -> str:
+    """A hash of shape and values (C, *S): the same whole numbers as int16, uint8 or float32 have the same.
 
     >>> import numpy as np
-    >>> voxel_hash([np.ones((1, 2, 2), np.uint8)]) == voxel_hash([np.ones((1, 2, 2), np.float64)])
+    >>> voxel_hash(np.ones((1, 2, 2), np.uint8)) == voxel_hash(np.ones((1, 2, 2), np.float64))
     True
     """
-    digest = blake2b(digest_size=16)
-    for array in arrays:
-        digest.update(repr(array.shape).encode())
-        for plane in array:  # a channel at a time: no second copy of the whole
-            values = np.ascontiguousarray(plane, dtype="<f4") + np.float32(0)  # -0 and 0 are one value
+    digest = blake2b(repr(array.shape).encode(), digest_size=16)
+    for channel in array:
+        for plane in channel:  # a plane at a time: no second copy of the whole
+            values = plane.astype("<f4", order="C") + np.float32(0)  # -0 and 0 are one value
             digest.update(values.data)
     return digest.hexdigest()
 
 
 def hash_of(record: Record) -> str | None:
     """The voxel hash of a record's image; None where it cannot be read, which preparing it will say."""
-    paths = files_of(Record(path=record.path, relative="", channels=record.channels))
     try:
-        return voxel_hash(read_volume(path).array for path in paths)
+        return voxel_hash(read_image(record, lambda each: read_volume(each.path)).array)
     except UnreadableImageError:
         return None
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.channels import image_files, read_image
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.index import (
@@ -34,6 +35,7 @@ from foveate.data.index import (
     salted_id,
     write_rejects,
 )
+from foveate.data.leakage import voxel_hash
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
 
 FORMAT_VERSION = 2
@@ -116,7 +118,7 @@ def prepare(
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
     volumes = [
-        CachedVolume(cache, outcome, record.relative, record.labels)
+        CachedVolume(cache, outcome, record.relative, record.labels, record.patient)
         for record, outcome in pairs
         if isinstance(outcome, CacheEntry)
     ]
@@ -201,13 +203,17 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
 def _is_current(record: Record, entry: CacheEntry) -> bool:
     """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
     maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
-    sources = [(record.path, entry.fingerprint), *((path, maps.get(n)) for n, path in record.maps.items())]
-    return all(path.exists() and _fingerprint(path) == known for path, known in sources)
+    own = image_files(record)
+    sources = [(own, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
+    return all(
+        all(path.exists() for path in paths) and _fingerprint(*paths) == known for paths, known in sources
+    )
 
 
-def _fingerprint(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _fingerprint(*paths: Path) -> tuple[int, int]:
+    """The size of files together and the newest time of change."""
+    stats = [path.stat() for path in paths]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
@@ -228,11 +234,11 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = _fingerprint(record.path)
+        fingerprint = _fingerprint(*image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_volume(record.path)
+        volume = read_image(record, lambda each: read_volume(each.path))
     except UnreadableImageError as error:
         return error.reason
     key = salted_id(salt, record.relative)
@@ -300,6 +306,7 @@ def _write_volume(
         mean=counts.mean(),
         std=counts.std(),
         content_hash=_content_hash(volume, encoded),
+        voxel_hash=voxel_hash(volume.array),
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
         maps=maps,

@@ -21,6 +21,7 @@ from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, intake
+from foveate.run.selection import note_seen
 from foveate.run.settings import METHODS, PretrainConfig
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
@@ -42,6 +43,8 @@ def pretrain(config: PretrainConfig) -> bool:
         cache = intake.open_cache(config, Path(config.data))
     intake.check_volumes(cache, method.crops)
     folder.prepare_out(config, out, cache.data_hash)
+    if fabric.is_global_zero:
+        note_seen(out, cache.volumes)
     if config.init:
         start_from(method, config.init)
     load = partial(batches_from, config, cache, method, fabric)

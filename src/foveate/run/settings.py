@@ -14,17 +14,18 @@ from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import Dimension, FoveateError, Size
+from foveate.data.catalogue import SOURCES, build_source
 from foveate.data.prepare import PrepareConfig
-from foveate.data.sources.folder import FolderSource
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.run.selection import source_config
 from foveate.train.optim import OptimConfig
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
-    *("data", "out", "steps", "num_workers"),
+    *("data", "split", "out", "steps", "num_workers"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
 )
 
@@ -34,7 +35,7 @@ class PretrainConfig:
     """One pre-training run, complete.
 
     Attributes:
-        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file.
+        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file; what `source` says it is.
         out: Run folder; the same command again resumes.
         dimension: 2 or 3; found from the files where it is not said.
         size: "paper" for published sizes, "small" for CPUs, tests and first tries.
@@ -42,6 +43,8 @@ class PretrainConfig:
         batch_size: Samples per step, process and micro-batch.
         accumulate: Micro-batches per optimizer step.
         seed: Of every random draw.
+        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
+            Empty: all but what the data set itself keeps for validation and test.
         init: Run folder or weights file to start from; empty: random weights.
         num_workers: Processes that read and sample views.
         accelerator: Where to compute.
@@ -52,6 +55,7 @@ class PretrainConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
+        source: The layout of the data.
         prepare: How the cache is made.
         method: The pre-training method.
         encoder: The encoder.
@@ -67,6 +71,7 @@ class PretrainConfig:
     batch_size: int
     accumulate: int = 1
     seed: int = 0
+    split: str = ""
     init: str = ""
     num_workers: int = 1
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
@@ -77,6 +82,7 @@ class PretrainConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    source: Any
     prepare: PrepareConfig
     method: Any
     encoder: Any
@@ -108,6 +114,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         batch_size=row.batch_size,
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
+        source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=PrepareConfig(),
         method=method,
         encoder=entry.config(name=name, width=row.width),
@@ -128,7 +135,7 @@ def found_dimension(given: Mapping[str, Any]) -> Dimension:
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
     if given.get("data"):
-        return FolderSource().dimension(Path(str(given["data"])))
+        return build_source(source_config(given)).dimension(Path(str(given["data"])))
     raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
 
 
@@ -138,6 +145,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     defaults = default_config(given)
     others = {
         "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
+        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
         "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
     }
     parsing.check_keys(given, defaults, others)
@@ -192,6 +200,7 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
         f"methods: {names}; encoders: {', '.join(ENCODERS)}\n"
+        f"sources: {', '.join(SOURCES)}\n"
         "  --recipe NAME    a complete run that ships with foveate\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"

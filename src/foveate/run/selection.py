@@ -1,0 +1,89 @@
+"""Which images a run is trained on: what its source lists, without what is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError, Record
+from foveate.data.catalogue import SOURCES, build_source, recognised
+from foveate.data.leakage import write_seen
+from foveate.train.logging import say
+
+LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
+HELD_OUT = ("val", "test")
+
+
+def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config of the named source
+    """The layout that dotted keys describe."""
+    keys = {k.removeprefix("source."): v for k, v in given.items() if k.startswith("source.")}
+    defaults = SOURCES[str(keys.get("name", "folder"))].Config()
+    known = parsing.field_names(type(defaults))  # a wrong key is named by the second pass
+    flags = {k: v for k, v in keys.items() if isinstance(v, str) and k in known}
+    values = {k: v for k, v in keys.items() if not isinstance(v, str) and k in known}
+    return parsing.parse(defaults, values, flags)
+
+
+def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Record]:  # noqa: ANN401 - its Config
+    """Images without their labels; what is for validation or a test, or no image, is set aside aloud.
+
+    Args:
+        source: The Config of a source.
+        data: The data set.
+        split: Folder that `foveate split` wrote; empty: what the data set itself says.
+    """
+    found = list(build_source(source).records(data))
+    images = [record for record in found if record.role == "image"]
+    _hint(source, data)
+    _say_others([record for record in found if record.role != "image"])
+    kept = _listed(images, Path(split)) if split else [r for r in images if r.split not in HELD_OUT]
+    if held := len(images) - len(kept):
+        say(f"held out, never pre-trained on: {held} images for validation and test")
+    if not kept:
+        raise FoveateError(
+            f"--data {data}: {len(found)} files were found, none of them an image to train on."
+        )
+    return [replace(record, maps={}, labels={}) for record in kept]
+
+
+def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config
+    """A tree that looks like a known layout, read as an ordinary folder, loses what the layout says."""
+    if source.name == "folder" and (names := recognised(data)):
+        known = f"{data} looks like {' or '.join(names)}"
+        say(f"{known}: --source {names[0]} reads its patients, splits and labels as well")
+
+
+def _say_others(others: Sequence[Record]) -> None:
+    if others:
+        example = f"{others[0].relative} ({others[0].evidence})"
+        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
+
+
+def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
+    """The images of train.txt and unlabelled.txt."""
+    if not (folder / LISTS[0]).is_file():
+        raise FoveateError(
+            f"--split {folder} has no {LISTS[0]}; accepted: a folder that `foveate split` wrote."
+        )
+    texts = [
+        (folder / name).read_text(encoding="utf-8", errors="surrogateescape")
+        for name in LISTS
+        if (folder / name).is_file()
+    ]
+    names = {line for text in texts for line in text.split("\n") if line}
+    known = Counter(record.relative for record in images)
+    if absent := sorted(names - set(known)):
+        raise FoveateError(
+            f"--split {folder} lists {absent[0]!r} ({len(absent)} of {len(names)} names), which --data does "
+            "not have; accepted: the lists of this data set, read with the same --source."
+        )
+    return [record for record in images if record.relative in names]
+
+
+def note_seen(out: Path, cache: Sequence[Any]) -> None:
+    """Write down, as salted hashes, which voxels and patients a run is trained on."""
+    write_seen(out, (volume.patient for volume in cache), (volume.entry.voxel_hash for volume in cache))
