@@ -117,9 +117,11 @@ def test_an_ordinary_folder_is_not_taken_for_a_layout(tmp_path):
     assert recognised(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", LAID_OUT)
-def test_the_head_of_the_module_states_the_layout(name):
-    """The documentation page is made of it."""
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_shows_the_layout(name):
+    page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
     module = SOURCES[name]
-    assert module.__doc__
+    assert f"| `{name}` |" in page
+    assert module.TREE.strip() in page
+    assert name == "folder" or module.__doc__.strip() in page
     assert module.Config().name == name
