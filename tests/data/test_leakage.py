@@ -9,6 +9,7 @@ from PIL import Image
 
 from foveate.core.types import FoveateError, Record
 from foveate.data import leakage
+from foveate.data.prepare import PrepareConfig, prepare
 
 VALUES = np.random.default_rng(0).integers(0, 200, (6, 7, 8))
 
@@ -127,3 +128,9 @@ def test_a_run_that_cannot_say_is_an_error(run, absent):
     (run.parent / absent).unlink()
     with pytest.raises(FoveateError, match=r"cannot say which images"):
         leakage.seen_before(run, [], [])
+
+
+def test_the_cache_holds_the_hash_of_what_was_read(tmp_path):
+    record = volume(tmp_path / "a.nii.gz")
+    cached = prepare([record], tmp_path / "cache", PrepareConfig(), lambda *_: None)[0]
+    assert cached.entry.voxel_hash == leakage.hash_of(record)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -241,10 +241,11 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
         volume = read_image(record, lambda each: read_volume(each.path))
     except UnreadableImageError as error:
         return error.reason
-    key = salted_id(salt, record.relative)
+    decoded, key = voxel_hash(volume.array), salted_id(salt, record.relative)
     try:
         maps = tuple(_write_map(cache, key, name, path, volume) for name, path in sorted(record.maps.items()))
-        return _write_volume(cache, key, fingerprint, volume, config, maps)
+        entry = _write_volume(cache, key, fingerprint, volume, config, maps)
+        return replace(entry, voxel_hash=decoded)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
     except (_UnusableError, UnusableMapError) as error:
@@ -306,7 +307,7 @@ def _write_volume(
         mean=counts.mean(),
         std=counts.std(),
         content_hash=_content_hash(volume, encoded),
-        voxel_hash=voxel_hash(volume.array),
+        voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
         maps=maps,
