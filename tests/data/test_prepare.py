@@ -6,7 +6,6 @@ import errno
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np

@@ -85,7 +85,7 @@ def fill(stream: BinaryIO, buffer: memoryview) -> int:
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     files = tuple(Path(name) for name in request["files"])
     try:
-        volume = read_files(files, as_map=request["as_map"])
+        volume = read_files(files, as_map=request["as_map"], flat=request["flat"])
         array = np.ascontiguousarray(volume.array)
     except UnreadableImageError as error:
         send(answers, {"reason": error.reason})

@@ -41,14 +41,15 @@ class Decoder:
         self.memory_bytes, self.timeout_s = memory_bytes or memory_limit(), timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, files: tuple[Path, ...], *, as_map: bool = False) -> Volume:
+    def read(self, files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
         """What `formats.read_files` returns for these files.
 
         Raises:
             UnreadableImageError: with a reason, which may be the child's death.
             FoveateError: when no child can be started.
         """
-        request = json.dumps({"files": [os.fspath(path) for path in files], "as_map": as_map}).encode()
+        names = [os.fspath(path) for path in files]
+        request = json.dumps({"files": names, "as_map": as_map, "flat": flat}).encode()
         process = self._started()
         expired = Event()
         timer = Timer(self.timeout_s, _end, (process, expired))
@@ -60,7 +61,7 @@ class Decoder:
         finally:
             timer.cancel()
         if not reason:  # it had just gone home
-            return self.read(files, as_map=as_map)
+            return self.read(files, as_map=as_map, flat=flat)
         raise UnreadableImageError(files[0], reason)
 
     def close(self) -> None:
@@ -165,12 +166,12 @@ _shared: dict[int, Decoder] = {}  # by process: a forked worker must not talk to
 
 
 def decode(record: Record) -> Volume:
-    """The image of a record, read by this process's own child.
+    """The image of a record, read by this process's own child; one with maps of its own is no label.
 
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,))
+    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps))
 
 
 def shared_decoder() -> Decoder:

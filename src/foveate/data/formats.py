@@ -63,8 +63,8 @@ def read_volume(path: Path, *, as_map: bool = False) -> Volume:
     return read_files((path,), as_map=as_map)
 
 
-def read_files(files: tuple[Path, ...], *, as_map: bool = False) -> Volume:
-    """Decodes one file, or the slices of one series in order.
+def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
+    """Decodes one file, or the slices of one series in order; `flat`: what looks like labels is an image.
 
     Raises:
         UnreadableImageError: with a reason; it names the first file.
@@ -77,7 +77,7 @@ def read_files(files: tuple[Path, ...], *, as_map: bool = False) -> Volume:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote the file
             volume = _read(files)
-        check_values(volume.array, as_map=as_map)
+        check_values(volume.array, as_map=as_map, flat=flat)
     except RefusalError as refusal:
         raise UnreadableImageError(files[0], str(refusal)) from None
     except (ImportError, NameError):

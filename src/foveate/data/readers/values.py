@@ -13,8 +13,8 @@ MOST_LABELS = 256
 FLAT_SHARE = 0.7  # of neighbours inside structures: 0.98 and more in label maps seen, 0.41 at most in images
 
 
-def check_values(array: Array, *, as_map: bool) -> None:
-    """Refuses what pre-training could not learn from; a map may hold one value, and labels."""
+def check_values(array: Array, *, as_map: bool, flat: bool = False) -> None:
+    """Refuses what pre-training could not learn from; a map may hold one value; `flat` allows labels."""
     check_finite(array)
     low, high = float(array.min()), float(array.max())
     if low == high:
@@ -23,7 +23,7 @@ def check_values(array: Array, *, as_map: bool) -> None:
         raise RefusalError("the image is constant")
     if not SMALLEST_SPAN < high - low < LARGEST_SPAN:
         raise RefusalError(f"its values span {high - low:.1e}, which is not an image's range")
-    if not as_map and (labels := label_count(array)):
+    if not (as_map or flat) and (labels := label_count(array)):
         raise RefusalError(
             f"its values look like labels: {labels} whole numbers from {low:g} to {high:g}, in flat regions"
         )
