@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from foveate.core.types import Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
+from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
 
 
 class Trainable(nn.Module, ABC):
@@ -44,6 +44,51 @@ class Method(Trainable):
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; nothing by default."""
+        return {}
+
+
+class Task(Trainable):
+    """A downstream task over `net`, the pyramid that it was given."""
+
+    net: nn.Module
+
+    @abstractmethod
+    def outputs(self, images: Tensor) -> Tensor:
+        """Clean images (B, C, *S) in [0, 1] to what the activation is applied to.
+
+        Normalises by itself. (B, K, *S) where the task answers per voxel, else (B, K).
+        """
+
+    @property
+    @abstractmethod
+    def patch(self) -> tuple[int, ...]:
+        """The grid of the images that `outputs` was trained on."""
+
+    @property
+    @abstractmethod
+    def activation(self) -> Activation:
+        """What turns outputs into probabilities or values."""
+
+    @property
+    @abstractmethod
+    def normalisation(self) -> Normalisation:
+        """The named step of `outputs`, for the card."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """A name for every one of the K outputs, background first where there is one."""
+
+    @abstractmethod
+    def exported(self) -> dict[str, nn.Module]:
+        """All parts, by the prefix of their names in the weights file."""
+
+    @abstractmethod
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
+        """Pictures worth looking at, title -> (B, 3, *S) in [0, 1]; nothing by default."""
         return {}
 
 

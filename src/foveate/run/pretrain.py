@@ -107,7 +107,7 @@ def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
 def schedule_of(config: PretrainConfig) -> Schedule:
     """The part of the configuration that the loop reads."""
     names = Schedule.__dataclass_fields__
-    return Schedule(**{name: getattr(config, name) for name in names})
+    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 def batches_from(

@@ -74,6 +74,16 @@ class RunLog:
             left = timedelta(seconds=round((self.total - row["step"]) * row["seconds_per_step"]))
             say(f"step {row['step']}/{self.total}: {summary}, {left} left")
 
+    def validated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of validation metrics for machines, and for people."""
+        if not self.active:
+            return
+        row = {"step": step, **{f"val/{name}": value for name, value in metrics.items()}}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "score")
+        say(f"step {step}/{self.total}: validation: {shown}")
+
     def advance(self, step: int) -> None:
         """Move the bar."""
         self.bar.update(self.task, completed=step)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
-from foveate.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Schedule:
     save_every: int
     preview_every: int
     keep_checkpoints: int
+    validate_every: int = 0
 
 
 @dataclass(kw_only=True)
@@ -53,10 +55,13 @@ class Hooks:
     Attributes:
         preview: Draws pictures after a number of steps.
         name_volumes: Words for the volumes of sample indices, for the message of a non-finite loss.
+        validate: Metrics after a number of steps; the one called "score" decides which checkpoint is the
+            best, more being better, the earlier one on a tie, and one that is not a number never.
     """
 
     preview: Callable[[int], None] = lambda _step: None
     name_volumes: Callable[[list[int]], str] = str
+    validate: Callable[[int], dict[str, float]] | None = None
 
 
 def fit(
@@ -68,14 +73,18 @@ def fit(
     optim: OptimConfig,
     log: RunLog,
     hooks: Hooks,
+    groups: Groups | None = None,
 ) -> bool:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    `batches(step)` yields the micro-batches from a step on. Returns whether the run reached its end: False
-    after SIGINT or SIGTERM, with a checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where not all
+    weights move alike. Returns whether the run reached its end: False after SIGINT or SIGTERM, with a
+    checkpoint saved.
     """
-    net, optimizer = fabric.setup(model, build_optimizer(model, optim))
+    net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
     state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
+    if hooks.validate:
+        state["best"] = -math.inf
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
@@ -87,7 +96,7 @@ def fit(
             losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
             norm = clip(fabric, net, optimizer, optim.clip_norm, measure=log_now)
-            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
+            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps), step)
             optimizer.step()
             optimizer.zero_grad()
             model.after_step(progress)
@@ -100,6 +109,8 @@ def fit(
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, norm))
                 recent = Recent()
+            if hooks.validate and validation_due(step, schedule):
+                keep_best(fabric, folder, state, hooks.validate, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
             if preview_now and fabric.is_global_zero:
@@ -173,6 +184,26 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None)
         "seconds_per_step": seconds / count,
         "data_wait": recent.waited / seconds,
     }
+
+
+def validation_due(step: int, schedule: Schedule) -> bool:
+    """Whether to validate after a step; always at the end."""
+    return step + 1 == schedule.steps or (step + 1) % schedule.validate_every == 0
+
+
+def keep_best(
+    fabric: Fabric,
+    folder: Path,
+    state: dict[str, Any],
+    validate: Callable[[int], dict[str, float]],
+    log: RunLog,
+) -> None:
+    """Validate, write the metrics, and keep the weights where they are the best so far."""
+    metrics = validate(state["step"])
+    log.validated(state["step"], metrics)
+    if metrics["score"] > state["best"]:
+        state["best"] = metrics["score"]
+        checkpoint.save_best(fabric, folder, {key: state[key] for key in ("model", "step", "best")})
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:

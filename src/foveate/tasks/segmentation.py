@@ -1,0 +1,220 @@
+"""Segmentation: a class, or several overlapping ones, for every voxel.
+
+The encoder that was pre-trained, a decoder with skip connections, a convolution per answer. Classes are named
+unions of the values in the label files: `edema=2`, `whole=1+2+4`. Where no value belongs to two of them, one
+softmax over background and classes decides; where some do (regions that lie inside each other), a sigmoid each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.core.contracts import Task, VolumeReader
+from foveate.core.dims import LAYERS, segmentation_crops
+from foveate.core.types import (
+    Activation,
+    Batch,
+    CropSpec,
+    Dimension,
+    FoveateError,
+    LabelFacts,
+    Normalisation,
+    Progress,
+    Size,
+)
+from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
+from foveate.nets.pyramid import Pyramid
+from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
+
+LABELS = "labels"  # the map that every labelled image comes with
+MILD: dict[str, Any] = {"noise_std": (0.0, 0.05), "brightness": 0.1, "contrast": 0.25, "log_gamma": (-0.3, 0.3)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Segmentation.
+
+    Attributes:
+        classes: What to segment, each "name=value" or "name=value+value" with values of the label files;
+            found in the data where nothing is said.
+        ignore: Values of voxels of which nothing is known: they count neither in losses nor in metrics.
+        crops: The windows.
+        appearance: Corruption of the windows.
+        region_loss: Comparison of regions.
+        region_weight: Its weight.
+        misses: Tversky's weight of missed voxels.
+        false_alarms: Tversky's weight of wrongly found ones.
+        voxel_weight: Weight of the cross-entropy.
+        focus: The focal loss's gamma; 0 is plain cross-entropy.
+        deep_supervision: How many coarser decoder scales answer too, each with half the weight of the one before.
+    """
+
+    name: Literal["segmentation"] = "segmentation"
+    classes: tuple[str, ...] = ()
+    ignore: tuple[int, ...] = ()
+    crops: CropSpec
+    appearance: Appearance
+    region_loss: Literal["dice", "tversky"] = "dice"
+    region_weight: float = 1.0
+    misses: float = 0.7
+    false_alarms: float = 0.3
+    voxel_weight: float = 1.0
+    focus: float = 0.0
+    deep_supervision: int = 0
+
+    @classmethod
+    def preset(cls, dimension: Dimension, size: Size, normalisation: Normalisation) -> Config:
+        """Defaults of a dimension and a size."""
+        look = Appearance(**MILD, normalisation=normalisation)
+        return cls(crops=segmentation_crops(dimension, size), appearance=look)
+
+
+def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Names and values of classes.
+
+    >>> unions(("edema=2", "whole=1+2+4"))
+    {'edema': (2,), 'whole': (1, 2, 4)}
+    """
+    named: dict[str, tuple[int, ...]] = {}
+    for text in classes:
+        name, equals, values = text.partition("=")
+        parts = [part.strip() for part in values.split("+")]
+        if not equals or not name.strip() or name in named or not all(part.isdecimal() for part in parts):
+            raise FoveateError(
+                f"task.classes: {text!r} is not accepted; write name=value or name=value+value, each name once."
+            )
+        named[name.strip()] = tuple(int(part) for part in parts)
+    return named
+
+
+def settle(config: Config, facts: LabelFacts) -> Config:
+    """The configuration with classes from the training labels where none were said; refuses other values."""
+    found = sorted(value for value in facts.values if value not in (0, *config.ignore))
+    classes = config.classes or tuple(f"{facts.names.get(value, f'class{value}')}={value}" for value in found)
+    if not classes:
+        raise FoveateError("The training labels hold nothing but background; at least one class is needed.")
+    named = unions(classes)
+    declared = {value for values in named.values() for value in values}
+    if strange := [value for value in found if value not in declared]:
+        raise FoveateError(
+            f"Training labels hold the values {strange}, which no class of {', '.join(classes)} declares; say "
+            f"--task.classes with them, or --task.ignore '{strange}' for voxels that must not count."
+        )
+    if absent := [name for name, values in named.items() if not set(values) & set(facts.values)]:
+        raise FoveateError(
+            f"Class {absent[0]} ({'+'.join(map(str, named[absent[0]]))}) is in none of the training labels, "
+            f"which hold {found}; drop it from --task.classes or change the split."
+        )
+    return replace(config, classes=tuple(classes))
+
+
+def encode(config: Config, labels: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG001
+    """Labels of whole images as numbers: a segmentation has none."""
+    return {}
+
+
+class Segmentation(Task):
+    """A skip decoder on an encoder, and a convolution per answer."""
+
+    net: Pyramid
+    table: Tensor
+    known: Tensor
+
+    def __init__(self, net: Pyramid, config: Config) -> None:
+        super().__init__()
+        self.net, self.config = net, config
+        named = unions(config.classes)
+        values = [value for group in named.values() for value in group]
+        self.exclusive = len(values) == len(set(values))
+        self.names = (("background",) if self.exclusive else ()) + tuple(named)
+        groups = ([(0,)] if self.exclusive else []) + list(named.values())
+        self.register_buffer("table", membership(groups, config.ignore), persistent=False)
+        self.register_buffer("known", ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore)),
+                             persistent=False)  # fmt: skip
+        finest = len(net.channels) - 1
+        if not 0 <= config.deep_supervision <= finest:
+            raise FoveateError(f"task.deep_supervision {config.deep_supervision}: accepted are 0 to {finest}.")
+        conv = LAYERS[net.dimension].conv
+        self.scales = [finest - i for i in range(config.deep_supervision + 1)]
+        self.heads = nn.ModuleDict({str(s): conv(net.channels[s], len(groups), 1) for s in self.scales})
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """One kind of window."""
+        return {"image": self.config.crops}
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """The window's grid."""
+        return self.config.crops.grid
+
+    @property
+    def activation(self) -> Activation:
+        """Softmax over background and classes, or a sigmoid each where classes overlap."""
+        return "softmax" if self.exclusive else "sigmoid"
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What images go through before the encoder."""
+        return self.config.appearance.normalisation
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the outputs, in their order."""
+        return self.names
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Everything that predicts."""
+        return {"encoder": self.net.encoder, "decoder": self.net.decoder, "heads": self.heads}
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Heads and decoder together, then the encoder from its coarsest level to its stem."""
+        new = [*self.heads.parameters(), *self.net.decoder.parameters()]
+        return [new, *encoder_stages(self.net.encoder)]
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Clean images (B, C, *S) to logits (B, K, *S)."""
+        maps = self.net(normalise(with_channels(images[:, None], self.net.in_channels)[:, 0], self.normalisation))
+        return self.heads[str(self.scales[0])](maps[-1])  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The region and the voxel term, each averaged over the scales that answer."""
+        clean = with_channels(batch["crops"]["image"], self.net.in_channels)
+        images = corrupt_views(clean, batch["index"], self.config.appearance, seed=progress.seed, name="image")
+        labels = batch["regions"][f"{LABELS}/image"].flatten(0, 1)
+        maps = self.net(images.flatten(0, 1))
+        weights = [0.5**i for i in range(len(self.scales))]
+        pairs = [self.losses(self.heads[str(s)](maps[s]), labels) for s in self.scales]
+        sums = [sum(w * term for w, term in zip(weights, terms, strict=True)) for terms in zip(*pairs, strict=True)]
+        return {name: torch.as_tensor(total / sum(weights)) for name, total in zip(("region", "voxel"), sums, strict=True)}
+
+    def losses(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms at one scale; labels are taken at the nearest voxels of its grid."""
+        c = self.config
+        labels = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest-exact")[:, 0].long()
+        target, known = self.targets(labels)
+        shares = logits.float().softmax(1) if self.exclusive else logits.float().sigmoid()
+        first = 1 if self.exclusive else 0  # background is no region
+        tversky = {} if c.region_loss == "dice" else {"misses": c.misses, "false_alarms": c.false_alarms}
+        compare = tversky_loss if tversky else dice_loss
+        region = compare(shares[:, first:], target[:, first:], known, **tversky)
+        voxel = voxel_loss(logits, target, known, exclusive=self.exclusive, focus=c.focus)
+        return c.region_weight * region, c.voxel_weight * voxel
+
+    def targets(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Label values (B, *S) to answers (B, K, *S) and whether they are known (B, 1, *S)."""
+        return self.table[labels].movedim(-1, 1), self.known[labels][:, None]
+
+    @torch.no_grad()
+    def predict(self, volume: VolumeReader) -> Tensor:
+        """Answers (K, *S) of a whole volume, 0 or 1, on its own grid."""
+        logits = self.whole(volume)
+        if not self.exclusive:
+            return logits > 0
+        return torch.stack([logits.argmax(0) == k for k in range(len(self.names))])
