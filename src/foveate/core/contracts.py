@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -51,6 +51,20 @@ class Task(Trainable):
     """A downstream task over `net`, the pyramid that it was given."""
 
     net: nn.Module
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Leave the encoder as it is from now on, its statistics too."""
+        self.frozen = True
+        self.exported()["encoder"].requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but that a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.exported()["encoder"].eval()
+        return self
 
     @abstractmethod
     def outputs(self, images: Tensor) -> Tensor:
@@ -87,8 +101,12 @@ class Task(Trainable):
     def stages(self) -> list[list[nn.Parameter]]:
         """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
 
-    def preview(self, batch: Batch) -> dict[str, Tensor]:  # noqa: ARG002
-        """Pictures worth looking at, title -> (B, 3, *S) in [0, 1]; nothing by default."""
+    @abstractmethod
+    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+        """Metrics of whole images; the one named "score" is what training selects by, more being better."""
+
+    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
+        """Regions to draw over an image, title -> bool (K, *S); nothing by default."""
         return {}
 
 
@@ -132,6 +150,12 @@ class VolumeReader(Protocol):
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
         ...
+
+
+class LabelledReader(VolumeReader, Protocol):
+    """A cached volume with the values of the whole image."""
+
+    labels: dict[str, Any]
 
 
 class CropViews(NamedTuple):

@@ -149,11 +149,6 @@ def defaults(dimension: Dimension, size: Size) -> Defaults:
     return DEFAULTS[(dimension, size)]
 
 
-# Patches of a segmentation are boxes of voxels, of a classification the whole image but for its rim.
-SEGMENT = {"around": "labels", "around_probability": 0.5, "rotation_degrees": 15.0, "zoom": 0.15}
-CLASSIFY = {"volume_share": (0.7, 1.0), "flip_axes": (0,), "rotation_degrees": 10.0}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefaults:
     """What fine-tuning starts from in one dimension at one size."""
@@ -182,11 +177,20 @@ TASK_DEFAULTS: dict[tuple[int, str], TaskDefaults] = {
 
 
 def segmentation_crops(dimension: Dimension, size: Size) -> CropSpec:
-    """Windows of a segmentation at the image's own resolution."""
+    """Windows of a segmentation, boxes of voxels at the image's own resolution."""
     patch = TASK_DEFAULTS[dimension, size].patch
-    return CropSpec(count=1, grid=patch, source_sizes=(patch,), **SEGMENT)
+    return CropSpec(
+        count=1,
+        grid=patch,
+        source_sizes=(patch,),
+        rotation_degrees=15.0,
+        zoom=0.15,
+        around="labels",
+        around_probability=0.5,
+    )
 
 
 def classification_crops(dimension: Dimension, size: Size) -> CropSpec:
-    """Windows of a classification."""
-    return CropSpec(count=1, grid=TASK_DEFAULTS[dimension, size].grid, **CLASSIFY)
+    """Windows of a classification, the whole image but for its rim."""
+    grid = TASK_DEFAULTS[dimension, size].grid
+    return CropSpec(count=1, grid=grid, volume_share=(0.7, 1.0), flip_axes=(0,), rotation_degrees=10.0)

@@ -1,8 +1,8 @@
 """Losses of a segmentation that compare regions: Dice and Tversky; focal, which compares voxels.
 
-Predictions p and targets y are (B, K, *S) in [0, 1]. `known` (B, 1, *S) is 0 where nothing is known: such voxels
-count nowhere. Overlaps are summed over batch and space before they are divided, so that a class that is
-absent from one crop does not dominate.
+Predictions p and targets y are (B, K, *S) in [0, 1]. `known` (B, 1, *S) is 0 where nothing is known: such
+voxels count nowhere. Overlaps are summed over batch and space before they are divided, so that a class that
+is absent from one crop does not dominate.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTH = 1.0  # voxels: a class that is neither there nor predicted has overlap 1, and its gradient stays finite
+SMOOTH = (
+    1.0  # voxels: a class that is neither there nor predicted has overlap 1, and its gradient stays finite
+)
 
 
 def dice_loss(predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:

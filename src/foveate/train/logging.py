@@ -23,7 +23,7 @@ def say(text: str) -> None:
 class RunLog:
     """Writes the log files of a run folder and shows its progress; silent on ranks other than 0."""
 
-    def __init__(self, folder: Path, total: int, *, active: bool = True) -> None:
+    def __init__(self, folder: Path, total: int, *, active: bool = True, verb: str = "pre-training") -> None:
         self.folder, self.total, self.active = folder, total, active
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -34,7 +34,7 @@ class RunLog:
             console=CONSOLE,
             disable=not (active and CONSOLE.is_terminal),
         )
-        self.task = self.bar.add_task("pre-training", total=total, state="")
+        self.task = self.bar.add_task(verb, total=total, state="")
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -77,14 +77,11 @@ def fit(
 ) -> bool:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where not all
-    weights move alike. Returns whether the run reached its end: False after SIGINT or SIGTERM, with a
-    checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where weights do not
+    move alike. Returns whether the run reached its end: False after SIGINT or SIGTERM, with a checkpoint saved.
     """
     net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
-    state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
-    if hooks.validate:
-        state["best"] = -math.inf
+    state = first_state(net, optimizer, hooks)
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
@@ -110,7 +107,7 @@ def fit(
                 log.metrics(row_of(recent, step, optimizer, norm))
                 recent = Recent()
             if hooks.validate and validation_due(step, schedule):
-                keep_best(fabric, folder, state, hooks.validate, log)
+                recent.started += keep_best(fabric, folder, state, hooks.validate, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
             if preview_now and fabric.is_global_zero:
@@ -186,6 +183,12 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None)
     }
 
 
+def first_state(net: object, optimizer: object, hooks: Hooks) -> dict[str, Any]:
+    """What checkpoints hold, before any is loaded."""
+    best = {"best": -math.inf} if hooks.validate else {}
+    return {"model": net, "optimizer": optimizer, "step": 0, **best}
+
+
 def validation_due(step: int, schedule: Schedule) -> bool:
     """Whether to validate after a step; always at the end."""
     return step + 1 == schedule.steps or (step + 1) % schedule.validate_every == 0
@@ -197,13 +200,15 @@ def keep_best(
     state: dict[str, Any],
     validate: Callable[[int], dict[str, float]],
     log: RunLog,
-) -> None:
-    """Validate, write the metrics, and keep the weights where they are the best so far."""
+) -> float:
+    """Validate, write the metrics, keep the weights where they are the best so far; the seconds it took."""
+    started = time.perf_counter()
     metrics = validate(state["step"])
     log.validated(state["step"], metrics)
     if metrics["score"] > state["best"]:
         state["best"] = metrics["score"]
         checkpoint.save_best(fabric, folder, {key: state[key] for key in ("model", "step", "best")})
+    return time.perf_counter() - started
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:
