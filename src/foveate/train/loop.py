@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,8 +76,8 @@ def fit(
 ) -> bool:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where weights do not
-    move alike. Returns whether the run reached its end: False after SIGINT or SIGTERM, with a checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where
+    weights do not move alike. Returns whether the run reached its end: False after a signal, with a checkpoint.
     """
     net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
     state = first_state(net, optimizer, hooks)
@@ -106,8 +105,7 @@ def fit(
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, norm))
                 recent = Recent()
-            if hooks.validate and validation_due(step, schedule):
-                recent.started += keep_best(fabric, folder, state, hooks.validate, log)
+            recent.started += keep_best(fabric, state, schedule, hooks, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
             if preview_now and fabric.is_global_zero:
@@ -189,25 +187,16 @@ def first_state(net: object, optimizer: object, hooks: Hooks) -> dict[str, Any]:
     return {"model": net, "optimizer": optimizer, "step": 0, **best}
 
 
-def validation_due(step: int, schedule: Schedule) -> bool:
-    """Whether to validate after a step; always at the end."""
-    return step + 1 == schedule.steps or (step + 1) % schedule.validate_every == 0
-
-
-def keep_best(
-    fabric: Fabric,
-    folder: Path,
-    state: dict[str, Any],
-    validate: Callable[[int], dict[str, float]],
-    log: RunLog,
-) -> float:
-    """Validate, write the metrics, keep the weights where they are the best so far; the seconds it took."""
-    started = time.perf_counter()
-    metrics = validate(state["step"])
-    log.validated(state["step"], metrics)
-    if metrics["score"] > state["best"]:
-        state["best"] = metrics["score"]
-        checkpoint.save_best(fabric, folder, {key: state[key] for key in ("model", "step", "best")})
+def keep_best(fabric: Fabric, state: dict[str, Any], schedule: Schedule, hooks: Hooks, log: RunLog) -> float:
+    """Validate where it is time to, keep the weights if they are the best so far; the seconds it took."""
+    started, done = time.perf_counter(), state["step"]
+    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
+        metrics = hooks.validate(done)
+        log.validated(done, metrics)
+        if metrics["score"] > state["best"]:
+            state["best"] = metrics["score"]
+            best = {key: state[key] for key in ("model", "step", "best")}
+            checkpoint.save_best(fabric, log.folder / "checkpoints", best)
     return time.perf_counter() - started
 
 
