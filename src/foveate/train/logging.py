@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -78,7 +79,10 @@ class RunLog:
         """A line of validation metrics for machines, and for people."""
         if not self.active:
             return
-        row = {"step": step, **{f"val/{name}": value for name, value in metrics.items()}}
+        known = {
+            name: value if math.isfinite(value) else None for name, value in metrics.items()
+        }  # JSON has no NaN
+        row = {"step": step, **{f"val/{name}": value for name, value in known.items()}}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "score")

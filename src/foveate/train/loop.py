@@ -77,7 +77,7 @@ def fit(
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
     `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where
-    weights do not move alike. Returns whether the run reached its end: False after a signal, with a checkpoint.
+    weights do not move alike. Returns whether the run reached its end: False after a signal, state saved.
     """
     net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
     state = first_state(net, optimizer, hooks)
