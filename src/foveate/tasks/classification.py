@@ -1,8 +1,8 @@
 """Classification and regression: a class, several findings or numbers for a whole image.
 
 Pooled maps of the pre-trained encoder, a dropout and a linear layer. Labels are columns of a table: one
-column of class names or numbers (multiclass), several of 0 and 1 (multilabel), or of measurements (regression). A
-missing label (an empty field, NaN) has no part in the loss nor in the metrics.
+column of class names or numbers (multiclass), several of 0 and 1 (multilabel), or of measurements (regression).
+A missing label (an empty field, NaN) has no part in the loss nor in the metrics.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Config:
     Attributes:
         kind: "multiclass" takes one column, "multilabel" several of 0 and 1, "regression" numbers.
         targets: The columns of the labels.
-        classes: The values of a multiclass column, in order; those of the training labels where none are said.
+        classes: The values of a multiclass column, in order; those of the training labels by default.
         class_weights: Weight of every class (multiclass) or of the positives of every finding (multilabel);
-            empty: "balanced" takes 1 / frequency from the training labels, "none" takes 1.
-        weighting: How empty class_weights are filled.
+            where none are said, as `weighting` has it.
+        weighting: "balanced" weighs by the inverse frequency in the training labels, "none" alike.
         uncertain: What -1 of a multilabel column means, as CheXpert has it.
         centres: Of every regression target, subtracted from it; the training mean where none are said.
         spreads: Of every regression target, it is divided by it; the training deviation where none are said.
@@ -297,7 +297,7 @@ class Classification(Task):
     def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
         """AUROC of every class or finding and their mean, balanced accuracy; of numbers the mean error.
 
-        An AUROC needs both kinds of cases: where one is absent it is not a number and has no part in the mean.
+        An AUROC needs both kinds of cases: where one is absent it is NaN and has no part in the mean.
         """
         answers = torch.stack([self.predict(case) for case in cases])
         labels = torch.tensor([[case.labels[t] for t in self.config.targets] for case in cases])
