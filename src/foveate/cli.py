@@ -97,7 +97,7 @@ def methods(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N]."""
+    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N] [--finetune_steps N]."""
     from foveate.core.config import read_flags
     from foveate.run.demo import run_demo
 

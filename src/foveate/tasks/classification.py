@@ -1,7 +1,7 @@
 """Classification and regression: a class, several findings or numbers for a whole image.
 
 Pooled maps of the pre-trained encoder, a dropout and a linear layer. Labels are columns of a table: one
-column of class names or numbers (multiclass), several of 0 and 1 (multilabel), or of measurements (regression).
+column of class names or numbers (multiclass), several of 0 and 1 (multilabel), or measurements (regression).
 A missing label (an empty field, NaN) has no part in the loss nor in the metrics.
 """
 
