@@ -20,7 +20,8 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.channels import read_image
-from foveate.data.formats import UnreadableImageError, read_volume
+from foveate.data.decoding import decode
+from foveate.data.formats import UnreadableImageError
 from foveate.data.index import read_salt, replace_file, salted_id
 
 SEEN = "seen.json"
@@ -46,7 +47,7 @@ def voxel_hash(array: Array) -> str:
 def hash_of(record: Record) -> str | None:
     """The voxel hash of a record's image; None where it cannot be read, which preparing it will say."""
     try:
-        return voxel_hash(read_image(record, lambda each: read_volume(each.path)).array)
+        return voxel_hash(read_image(record, decode).array)
     except UnreadableImageError:
         return None
 
@@ -96,6 +97,9 @@ class Seen:
     patients: frozenset[str]
 
 
+NOTHING = Seen(images=frozenset(), patients=frozenset())
+
+
 def project_salt(run: Path) -> bytes:
     """The salt of the project that a run folder is in, drawn when there is none."""
     folder = run.resolve().parent / PROJECT
@@ -103,12 +107,22 @@ def project_salt(run: Path) -> bytes:
     return read_salt(folder)
 
 
-def write_seen(run: Path, patients: Iterable[str], voxels: Iterable[str]) -> None:
-    """Write down who and what a run is trained on, as salted hashes in an order that tells nothing."""
+def write_seen(
+    run: Path, patients: Iterable[str], voxels: Iterable[str], earlier: Path | None = None
+) -> None:
+    """Write down who and what a run is trained on, as salted hashes in an order that tells nothing.
+
+    Args:
+        run: The run folder.
+        patients: Names, "" for those without.
+        voxels: Voxel hashes.
+        earlier: The run of the same project whose weights it starts from: what that has seen counts as well.
+    """
     salt = project_salt(run)
+    before = read_seen(earlier) if earlier and project_salt(earlier) == salt else NOTHING
     content = {
-        "images": sorted({salted_id(salt, f"voxels {digest}") for digest in voxels}),
-        "patients": sorted({salted_id(salt, f"patient {name}") for name in patients if name}),
+        "images": sorted(before.images | {salted_id(salt, f"voxels {digest}") for digest in voxels}),
+        "patients": sorted(before.patients | {salted_id(salt, f"patient {p}") for p in patients if p}),
     }
     replace_file(run / SEEN, lambda stream: stream.write(json.dumps(content, indent=0).encode()))
 

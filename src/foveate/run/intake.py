@@ -13,7 +13,7 @@ from foveate.data.cache import Cache
 from foveate.data.loader import records_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.run.selection import images_for_pretraining
-from foveate.run.settings import PretrainConfig
+from foveate.run.settings import PretrainConfig, RunConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import check_fits, padded_axes
 
@@ -33,7 +33,7 @@ def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
 
 
-def decode(images: list[Record], folder: Path, config: PretrainConfig) -> Cache:
+def decode(images: list[Record], folder: Path, config: RunConfig) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))

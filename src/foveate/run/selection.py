@@ -10,8 +10,10 @@ from typing import Any
 
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError, Record
+from foveate.data.cache import CachedVolume
 from foveate.data.catalogue import SOURCES, build_source, recognised
-from foveate.data.leakage import write_seen
+from foveate.data.labelled import Labelled, Want, from_source, read_labelled
+from foveate.data.leakage import SEEN, OnSeen, hashes_of, refuse_seen, seen_before, write_seen
 from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
@@ -26,6 +28,13 @@ def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config
     flags = {k: v for k, v in keys.items() if isinstance(v, str) and k in known}
     values = {k: v for k, v in keys.items() if not isinstance(v, str) and k in known}
     return parsing.parse(defaults, values, flags)
+
+
+def labelled_images(source: Any, data: Path, want: Want) -> Labelled:  # noqa: ANN401 - its Config
+    """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
+    if source.name == "folder":
+        return read_labelled(data, want)
+    return from_source(build_source(source), data, want)
 
 
 def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Record]:  # noqa: ANN401 - its Config
@@ -59,7 +68,8 @@ def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config
 
 def _say_others(others: Sequence[Record]) -> None:
     if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
+        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
+        example = f"{telling.relative} ({telling.evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
 
 
@@ -84,6 +94,29 @@ def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
     return [record for record in images if record.relative in names]
 
 
-def note_seen(out: Path, cache: Sequence[Any]) -> None:
-    """Write down, as salted hashes, which voxels and patients a run is trained on."""
-    write_seen(out, (volume.patient for volume in cache), (volume.entry.voxel_hash for volume in cache))
+def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str = "") -> None:
+    """Write down, as salted hashes, which voxels and patients a run and the weights it starts from have seen."""
+    patients, voxels = (v.patient for v in volumes), (v.entry.voxel_hash for v in volumes)
+    write_seen(out, patients, voxels, earlier=run_of(init))
+
+
+def run_of(init: str) -> Path | None:
+    """The run folder that weights are from, where it knows what it has seen."""
+    path = Path(init).resolve()
+    places = (path, *path.parents[:2]) if init and path.exists() else ()
+    return next((place for place in places if (place / SEEN).is_file()), None)
+
+
+def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen) -> str:
+    """What a run says of its test: how much of it the pre-training of `init` has seen; "" without either.
+
+    Raises:
+        FoveateError: some of it, and the policy is to refuse.
+    """
+    if not tests or not Path(init).exists():
+        return ""
+    if (run := run_of(init)) is None:
+        return "; the test cannot be compared with the pre-training: the weights come without a seen.json"
+    found = seen_before(run, tests, list(hashes_of(tests)))
+    refuse_seen(run, found, policy)
+    return f"; {len(found)} of {len(tests)} test images were in the pre-training, by voxels or patient"

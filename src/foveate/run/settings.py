@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, final
 
 import torch
 
@@ -25,14 +25,14 @@ METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
-    *("data", "split", "out", "steps", "num_workers"),
+    *("data", "out", "steps", "num_workers"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """One pre-training run, complete.
+class RunConfig:
+    """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
         data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file; what `source` says it is.
@@ -43,8 +43,6 @@ class PretrainConfig:
         batch_size: Samples per step, process and micro-batch.
         accumulate: Micro-batches per optimizer step.
         seed: Of every random draw.
-        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
-            Empty: all but what the data set itself keeps for validation and test.
         init: Run folder or weights file to start from; empty: random weights.
         num_workers: Processes that read and sample views.
         accelerator: Where to compute.
@@ -57,7 +55,6 @@ class PretrainConfig:
         keep_checkpoints: How many of the newest checkpoints stay.
         source: The layout of the data.
         prepare: How the cache is made.
-        method: The pre-training method.
         encoder: The encoder.
         decoder: The decoder.
         optim: The optimizer and its schedule.
@@ -71,7 +68,6 @@ class PretrainConfig:
     batch_size: int
     accumulate: int = 1
     seed: int = 0
-    split: str = ""
     init: str = ""
     num_workers: int = 1
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
@@ -84,10 +80,24 @@ class PretrainConfig:
     keep_checkpoints: int = 3
     source: Any
     prepare: PrepareConfig
-    method: Any
     encoder: Any
     decoder: DecoderConfig
     optim: OptimConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """One pre-training run, complete.
+
+    Attributes:
+        method: The pre-training method.
+        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
+            Empty: all but what the data set itself keeps for validation and test.
+    """
+
+    method: Any
+    split: str = ""
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:
