@@ -95,7 +95,7 @@ def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
 
 
 def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str = "") -> None:
-    """Write down, as salted hashes, which voxels and patients a run and the weights it starts from have seen."""
+    """Write down, as salted hashes, what a run and the weights that it starts from have seen."""
     patients, voxels = (v.patient for v in volumes), (v.entry.voxel_hash for v in volumes)
     write_seen(out, patients, voxels, earlier=run_of(init))
 
