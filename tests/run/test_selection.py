@@ -12,7 +12,7 @@ from tests.data.sources.miniatures import chestxray14, msd
 
 from foveate.core.types import FoveateError, Record
 from foveate.data import leakage
-from foveate.data.catalogue import SOURCES
+from foveate.data.catalogue import SOURCES, source_config
 from foveate.run import pretrain as run
 from foveate.run import selection, settings
 
@@ -68,7 +68,7 @@ def test_lists_decide_where_they_are_given(tmp_path):
 
 def test_the_first_pass_reads_the_keys_of_the_source(tmp_path):
     given = {"source.name": "luna16", "source.test_subsets": "[9]", "source.val_subsets": [8], "steps": "3"}
-    config = selection.source_config(given)
+    config = source_config(given)
     assert (config.test_subsets, config.val_subsets) == ((9,), (8,))
     chestxray14(tmp_path)
     flags = {"data": str(tmp_path), "source.name": "chestxray14", "size": "small"}

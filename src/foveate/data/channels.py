@@ -1,14 +1,15 @@
-"""One image from one file, or from several files that are its channels."""
+"""One image from one file, or from several files that are its channels, and a hash of its voxels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from foveate.core.types import Record, Volume
+from foveate.core.types import Array, Record, Volume
 from foveate.data.formats import UnreadableImageError
 
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
@@ -52,6 +53,21 @@ def stacked(record: Record, volumes: Sequence[Volume]) -> Volume:
         array=np.concatenate([volume.array for volume in volumes]),  # (C, *S)
         bits=max(volume.bits for volume in volumes),
     )
+
+
+def voxel_hash(array: Array) -> str:
+    """A hash of shape and values (C, *S): the same whole numbers as int16, uint8 or float32 have the same.
+
+    >>> import numpy as np
+    >>> voxel_hash(np.ones((1, 2, 2), np.uint8)) == voxel_hash(np.ones((1, 2, 2), np.float64))
+    True
+    """
+    digest = blake2b(repr(array.shape).encode(), digest_size=16)
+    for channel in array:
+        for plane in channel:  # a plane at a time: no second copy of the whole
+            values = plane.astype("<f4", order="C") + np.float32(0)  # -0 and 0 are one value
+            digest.update(values.data)
+    return digest.hexdigest()
 
 
 def corners(volume: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

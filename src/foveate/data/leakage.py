@@ -12,14 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from foveate.core.types import Array, FoveateError, Record
-from foveate.data.channels import read_image
+from foveate.core.types import FoveateError, Record
+from foveate.data.channels import read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.formats import UnreadableImageError
 from foveate.data.index import read_salt, replace_file, salted_id
@@ -27,21 +24,6 @@ from foveate.data.index import read_salt, replace_file, salted_id
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders
 OnSeen = Literal["refuse", "mark"]
-
-
-def voxel_hash(array: Array) -> str:
-    """A hash of shape and values (C, *S): the same whole numbers as int16, uint8 or float32 have the same.
-
-    >>> import numpy as np
-    >>> voxel_hash(np.ones((1, 2, 2), np.uint8)) == voxel_hash(np.ones((1, 2, 2), np.float64))
-    True
-    """
-    digest = blake2b(repr(array.shape).encode(), digest_size=16)
-    for channel in array:
-        for plane in channel:  # a plane at a time: no second copy of the whole
-            values = plane.astype("<f4", order="C") + np.float32(0)  # -0 and 0 are one value
-            digest.update(values.data)
-    return digest.hexdigest()
 
 
 def hash_of(record: Record) -> str | None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
-from foveate.data.channels import image_files, read_image
+from foveate.data.channels import image_files, read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
 from foveate.data.formats import UnreadableImageError
@@ -36,7 +36,6 @@ from foveate.data.index import (
     salted_id,
     write_rejects,
 )
-from foveate.data.leakage import voxel_hash
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
 
 FORMAT_VERSION = 2

@@ -14,7 +14,7 @@ from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
-from foveate.data.catalogue import SOURCES
+from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.formats import dimension_of
 from foveate.data.leakage import OnSeen
 from foveate.data.prepare import PrepareConfig
@@ -22,7 +22,7 @@ from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.run.selection import labelled_images, source_config
+from foveate.run.selection import labelled_images
 from foveate.run.settings import RunConfig, choice
 from foveate.train.optim import OptimConfig, TuningConfig
 

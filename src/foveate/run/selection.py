@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate.core import config as parsing
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import CachedVolume
-from foveate.data.catalogue import SOURCES, build_source, recognised
+from foveate.data.catalogue import build_source, recognised
 from foveate.data.labelled import Labelled, Want, from_source, read_labelled
 from foveate.data.leakage import SEEN, OnSeen, hashes_of, refuse_seen, seen_before, write_seen
 from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
 HELD_OUT = ("val", "test")
-
-
-def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config of the named source
-    """The layout that dotted keys describe."""
-    keys = {k.removeprefix("source."): v for k, v in given.items() if k.startswith("source.")}
-    defaults = SOURCES[str(keys.get("name", "folder"))].Config()
-    known = parsing.field_names(type(defaults))  # a wrong key is named by the second pass
-    flags = {k: v for k, v in keys.items() if isinstance(v, str) and k in known}
-    values = {k: v for k, v in keys.items() if not isinstance(v, str) and k in known}
-    return parsing.parse(defaults, values, flags)
 
 
 def labelled_images(source: Any, data: Path, want: Want) -> Labelled:  # noqa: ANN401 - its Config

@@ -14,11 +14,10 @@ from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import Dimension, FoveateError, Size
-from foveate.data.catalogue import SOURCES, build_source
+from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.prepare import PrepareConfig
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.run.selection import source_config
 from foveate.train.optim import OptimConfig
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
