@@ -13,8 +13,8 @@ from tests.data.sources.miniatures import chestxray14, msd
 from foveate.core.types import FoveateError, Record
 from foveate.data import leakage
 from foveate.data.catalogue import SOURCES, source_config
+from foveate.run import finetune, finetune_settings, selection, settings
 from foveate.run import pretrain as run
-from foveate.run import selection, settings
 
 
 @pytest.fixture
@@ -103,3 +103,76 @@ def test_a_run_knows_what_it_has_seen_and_tells_nobody(radiographs, tmp_path):
             assert not any(name in path.read_bytes() for name in names_of_files), path
     assert run.pretrain(config)  # the same command again
     assert json.loads((out / "seen.json").read_text()) == seen
+
+
+@pytest.fixture
+def pretrained(radiographs, tmp_path):
+    root, _ = radiographs
+    out = tmp_path / "runs" / "pretrained"
+    assert run.pretrain(settings.from_keys(tiny_keys(2, root, out, source="chestxray14", steps=1)))
+    return out
+
+
+def labelled_table(radiographs, split_of):
+    """A table beside the radiographs, with a split of one's own."""
+    root, expected = radiographs
+    rows = [f"{name},{i % 2},{split_of[i]}" for i, name in enumerate(expected.images)]
+    (root / "mine.csv").write_text("\n".join(["image,label,split", *rows]) + "\n")
+    return {
+        "data": str(root),
+        "source.name": "csv",
+        "source.table": "mine.csv",
+        "task.name": "classification",
+        "task.targets": "[label]",
+        "task.kind": "multilabel",
+        "size": "small",
+        "steps": "1",
+        "batch_size": "2",
+        "num_workers": "0",
+        "validate_every": "1",
+        "accelerator": "cpu",
+        "precision": "32-true",
+    }
+
+
+def test_finetune_refuses_a_test_that_pretraining_has_seen_or_marks_it(radiographs, pretrained, capsys):
+    # images 1 and 3 were pre-trained on
+    flags = labelled_table(radiographs, ["train", "test", "train", "val"])
+    flags |= {"init": str(pretrained), "out": str(pretrained.parent / "task")}
+    with pytest.raises(FoveateError, match=r"1 test images are no test of .*/00000002_000.png: its voxels"):
+        finetune.finetune(finetune_settings.resolve({}, flags))
+    assert not (pretrained.parent / "task" / "run.yaml").exists()
+    marked = finetune_settings.resolve({}, {**flags, "on_seen": "mark"})
+    assert finetune.finetune(marked)
+    told = (pretrained.parent / "task" / "train.log").read_text()
+    assert "1 of 1 test images were in the pre-training" in told
+    seen = leakage.read_seen(pretrained.parent / "task")  # its own images and those of the weights
+    assert seen.patients == leakage.read_seen(pretrained).patients
+    assert len(seen.images) == len({1, 3} | {0, 2, 3})
+
+
+def test_weights_that_cannot_say_what_they_have_seen_are_said_to(pretrained, radiographs):
+    root, expected = radiographs
+    tests = [Record(path=root / expected.images[0], relative="x")]
+    assert selection.run_of(str(pretrained / "exported" / "weights.safetensors")) == pretrained
+    assert selection.run_of("none") is None
+    assert selection.compared_with_pretraining("none", tests, "refuse") == ""
+    assert selection.compared_with_pretraining(str(pretrained), [], "refuse") == ""
+    assert selection.compared_with_pretraining(str(pretrained), tests, "refuse").startswith(
+        "; 0 of 1 test images"
+    )
+    (pretrained / "seen.json").unlink()
+    assert "cannot be compared" in selection.compared_with_pretraining(str(pretrained), tests, "refuse")
+
+
+@pytest.mark.parametrize(("want", "count"), [("maps", 2), ("values", 0)])
+def test_a_named_layout_gives_labels_classes_and_its_test(tmp_path, want, count):
+    (tmp_path / "task").mkdir()
+    msd(tmp_path / "task")
+    if not count:
+        with pytest.raises(FoveateError, match=r"none of its 3 images has a value"):
+            selection.labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
+        return
+    found = selection.labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
+    assert [record.maps["labels"].name for record in found.records] == ["liver_10.nii.gz", "liver_2.nii.gz"]
+    assert (found.unlabelled, found.classes) == (1, ("liver=1", "cancer=2"))

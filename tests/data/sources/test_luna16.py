@@ -8,6 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from tests.data.sources.miniatures import LUNA_COLUMNS, luna16, table
 
 from foveate.core.types import FoveateError
+from foveate.data.formats import read_volume
 from foveate.data.sources.luna16 import Config, build
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -38,6 +39,9 @@ def test_nodules_are_where_the_voxel_is_also_with_flipped_directions(tmp_path, d
     index = np.linalg.solve(affine, [*nodule[:3], 1.0])[:3]
     np.testing.assert_allclose(index, (7, 3, 5), atol=1e-6)
     assert nodule[3] == 8.25
+    read = read_volume(record.path)  # brought to RAS+, whatever the directions were
+    voxel = np.rint(np.linalg.solve(read.affine, [*nodule[:3], 1.0])[:3]).astype(int)
+    assert read.array[0][tuple(voxel)] == 1000
 
 
 def test_a_header_without_its_voxels_is_set_aside(tmp_path):
