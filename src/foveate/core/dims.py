@@ -18,6 +18,7 @@ class Layers:
     batch_norm: type[nn.BatchNorm2d | nn.BatchNorm3d]
     instance_norm: type[nn.InstanceNorm2d | nn.InstanceNorm3d]
     max_pool: type[nn.MaxPool2d | nn.MaxPool3d]
+    avg_pool: type[nn.AvgPool2d | nn.AvgPool3d]
     linear_interpolation: str
     axis_order: str  # of arrays, for the card
     upwards: bool  # whether the last axis of a picture grows upwards: RAS+ volumes do, pictures do not
@@ -31,6 +32,7 @@ LAYERS: dict[int, Layers] = {
         batch_norm=nn.BatchNorm2d,
         instance_norm=nn.InstanceNorm2d,
         max_pool=nn.MaxPool2d,
+        avg_pool=nn.AvgPool2d,
         linear_interpolation="bilinear",
         axis_order="(x to the right, y downwards)",
         upwards=False,
@@ -42,6 +44,7 @@ LAYERS: dict[int, Layers] = {
         batch_norm=nn.BatchNorm3d,
         instance_norm=nn.InstanceNorm3d,
         max_pool=nn.MaxPool3d,
+        avg_pool=nn.AvgPool3d,
         linear_interpolation="trilinear",
         axis_order="RAS+, (x, y, z)",
         upwards=True,

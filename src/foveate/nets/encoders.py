@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
 from foveate.core.registry import Registry
-from foveate.core.types import Dimension
-from foveate.nets.layers import ConvBlock, Norm, set_norm
+from foveate.core.types import Dimension, Size
+from foveate.nets.layers import ConvBlock, Norm
+from foveate.nets.resenc import ResEncConfig, ResEncEncoder
+from foveate.nets.resnet import RESNET_BLOCKS, ResNetConfig, ResNetEncoder
+from foveate.nets.swin import SwinConfig, SwinEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +36,10 @@ class UNetConfig:
     norm: Norm = "batch"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
-    """MONAI's residual networks with the usual stem (stride 2, then pooling).
-
-    Attributes:
-        name: Which encoder.
-        in_channels: Channels of the image.
-        width: Channels of the stem; stages have 1, 2, 4 and 8 times as many.
-        norm: Normalisation of every block.
-    """
-
-    name: Literal["resnet18", "resnet34", "resnet50"] = "resnet18"
-    in_channels: int = 1
-    width: int = 64
-    norm: Norm = "batch"
-
-
 class UNetEncoder(nn.Module):
     """Levels of two convolution blocks with max-pooling in between."""
+
+    input_weight = "levels.0.0.conv.weight"
 
     def __init__(self, config: UNetConfig, dimension: Dimension) -> None:
         super().__init__()
@@ -79,68 +66,63 @@ class UNetEncoder(nn.Module):
         return maps
 
 
-class ResNetEncoder(nn.Module):
-    """A residual network whose parameters have their usual names (conv1, bn1, layer1 ...)."""
-
-    def __init__(self, config: ResNetConfig, dimension: Dimension) -> None:
-        super().__init__()
-        block, layers = RESNET_BLOCKS[config.name]
-        planes = [config.width * 2**i for i in range(4)]
-        net = ResNet(
-            block,
-            layers,
-            planes,
-            spatial_dims=dimension,
-            n_input_channels=config.in_channels,
-            conv1_t_stride=2,
-            bias_downsample=False,
-            feed_forward=False,
-        )
-        self.conv1, self.bn1, self.act, self.maxpool = net.conv1, net.bn1, net.act, net.maxpool
-        self.layer1, self.layer2 = net.layer1, net.layer2
-        self.layer3, self.layer4 = net.layer3, net.layer4
-        set_norm(self, config.norm, dimension)
-        self.channels = (config.width, *(p * block.expansion for p in planes))
-        self.strides = (2, 4, 8, 16, 32)
-        self.in_channels = config.in_channels
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps at strides 2, 4, 8, 16 and 32."""
-        maps = [self.act(self.bn1(self.conv1(x)))]
-        maps.append(self.layer1(self.maxpool(maps[0])))
-        for layer in (self.layer2, self.layer3, self.layer4):
-            maps.append(layer(maps[-1]))
-        return maps
-
-
-RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
-    "resnet18": (ResNetBlock, [2, 2, 2, 2]),
-    "resnet34": (ResNetBlock, [3, 4, 6, 3]),
-    "resnet50": (ResNetBottleneck, [3, 4, 6, 3]),
-}
-
-
 @dataclass(frozen=True, kw_only=True)
 class EncoderEntry:
-    """How an encoder is configured and built, and the decoder that its family comes with."""
+    """How an encoder is configured and built, and the decoder that its family comes with.
+
+    What is built has `channels`, `strides` and `in_channels`, and names the weight that reads the image in
+    `input_weight`, so that a file with another number of channels can be adapted there.
+    """
 
     config: type[Any]
     build: Callable[[Any, Dimension], nn.Module]
     dimensions: tuple[int, ...]
     upsample: Literal["nearest", "transpose"]
+    widest: Callable[[Any], int] = lambda config: config.width  # squared, fewer than the weights of the whole
+    widths: Mapping[Size, int] = field(default_factory=dict)  # where those of the dimension do not suit
 
+
+def unet_entry(dimension: Dimension) -> EncoderEntry:
+    """The U-Net of one dimension."""
+    return EncoderEntry(
+        config=UNetConfig,
+        build=UNetEncoder,
+        dimensions=(dimension,),
+        upsample="transpose",
+        widest=lambda config: config.width << config.levels,
+    )
+
+
+RESNET = EncoderEntry(
+    config=ResNetConfig,
+    build=ResNetEncoder,
+    dimensions=(2, 3),
+    upsample="nearest",
+    widest=lambda config: 8 * config.width,
+)
 
 ENCODERS: Registry[EncoderEntry] = Registry(
     "encoder",
     "foveate.encoders",
     {
-        "unet2d": EncoderEntry(config=UNetConfig, build=UNetEncoder, dimensions=(2,), upsample="transpose"),
-        "unet3d": EncoderEntry(config=UNetConfig, build=UNetEncoder, dimensions=(3,), upsample="transpose"),
-        **{
-            name: EncoderEntry(
-                config=ResNetConfig, build=ResNetEncoder, dimensions=(2, 3), upsample="nearest"
-            )
-            for name in RESNET_BLOCKS
-        },
+        "unet2d": unet_entry(2),
+        "unet3d": unet_entry(3),
+        **dict.fromkeys(RESNET_BLOCKS, RESNET),
+        "resenc": EncoderEntry(
+            config=ResEncConfig,
+            build=ResEncEncoder,
+            dimensions=(2, 3),
+            upsample="transpose",
+            widest=lambda config: min(config.width << len(config.blocks) - 1, config.widest),
+            widths={"paper": 32, "small": 8},
+        ),
+        "swin": EncoderEntry(
+            config=SwinConfig,
+            build=SwinEncoder,
+            dimensions=(2, 3),
+            upsample="transpose",
+            widest=lambda config: 8 * config.width,
+            widths={"paper": 48, "small": 12},
+        ),
     },
 )
