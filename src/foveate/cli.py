@@ -63,6 +63,18 @@ def pretrain(arguments: list[str]) -> int:
     return 0 if run.pretrain(config) else STOPPED
 
 
+def convert(arguments: list[str]) -> int:
+    """Bring other people's weights in: FILE --out NEW.safetensors [--in_channels N] [--inflate mean]."""
+    from foveate.run import convert as run
+
+    if {"--help", "-h"} & set(arguments):
+        print(run.help_page())
+        return 0
+    source, config = run.parse_arguments(arguments)
+    run.show(run.convert(source, config), config)
+    return 0
+
+
 def methods(arguments: list[str]) -> int:
     """List the methods with their citations."""
     from foveate.run import settings
@@ -85,7 +97,12 @@ def demo(arguments: list[str]) -> int:
     return 0 if run_demo(flags) else STOPPED
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"pretrain": pretrain, "methods": methods, "demo": demo}
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "pretrain": pretrain,
+    "convert": convert,
+    "methods": methods,
+    "demo": demo,
+}
 
 
 def overview() -> str:

@@ -145,7 +145,10 @@ def test_init_starts_from_given_weights_and_reports(tiny, capsys):
     assert run.pretrain(tiny(2, "first", steps=1))
     source = run.Path(tiny(2, "first").out)
     assert run.pretrain(tiny(2, "second", steps=1, init=str(source), optim={"lr": 0.0}))
-    assert "(100%)" in capsys.readouterr().err
+    assert "100% of the encoder initialised" in capsys.readouterr().err
+    report = json.loads((source.parent / "second" / "transfer.json").read_text())
+    assert report["share"] == 1
+    assert not report["random"]
     tensors = [run.weights.read(source.parent / name)[0] for name in ("first", "second")]
     weight = "encoder.conv1.weight"
     assert torch.equal(tensors[0][weight], tensors[1][weight])
@@ -159,5 +162,7 @@ def test_init_from_nowhere_is_refused(tiny):
 def test_init_that_fits_badly_is_refused(tiny):
     assert run.pretrain(tiny(2, "first", steps=1))
     source = str(run.Path(tiny(2, "first").out))
-    with pytest.raises(FoveateError, match=r"--init fills \d+% of the network"):
+    with pytest.raises(
+        FoveateError, match=r"--init \S+ fills \d+% of the encoder, less than --min_transfer 0\.9"
+    ):
         run.pretrain(tiny(2, "second", init=source, encoder={"width": 8}))

@@ -1,4 +1,4 @@
-"""Residual networks whose parameters have their usual names, as torchvision, timm and MedicalNet write them."""
+"""Residual networks whose parameters have their usual names: torchvision's, timm's and MedicalNet's."""
 
 from __future__ import annotations
 
@@ -102,18 +102,19 @@ class ResNetEncoder(nn.Module):
 
 def pad_shortcuts(net: nn.Module) -> None:
     """Put a shortcut without parameters in the place of every projecting one."""
-    for block in [m for m in net.modules() if isinstance(getattr(m, "downsample", None), nn.Sequential)]:
-        projection = block.downsample[0]  # type: ignore[index]
-        block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)  # type: ignore[arg-type, union-attr]
+    for block in list(net.modules()):
+        shortcut = getattr(block, "downsample", None)
+        if isinstance(shortcut, nn.Sequential):
+            projection: Any = shortcut[0]
+            block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
     """Keep the resolution of a stage, and spread its 3-convolutions instead."""
     for module in stage.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d):
-            axes = len(module.kernel_size)
-            module.stride = (1,) * axes  # type: ignore[assignment]
+            module.stride = (1,) * len(module.kernel_size)
             if module.kernel_size[0] > 1:
-                module.dilation = module.padding = (rate,) * axes  # type: ignore[assignment]
+                module.dilation = module.padding = (rate,) * len(module.kernel_size)
         elif isinstance(module, PaddedShortcut):
             module.stride = 1
