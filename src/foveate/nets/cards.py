@@ -64,10 +64,10 @@ def wrong_input(card: Card) -> str:
         return f"spacing_mm is {printable(repr(spacing))}, accepted is a number of mm for each axis"
     if intensity is None:
         return ""
-    key = RANGES.get(str(intensity.get("window")), "") if isinstance(intensity, dict) else ""
-    if not key or not are_numbers(intensity.get(key), 2):
-        return f"intensity is {printable(repr(intensity))}, accepted is a window and its two ends"
-    return ""
+    named = isinstance(intensity, dict) and isinstance(intensity.get("window"), str)
+    if named and are_numbers(intensity.get(RANGES.get(intensity["window"], ""), [0, 1]), 2):
+        return ""
+    return f"intensity is {printable(repr(intensity))}, accepted is a window and its two ends"
 
 
 def are_numbers(value: object, count: int) -> bool:
@@ -123,14 +123,14 @@ def check_card(
     """
     if card["dimension"] != dimension:
         raise FoveateError(
-            f"The weights are {card['dimension']}D and the network is {dimension}D. A 2D ResNet becomes 3D "
-            "by `foveate convert FILE --out NEW.safetensors --inflate mean`; nothing else changes dimension."
+            f"The weights are {card['dimension']}D and the network is {dimension}D. A 2D ResNet "
+            "becomes 3D by `foveate convert FILE --out NEW.safetensors --inflate mean`; nothing else does."
         )
     channels = card["in_channels"]
     if channels != in_channels and 1 not in (channels, in_channels):
         raise FoveateError(
-            f"The weights read {channels} image channels and the network {in_channels}; accepted: as many, or "
-            "1 on either side."
+            f"The weights read {channels} image channels and the network {in_channels}; accepted: as "
+            "many, or 1 on either side."
         )
     named = [channel_note(channels, in_channels)]
     named.append(difference("normalisation", card.get("normalisation"), normalisation))
@@ -162,7 +162,7 @@ def intensity_note(given: Any, wanted: Mapping[str, Any]) -> str:  # noqa: ANN40
         if common <= 0 or wider > 20 * narrower:
             raise FoveateError(
                 f"The weights were trained on values from {a:g} to {b:g} and prepare.intensity_range is "
-                f"{c:g} to {d:g}: not the same units. Say a range in the weights' units, such as {a:g} to {b:g}."
+                f"{c:g} to {d:g}: not the same units. Say a range in the weights' units, as {a:g} to {b:g}."
             )
     return difference("intensity", rule(given), rule(wanted))
 
@@ -173,8 +173,9 @@ def rule(intensity: Mapping[str, Any]) -> str:
     >>> rule({"window": "range", "intensity_range": (-1000.0, 1000.0), "percentiles": (0.5, 99.5)})
     'range -1000 to 1000'
     """
-    low, high = intensity[RANGES[intensity["window"]]]
-    return f"{intensity['window']} {low:g} to {high:g}"
+    window = str(intensity["window"])
+    low, high = intensity.get(RANGES.get(window, ""), (None, None))
+    return printable(window) if low is None else f"{window} {low:g} to {high:g}"
 
 
 def spacing_note(given: Any, wanted: Sequence[float]) -> str:  # noqa: ANN401 - from a file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -97,18 +96,23 @@ def read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever a training script
     try:
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        needs = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"it needs {needs[1]}" if needs else first_line(error)
-        raise FoveateError(
-            f"{path} is a pickle that asks for more than tensors, and nothing in it was run "
-            f"({printable(what)}). {WAY_OUT}"
-        ) from None
     except Exception as error:  # a malformed file raises whatever it likes
-        raise FoveateError(
-            f"{path} is no file of weights that can be read ({type(error).__name__}: "
-            f"{printable(first_line(error))}); accepted: .safetensors, and .pth, .pt, .ckpt or .bin of torch."
-        ) from None
+        raise FoveateError(refused(path, error)) from None
+
+
+def refused(path: Path, error: Exception) -> str:
+    """Why a pickle was not read, and the way out."""
+    if needs := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"{path} is a pickle that asks for more than tensors ({printable(needs[1])}), and nothing in it "
+            f"was run. {WAY_OUT}"
+        )
+    inner = re.search(r"WeightsUnpickler error: (.*)", str(error))
+    why = inner[1] if inner else f"{type(error).__name__}: {first_line(error)}"
+    return (
+        f"{path} is no file of weights that can be read, and nothing in it was run ({printable(why)}); "
+        f"accepted: .safetensors, and .pth, .pt, .ckpt or .bin of torch. {WAY_OUT}"
+    )
 
 
 def first_line(error: BaseException) -> str:

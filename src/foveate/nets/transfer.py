@@ -87,7 +87,7 @@ class TransferReport:
             "wrong shape": [f"{name}: {why}" for name, why in self.misshapen.items()],
             "random": apart,
             "unused": list(self.unused),
-            "input": list(self.notes),
+            "note": list(self.notes),
         }
         return {kind: names for kind, names in rows.items() if names}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def write(tensors: Mapping[str, Tensor], card: Card, path: Path) -> None:
     text = json.dumps(card, indent=1, sort_keys=True)
     partial = path.with_suffix(".partial")
     save_file(own, partial, metadata={"card": text})  # one entry: the order of several is not stable
+    with partial.open("rb+") as stream:
+        os.fsync(stream.fileno())
     partial.replace(path)
 
 

@@ -159,7 +159,7 @@ def target(card: Card, config: ConvertConfig) -> tuple[Any, Dimension]:
     if config.inflate != "no":
         if dimension != min(LAYERS) or not encoder.name.startswith("resnet"):
             raise FoveateError(
-                f"--inflate {config.inflate}: the file is {encoder.name} in {dimension}D; accepted: 2D ResNets."
+                f"--inflate {config.inflate}: this is {encoder.name} in {dimension}D; accepted: 2D ResNets."
             )
         dimension = cast(Dimension, max(LAYERS))
     return replace(encoder, **changes), dimension
@@ -226,6 +226,6 @@ def help_page() -> str:
     known = "\n".join(f"  {name:<16}{family.title}" for name, family in families().items())
     return (
         "foveate convert FILE --out NEW.safetensors [--KEY VALUE ...]\n\n"
-        "Brings weights of a known family in, or adapts a foveate file to another input; runs nothing of FILE.\n"
+        "Brings weights of a known family in, or fits a foveate file to another input; runs nothing in it.\n"
         f"families:\n{known}\n\n{parsing.help_text(ConvertConfig())}"
     )

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from foveate.core.config import to_mapping
 from foveate.core.contracts import Method
@@ -37,12 +38,13 @@ def pretrain(config: PretrainConfig) -> bool:
     out = Path(config.out)
     folder.check_resumable(config, out)
     say(folder.headline(config))
+    given = weights.read(config.init) if config.init else None  # before hours of decoding
     fabric = build_fabric(config)
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
     intake.check_volumes(cache, method.crops)
-    report = start_from(method, config, cache)
+    report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
     if report and fabric.is_global_zero:
         (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
@@ -131,11 +133,11 @@ def batches_from(
     )
 
 
-def start_from(method: Method, config: PretrainConfig, cache: Cache) -> weights.TransferReport | None:
+def start_from(
+    method: Method, config: PretrainConfig, given: tuple[dict[str, Tensor], weights.Card], cache: Cache
+) -> weights.TransferReport:
     """Copy the weights of `init` into the parts that transfer, and say what went where."""
-    if not config.init:
-        return None
-    tensors, card = weights.read(config.init)
+    tensors, card = given
     notes = weights.check_card(
         card,
         dimension=config.dimension,
@@ -182,7 +184,8 @@ def dry_run(config: PretrainConfig) -> str:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = intake.sample_cache(config, Path(config.data), Path(scratch))
         intake.check_volumes(cache, method.crops)
-        start_from(method, config, cache)
+        if config.init:
+            start_from(method, config, weights.read(config.init), cache)
         net, optimizer = fabric.setup(method, build_optimizer(method, config.optim))
         batch = fabric.to_device(next(batches_from(config, cache, method, fabric, 0)))
         started = time.perf_counter()
