@@ -165,7 +165,7 @@ def mutated(sound, seed):
 
 
 def test_200_mutated_headers_load_or_are_refused_and_never_more(tmp_path, sound):
-    """Loading is the only way out other than a FoveateError; both happen, and nothing is written elsewhere."""
+    """Loading and a FoveateError are the only ways out; both happen, and nothing is written elsewhere."""
     path, loaded, said = tmp_path / "a.safetensors", 0, []
     for seed in range(210):
         path.write_bytes(mutated(sound, seed))

@@ -60,8 +60,11 @@ def read_file(path: Path) -> tuple[Any, dict[str, str]]:
     """Everything in a file of weights: its nested content, and the metadata of a safetensors file."""
     if not path.is_file():
         raise FoveateError(f"{path}: there is no such file; accepted: .safetensors, .pth, .pt, .ckpt, .bin.")
-    with path.open("rb") as stream:
-        start = stream.read(9)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(9)
+    except OSError as error:
+        raise FoveateError(f"{path} cannot be read: {error.strerror}.") from None
     if path.suffix == ".safetensors" or (len(start) == 9 and start[8:9] == b"{"):
         return read_safetensors(path)
     return read_pickle(path), {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -165,6 +165,12 @@ def target(card: Card, config: ConvertConfig) -> tuple[Any, Dimension]:
     return replace(encoder, **changes), dimension
 
 
+def content_hash(path: Path) -> str:
+    """Of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
 def card_of(match: Match, source: Path) -> Card:
     """What is known of foreign weights. No path and no identity."""
     known = match.family.card
@@ -180,7 +186,7 @@ def card_of(match: Match, source: Path) -> Card:
         "spacing_mm": known["spacing_mm"],
         "method": {"name": match.family.name},
         "family": match.family.name,
-        "source_sha256": sha256(source.read_bytes()).hexdigest(),
+        "source_sha256": content_hash(source),
         "encoder": parsing.to_mapping(match.encoder),
         "decoder": parsing.to_mapping(match.decoder) if match.decoder else None,
         "views": None,
