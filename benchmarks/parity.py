@@ -22,9 +22,8 @@ from torch import Tensor
 
 from foveate.core.types import Dimension
 from foveate.methods import pcrlv2
-from foveate.nets.encoders import UNetConfig
+from foveate.nets.encoders import ResNetConfig, UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.resnet import ResNetConfig
 from reference_names import translate
 
 BOUND = 1e-6

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from foveate.core.types import FoveateError
-from foveate.nets.encoders import ENCODERS, UNetConfig
+from foveate.nets.encoders import ENCODERS, ResNetConfig, UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.resnet import ResNetConfig
 
 STEM = ["conv1.weight", "bn1"]
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
 from foveate.core.types import Dimension
-from foveate.nets.layers import Norm, set_norm
 
-
-@dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
-    """MONAI's residual networks with the usual stem (stride 2, then pooling).
-
-    Attributes:
-        name: Which encoder.
-        in_channels: Channels of the image.
-        width: Channels of the stem; stages have 1, 2, 4 and 8 times as many.
-        norm: Normalisation of every block.
-        shortcut: Where a block changes the shape, "conv" projects its input, "pad" subsamples it and adds
-            channels of zeros (MedicalNet's ResNet-18 and 34).
-        dilated: Stages 3 and 4 keep stride 8 and dilate by 2 and 4, as MedicalNet does: maps at 2, 4 and 8.
-    """
-
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = "resnet18"
-    in_channels: int = 1
-    width: int = 64
-    norm: Norm = "batch"
-    shortcut: Literal["conv", "pad"] = "conv"
-    dilated: bool = False
+if TYPE_CHECKING:
+    from foveate.nets.encoders import ResNetConfig
 
 
 RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
@@ -80,7 +59,6 @@ class ResNetEncoder(nn.Module):
         self.conv1, self.bn1, self.act, self.maxpool = net.conv1, net.bn1, net.act, net.maxpool
         self.layer1, self.layer2 = net.layer1, net.layer2
         self.layer3, self.layer4 = net.layer3, net.layer4
-        set_norm(self, config.norm, dimension)
         if config.shortcut == "pad":
             pad_shortcuts(self)
         if config.dilated:
