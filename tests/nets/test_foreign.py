@@ -84,6 +84,24 @@ def test_files_that_are_something_else_are_refused_with_what_is_accepted(tmp_pat
         weights_inside(read_file(tmp_path / name)[0], tmp_path / name)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_100_damaged_pickles_are_read_or_refused_and_never_more(tmp_path, zipped):
+    path = tmp_path / "a.pth"
+    torch.save({"state_dict": PLAIN, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
+    sound, said = path.read_bytes(), []
+    for seed in range(100):
+        rng, data = random.Random(seed), bytearray(sound)
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            weights_inside(read_file(path)[0], path)
+        except FoveateError as error:
+            said.append(str(error))
+    assert 20 < len(said) <= 100
+    assert not [text for text in said if "\x1b" in text]
+
+
 def test_a_program_is_refused(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(tmp_path / "a.pt"))
     with pytest.raises(FoveateError, match="TorchScript"):

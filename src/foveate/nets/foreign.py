@@ -89,18 +89,23 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever a training script saved
     """What `torch.save` wrote: tensors and plain values; a few named classes become `Forgotten`."""
-    if zipfile.is_zipfile(path) and any(
-        n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()
-    ):
-        raise FoveateError(
-            f"{path} is a TorchScript program, which would be run; accepted: its weights alone."
-        )
     stand_ins: list[Any] = [(Forgotten, name) for name in HARMLESS]
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        program = is_program(path)
+        if not program:
+            with torch.serialization.safe_globals(stand_ins):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a malformed file raises whatever it likes
         raise FoveateError(refused(path, error)) from None
+    raise FoveateError(f"{path} is a TorchScript program, which would be run; accepted: its weights alone.")
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is TorchScript, which has a table of constants beside its code."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def refused(path: Path, error: Exception) -> str:
