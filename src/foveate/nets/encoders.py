@@ -179,6 +179,17 @@ def build_resnet(config: ResNetConfig, dimension: Dimension) -> nn.Module:
     return encoder
 
 
+def stages(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters of an encoder by depth, the coarsest level first; what is no level is the stem."""
+    children = [
+        c for each in encoder.children() for c in (each if isinstance(each, nn.ModuleList) else [each])
+    ]
+    levels = [list(child.parameters()) for child in children if isinstance(child, nn.Sequential)]
+    in_levels = {p for level in levels for p in level}
+    stem = [p for p in encoder.parameters() if p not in in_levels]
+    return [*reversed(levels), *([stem] if stem else [])]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderEntry:
     """How an encoder is configured and built, and the decoder that its family comes with.

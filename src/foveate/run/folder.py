@@ -15,12 +15,12 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
-from foveate.core.contracts import Method
+from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
-from foveate.nets.weights import FORMAT, Card, read
-from foveate.run.settings import RESUMABLE, PretrainConfig
+from foveate.nets.weights import FORMAT, Card, check_card, read
+from foveate.run.settings import RESUMABLE, PretrainConfig, RunConfig
 from foveate.train import checkpoint
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
@@ -39,7 +39,7 @@ def headline(config: PretrainConfig) -> str:
     return line
 
 
-def hours_on_cpu(config: PretrainConfig) -> float:
+def hours_on_cpu(config: RunConfig) -> float:
     """Hours of the run, from the counted work of a step and the speed of one convolution here and now."""
     image, kernel = torch.randn(1, 32, 24, 24, 24), torch.randn(32, 32, 3, 3, 3)
     operations = 2 * kernel.numel() * 24**3
@@ -52,7 +52,7 @@ def hours_on_cpu(config: PretrainConfig) -> float:
     return work * config.accumulate * config.steps / per_second / 3600
 
 
-def check_resumable(config: PretrainConfig, out: Path) -> None:
+def check_resumable(config: RunConfig, out: Path) -> None:
     """Refuse to continue another run's folder; name the keys that differ."""
     saved = out / "run.yaml"
     if not saved.exists():
@@ -73,7 +73,7 @@ def check_resumable(config: PretrainConfig, out: Path) -> None:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
 
 
-def prepare_out(config: PretrainConfig, out: Path, data_hash: str) -> None:
+def prepare_out(config: RunConfig, out: Path, data_hash: str) -> None:
     """Write the resolved configuration and the circumstances, before step 0."""
     try:
         for part in ("checkpoints", "previews"):
@@ -112,6 +112,17 @@ def commit() -> str:
 
 def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
     """What a later user must know of the weights. No path and no identity."""
+    return shared_card(config, method, cache) | {
+        "batch_norm_statistics": "re-estimated on clean global views",
+        "method": parsing.to_mapping(config)["method"],
+        "data_hash": cache.data_hash,
+        "citation": citation(config),
+        "initial_weights": ancestor(config.init),
+    }
+
+
+def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card:
+    """What the weights of every run have to say."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
     return {
         "format": FORMAT,
@@ -121,24 +132,32 @@ def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
         "axis_order": LAYERS[config.dimension].axis_order,
         "in_channels": config.encoder.in_channels,
         "intensity": mapping["prepare"],
-        "normalisation": method.normalisation,
-        "batch_norm_statistics": "re-estimated on clean global views",
+        "normalisation": trained.normalisation,
         "spacing_mm": [round(float(value), 3) for value in median_spacing(cache)],
-        "method": mapping["method"],
         "encoder": mapping["encoder"],
         "decoder": mapping["decoder"],
         "optim": mapping["optim"],
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
-        "views": {name: list(spec.grid) for name, spec in method.crops.items()},
+        "views": {name: list(spec.grid) for name, spec in trained.crops.items()},
         "images": len(cache),
         "patients": patients(cache),
-        "data_hash": cache.data_hash,
         "weights_licence": UNSTATED,
         "data_licence": UNSTATED,
-        "citation": citation(config),
-        "initial_weights": ancestor(config.init),
     }
+
+
+def input_notes(given: Card, config: RunConfig, trained: Method | Task, cache: Cache) -> tuple[str, ...]:
+    """How the images differ from those that weights saw; an error where nothing bridges it."""
+    found = check_card(
+        given,
+        dimension=config.dimension,
+        in_channels=config.encoder.in_channels,
+        normalisation=trained.normalisation,
+        intensity=parsing.to_mapping(config.prepare),
+        spacing=median_spacing(cache),
+    )
+    return tuple(found)
 
 
 def patients(cache: Cache) -> int | None:

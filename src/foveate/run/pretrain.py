@@ -13,8 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from foveate.core.config import to_mapping
-from foveate.core.contracts import Method
+from foveate.core.contracts import Method, Trainable
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache import Cache
@@ -23,7 +22,7 @@ from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, intake
-from foveate.run.settings import METHODS, PretrainConfig
+from foveate.run.settings import METHODS, PretrainConfig, RunConfig
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
@@ -69,7 +68,7 @@ def pretrain(config: PretrainConfig) -> bool:
     return finished
 
 
-def build_fabric(config: PretrainConfig) -> Fabric:
+def build_fabric(config: RunConfig) -> Fabric:
     """Devices, precision and processes, launched."""
     many = config.devices * config.num_nodes > 1
     # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
@@ -96,7 +95,7 @@ def build_method(config: PretrainConfig) -> Method:
     return method
 
 
-def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
+def check_views(config: RunConfig, method: Trainable, net: Pyramid) -> None:
     """Refuse views that the network cannot halve as often as it does, or a batch without statistics."""
     for name, spec in method.crops.items():
         if len(spec.grid) != config.dimension or any(n % net.stride for n in spec.grid):
@@ -108,14 +107,14 @@ def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
         raise FoveateError(f"--batch_size {config.batch_size}: batch statistics need at least 2 samples.")
 
 
-def schedule_of(config: PretrainConfig) -> Schedule:
+def schedule_of(config: RunConfig) -> Schedule:
     """The part of the configuration that the loop reads."""
     names = Schedule.__dataclass_fields__
-    return Schedule(**{name: getattr(config, name) for name in names})
+    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 def batches_from(
-    config: PretrainConfig, cache: Cache, method: Method, fabric: Fabric, step: int
+    config: RunConfig, cache: Cache, method: Trainable, fabric: Fabric, step: int
 ) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(
@@ -138,17 +137,10 @@ def start_from(
 ) -> weights.TransferReport:
     """Copy the weights of `init` into the parts that transfer, and say what went where."""
     tensors, card = given
-    notes = weights.check_card(
-        card,
-        dimension=config.dimension,
-        in_channels=config.encoder.in_channels,
-        normalisation=method.normalisation,
-        intensity=to_mapping(config.prepare),
-        spacing=folder.median_spacing(cache),
-    )
+    notes = folder.input_notes(card, config, method, cache)
     source, share = f"--init {config.init}", config.min_transfer
     parts = method.exported()
-    report = weights.transfer(parts, tensors, min_share=share, source=source, notes=tuple(notes))
+    report = weights.transfer(parts, tensors, min_share=share, source=source, notes=notes)
     CONSOLE.print(report.table())
     return report
 
