@@ -83,8 +83,10 @@ def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
     return [record for record in images if record.relative in names]
 
 
-def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str = "") -> None:
-    """Write down, as salted hashes, what a run and the weights that it starts from have seen."""
+def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str, *, active: bool) -> None:
+    """Write down, as salted hashes, what a run and the weights that it starts from have seen, once."""
+    if not active:
+        return
     patients, voxels = (v.patient for v in volumes), (v.entry.voxel_hash for v in volumes)
     write_seen(out, patients, voxels, earlier=run_of(init))
 
