@@ -14,14 +14,14 @@ from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
-from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.formats import dimension_of
 from foveate.data.labelled import read_labelled
 from foveate.data.prepare import PrepareConfig
 from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.run.settings import RunConfig, choice
+from foveate.run.settings import RunConfig, choice, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
@@ -129,7 +129,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
         records = read_labelled(Path(str(given["data"])), want).records
-        said["--data"] = SUFFIXES[suffix_of(records[0].path)]
+        said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
     if not said:
@@ -152,6 +152,13 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     config = parsing.parse(defaults, yaml_keys, flags)
     if card := card_of(given):
         check_card(config, defaults, card)
+    return config
+
+
+def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
+    """The configuration that keyword arguments of `foveate.finetune` describe."""
+    config = resolve(yaml_of(keys), {})
+    require(config)
     return config
 
 
