@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=2 python benchmarks/pcrlv2_step.py --dimension 2 --grid 128 128 --crop 64 64
 
 Both take the same views, weights and scales, and one SGD step each. Time is measured in one process, the two
-in turn: the ratio of the sums over all steps, because a step costs what its scales cost, with the quartiles of
-the ratios of neighbours; `shared` takes every scale equally often. Peak memory is measured in a process of its
-own for each, above what is resident before the first step. Equal losses are asserted in float64 first. Views
-are not drawn here. Ours has its weights in channels_last, as `build_pyramid` makes them.
+in turn: the ratio of the sums over all steps, because a step costs what its scales cost, and the quartiles of
+the ratios of neighbours; `shared` takes every scale equally often. Peak memory is measured in a process of
+its own for each, above what is resident before the first step. Equal losses are asserted in float64 first.
+Views are not drawn here. Ours has its weights in channels_last, as `build_pyramid` makes them.
 """
 
 from __future__ import annotations
