@@ -1,4 +1,4 @@
-"""DICOM: series under any name, values that mean something, geometry as ITK reads it, and what is set aside."""
+"""DICOM: series under any name, values that mean something, geometry as ITK has it, what is set aside."""
 
 from __future__ import annotations
 
