@@ -14,7 +14,7 @@ from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
-from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.formats import dimension_of
 from foveate.data.labelled import read_labelled
 from foveate.data.prepare import PrepareConfig
 from foveate.data.splits import SplitConfig
@@ -123,7 +123,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
         records = read_labelled(Path(str(given["data"])), want).records
-        said["--data"] = SUFFIXES[suffix_of(records[0].path)]
+        said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
     if not said:
