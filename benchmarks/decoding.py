@@ -1,7 +1,7 @@
 """What decoding in a child process costs, and NIfTI through nibabel against SimpleITK: `decoding.py FOLDER`.
 
-FOLDER holds NIfTI volumes and PNG pictures. Values are compared before anything is timed; times are the least of
-several alternated readings of one process, in milliseconds an image.
+FOLDER holds NIfTI volumes or PNG pictures. Values are compared before anything is timed; times are the least
+of several alternated readings of one process, in milliseconds an image.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def child_against_here(decoder: Decoder, files: list[Path]) -> None:
         }
     )
     here, child = (1000 * found[name] / len(files) for name in ("here", "child"))
-    print(f"{files[0].name} and {len(files) - 1} more: here {here:.2f} ms, child {child:.2f} ms, x {child / here:.2f}")
+    what = f"{files[0].name} and {len(files) - 1} more"
+    print(f"{what}: here {here:.2f} ms, child {child:.2f} ms, x {child / here:.2f}")
 
 
 def nibabel_against_itk(files: list[Path]) -> None:

@@ -105,6 +105,14 @@ def test_every_file_of_pydicom_is_read_or_refused_in_words(record_property):
     assert sum(outcomes.values()) >= 170
 
 
+@pytest.mark.parametrize(
+    "kind", ["RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "padded"]
+)
+def test_every_transfer_syntax_gives_the_same_numbers(kind):
+    plain = read_volume(PYDICOM / "MR_small.dcm")
+    np.testing.assert_array_equal(read_volume(PYDICOM / f"MR_small_{kind}.dcm").array, plain.array)
+
+
 def test_the_tree_of_pydicom_is_listed(capsys):
     records = list(FolderSource().records(PYDICOM))
     found = Counter(record.role for record in records)
