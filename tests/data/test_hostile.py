@@ -6,12 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from fuzz import fuzz
-from mutations import MUTATIONS, mutated, samples
 
 from foveate.data.decoding import Decoder
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.sources.folder import FolderSource
+from fuzz import fuzz
+from mutations import MUTATIONS, mutated, samples
 
 from .readers.dicoms import NAME, noise, write_series
 
