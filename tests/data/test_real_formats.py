@@ -87,20 +87,21 @@ def test_labels_are_known_by_their_values_alone(pattern, labels):
 def test_every_file_of_pydicom_is_read_or_refused_in_words(record_property):
     decoder = Decoder()
     outcomes: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
     for path in sorted(p for p in PYDICOM.rglob("*") if p.is_file() and p.suffix not in {".py", ".pyc"}):
         try:
             volume = decoder.read((path,))
         except UnreadableImageError as error:
             outcomes["refused"] += 1
-            assert error.reason.count("\n") == 0
-            assert path.stem not in error.reason
-            assert "AttributeError" not in error.reason
+            reasons[path.stem] = error.reason
         else:
             outcomes["read"] += 1
             assert np.isfinite(volume.array).all()
             assert volume.array.ndim == 3
     decoder.close()
     print(dict(outcomes))
+    for stem, reason in reasons.items():
+        assert not any(word in reason for word in ("\n", stem, "AttributeError"))
     assert outcomes["read"] >= 38
     assert sum(outcomes.values()) >= 170
 
