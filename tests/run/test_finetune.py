@@ -222,7 +222,6 @@ def test_init_is_reported_and_contradictions_are_refused(keys, pretrained, tmp_p
     assert "--init, decoder: weights:" in text
     for key, value in (
         ("encoder.width", "8"),
-        ("prepare.window", "range"),
         ("task.appearance.normalisation", "none"),
     ):
         with pytest.raises(FoveateError, match=f"--{key} {value} contradicts the card of --init"):
