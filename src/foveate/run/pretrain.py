@@ -20,8 +20,9 @@ from foveate.data.loader import batches, worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
-from foveate.run import folder, intake
+from foveate.run import folder, health, intake
 from foveate.run.settings import METHODS, PretrainConfig
+from foveate.train.loggers import names_of, open_loggers
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
@@ -35,6 +36,7 @@ def pretrain(config: PretrainConfig) -> bool:
     """Run to the end or to a signal; True when the end was reached and weights were exported."""
     out = Path(config.out)
     folder.check_resumable(config, out)
+    names_of(config.loggers)  # before any work: what is missing is said now
     say(folder.headline(config))
     fabric = build_fabric(config)
     method = build_method(config)
@@ -42,15 +44,18 @@ def pretrain(config: PretrainConfig) -> bool:
         cache = intake.open_cache(config, Path(config.data))
     intake.check_volumes(cache, method.crops)
     folder.prepare_out(config, out, cache.data_hash)
+    held, cache = health.set_aside(cache, config)
     if config.init:
         start_from(method, config.init)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
         name_volumes=partial(intake.name_volumes, cache, config.seed),
+        measure=health.measure_of(config, fabric, method, held or cache),
     )
-    with RunLog(out, config.steps, active=fabric.is_global_zero) as log:
-        log.note(intake.summary(cache, method.crops))
+    loggers = open_loggers(config.loggers, out) if fabric.is_global_zero else []
+    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=loggers) as log:
+        log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)

@@ -26,6 +26,7 @@ SWITCHES = ("help", "print_config", "dry_run")
 RESUMABLE = (
     *("data", "out", "steps", "num_workers"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("health_every", "probe", "probe_every", "loggers"),
 )
 
 
@@ -52,6 +53,11 @@ class PretrainConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
+        health_every: Steps between measurements of health; 0 for none.
+        holdout: Images that are set aside, never trained on, to measure health on.
+        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        probe_every: Steps between probes.
+        loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
         method: The pre-training method.
         encoder: The encoder.
@@ -77,6 +83,11 @@ class PretrainConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    health_every: int = 200
+    holdout: int = 0
+    probe: str = ""
+    probe_every: int = 1000
+    loggers: str = ""
     prepare: PrepareConfig
     method: Any
     encoder: Any
