@@ -20,17 +20,24 @@ NEIGHBOURS = 5
 STRENGTHS = 1.0  # inverse of the L2 penalty, on standardised features
 
 
-def split_patients(patients: Sequence[str], seed: int) -> NDArray[np.bool_]:
-    """Which cases train: those of half of the patients, so that no patient is on both sides.
+def split_patients(patients: Sequence[str], groups: Sequence[str], seed: int) -> NDArray[np.bool_]:
+    """Which cases train: those of every other patient of each group, so that no patient is on both sides.
+
+    Args:
+        patients: Of every case.
+        groups: What to spread evenly, such as the class of every case; a patient's first case decides.
+        seed: Of the order of patients.
 
     Raises:
         FoveateError: when there is one patient only.
     """
-    names = sorted(set(patients))
+    group_of = dict(zip(reversed(patients), reversed(groups), strict=True))
+    names = sorted(group_of)
     if len(names) < 2:
         raise FoveateError("--probe: all labelled cases are of one patient; accepted: at least 2 patients.")
     order = stream(seed, "probe patients").permutation(len(names))
-    training = {names[i] for i in order[: (len(names) + 1) // 2]}
+    ranked = sorted((names[i] for i in order), key=group_of.__getitem__)  # stable: drawn order within a group
+    training = set(ranked[::2])
     return np.array([patient in training for patient in patients])
 
 

@@ -24,6 +24,7 @@ from foveate.data.cache import Cache
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.evaluate import probes
+from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.run import intake
 from foveate.run.settings import PretrainConfig
@@ -116,8 +117,9 @@ def probe_set(config: PretrainConfig, method: Method) -> ProbeSet:
     cache = prepare(cases, target, config.prepare, lambda _done, _total: None)
     kept = {case.relative: case for case in cases}
     cases = [kept[volume.relative] for volume in cache]
-    training = probes.split_patients([case.patient or case.relative for case in cases], config.seed)
     labels = np.array([str(case.labels.get(LABEL, "")) for case in cases])
+    patients = [case.patient or case.relative for case in cases]
+    training = probes.split_patients(patients, labels.tolist(), config.seed)
     if not masks:
         probes.check_classes(labels, training)
     return ProbeSet(views=views_of(cache, method, config.seed), labels=labels, training=training, masks=masks)
@@ -134,6 +136,10 @@ def views_of(cache: Cache, method: Method, seed: int) -> list[CropViews]:
 def score(data: ProbeSet, method: Method, fabric: Fabric, seed: int) -> dict[str, float]:
     """Train the small learners on frozen features; nothing of the method changes."""
     with undisturbed(method), torch.no_grad(), fabric.autocast():
+        net = cast(Pyramid, method.net)
+        with cumulative_statistics(net):  # as before an export: of clean views, here of those that train
+            for case in np.flatnonzero(data.training):
+                pyramid_of(method, fabric.to_device(data.views[case].images))
         method.eval()
         maps = [pyramid_of(method, fabric.to_device(each.images)) for each in data.views]
     if not data.masks:

@@ -36,6 +36,15 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def dotted(name: str) -> str:
+    """A name for stores that keep one file a name: "loss/pixel" would need "loss" to be a folder.
+
+    >>> dotted("loss/pixel")
+    'loss.pixel'
+    """
+    return name.replace("/", ".")
+
+
 @final
 class TensorBoard:
     """An event file in `tensorboard/`, written without TensorFlow; its name holds no host."""
@@ -89,7 +98,8 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        each = [Metric(name, value, now, int(row["step"])) for name, value in numbers(row).items()]
+        step = int(row["step"])
+        each = [Metric(dotted(name), value, now, step) for name, value in numbers(row).items()]
         self.store.log_batch(self.run_id, metrics=each, params=[], tags=[])
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foveate.train.loggers import Logger
-from foveate.train.verdicts import Judge, Verdict
+from foveate.train.verdicts import ADVICE, Judge, Verdict
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -87,9 +87,10 @@ class RunLog:
 
     def announce(self, verdicts: list[Verdict], step: int, measured: bool) -> None:
         """Say what is new: a verdict that did not stand before, the first healthy measurement, a recovery."""
-        for each in verdicts:
-            if f"{each.kind} {each.where}" not in self.standing:
-                self.note(f"health at step {step}: {each.text}. {each.advice[0].upper()}{each.advice[1:]}.")
+        new = [each for each in verdicts if f"{each.kind} {each.where}" not in self.standing]
+        for kind in dict.fromkeys(each.kind for each in new):
+            words = "; ".join(each.text for each in new if each.kind == kind)
+            self.note(f"health at step {step}: {words}. To do: {ADVICE[kind]}.")
         if not verdicts and (self.standing or (measured and not self.judged)):
             self.note(f"health at step {step}: healthy")
         self.standing = {f"{each.kind} {each.where}" for each in verdicts}

@@ -103,11 +103,6 @@ class Verdict:
         """One sentence."""
         return f"{self.what} since step {self.since}"
 
-    @property
-    def advice(self) -> str:
-        """What to do."""
-        return ADVICE[self.kind]
-
 
 @dataclass
 class Streak:
