@@ -2,9 +2,9 @@
 
     python benchmarks/health_cost.py --data FOLDER --out DIR [--rounds 7] [--KEY VALUE ...]
 
-Each round times some training steps and one measurement, in user and system CPU seconds of this process (the machine may be
-shared; one thread). Prints the ratio of each round and its share of a run at the default interval. Before that it checks that a
-measurement leaves the state of the method bit-equal. Other keys are those of `foveate pretrain`.
+Each round times some training steps and one measurement, in CPU seconds of this process (one thread, as the
+machine may be shared). Prints the ratio of the rounds and its share of a run at the default interval. Before
+that it checks that a measurement leaves the state of the method bit-equal. Other keys: `foveate pretrain`.
 """
 
 from __future__ import annotations
@@ -66,9 +66,8 @@ def rounds(config: PretrainConfig, count: int) -> list[tuple[float, float]]:
     found = []
     for i in range(count):
         step = seconds(lambda i=i: train(STEPS * i)) / STEPS
-        found.append(
-            (step, seconds(lambda i=i: health.measure(method, fixed, Progress(STEPS * i, config.steps))))
-        )
+        progress = Progress(STEPS * i, config.steps)
+        found.append((step, seconds(lambda p=progress: health.measure(method, fixed, p))))
     return found
 
 
@@ -85,9 +84,8 @@ def main() -> None:
     pairs = rounds(config, count)
     ratios = sorted(measured / step for step, measured in pairs)
     middle = statistics.median(ratios)
-    print(
-        f"{config.dimension}D: step {min(s for s, _ in pairs):.3f} s, measurement {min(m for _, m in pairs):.3f} s CPU"
-    )
+    step, measured = (min(column) for column in zip(*pairs, strict=True))
+    print(f"{config.dimension}D: step {step:.3f} s, measurement {measured:.3f} s")
     print(f"measurement over step: median {middle:.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}")
     print(f"every {config.health_every} steps: {middle / config.health_every:.2%} of the steps' time")
 
