@@ -6,7 +6,7 @@ Four short runs on the same batches from the same weights: projector `bn` (publi
 and without stop-gradient. Every few steps the pooled features h, the projections z and the predictions p of
 one fixed batch of global views are L2-normalised; the standard deviation over views, averaged over channels
 and multiplied by sqrt(C), is 1 for directions spread evenly and 0 where all views got the same embedding.
-Batch norm keeps that of z at 1 by construction, so the share of distinct directions is drawn as well: one less
+Batch norm keeps that of z at 1 by construction, so the share of distinct directions is drawn as well: 1 less
 the mean of exp(-2 d^2) over pairs of z; 0: all are equal, 0.5: half of them lie opposite the other half.
 Writes `stop_gradient.json` and the curves, `stop_gradient.png`. Other keys are those of `foveate pretrain`.
 """

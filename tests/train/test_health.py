@@ -1,6 +1,7 @@
 """Health leaves no trace, and its numbers are what they say."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -96,3 +97,11 @@ def test_images_set_aside_are_not_trained_on(tiny):
     assert names[0] | names[1] == names[2]
     with pytest.raises(run.FoveateError, match="accepted are 0 to 5"):
         composed.set_aside(cache, tiny(2, holdout=6))
+
+
+def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):
+    method, batch = parts
+    with torch.no_grad():
+        next(method.net.encoder.parameters()).fill_(float("nan"))
+    found = health.measure(method, batch, Progress(0, 10))
+    assert not all(map(math.isfinite, found.values()))

@@ -76,7 +76,7 @@ def test_the_first_line_may_wait_for_the_workers():
 
 
 def test_a_diverging_run_is_told_that_alone():
-    lines = [loss(s, float("nan")) for s in (1, 2)] + [health(s, std=0.0) for s in (3, 4)]
+    lines = [loss(s, None) for s in (1, 2)] + [health(s, std=0.0) for s in (3, 4)]
     assert [verdict.kind for verdict in judge(lines, 9)] == ["diverging"]
 
 

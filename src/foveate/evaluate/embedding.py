@@ -5,6 +5,8 @@ Rows are samples. `first` and `second` are the embeddings of two views, row by r
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -55,6 +57,8 @@ def similarity_gap(first: Tensor, second: Tensor) -> float:
 def describe(first: Tensor, second: Tensor | None) -> dict[str, float]:
     """All measures by name; without a second view those of one view."""
     both = first if second is None else torch.cat((first, second))
+    if not torch.isfinite(both).all():
+        return {"std": math.nan}
     found = {
         "std": relative_std(both),
         "rank": effective_rank(first),

@@ -23,10 +23,10 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache import Cache
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.prepare import cache_folder, prepare
+from foveate.data.sources.folder import FolderSource
 from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
-from foveate.run import intake
 from foveate.run.settings import PretrainConfig
 from foveate.train.health import undisturbed
 from foveate.views.pipeline import make_views, normalise, with_channels
@@ -99,7 +99,8 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
 
 def cases_of(config: PretrainConfig) -> tuple[list[Record], bool]:
     """The labelled cases, and whether masks are their labels."""
-    source, images = Path(config.probe), by_stem(intake.images_of(Path(config.data)))
+    records = FolderSource().records(Path(config.data))
+    source, images = Path(config.probe), by_stem([r for r in records if r.role == "image"])
     table = source / "labels.csv" if source.is_dir() else source
     if table.is_file():
         return listed_cases(table, images), False
@@ -142,6 +143,8 @@ def score(data: ProbeSet, method: Method, fabric: Fabric, seed: int) -> dict[str
                 pyramid_of(method, fabric.to_device(data.views[case].images))
         method.eval()
         maps = [pyramid_of(method, fabric.to_device(each.images)) for each in data.views]
+    if not all(torch.isfinite(x).all() for scales in maps for x in scales):
+        return {}  # nothing to learn from; the loop will stop this run with its own words
     if not data.masks:
         rows = np.stack([x[0].flatten(2).mean((0, 2)).numpy() for x in maps])
         found = probes.case_probe(rows, data.labels, data.training)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, final
 
 import torch
 
@@ -31,8 +31,8 @@ RESUMABLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """One pre-training run, complete.
+class RunConfig:
+    """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
         data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file.
@@ -53,13 +53,8 @@ class PretrainConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
-        health_every: Steps between measurements of health; 0 for none.
-        holdout: Images that are set aside, never trained on, to measure health on.
-        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
-        probe_every: Steps between probes.
         loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
-        method: The pre-training method.
         encoder: The encoder.
         decoder: The decoder.
         optim: The optimizer and its schedule.
@@ -83,16 +78,31 @@ class PretrainConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    loggers: str = ""
+    prepare: PrepareConfig
+    encoder: Any
+    decoder: DecoderConfig
+    optim: OptimConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """One pre-training run, complete.
+
+    Attributes:
+        health_every: Steps between measurements of health; 0 for none.
+        holdout: Images that are set aside, never trained on, to measure health on.
+        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        probe_every: Steps between probes.
+        method: The pre-training method.
+    """
+
     health_every: int = 200
     holdout: int = 0
     probe: str = ""
     probe_every: int = 1000
-    loggers: str = ""
-    prepare: PrepareConfig
     method: Any
-    encoder: Any
-    decoder: DecoderConfig
-    optim: OptimConfig
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:

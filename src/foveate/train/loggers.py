@@ -12,7 +12,7 @@ from typing import Any, Protocol, final
 
 from foveate.core.types import FoveateError
 
-RUN_NAME = "pretrain"
+RUN_NAME = "foveate"
 
 
 class Logger(Protocol):

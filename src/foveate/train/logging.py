@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -27,7 +28,13 @@ class RunLog:
     """Writes the log files of a run folder and shows its progress; silent on ranks other than 0."""
 
     def __init__(
-        self, folder: Path, total: int, *, active: bool = True, loggers: Sequence[Logger] = ()
+        self,
+        folder: Path,
+        total: int,
+        *,
+        active: bool = True,
+        verb: str = "pre-training",
+        loggers: Sequence[Logger] = (),
     ) -> None:
         self.folder, self.total, self.active, self.loggers = folder, total, active, loggers
         self.judge, self.standing = Judge(total), set[str]()
@@ -41,7 +48,7 @@ class RunLog:
             console=CONSOLE,
             disable=not (active and CONSOLE.is_terminal),
         )
-        self.task = self.bar.add_task("pre-training", total=total, state="")
+        self.task = self.bar.add_task(verb, total=total, state="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -60,7 +67,7 @@ class RunLog:
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if is_before(line, step)]
             for line in kept:
                 row = json.loads(line)
-                self.judged |= "loss" not in row
+                self.judged |= "health_seconds" in row
                 self.standing = {f"{each.kind} {each.where}" for each in self.judge.see(row)}
             partial = path.with_suffix(".partial")
             partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -75,15 +82,16 @@ class RunLog:
 
     def record(self, row: Mapping[str, Any]) -> None:
         """A line for machines: metrics.jsonl, with what the judge says of it, and every other logger."""
+        row = {name: value if is_number(value) else None for name, value in row.items()}  # JSON has no NaN
         verdicts = self.judge.see(row)
-        measured = "loss" not in row
+        measured = "health_seconds" in row
         words = "; ".join(each.text for each in verdicts) or ("healthy" if measured else "")
-        spoken = {**row, "verdict": words} if words else dict(row)
+        spoken = {**row, "verdict": words} if words else row
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(spoken) + "\n")
         for logger in self.loggers:
             logger.metrics(row)
-        self.announce(verdicts, row["step"], measured)
+        self.announce(verdicts, int(row["step"] or 0), measured)
 
     def announce(self, verdicts: list[Verdict], step: int, measured: bool) -> None:
         """Say what is new: a verdict that did not stand before, the first healthy measurement, a recovery."""
@@ -114,9 +122,22 @@ class RunLog:
             left = timedelta(seconds=round((self.total - row["step"]) * row["seconds_per_step"]))
             say(f"step {row['step']}/{self.total}: {summary}, {left} left")
 
+    def validated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of validation metrics for machines, and for people."""
+        if not self.active:
+            return
+        self.record({"step": step, **{f"val/{name}": value for name, value in metrics.items()}})
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "score")
+        say(f"step {step}/{self.total}: validation: {shown}")
+
     def advance(self, step: int) -> None:
         """Move the bar."""
         self.bar.update(self.task, completed=step)
+
+
+def is_number(value: float) -> bool:
+    """Whether a value can be written down."""
+    return math.isfinite(value)
 
 
 def is_before(line: str, step: int) -> bool:

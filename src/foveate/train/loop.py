@@ -20,7 +20,7 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
-from foveate.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Schedule:
     save_every: int
     preview_every: int
     keep_checkpoints: int
+    validate_every: int = 0
 
 
 @dataclass(kw_only=True)
@@ -54,11 +55,14 @@ class Hooks:
         preview: Draws pictures after a number of steps.
         name_volumes: Words for the volumes of sample indices, for the message of a non-finite loss.
         measure: Health after a number of steps by name; nothing at most steps, and never a change.
+        validate: Metrics after a number of steps; the one called "score" decides which checkpoint is the
+            best, more being better, the earlier one on a tie, and one that is not a number never.
     """
 
     preview: Callable[[int], None] = lambda _step: None
     name_volumes: Callable[[list[int]], str] = str
     measure: Callable[[int], Mapping[str, float]] = lambda _step: {}
+    validate: Callable[[int], dict[str, float]] | None = None
 
 
 def fit(
@@ -70,14 +74,15 @@ def fit(
     optim: OptimConfig,
     log: RunLog,
     hooks: Hooks,
+    groups: Groups | None = None,
 ) -> bool:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    `batches(step)` yields the micro-batches from a step on. Returns whether the run reached its end: False
-    after SIGINT or SIGTERM, with a checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where
+    weights do not move alike. Returns whether the run reached its end: False after a signal, state saved.
     """
-    net, optimizer = fabric.setup(model, build_optimizer(model, optim))
-    state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
+    net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
+    state = first_state(net, optimizer, hooks)
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
@@ -88,7 +93,7 @@ def fit(
             progress = Progress(step, schedule.steps, schedule.seed)
             losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
-            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
+            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps), step)
             moved = move(fabric, net, optimizer, optim.clip_norm, measure=log_now)
             model.after_step(progress)
             recent.losses.append((step, losses))
@@ -100,7 +105,8 @@ def fit(
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, moved))
                 recent = Recent()
-            measure_health(hooks, log, recent, step + 1)
+            recent.started += measure_health(hooks, log, step + 1)
+            recent.started += keep_best(fabric, state, schedule, hooks, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
             if preview_now and fabric.is_global_zero:
@@ -169,14 +175,14 @@ def part_of(name: str) -> str:
     return next((part for part in ("encoder", "decoder") if part in name.split(".")), "heads")
 
 
-def measure_health(hooks: Hooks, log: RunLog, recent: Recent, step: int) -> None:
-    """Log the health of a step where it is measured; the time it takes is not the steps' own."""
+def measure_health(hooks: Hooks, log: RunLog, step: int) -> float:
+    """Log the health of a step where it is measured; the seconds that took, which are not the steps' own."""
     before = time.perf_counter()
     found = hooks.measure(step)
     elapsed = time.perf_counter() - before
-    recent.started += elapsed
     if found:
         log.measured({"step": step, **found, "health_seconds": elapsed})
+    return elapsed
 
 
 def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog) -> None:
@@ -211,6 +217,25 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, moved: Mapping[str, 
         "seconds_per_step": seconds / count,
         "data_wait": recent.waited / seconds,
     }
+
+
+def first_state(net: object, optimizer: object, hooks: Hooks) -> dict[str, Any]:
+    """What checkpoints hold, before any is loaded."""
+    best = {"best": -math.inf} if hooks.validate else {}
+    return {"model": net, "optimizer": optimizer, "step": 0, **best}
+
+
+def keep_best(fabric: Fabric, state: dict[str, Any], schedule: Schedule, hooks: Hooks, log: RunLog) -> float:
+    """Validate where it is time to, keep the weights if they are the best so far; the seconds it took."""
+    started, done = time.perf_counter(), state["step"]
+    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
+        metrics = hooks.validate(done)
+        log.validated(done, metrics)
+        if metrics["score"] > state["best"]:
+            state["best"] = metrics["score"]
+            best = {key: state[key] for key in ("model", "step", "best")}
+            checkpoint.save_best(fabric, log.folder / "checkpoints", best)
+    return time.perf_counter() - started
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:

@@ -126,7 +126,7 @@ class Judge:
     started: bool = False
 
     def see(self, row: Row) -> list[Verdict]:
-        """What stands after one more line."""
+        """What stands after one more line. A number that is none is None there, as JSON has no NaN."""
         for kind, where, rows, what in self.conditions(row):
             self.count(kind, where, rows, what, int(row["step"]))
         return self.standing()
@@ -162,7 +162,7 @@ class Judge:
         """The loss is no number, steps are as large as the weights, or the loss stands above its start."""
         if "loss" not in row:
             return
-        loss, ratio = float(row["loss"]), float(row.get("update_ratio", 0.0))
+        loss, ratio = number(row["loss"]), number(row.get("update_ratio", 0.0))
         finite = math.isfinite(loss)
         words = "diverging: the loss is not a number" if not finite else ""
         yield "diverging", "number", 1, words
@@ -191,8 +191,8 @@ class Judge:
 
     def drowning(self, row: Row) -> Iterator[tuple[str, str, int, str]]:
         """One term's pull on the encoder is far above most others' that have not faded by themselves."""
-        pulls = {name.removeprefix("pull/"): float(row[name]) for name in row if name.startswith("pull/")}
-        if len(pulls) < 2:
+        pulls = {name.removeprefix("pull/"): number(row[name]) for name in row if name.startswith("pull/")}
+        if len(pulls) < 2 or not all(map(math.isfinite, pulls.values())):
             return
         limit, strongest = LIMITS["pull"], max(pulls, key=pulls.__getitem__)
         others = [name for name in pulls if name != strongest and not self.faded(name, pulls[name])]
@@ -231,11 +231,16 @@ def collapses(row: Row) -> Iterator[tuple[str, str, int, str]]:
         if match := re.fullmatch(r"(features|projections)/stride(\d+)/(std|uniformity)", name):
             kind, stride, measure = match.groups()
             limit = LIMITS.get(f"{kind} {measure}")
-            if limit is None:
+            if limit is None or value is None:
                 continue
             fallen = value < limit.value if measure == "std" else value > limit.value
             words = f"collapsing at scale 1/{stride} ({kind}: {measure} {value:.3g})"
             yield "collapsing", f"{kind} {stride}", limit.rows, words if fallen else ""
+
+
+def number(value: float | None) -> float:
+    """A value of a line, infinite where it was none."""
+    return math.inf if value is None or math.isnan(value) else float(value)
 
 
 def judge(rows: Iterable[Row], total: int) -> list[Verdict]:
