@@ -12,9 +12,7 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache import Cache
 from foveate.data.loader import batches
-from foveate.run.probe import open_probe
 from foveate.run.settings import PretrainConfig
-from foveate.train.health import SAMPLES, measure
 from foveate.views.pipeline import make_views
 
 Measure = Callable[[int], dict[str, float]]
@@ -45,7 +43,11 @@ def summary(config: PretrainConfig, held: Cache | None) -> str:
 def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
     """What the loop asks for after every step."""
     look = look_of(config, fabric, method, cache)
-    probe = open_probe(config, method, fabric) if config.probe else None
+    probe = None
+    if config.probe:
+        from foveate.run.probe import open_probe
+
+        probe = open_probe(config, method, fabric)
 
     def due(step: int) -> dict[str, float]:
         found = look(step) if config.health_every and step % config.health_every == 0 else {}
@@ -58,6 +60,8 @@ def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Ca
 
 def look_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
     """Measures on one batch, made at the first call and the same ever after."""
+    from foveate.train.health import SAMPLES, measure  # here: the depth of imports has a budget
+
     kept: list[Batch] = []
 
     def look(step: int) -> dict[str, float]:

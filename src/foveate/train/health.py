@@ -153,6 +153,6 @@ def signature(module: nn.Module) -> tuple[tuple[str, torch.Size], ...]:
 
 def relative_distance(target: nn.Module, online: nn.Module) -> float:
     """Of all weights as one vector."""
-    pairs = list(zip(target.parameters(), online.parameters(), strict=True))
+    pairs = [(t, o.detach()) for t, o in zip(target.parameters(), online.parameters(), strict=True)]
     apart = torch.stack([(t.float() - o.float()).norm() for t, o in pairs]).norm()
     return float(apart / torch.stack([o.float().norm() for _, o in pairs]).norm().clamp_min(1e-12))
