@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from foveate.core.contracts import Method, Trainable
 from foveate.core.rng import key
@@ -22,8 +23,8 @@ from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, health, intake
 from foveate.run.settings import METHODS, PretrainConfig, RunConfig
-from foveate.train.loggers import names_of, open_loggers
-from foveate.train.logging import RunLog, say
+from foveate.train.loggers import names_of
+from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
 from foveate.train.pictures import write_preview
@@ -38,30 +39,31 @@ def pretrain(config: PretrainConfig) -> bool:
     folder.check_resumable(config, out)
     names_of(config.loggers)  # before any work: what is missing is said now
     say(folder.headline(config))
+    given = weights.read(config.init) if config.init else None  # before hours of decoding
     fabric = build_fabric(config)
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
     intake.check_volumes(cache, method.crops)
+    report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
+    if report and fabric.is_global_zero:
+        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
     held, cache = health.set_aside(cache, config)
-    if config.init:
-        start_from(method, config.init)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
         name_volumes=partial(intake.name_volumes, cache, config.seed),
         measure=health.measure_of(config, fabric, method, held or cache),
     )
-    loggers = open_loggers(config.loggers, out) if fabric.is_global_zero else []
-    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=loggers) as log:
+    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
         if finished and fabric.is_global_zero:
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
-            card = folder.card(config, method.normalisation, cache)
+            card = folder.card(config, method, cache)
             path = weights.save(method.exported(), card, out / "exported")
             log.note(f"exported {path}")
         elif not finished:
@@ -134,10 +136,17 @@ def batches_from(
     )
 
 
-def start_from(method: Method, source: str) -> None:
-    """Copy given weights into the parts that transfer, and say what was copied."""
-    tensors, _ = weights.read(source)
-    say(f"--init {weights.transfer(method.exported(), tensors, min_share=0.9).summary()}")
+def start_from(
+    method: Method, config: PretrainConfig, given: tuple[dict[str, Tensor], weights.Card], cache: Cache
+) -> weights.TransferReport:
+    """Copy the weights of `init` into the parts that transfer, and say what went where."""
+    tensors, card = given
+    notes = folder.input_notes(card, config, method, cache)
+    source, share = f"--init {config.init}", config.min_transfer
+    parts = method.exported()
+    report = weights.transfer(parts, tensors, min_share=share, source=source, notes=notes)
+    CONSOLE.print(report.table())
+    return report
 
 
 @torch.no_grad()
@@ -171,6 +180,8 @@ def dry_run(config: PretrainConfig) -> str:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = intake.sample_cache(config, Path(config.data), Path(scratch))
         intake.check_volumes(cache, method.crops)
+        if config.init:
+            start_from(method, config, weights.read(config.init), cache)
         net, optimizer = fabric.setup(method, build_optimizer(method, config.optim))
         batch = fabric.to_device(next(batches_from(config, cache, method, fabric, 0)))
         started = time.perf_counter()
