@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ class Config:
         local_weight: Weight of the agreement of sub-crops with global views.
     """
 
+    exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     name: Literal["pcrlv2"] = "pcrlv2"
     compat: Literal["fixed", "reference"] = "fixed"
     global_crops: CropSpec

@@ -133,6 +133,7 @@ def start_from(method: Method, source: str) -> None:
     """Copy given weights into the parts that transfer, and say what was copied."""
     tensors, _ = weights.read(source)
     say(f"--init {weights.transfer(method.exported(), tensors, min_share=0.9).summary()}")
+    method.weights_given()
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """Corruptions of context: exact patch swap, local shuffling, painted boxes and cut-out.
 
-The swap is Context Restoration and PCRLv2's corruption in 3D; shuffling and painting are Models Genesis. Draws
-are NumPy arrays per sample, a batch of them is applied at once on the device; only the order of shuffled voxels
-is drawn in bulk.
+The swap is Context Restoration and PCRLv2's corruption in 3D; shuffling and painting are Models Genesis.
+Draws are NumPy arrays per sample, a batch of them is applied at once on the device; only the order of
+shuffled voxels is drawn in bulk.
 """
 
 from __future__ import annotations

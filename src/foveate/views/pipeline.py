@@ -16,11 +16,11 @@ from torch import Tensor
 
 from foveate.core.contracts import CropViews, VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import CropSpec, FoveateError, Normalisation
+from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
 from foveate.views.appearance import Appearance, Draws
 from foveate.views.boxes import Box, draw_boxes
-from foveate.views.corrupt import cut_out, paint, swap_patches
+from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
 from foveate.views.geometry import low_pass_margin, relative_to, sample, view_affine, window_of
 
 
@@ -155,10 +155,28 @@ def corrupt_context(images: Tensor, draw: Draws, config: Appearance) -> Tensor:
 
 def corrupt_views(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, name: str) -> Tensor:
     """`corrupt` for every view of every sample (B, V, C, *S), each under draws of its own."""
-    count = clean.shape[1]
-    keys = index[:, None] * count + torch.arange(count, device=index.device)  # (B, V)
-    corrupted = corrupt(clean.flatten(0, 1), keys.flatten(), config, seed=seed, view=name)
+    keys = view_keys(index, clean.shape[1])
+    corrupted = corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name)
     return corrupted.reshape(*clean.shape)
+
+
+def corrupted_crop(batch: Batch, name: str, look: Appearance, *, channels: int, seed: int) -> Tensor:
+    """The corrupted views (B, V, C, *S) of one kind of crop, for an encoder of `channels` channels."""
+    clean = with_channels(batch["crops"][name], channels)
+    return corrupt_views(clean, batch["index"], look, seed=seed, name=name)
+
+
+def moved_by(batch: Batch, name: str, look: Appearance, *, seed: int) -> Tensor:
+    """Where the swaps of `corrupted_crop` moved voxels: bool (B * V, *S)."""
+    views = batch["crops"][name]
+    keys = view_keys(batch["index"], views.shape[1])
+    draw = Draws(index=tuple(keys.tolist()), seed=seed, view=name)
+    return moved_voxels(draw.swap_maps(views.shape[3:], look)).to(views.device)
+
+
+def view_keys(index: Tensor, count: int) -> Tensor:
+    """The keys of the draws of every view (B * count,), from global sample indices (B,)."""
+    return (index[:, None] * count + torch.arange(count, device=index.device)).flatten()
 
 
 def with_channels(views: Tensor, channels: int) -> Tensor:
