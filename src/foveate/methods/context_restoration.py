@@ -51,7 +51,8 @@ class Config:
     def preset(cls, dimension: Dimension, size: Size) -> Config:
         """One view of a dimension and size, with about a third of it disturbed."""
         crops = replace(defaults(dimension, size).global_crops, count=1)
-        return cls(global_crops=crops, global_appearance=Appearance(**SWAPS[dimension, size]))
+        look = Appearance(normalisation="zscore", **SWAPS[dimension, size])
+        return cls(global_crops=crops, global_appearance=look)
 
 
 SWAPS: dict[tuple[int, str], dict[str, Any]] = {

@@ -48,7 +48,7 @@ class Appearance:
             1 anywhere in the unit square; 0 is off.
         bezier_probability: share of the views that go through such a curve.
         bezier_falling: share of those whose curve falls, so that dark becomes bright.
-        shuffle_window: largest size in voxels of the windows inside which voxels change places; empty is off.
+        shuffle_window: windows in which voxels change places: largest size, drawn from 2 on; empty is off.
         shuffle_share: range of the share of the windows that are shuffled.
         shuffle_probability: share of the views that are shuffled.
         paint_windows: most boxes that are painted over, or kept by out-painting; 0 is off.
@@ -154,7 +154,8 @@ class Draws:
     def shuffle_maps(self, images: Tensor, config: Appearance) -> Tensor:
         """Index maps (B, *S) of the local shuffling, on the device of the images."""
         largest = np.minimum(config.shuffle_window, images.shape[2:])
-        windows = self.stacked("shuffle_window", lambda rng: rng.integers(1, largest + 1))
+        smallest = np.minimum(2, largest)
+        windows = self.stacked("shuffle_window", lambda rng: rng.integers(smallest, largest + 1))
         places = self.uniform("shuffle_offset", (0, 1), len(largest))
         shares = self.uniform("shuffle_share", config.shuffle_share)
         shares = shares * self.chosen("shuffle", config.shuffle_probability)
