@@ -21,8 +21,9 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
-from foveate.data.formats import UnreadableImageError, read_volume
+from foveate.data.formats import UnreadableImageError
 from foveate.data.index import (
     VOLUMES,
     CacheEntry,
@@ -232,7 +233,7 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_volume(record.path)
+        volume = decode(record)
     except UnreadableImageError as error:
         return error.reason
     key = salted_id(salt, record.relative)
@@ -252,13 +253,14 @@ def _write_map(cache: Path, key: str, name: str, path: Path, image: Volume) -> M
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
     file, places = f"{VOLUMES}/{key}.{name}.npy", f"{VOLUMES}/{key}.{name}.places.npy"
-    _write_array(cache / places, places_of(array, key))
+    _write_array(cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
         name=name,
         file=file,
         file_bytes=_write_array(cache / file, array),
         places=places,
         values=tuple(np.unique(array).tolist()),
+        content_hash=blake2b(array.data, digest_size=16).hexdigest(),
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
     )

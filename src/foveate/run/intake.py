@@ -13,7 +13,7 @@ from foveate.data.cache import Cache
 from foveate.data.loader import records_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.sources.folder import FolderSource
-from foveate.run.settings import PretrainConfig
+from foveate.run.settings import RunConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import check_fits, padded_axes
 
@@ -26,27 +26,28 @@ def images_of(data: Path) -> list[Record]:
     images = [record for record in records if record.role == "image"]
     others = [record for record in records if record.role != "image"]
     if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
+        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
+        example = f"{telling.relative} ({telling.evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
     if not images:
         raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
     return images
 
 
-def open_cache(config: PretrainConfig, data: Path) -> Cache:
+def open_cache(config: RunConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar."""
     images = images_of(data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
     return decode(images, folder, config)
 
 
-def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
     images = images_of(data)
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
 
 
-def decode(images: list[Record], folder: Path, config: PretrainConfig) -> Cache:
+def decode(images: list[Record], folder: Path, config: RunConfig) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
