@@ -77,6 +77,10 @@ def test_the_light_decoder_trains_and_has_fewer_weights(tiny, dimension):
     full = tiny(dimension, method={"name": "context_restoration"}, decoder={"skips": False})
     sizes = [sum(p.numel() for p in run.build_method(c).net.decoder.parameters()) for c in (light, full)]
     assert sizes[0] < 0.5 * sizes[1]
+    assert [list(run.build_method(c).exported()) for c in (light, full)] == [
+        ["encoder"],
+        ["encoder", "decoder"],
+    ]
     assert run.pretrain(light)
     with pytest.raises(FoveateError, match="has no skips"):
         run.build_method(tiny(dimension, method={"name": "context_restoration"}, decoder={"light": True}))

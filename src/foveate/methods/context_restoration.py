@@ -89,8 +89,9 @@ class ContextRestoration(Method):
         return self.config.global_appearance.normalisation
 
     def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder."""
-        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
+        """Encoder and decoder; a light decoder served its purpose and stays behind."""
+        decoder = {} if self.net.decoder.light else {"decoder": self.net.decoder}
+        return {"encoder": self.net.encoder, **decoder}
 
     def looks(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
         """Clean and corrupted views (B * V, C, *S), both normalised."""

@@ -160,7 +160,7 @@ class PGL(Method):
             errors = normalised_error(p_1, z_2, valid) + normalised_error(p_2, z_1, valid)
             losses[term] = (c.local_weight if term == "local" else c.global_weight) * errors
         # Encoder stages below a finer level take part in nothing: a gradient of 0 keeps the graph static.
-        return anchored(losses, self, but="target.") if c.features == "encoder" and c.level else losses
+        return anchored(losses, self, but="target.", wanted=c.features == "encoder" and c.level > 0)
 
     def after_step(self, progress: Progress) -> None:
         """The target follows."""

@@ -78,7 +78,7 @@ class Decoder(nn.Module):
         super().__init__()
         if config.light and config.skips:
             raise FoveateError("--decoder.light true has no skips; accepted with --decoder.skips false.")
-        self.norm = config.norm
+        self.norm, self.light = config.norm, config.light
         deepest, coarsest = encoder_channels[-1], encoder_strides[-1]
         scales = coarsest.bit_length() - 1
         self.strides = tuple(coarsest >> (i + 1) for i in range(scales))
