@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from foveate.core.types import Batch, Progress
@@ -57,15 +56,19 @@ def draw_overlap(keys: dict[str, Any], out: Path) -> None:
     first, second = affines.unbind(1)
     grid = batch["crops"]["global"].shape[3:]
     coarse = meet(first, second, grid, CELLS)
-    row = int(coarse.valid.flatten(1).sum(1).argmax())  # the sample with most to see
+    flipped = (first.diagonal(0, 1, 2) * second.diagonal(0, 1, 2))[:, :2].amin(1) < 0
+    row = int(
+        (coarse.valid.flatten(1).sum(1) * (1 + flipped.int() * 2)).argmax()
+    )  # the sample with most to see
     pictures = method.preview(batch, Progress(0, 1, 0))
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure = Figure(figsize=(11, 3.05), layout="constrained")
     axes = figure.subplots(1, 4)
     middle = CELLS[2] // 2
     lines = [torch.arange(n, dtype=torch.float64) for n in CELLS[:2]]
     points = torch.cartesian_prod(*lines, torch.tensor([float(middle)], dtype=torch.float64))
     inside = coarse.valid[row, :, :, middle].flatten()
-    colours = colormaps["viridis"](((points[:, 0] + 3 * points[:, 1]) / (4 * (CELLS[0] - 1))).numpy())
+    place = (points[:, :2] / (torch.tensor(CELLS[:2]) - 1)).numpy()
+    colours = np.stack([0.1 + 0.9 * place[:, 0], 0.75 - 0.5 * place[:, 0], 0.1 + 0.9 * place[:, 1]], 1)
     for axis, title, way in zip(axes, ("view 1", "view 2"), (coarse.first, coarse.second), strict=False):
         cells = apply(way[row], points)  # in cells of this view's map
         voxels = ((cells + 0.5) * torch.tensor(grid) / torch.tensor(CELLS) - 0.5).numpy()
