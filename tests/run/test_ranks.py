@@ -17,7 +17,7 @@ def test_pgl_trains_on_two_ranks_and_its_target_follows(cohorts, tmp_path):
     config.write_text(yaml.safe_dump(keys))
     command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(config)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
