@@ -33,7 +33,7 @@ class WindowConfig:
     Attributes:
         overlap: Share of a window that the next one sees again, 0 to below 1.
         batch_size: Windows that the network answers at once.
-        flip_axes: Axes over whose mirror images answers are averaged, for instance (0,); 2 ** n times the work.
+        flip_axes: Axes over whose mirror images answers are averaged, such as (0,): 2 ** n times the work.
     """
 
     overlap: float = 0.5
@@ -78,7 +78,7 @@ def gaussian_window(patch: Sequence[int]) -> Array:
     for size in patch:
         along = (np.arange(size) - (size - 1) / 2) / (size * SIGMA_SHARE)
         weights = weights[..., None] * np.exp(-(along**2) / 2)
-    return np.maximum(weights / weights.max(), SMALLEST_WEIGHT).astype(np.float32)
+    return np.asarray(np.maximum(weights / weights.max(), SMALLEST_WEIGHT), dtype=np.float32)
 
 
 def sliding_window(
@@ -135,10 +135,10 @@ def padding(shape: Sequence[int], patch: Sequence[int]) -> list[int]:
 def averaged_over_flips(answer: Answer, images: Tensor, axes: Sequence[int]) -> Tensor:
     """Mean of the answers to an image and its mirror images, each mirrored back."""
     chosen = [[a + 2 for a in some] for n in range(len(axes) + 1) for some in combinations(axes, n)]
-    total = answer(images.flip(chosen[0]) if chosen[0] else images).float()
-    for flips in chosen[1:]:
-        total = total + answer(images.flip(flips)).float().flip(flips)
-    return total / len(chosen)
+    mean = answer(images).float()
+    for count, flips in enumerate(chosen[1:], 2):
+        mean = mean + (answer(images.flip(flips)).float().flip(flips) - mean) / count
+    return mean
 
 
 class _Sums:
