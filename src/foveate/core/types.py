@@ -20,6 +20,7 @@ Array = NDArray[Any]
 Dimension = Literal[2, 3]
 Size = Literal["small", "paper"]
 Normalisation = Literal["none", "zscore", "imagenet"]
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 class FoveateError(Exception):
@@ -71,6 +72,8 @@ class CropSpec:
         flip_probability: Chance of each.
         rotation_degrees: Rotations about every axis are drawn from plus or minus this.
         zoom: Each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom].
+        around: Name of an integer map; some boxes are centred on a voxel of it that is not 0.
+        around_probability: Share of the boxes that are; the value is drawn first: small regions count.
     """
 
     count: int
@@ -85,6 +88,8 @@ class CropSpec:
     flip_probability: float = 0.5
     rotation_degrees: float = 0.0
     zoom: float = 0.0
+    around: str = ""
+    around_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +106,19 @@ class Record:
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
     labels: Mapping[str, Any] = field(default_factory=dict)  # values of the whole image; NaN: missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFacts:
+    """What the labels of the training images say; a task completes its configuration with it."""
+
+    values: tuple[int, ...] = ()  # that occur in the label maps of training, rising
+    others: tuple[int, ...] = ()  # that occur in those of validation only
+    classes: tuple[str, ...] = ()  # as the source declares them, "name=value+value"
+    ignore: tuple[int, ...] = ()  # values of which the source says that they must not count
+    columns: Mapping[str, tuple[Any, ...]] = field(
+        default_factory=dict
+    )  # of whole images, one value per case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -252,13 +252,14 @@ def _write_map(cache: Path, key: str, name: str, path: Path, image: Volume) -> M
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
     file, places = f"{VOLUMES}/{key}.{name}.npy", f"{VOLUMES}/{key}.{name}.places.npy"
-    _write_array(cache / places, places_of(array, key))
+    _write_array(cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
         name=name,
         file=file,
         file_bytes=_write_array(cache / file, array),
         places=places,
         values=tuple(np.unique(array).tolist()),
+        content_hash=blake2b(array.data, digest_size=16).hexdigest(),
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
     )

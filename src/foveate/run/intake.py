@@ -13,7 +13,7 @@ from foveate.data.cache import Cache
 from foveate.data.loader import records_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.sources.folder import FolderSource
-from foveate.run.settings import PretrainConfig
+from foveate.run.settings import RunConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import check_fits, padded_axes
 
@@ -33,20 +33,20 @@ def images_of(data: Path) -> list[Record]:
     return images
 
 
-def open_cache(config: PretrainConfig, data: Path) -> Cache:
+def open_cache(config: RunConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar."""
     images = images_of(data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
     return decode(images, folder, config)
 
 
-def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
     images = images_of(data)
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
 
 
-def decode(images: list[Record], folder: Path, config: PretrainConfig) -> Cache:
+def decode(images: list[Record], folder: Path, config: RunConfig) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))

@@ -96,16 +96,46 @@ def check_fits(shape: Sequence[int], specs: Mapping[str, CropSpec]) -> None:
 
 
 def draw_boxes(
-    shape: Sequence[int], specs: Mapping[str, CropSpec], *, seed: int, index: int
+    shape: Sequence[int],
+    specs: Mapping[str, CropSpec],
+    *,
+    seed: int,
+    index: int,
+    places: Mapping[str, Integers] | None = None,
 ) -> dict[str, tuple[Box, ...]]:
-    """The boxes of every crop of global sample `index`, each crop from a stream of its own."""
+    """The boxes of every crop of global sample `index`, each crop from a stream of its own.
+
+    `places` holds rows (value, *voxel) of the maps that crops are drawn around.
+    """
     check_fits(shape, specs)
     boxes: dict[str, tuple[Box, ...]] = {}
     for name in drawing_order(specs):
         spec = specs[name]
         room = union_box(boxes[spec.inside]) if spec.inside else _everywhere(shape, spec)
         boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room)
+        if places and spec.around:
+            rng, rows = stream(seed, f"around/{name}", index), places[spec.around]
+            boxes[name] = tuple(move_to_region(rng, box, rows, shape, spec) for box in boxes[name])
     return boxes
+
+
+def move_to_region(
+    rng: np.random.Generator, box: Box, places: Integers, shape: Sequence[int], spec: CropSpec
+) -> Box:
+    """The box, or with the crop's probability one centred on a voxel of a map, clamped to the volume.
+
+    The value is drawn before the voxel; an axis on which the box sticks out of the volume is left alone.
+    """
+    chance, which, where = rng.random(3)
+    values = np.unique(places[:, 0])
+    if chance >= spec.around_probability or not len(values):
+        return box
+    rows = places[places[:, 0] == values[int(which * len(values))]]
+    centre = rows[int(where * len(rows)), 1:]
+    size, room = np.asarray(box.size), np.asarray(shape)
+    low = np.clip(centre - size // 2, 0, np.maximum(room - size, 0))
+    low = np.where(size > room, box.low, low)
+    return Box(low=tuple(low.tolist()), high=tuple((low + size).tolist()))
 
 
 def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:

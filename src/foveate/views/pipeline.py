@@ -67,7 +67,9 @@ def make_views(
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, CropViews] = {}
-    for name, boxes in draw_boxes(volume.shape, specs, seed=seed, index=index).items():
+    around = {s.around for s in specs.values() if s.around}
+    places = {key: volume.places(key) for key in around}
+    for name, boxes in draw_boxes(volume.shape, specs, seed=seed, index=index, places=places).items():
         spec = specs[name]
         affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)
         images = torch.stack([read_view(volume, affine, spec.grid) for affine in affines])
