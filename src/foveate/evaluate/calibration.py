@@ -11,6 +11,7 @@ from foveate.core.types import Array
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # a perfect validation set would ask for 0, one without signal for infinity
+SMALLEST_SHARE = 1e-12  # a probability is held above, so that its logarithm exists
 Kind = Literal["softmax", "sigmoid"]
 
 
@@ -80,3 +81,9 @@ def fit_temperature(logits: Array, labels: Array, kind: Kind) -> float:
         options={"xatol": 1e-4},
     )
     return float(math.exp(best.x))
+
+
+def logits_of(shares: Array, kind: Kind) -> Array:
+    """Logits that have these probabilities (up to a constant per row for softmax)."""
+    held = np.clip(np.asarray(shares, dtype=np.float64), SMALLEST_SHARE, 1 - SMALLEST_SHARE)
+    return np.asarray(np.log(held) if kind == "softmax" else np.log(held) - np.log1p(-held))

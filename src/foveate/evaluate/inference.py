@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from foveate.core.contracts import VolumeReader
@@ -23,7 +24,7 @@ from foveate.core.types import Array, FoveateError
 Answer = Callable[[Tensor], Tensor]  # clean images (B, C, *patch) to logits (B, K, *patch)
 SIGMA_SHARE = 1 / 8  # of the patch: the Gaussian that trusts the middle of a window
 SMALLEST_WEIGHT = 1e-3  # relative to the middle, so that corners count where nothing else reaches
-MEMORY_LIMIT = 256 << 20  # bytes of sums above which they live in a file
+MEMORY_LIMIT = 256 << 20  # bytes of an array above which it lives in a file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ class _Sums:
         self.patch, self.before = tuple(patch), padding(shape, patch)
         depth = min(patch[axis], shape[axis])
         slab = (*shape[:axis], depth, *shape[axis + 1 :])
-        self.means = _zeros((classes, *slab))
+        self.means = zeros((classes, *slab), np.float32)
         self.weights = np.zeros(slab, dtype=np.float32)
 
     def add(self, corner: Sequence[int], logits: Array, weights: Array) -> None:
@@ -182,9 +183,9 @@ class _Sums:
         return finished
 
 
-def _zeros(shape: tuple[int, ...]) -> Array:
+def zeros(shape: Sequence[int], dtype: DTypeLike) -> Array:
     """Zeros, in a file without a name where they are large."""
-    if np.prod(shape) * 4 <= MEMORY_LIMIT:
-        return np.zeros(shape, dtype=np.float32)
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
+        return np.zeros(tuple(shape), dtype=dtype)
     with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, dtype=np.float32, mode="w+", shape=shape)
+        return np.memmap(stream, dtype=dtype, mode="w+", shape=tuple(shape))
