@@ -10,14 +10,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # a process that decodes images does without torch
+    from torch import Tensor
 
 Array = NDArray[Any]
 Dimension = Literal[2, 3]
+Orientation = tuple[tuple[int, int], ...]  # per axis of a source: its canonical axis, and -1 where mirrored
 Size = Literal["small", "paper"]
 Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -102,6 +105,7 @@ class Record:
     role: Literal["image", "label", "structure", "other"] = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
+    dimension: Literal[0, 2, 3] = 0  # 0: what the suffix of `path` stands for
     patient: str = ""  # as the source names the patient: salted before it is stored
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
@@ -129,3 +133,6 @@ class Volume:
     affine: NDArray[np.float64]  # (4, 4); identity scaled by the spacing for 2D pictures
     spacing_mm: tuple[float, ...]
     bits: int  # 8 when the source holds 8-bit values, else 16
+    orientation: Orientation = ()  # how the file had its axes, for the way back; empty for pictures
+    modality: str = ""  # DICOM's word, where the file says it
+    window: tuple[float, float] | None = None  # values that a radiograph's header shows as black and white

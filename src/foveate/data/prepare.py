@@ -21,8 +21,9 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
-from foveate.data.formats import UnreadableImageError, read_volume
+from foveate.data.formats import UnreadableImageError
 from foveate.data.index import (
     VOLUMES,
     CacheEntry,
@@ -232,7 +233,7 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_volume(record.path)
+        volume = decode(record)
     except UnreadableImageError as error:
         return error.reason
     key = salted_id(salt, record.relative)

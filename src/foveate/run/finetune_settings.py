@@ -21,7 +21,7 @@ from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.run.settings import RunConfig, choice
+from foveate.run.settings import RunConfig, choice, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
@@ -146,6 +146,13 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     config = parsing.parse(defaults, yaml_keys, flags)
     if card_of(given):
         check_card(config, defaults)
+    return config
+
+
+def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
+    """The configuration that keyword arguments of `foveate.finetune` describe."""
+    config = resolve(yaml_of(keys), {})
+    require(config)
     return config
 
 

@@ -26,7 +26,8 @@ def images_of(data: Path) -> list[Record]:
     images = [record for record in records if record.role == "image"]
     others = [record for record in records if record.role != "image"]
     if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
+        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
+        example = f"{telling.relative} ({telling.evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
     if not images:
         raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")

@@ -178,10 +178,15 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
     """The configuration that keyword arguments of `foveate.pretrain` describe."""
+    return resolve(yaml_of(keys), {})
+
+
+def yaml_of(keys: Mapping[str, Any]) -> parsing.Nested:
+    """Keyword arguments, on top of the recipe and the file that they name, as a YAML would have them."""
     files_named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
     base, _ = layers(files_named)
     own = parsing.spelled_out({k: v for k, v in keys.items() if k not in files_named})
-    return resolve(parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))}), {})
+    return parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))})
 
 
 def require(config: PretrainConfig) -> None:
