@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
-from foveate.data.sources.folder import LABEL_FOLDER, FolderSource
+from foveate.data.names import LABEL_FOLDER
+from foveate.data.sources.folder import FolderSource
 
 Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
 MAP = "labels"

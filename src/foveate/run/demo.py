@@ -96,8 +96,8 @@ def as_table(scores: Mapping[str, Mapping[str, float]], steps: str) -> str:
             f"tissues from {TRAINED} labelled brains, {steps} steps each, the same batches:",
             " " * 14 + "".join(f"{column:>16}" for column in columns),
             *rows,
-            f"Dice on {LABELLED - TRAINED} brains that no run has seen. One seed and virtual brains: "
-            "this shows that the parts fit together, not that pre-training helps.",
+            f"Dice on {LABELLED - TRAINED} brains that no run has seen. One seed and virtual brains: this "
+            "shows that the parts fit together, not that pre-training helps.",
             "",
         ]
     )
