@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from foveate.core.dims import LAYERS
 from foveate.core.types import Array
 from foveate.data.index import replace_file
 from foveate.evaluate.metrics import NAN, auroc
@@ -109,6 +110,32 @@ def draw_scores(path: Path, columns: Mapping[str, Sequence[float]], label: str) 
     axes.set(ylabel=label, xlim=(-0.6, len(columns) - 0.2))
     axes.yaxis.grid(visible=True, alpha=0.3)
     _save(figure, path)
+
+
+def draw_cases(path: Path, cases: Sequence[tuple[Array, str]], columns: int = 4) -> None:
+    """Images (*S) in [0, 1], volumes at their middle slice, each under a caption."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(cases))
+    rows = -(-len(cases) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.1 * rows), layout="constrained", dpi=120)
+    FigureCanvasAgg(figure)
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.axis("off")
+    for axes, (image, caption) in zip(figure.axes, cases, strict=False):
+        axes.imshow(as_picture(image), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(caption, fontsize=8)
+    _save(figure, path)
+
+
+def as_picture(image: Array) -> Array:
+    """The middle slice of a volume, or a picture as it is, as rows with up up."""
+    layers = LAYERS[image.ndim]
+    flat = image
+    if layers.planes:
+        flat = np.take(image, image.shape[layers.planes[0]] // 2, axis=layers.planes[0])
+    return flat.T[::-1] if layers.upwards else flat.T
 
 
 def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.core.types import Array
-from foveate.data.formats import read_volume, suffix_of
+from foveate.core.types import Array, Record
+from foveate.data.formats import read_files, suffix_of
 
 NIFTI = (".nii", ".nii.gz")
 GEOMETRY_FIELDS = (
@@ -30,18 +29,19 @@ class Grid:
     header: Any = None
 
 
-def source_grid(path: Path, seen: Grid, *, unchanged: bool) -> Grid:
-    """The grid of a file: a NIfTI's own, or that of the image as decoded.
+def source_grid(record: Record, seen: Grid, *, unchanged: bool) -> Grid:
+    """The grid of a file: a NIfTI's own, or that of the image or series as decoded.
 
     Args:
-        path: The image.
+        record: The image.
         seen: The grid of the image in the cache.
         unchanged: Whether the cache neither cuts nor resamples, so that `seen` is the decoded grid.
     """
+    path = record.path
     if suffix_of(path) not in NIFTI:
         if unchanged:
             return seen
-        volume = read_volume(path)
+        volume = read_files(record.files or (path,), flat=True)
         return Grid(shape=volume.array.shape[1:], affine=volume.affine)
     import nibabel as nib
 

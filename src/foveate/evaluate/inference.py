@@ -95,10 +95,7 @@ def sliding_window(
         config: Overlap, batch and flips.
     """
     shape = volume.shape
-    if len(patch) != len(shape):
-        raise FoveateError(f"The network sees {len(patch)}D windows; this volume has shape {shape}.")
-    if max(config.flip_axes, default=0) >= len(shape):
-        raise FoveateError(f"window.flip_axes {config.flip_axes}: a {len(shape)}D volume has no such axis.")
+    check_window(shape, patch, config)
     axis = sweep_axis(shape, patch)
     lines = [starts(size, p, config.overlap) for size, p in zip(shape, patch, strict=True)]
     weights = gaussian_window(patch)
@@ -112,6 +109,14 @@ def sliding_window(
                 sums.add(corner, each, weights)
         end = lines[axis][i + 1] if i + 1 < len(lines[axis]) else shape[axis]
         yield sums.finish(end)
+
+
+def check_window(shape: Sequence[int], patch: Sequence[int], config: WindowConfig) -> None:
+    """Refuse a volume or flips of another dimension."""
+    if len(patch) != len(shape):
+        raise FoveateError(f"The network sees {len(patch)}D windows; this volume has shape {tuple(shape)}.")
+    if max(config.flip_axes, default=0) >= len(shape):
+        raise FoveateError(f"window.flip_axes {config.flip_axes}: a {len(shape)}D volume has no such axis.")
 
 
 def read_windows(volume: VolumeReader, corners: Sequence[Sequence[int]], patch: Sequence[int]) -> Tensor:

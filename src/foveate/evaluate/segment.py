@@ -10,7 +10,7 @@ import numpy as np
 from foveate.core.contracts import VolumeReader
 from foveate.core.types import Activation, Array
 from foveate.evaluate.files import LEVELS
-from foveate.evaluate.inference import Answer, WindowConfig, sliding_window, sweep_axis, zeros
+from foveate.evaluate.inference import Answer, WindowConfig, check_window, sliding_window, sweep_axis, zeros
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
 
@@ -55,6 +55,7 @@ def segment(
     probabilities: bool = False,
 ) -> Segmentation:
     """Cover a volume with windows; the likeliest class wins, or every class above one half."""
+    check_window(volume.shape, patch, window)
     exclusive = activation == "softmax"
     shape, axis = volume.shape, sweep_axis(volume.shape, patch)
     labels = np.zeros(shape, dtype=np.uint8 if classes <= 256 else np.int16) if exclusive else None

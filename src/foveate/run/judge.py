@@ -19,11 +19,12 @@ from foveate.evaluate.segment import TidyConfig
 from foveate.run.finetune_settings import TASKS
 from foveate.run.model import Model, segment_volume
 from foveate.run.predict import progress
-from foveate.train.overlays import Case, write_overlays
+from foveate.train.overlays import write_overlays
 
 Rows = list[dict[str, float]]
 Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indices
 FIGURED = 16  # curves in one figure
+MOST_LINES = 6  # of a caption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +192,17 @@ def draw_answers(
         wrong = np.where(known, np.abs(answers - np.nan_to_num(truth)), 0).max(1)
     if names:
         figures.draw_roc(out / "roc.png", dict(list(curves.items())[:FIGURED]))
-    worst = np.argsort(-wrong, kind="stable")[: config.worst]
-    pictures: list[Case] = [(torch.from_numpy(whole(cohort.volumes[i])[0]), {}) for i in worst.tolist()]
-    if pictures:
-        write_overlays(out / "worst.png", pictures)
+    worst = np.argsort(-wrong, kind="stable")[: config.worst].tolist()
+    if worst:
+        cases = [(whole(cohort.volumes[i])[0], caption(answers[i], truth[i], names)) for i in worst]
+        figures.draw_cases(out / "worst.png", cases)
+
+
+def caption(answers: Array, truth: Array, names: Sequence[str]) -> str:
+    """What was true and what was answered."""
+    if not names or np.ndim(truth):
+        said = [f"{a:.2f} for {t:g}" for a, t in zip(answers, np.atleast_1d(truth), strict=True)]
+        named = [f"{n}: {each}" for n, each in zip(names, said, strict=True)] if names else said
+        return "\n".join(named[:MOST_LINES])
+    true = names[int(truth)] if truth >= 0 else "unknown"
+    return f"{true}\nanswered {names[int(answers.argmax())]} ({answers.max():.2f})"

@@ -96,6 +96,8 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
     try:
         bare = Record(**{**fields_of(record), "maps": {}, "role": "image"})
         yield prepare([bare], folder, config, lambda _done, _total: None)[0]
+    except FoveateError as error:
+        raise FoveateError(str(error).partition(f"{record.path}: ")[2] or str(error)) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

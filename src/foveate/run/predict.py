@@ -180,7 +180,7 @@ def is_done(target: Path, record: Record) -> bool:
 def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: Record, target: Path) -> None:
     """Probabilities first, masks last: a mask is the sign that an image is done."""
     seen = Grid(shape=volume.shape, affine=np.array(volume.entry.affine))
-    grid = source_grid(record.path, seen, unchanged=model.same_grid)
+    grid = source_grid(record, seen, unchanged=model.same_grid)
     values, end = model.values(), mask_suffix(len(volume.shape))
     beside = str(target).removesuffix(end)
     if found.probabilities is not None:
