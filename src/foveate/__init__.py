@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["finetune", "load_encoder", "pretrain"]
 
 
-def load_encoder(source: str | Path) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
     """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
 
-    It carries `enc.channels`, `enc.strides` and `enc.card`, and is in evaluation mode.
+    It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file
+    that fills less than `min_transfer` of the encoder is refused. Files of others: `foveate convert` first.
     """
     from foveate.nets import weights
 
-    return weights.load_encoder(source)
+    return weights.load_encoder(source, min_transfer=min_transfer)
 
 
 def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa: ANN401 - keys of a YAML file

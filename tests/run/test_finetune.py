@@ -187,7 +187,7 @@ def batches_of(flags, count=3):
     fabric = run.build_fabric(config)
     material = run.gather(config, run.Path(config.out).parent / f"cache-{run.Path(config.out).name}")
     task = run.build_task(material.config)
-    run.start_from(task, material.config)
+    run.start_from(task, material)
     source = run.batches_from(material.config, material.train, task, fabric, 0)
     return [next(source) for _ in range(count)], task
 
@@ -218,11 +218,10 @@ def test_init_is_reported_and_contradictions_are_refused(keys, pretrained, tmp_p
     flags = keys(3, init=source, **{"encoder.width": None, "tuning.transfer": "encoder_decoder"})
     assert started(flags | {"steps": "1"})
     text = capsys.readouterr().err
-    assert "--init, encoder: weights: 56 tensors loaded (100%)" in text
+    assert "--init, encoder: weights: 100% of the encoder initialised; 56 tensors matched" in text
     assert "--init, decoder: weights:" in text
     for key, value in (
         ("encoder.width", "8"),
-        ("prepare.window", "range"),
         ("task.appearance.normalisation", "none"),
     ):
         with pytest.raises(FoveateError, match=f"--{key} {value} contradicts the card of --init"):

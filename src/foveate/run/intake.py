@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.progress import Progress as Bar
 
-from foveate.core.types import CropSpec, FoveateError, Record
+from foveate.core.types import CropSpec, Dimension, FoveateError, Record
 from foveate.data.cache import Cache
+from foveate.data.formats import dimension_of
 from foveate.data.loader import records_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.sources.folder import FolderSource
@@ -26,8 +27,7 @@ def images_of(data: Path) -> list[Record]:
     images = [record for record in records if record.role == "image"]
     others = [record for record in records if record.role != "image"]
     if others:
-        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
-        example = f"{telling.relative} ({telling.evidence})"
+        example = f"{others[0].relative} ({others[0].evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
     if not images:
         raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
@@ -47,8 +47,19 @@ def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cac
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
 
 
+def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
+    """The images of the run's dimension; those of the other are left out with a word."""
+    fitting = [record for record in images if dimension_of(record) == dimension]
+    if not fitting:
+        raise FoveateError(f"--dimension {dimension}: none of the {len(images)} images is {dimension}D.")
+    if len(fitting) < len(images):
+        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of the other kind are left out")
+    return fitting
+
+
 def decode(images: list[Record], folder: Path, config: RunConfig) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
+    images = of_dimension(images, config.dimension)
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
         cache = prepare(images, folder, config.prepare, lambda done, _total: bar.update(task, completed=done))

@@ -24,7 +24,7 @@ METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
-    *("data", "out", "steps", "num_workers"),
+    *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
 )
 
@@ -43,6 +43,7 @@ class RunConfig:
         accumulate: Micro-batches per optimizer step.
         seed: Of every random draw.
         init: Run folder or weights file to start from; empty: random weights.
+        min_transfer: Share of the encoder's parameters that `init` must fill, else the run stops.
         num_workers: Processes that read and sample views.
         accelerator: Where to compute.
         devices: Processes per machine, one per device.
@@ -67,6 +68,7 @@ class RunConfig:
     accumulate: int = 1
     seed: int = 0
     init: str = ""
+    min_transfer: float = 0.9
     num_workers: int = 1
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
     devices: int = 1
@@ -120,7 +122,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         precision="bf16-mixed" if accelerated else "32-true",
         prepare=PrepareConfig(),
         method=method,
-        encoder=entry.config(name=name, width=row.width),
+        encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
         decoder=DecoderConfig(upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
