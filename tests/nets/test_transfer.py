@@ -73,14 +73,13 @@ def test_below_the_threshold_nothing_is_copied_and_names_and_family_are_said():
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_the_share_is_the_encoders_and_a_decoder_with_skips_keeps_what_fits():
+def test_the_share_is_the_encoders():
     goal = parts_of(1, skips=True)
-    report = transfer(goal, tensors_of(parts_of(0)), min_share=1.0)
+    tensors = tensors_of(parts_of(0))
+    tensors["decoder.blocks.0.up.weight"] = tensors["decoder.blocks.0.up.weight"][:1]
+    report = transfer(goal, tensors, min_share=1.0)
     assert report.share == 1
-    assert set(report.misshapen) == {
-        "decoder.blocks.0.convs.0.conv.weight",
-        "decoder.blocks.1.convs.0.conv.weight",
-    }
+    assert set(report.misshapen) == {"decoder.blocks.0.up.weight"}
     only = {n: t for n, t in tensors_of(parts_of(0)).items() if n.startswith("encoder.")}
     assert all(name.startswith("decoder.") for name in transfer(goal, only, min_share=1.0).random)
 
@@ -133,3 +132,32 @@ def test_the_json_holds_every_field():
     loaded = json.loads(report.to_json())
     assert loaded["adapted"] == {"b": "how"}
     assert set(loaded) == {"matched", "adapted", "random", "misshapen", "unused", "share", "notes"}
+
+
+def pyramid_of(dimension, *, skips):
+    name = {2: "unet2d", 3: "unet3d"}[dimension]
+    return build_pyramid(ENCODERS[name].config(name=name, width=2), DecoderConfig(skips=skips), dimension)
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_a_decoder_without_skips_starts_one_with_them_and_back(dimension):
+    """With the encoder's maps met by zeros the whole pyramid computes what it did."""
+    torch.manual_seed(0)
+    plain, joined = (pyramid_of(dimension, skips=skips).eval() for skips in (False, True))
+    parts = {"encoder": joined.encoder, "decoder": joined.decoder}
+    tensors = tensors_of({"encoder": plain.encoder, "decoder": plain.decoder})
+    report = transfer(parts, tensors, min_share=1.0)
+    assert not report.random
+    assert list(report.adapted.values()) == [f"{n} skip channels added at 0" for n in (16, 8, 4)]
+    x = torch.randn(2, 1, *[16] * dimension)
+    with torch.no_grad():
+        for ours, theirs in zip(joined(x), plain(x), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-6)
+    for block in joined.decoder.blocks:
+        torch.nn.init.ones_(block.convs[0].conv.weight)
+    parts = {"encoder": plain.encoder, "decoder": plain.decoder}
+    report = transfer(
+        parts, tensors_of({"encoder": joined.encoder, "decoder": joined.decoder}), min_share=1.0
+    )
+    assert list(report.adapted.values()) == [f"{n} skip channels left out" for n in (16, 8, 4)]
+    assert all((block.convs[0].conv.weight == 1).all() for block in plain.decoder.blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Size, Tensor
 
@@ -22,7 +23,13 @@ class Adapted:
 
 
 def adapt(
-    name: str, given: Tensor, wanted: Size, *, reads_image: bool, inflation: Inflation
+    name: str,
+    given: Tensor,
+    wanted: Size,
+    *,
+    reads_image: bool,
+    inflation: Inflation,
+    from_below: int | None = None,
 ) -> Adapted | str:
     """The weight in the wanted shape, or why it cannot be had.
 
@@ -32,6 +39,8 @@ def adapt(
         wanted: The shape in the network.
         reads_image: Whether axis 1 of the weight are the channels of the image.
         inflation: What becomes of a 2D kernel in a 3D network.
+        from_below: How many of the channels of axis 1 come from the decoder's own path, the first ones, where
+            the encoder's map follows or may follow.
     """
     if name.endswith(POSITION_TABLE):
         return resize_table(given, wanted)
@@ -50,6 +59,9 @@ def adapt(
         steps.append(
             f"image channels {before} -> {wanted[1]} ({'repeated / n' if before == 1 else 'summed'})"
         )
+    if from_below is not None and given.ndim == len(wanted) and given.shape[1] != wanted[1]:
+        given, step = change_skip(given, wanted[1], from_below)
+        steps.append(step)
     return Adapted(given, "; ".join(steps)) if given.shape == wanted else "another shape"
 
 
@@ -66,6 +78,20 @@ def change_channels(weight: Tensor, channels: int) -> Tensor | None:
     if weight.shape[1] == 1:
         return weight.repeat(1, channels, *[1] * (weight.ndim - 2)) / channels
     return weight.sum(dim=1, keepdim=True) if channels == 1 else None
+
+
+def change_skip(weight: Tensor, channels: int, from_below: int) -> tuple[Tensor, str]:
+    """A kernel (C_out, C_in, ...) of a decoder for `channels` inputs, with or without the encoder's map.
+
+    A map that is new is met with zeros: the decoder begins by doing what it did before.
+    """
+    added = channels - weight.shape[1]
+    if weight.shape[1] == from_below and added > 0:
+        zeros = weight.new_zeros(weight.shape[0], added, *weight.shape[2:])
+        return torch.cat((weight, zeros), 1), f"{added} skip channels added at 0"
+    if channels == from_below and added < 0:
+        return weight[:, :from_below], f"{-added} skip channels left out"
+    return weight, ""
 
 
 def inflate(weight: Tensor, depth: int, inflation: Inflation) -> Tensor:

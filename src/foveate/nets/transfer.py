@@ -112,11 +112,20 @@ def image_readers(parts: Mapping[str, nn.Module]) -> set[str]:
     return {f"{part}.{name}" for part, name in inputs if name}
 
 
+def own_channels(parts: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Weights that may join the encoder's map to the decoder's, with the number of the latter's channels."""
+    return {
+        f"{part}.{name}": count
+        for part, module in parts.items()
+        for name, count in getattr(module, "own_channels", {}).items()
+    }
+
+
 def fitted(
     parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], inflation: Inflation = "no"
 ) -> tuple[dict[str, Tensor], TransferReport]:
     """The tensors that fit, in the network's shapes, and the report; nothing is copied."""
-    wanted, readers = tensors_of(parts), image_readers(parts)
+    wanted, readers, joins = tensors_of(parts), image_readers(parts), own_channels(parts)
     fits: dict[str, Tensor] = {}
     adapted: dict[str, str] = {}
     misshapen: dict[str, str] = {}
@@ -127,7 +136,14 @@ def fitted(
         elif given.shape == shape:
             fits[name] = given
         elif counted(name):
-            made = adapt(name, given, shape, reads_image=name in readers, inflation=inflation)
+            made = adapt(
+                name,
+                given,
+                shape,
+                reads_image=name in readers,
+                inflation=inflation,
+                from_below=joins.get(name),
+            )
             if isinstance(made, Adapted):
                 fits[name], adapted[name] = made.tensor, made.how
             else:
