@@ -16,9 +16,7 @@ from foveate.data.labelled import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.segment import TidyConfig
-from foveate.run.finetune_settings import TASKS
-from foveate.run.model import Model, segment_volume
-from foveate.run.predict import progress
+from foveate.run.model import Model, progress, segment_volume
 from foveate.train.overlays import write_overlays
 
 Rows = list[dict[str, float]]
@@ -110,7 +108,7 @@ def masks_of(
     known = ~np.isin(labels, said["ignore"])
     found = segment_volume(model, volume, config.window, config.tidy)
     first = len(model.task.class_names) - len(said["classes"])
-    named = cast(dict[str, tuple[int, ...]], TASKS[said["name"]].unions(said["classes"]))
+    named = cast(dict[str, tuple[int, ...]], model.module.unions(said["classes"]))
     predicted = {name: found.mask(first + k) & known for k, name in enumerate(named)}
     return predicted, {name: np.isin(labels, values) & known for name, values in named.items()}
 

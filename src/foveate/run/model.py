@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, final
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foveate.core import config as parsing
 from foveate.core.contracts import Task
@@ -19,8 +20,7 @@ from foveate.data.prepare import PrepareConfig, prepare
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets import weights
-from foveate.run.finetune_settings import TASKS, from_card
-from foveate.run.loading import load_task
+from foveate.train.logging import CONSOLE
 
 C = TypeVar("C")
 SCRATCH = ".scratch"
@@ -36,14 +36,23 @@ class Model:
     device: torch.device
 
     @property
+    def module(self) -> Any:  # noqa: ANN401 - a task's module
+        """The task's file."""
+        from foveate.run.finetune_settings import TASKS
+
+        return TASKS[self.card["task"]["name"]]
+
+    @property
     def dense(self) -> bool:
         """Whether it answers per voxel."""
-        want: str = TASKS[self.card["task"]["name"]].WANT
+        want: str = self.module.WANT
         return want == "maps"
 
     @property
     def prepare(self) -> PrepareConfig:
         """How its images were prepared."""
+        from foveate.run.finetune_settings import from_card
+
         config: PrepareConfig = from_card(PrepareConfig, self.card["intensity"])
         return config
 
@@ -55,7 +64,7 @@ class Model:
 
     def values(self) -> list[int]:
         """What stands for each output in a label map: the lowest value of its class in the labels."""
-        named = TASKS[self.card["task"]["name"]].unions(self.card["task"]["classes"])
+        named = self.module.unions(self.card["task"]["classes"])
         lowest = [min(group) for group in named.values()]
         return [0, *lowest] if self.task.activation == "softmax" else lowest
 
@@ -66,6 +75,8 @@ class Model:
 
 def open_model(run: str, accelerator: str) -> Model:
     """The task of a run on a device."""
+    from foveate.run.loading import load_task
+
     task, card = load_task(run)
     device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
@@ -121,3 +132,12 @@ def segment_volume(
         tidy=tidy,
         probabilities=probabilities,
     )
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Any]:
+    """A bar; calling what it gives moves it on by one."""
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
+        task = shown.add_task("predicting", total=total)
+        yield lambda: shown.advance(task)

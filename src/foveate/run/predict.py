@@ -11,14 +11,12 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from foveate.core import config as parsing
@@ -39,9 +37,10 @@ from foveate.run.model import (
     open_model,
     parsed,
     prepared,
+    progress,
     segment_volume,
 )
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
 
 TABLE, SETTINGS = "predictions.csv", "predict.json"
 SAVE_SECONDS = 5.0  # between two writings of the table
@@ -119,15 +118,6 @@ def claim(out: Path, config: PredictConfig) -> None:
         replace_file(path, lambda stream: stream.write(json.dumps(mine, indent=1).encode() + b"\n"))
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Any]:
-    """A bar; calling what it gives moves it on by one."""
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
-        task = shown.add_task("predicting", total=total)
-        yield lambda: shown.advance(task)
 
 
 def reason_of(error: BaseException) -> str:
