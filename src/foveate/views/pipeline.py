@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -70,12 +71,31 @@ def make_views(
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, boxes in draw_boxes(volume.shape, specs, seed=seed, index=index).items():
+    drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=partial(share_above, volume))
+    for name, boxes in drawn.items():
         spec = specs[name]
         affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)
         images = torch.stack([read_view(volume, affine, spec.grid) for affine in affines])
         views[name] = images.clamp_(0, 1), torch.stack(affines).float()
     return {name: views[name] for name in specs}
+
+
+def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
+    """The share of a box's own voxels, padding left out, with a value above the threshold."""
+    low = [max(0, start) for start in box.low]
+    high = [min(end, size) for end, size in zip(box.high, volume.shape, strict=True)]
+    return float((volume.read(low, high) > threshold).mean())
+
+
+def missed_tissue(
+    volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
+) -> tuple[int, int]:
+    """How many boxes of global sample `index` break their tissue rule for want of a better one, of how many."""
+    measure = partial(share_above, volume)
+    boxes = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=measure)
+    rules = [(specs[name].tissue, box) for name, drawn in boxes.items() for box in drawn]
+    missed = (rule.shortfall(measure(box, rule.threshold)) > 0 for rule, box in rules if not rule.accepts_all)
+    return sum(missed), sum(not rule.accepts_all for rule, _ in rules)
 
 
 def draw_affines(
