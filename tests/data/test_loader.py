@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
+from foveate.core.contracts import CropViews
 from foveate.core.rng import stream
 from foveate.core.types import FoveateError
 from foveate.data.loader import batches, records_of, volume_of, worker_deaths_explained
@@ -26,7 +27,7 @@ class Corners:
             affine = torch.eye(4)[:3]
             affine[:, 3] = torch.tensor(low)
             affines.append(affine)
-        return {"global": (torch.stack(views), torch.stack(affines))}
+        return {"global": CropViews(torch.stack(views), torch.stack(affines), {})}
 
 
 class Fails:
@@ -42,7 +43,7 @@ class Fails:
             os.kill(os.getpid(), signal.SIGKILL)
         made = Corners()(volume, index)
         if index == 5 and self.how == "shape":
-            made["global"] = (made["global"][0][..., :2], made["global"][1])
+            made["global"] = made["global"]._replace(images=made["global"].images[..., :2])
         return made
 
 
@@ -71,7 +72,7 @@ def test_crops_come_from_the_volume_of_their_index(cache):
     for batch in run(cache):
         named = records_of(cache, seed=3, indices=batch["index"].tolist())
         for row, volume in enumerate(named):
-            expected, _ = Corners()(volume, int(batch["index"][row]))["global"]
+            expected = Corners()(volume, int(batch["index"][row]))["global"].images
             assert torch.equal(batch["crops"]["global"][row], expected)
 
 

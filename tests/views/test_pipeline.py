@@ -38,6 +38,8 @@ GRIDS = {2: (24, 18), 3: (16, 12, 8)}
 class Memory:
     """A volume in memory that counts its reads."""
 
+    map_names = ()
+
     def __init__(self, shape, channels=1, spacing_mm=None):
         self.array = np.random.default_rng(0).random((channels, *shape), dtype=np.float32)
         self.spacing_mm = spacing_mm or (1.0,) * len(shape)
@@ -77,7 +79,7 @@ def test_views_keep_the_contract(n):
     views = maker(volume, 7)
     assert volume.reads == 5  # one window a view
     for name, spec in specs_for(n).items():
-        images, affines = views[name]
+        images, affines, _ = views[name]
         assert images.shape == (spec.count, 2, *spec.grid)
         assert affines.shape == (spec.count, n, n + 1)
         assert images.dtype == affines.dtype == torch.float32
@@ -92,7 +94,7 @@ def test_views_keep_the_contract(n):
 @pytest.mark.parametrize("n", [2, 3])
 def test_views_show_what_their_affines_say(n):
     volume = Memory((50, 40, 30)[:n], spacing_mm=(1.0, 0.7, 2.0)[:n])
-    for images, affines in make_views(volume, 3, specs=specs_for(n), seed=0).values():
+    for images, affines, _ in make_views(volume, 3, specs=specs_for(n), seed=0).values():
         for image, affine in zip(images, affines, strict=True):
             whole = g.sample(torch.from_numpy(volume.array), affine.double(), image.shape[1:])
             assert torch.allclose(image, whole, atol=1e-4)
@@ -127,7 +129,7 @@ def test_views_of_a_crop_are_turned_and_zoomed_apart():
 def test_plain_boxes_are_slices_and_padding_is_zero():
     volume = Memory((30, 20, 6))
     spec = CropSpec(count=2, grid=(16, 12, 8), source_sizes=((16, 12, 8),))
-    images, affines = make_views(volume, 0, specs={"a": spec}, seed=0)["a"]
+    images, affines, _ = make_views(volume, 0, specs={"a": spec}, seed=0)["a"]
     x, y, z = affines[0, :, -1].int().tolist()
     assert z == -1
     assert torch.equal(images[0, 0, :, :, 1:7], torch.from_numpy(volume.array[0, x : x + 16, y : y + 12]))

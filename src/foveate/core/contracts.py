@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -75,12 +75,33 @@ class VolumeReader(Protocol):
         """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
         ...
 
+    @property
+    def map_names(self) -> Collection[str]:
+        """The integer maps that lie on the volume's grid."""
+        ...
+
+    def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) of a map, integers (*window)."""
+        ...
+
+    def places(self, name: str) -> Array:
+        """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
+        ...
+
+
+class CropViews(NamedTuple):
+    """The views of one kind of one sample."""
+
+    images: Tensor  # (V, C, *S) in [0, 1]
+    affines: Tensor  # (V, n, n+1)
+    maps: dict[str, Tensor]  # name -> (V, *S), int64
+
 
 class ViewMaker(Protocol):
     """Draws the geometry of one sample and samples its views: injected into the loader by `run`."""
 
-    def __call__(self, volume: VolumeReader, index: int) -> dict[str, tuple[Tensor, Tensor]]:
-        """Crop name -> (views (V, C, *S) in [0, 1], affines (V, n, n+1)) for global sample `index`."""
+    def __call__(self, volume: VolumeReader, index: int) -> dict[str, CropViews]:
+        """Crop name -> its views, for global sample `index`."""
         ...
 
 

@@ -31,8 +31,8 @@ class Batch(TypedDict):
 
     crops: dict[str, Tensor]  # name -> (B, V, C, *S): clean views with values in [0, 1]
     affines: dict[str, Tensor]  # name -> (B, V, n, n+1): view index -> source voxel index, float32
-    regions: dict[str, Tensor]  # name -> (B, V, *S): integer maps of derived inputs
-    labels: dict[str, Tensor]  # empty while pre-training
+    regions: dict[str, Tensor]  # "map/crop" -> (B, V, *S): labels and derived inputs, int64
+    labels: dict[str, Tensor]  # name -> (B,): values of whole images, NaN where missing
     index: Tensor  # (B,): global sample index, the key of every draw made for the sample
 
 

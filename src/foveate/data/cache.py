@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from foveate.core.types import Array, FoveateError
 from foveate.data.encoding import windowed
-from foveate.data.index import CacheEntry
+from foveate.data.index import CacheEntry, MapEntry
 
 OPEN_MAPS = 64  # per process; far below any limit on open files
 
@@ -35,13 +35,16 @@ class CachedVolume:
     """One volume of a cache, as `core.contracts.VolumeReader`.
 
     Holds no open file, so that it can be sent to a worker. `relative` is the source's path for messages
-    on the terminal; it is never stored.
+    on the terminal, `labels` the values of the whole image: neither is ever stored.
     """
 
-    __slots__ = ("entry", "folder", "relative")
+    __slots__ = ("entry", "folder", "labels", "relative")
 
-    def __init__(self, folder: Path, entry: CacheEntry, relative: str = "") -> None:
+    def __init__(
+        self, folder: Path, entry: CacheEntry, relative: str = "", labels: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder, self.entry, self.relative = folder, entry, relative
+        self.labels = dict(labels or {})
 
     def __repr__(self) -> str:
         return f"CachedVolume(id={self.entry.id!r}, shape={self.entry.shape})"  # no name: this reaches logs
@@ -72,6 +75,28 @@ class CachedVolume:
         codes = _open_map(self.folder / entry.file, entry.content_hash)
         window = codes[(slice(None), *map(slice, low, high))]  # (C, *window)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
+
+    @property
+    def map_names(self) -> Collection[str]:
+        """The integer maps on the volume's grid."""
+        return tuple(each.name for each in self.entry.maps)
+
+    def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) of a map, integers (*window)."""
+        _check_window(low, high, self.shape)
+        codes = _open_map(self.folder / self.map_entry(name).file, self.entry.content_hash)
+        return np.asarray(codes[tuple(map(slice, low, high))])
+
+    def places(self, name: str) -> Array:
+        """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
+        return _open_map(self.folder / self.map_entry(name).places, self.entry.content_hash)
+
+    def map_entry(self, name: str) -> MapEntry:
+        """What is known of one map."""
+        for each in self.entry.maps:
+            if each.name == name:
+                return each
+        raise FoveateError(f"{self.relative or self.entry.id} has no map {name!r}; it has {self.map_names}.")
 
 
 def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...]) -> None:

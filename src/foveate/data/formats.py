@@ -49,8 +49,10 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), path.suffix.lower())
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, *, as_map: bool = False) -> Volume:
     """Decodes one file; values are the source's own (for NIfTI with slope and intercept applied).
+
+    A map of labels may hold one value only; an image with one value is refused.
 
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
@@ -64,7 +66,7 @@ def read_volume(path: Path) -> Volume:
             raise _RefusalError("the file is empty")
         with _quiet_libraries():
             volume = _READERS[suffix](path)
-        _check_values(volume.array)
+        _check_values(volume.array, as_map=as_map)
     except _RefusalError as refusal:
         raise UnreadableImageError(path, str(refusal)) from None
     except (AttributeError, ImportError, NameError):
@@ -83,11 +85,13 @@ def _reason(error: Exception) -> str:
     return f"it is truncated, damaged or not what its suffix says ({type(error).__name__})"
 
 
-def _check_values(array: Array) -> None:
+def _check_values(array: Array, *, as_map: bool) -> None:
     if np.issubdtype(array.dtype, np.floating):
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         if bad:
             raise _RefusalError(f"{bad} of {array.size} voxels are NaN or infinite")
+    if as_map:
+        return
     low, high = float(array.min()), float(array.max())
     if low == high:
         raise _RefusalError("the image is constant")

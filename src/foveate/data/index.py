@@ -22,6 +22,19 @@ SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapEntry:
+    """What the index holds of one integer map on a volume's grid."""
+
+    name: str
+    file: str  # below the cache folder, (*S)
+    file_bytes: int
+    places: str  # file of rows (value, *voxel)
+    values: tuple[int, ...]  # all that occur, rising
+    source_bytes: int
+    source_mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheEntry:
     """One line of the index: all that is known of one cached volume."""
 
@@ -43,6 +56,7 @@ class CacheEntry:
     content_hash: str
     source_bytes: int
     source_mtime_ns: int
+    maps: tuple[MapEntry, ...]
 
     @property
     def fingerprint(self) -> tuple[int, int]:
@@ -76,15 +90,19 @@ def read_entries(folder: Path) -> dict[str, CacheEntry]:
 
 
 def is_whole(folder: Path, entry: CacheEntry) -> bool:
-    """Whether the entry's file exists with the size it was written with."""
-    path = folder / entry.file
-    return path.exists() and path.stat().st_size == entry.file_bytes
+    """Whether the entry's files exist with the sizes they were written with."""
+    files = [(entry.file, entry.file_bytes), *((each.file, each.file_bytes) for each in entry.maps)]
+    paths = [(folder / file, size) for file, size in files]
+    return all(path.exists() and path.stat().st_size == size for path, size in paths)
 
 
 def _parse(line: bytes) -> CacheEntry | None:
     try:
         values = json.loads(line)
         values = {field.name: values[field.name] for field in fields(CacheEntry)}
+        values["maps"] = tuple(
+            MapEntry(**{**each, "values": tuple(each["values"])}) for each in values["maps"]
+        )
     except (ValueError, KeyError, TypeError):  # cut off, or not ours
         return None
     for name in ("shape", "spacing_mm"):

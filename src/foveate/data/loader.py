@@ -12,14 +12,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from foveate.core.contracts import ViewMaker
+from foveate.core.contracts import CropViews, ViewMaker
 from foveate.core.rng import stream
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache import Cache, CachedVolume
@@ -97,15 +96,19 @@ class _Samples(Dataset[_Sample | _Failure]):
     def __getitem__(self, index: int) -> _Sample | _Failure:
         volume = self.cache.volumes[volume_of(self.seed, index, len(self.cache))]
         try:
-            return _sample(self.view_maker(volume, index), index)
+            return _sample(self.view_maker(volume, index), volume, index)
         except Exception as error:  # whatever it is, the volume must be named
             return _Failure(_describe(volume, index, error), traceback.format_exc())
 
 
-def _sample(views: dict[str, tuple[Tensor, Tensor]], index: int) -> _Sample:
-    crops = {name: pixels for name, (pixels, _) in views.items()}
-    affines = {name: affine for name, (_, affine) in views.items()}
-    return {"crops": crops, "affines": affines, "index": index}
+def _sample(views: dict[str, CropViews], volume: CachedVolume, index: int) -> _Sample:
+    return {
+        "crops": {crop: each.images for crop, each in views.items()},
+        "affines": {crop: each.affines for crop, each in views.items()},
+        "regions": {f"{name}/{crop}": x for crop, each in views.items() for name, x in each.maps.items()},
+        "labels": {name: torch.tensor(float(value)) for name, value in volume.labels.items()},
+        "index": index,
+    }
 
 
 def _describe(volume: CachedVolume, index: int, error: Exception) -> str:
@@ -123,9 +126,7 @@ def _collate(samples: Sequence[_Sample | _Failure]) -> Batch | _Failure:
         merged = default_collate(list(samples))
     except Exception as error:  # a view maker's views of unequal shapes
         return _Failure(_describe_batch(samples, error), traceback.format_exc())
-    return Batch(
-        crops=merged["crops"], affines=merged["affines"], regions={}, labels={}, index=merged["index"]
-    )
+    return cast(Batch, merged)
 
 
 def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> str:

@@ -19,13 +19,14 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.core.types import FoveateError, Record, Volume
+from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.index import (
     VOLUMES,
     CacheEntry,
+    MapEntry,
     append_entry,
     read_entries,
     read_salt,
@@ -33,8 +34,9 @@ from foveate.data.index import (
     salted_id,
     write_rejects,
 )
+from foveate.data.maps import UnusableMapError, places_of, read_map_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PROFILE = "prepare.json"
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
@@ -114,7 +116,7 @@ def prepare(
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
     volumes = [
-        CachedVolume(cache, outcome, record.relative)
+        CachedVolume(cache, outcome, record.relative, record.labels)
         for record, outcome in pairs
         if isinstance(outcome, CacheEntry)
     ]
@@ -191,9 +193,16 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
     found: dict[str, _Outcome] = {}
     for record in images:
         entry = entries.get(salted_id(salt, record.relative))
-        if entry and record.path.exists() and _fingerprint(record.path) == entry.fingerprint:
+        if entry and _is_current(record, entry):
             found[record.relative] = entry
     return found
+
+
+def _is_current(record: Record, entry: CacheEntry) -> bool:
+    """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
+    maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
+    sources = [(record.path, entry.fingerprint), *((path, maps.get(n)) for n, path in record.maps.items())]
+    return all(path.exists() and _fingerprint(path) == known for path, known in sources)
 
 
 def _fingerprint(path: Path) -> tuple[int, int]:
@@ -224,26 +233,60 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
         return f"the system could not read it ({error.strerror})"
     try:
         volume = read_volume(record.path)
-        return _write_volume(cache, salted_id(salt, record.relative), fingerprint, volume, config)
     except UnreadableImageError as error:
         return error.reason
-    except _UnusableError as error:
+    key = salted_id(salt, record.relative)
+    try:
+        maps = tuple(_write_map(cache, key, name, path, volume) for name, path in sorted(record.maps.items()))
+        return _write_volume(cache, key, fingerprint, volume, config, maps)
+    except UnreadableImageError as error:
+        return f"its map cannot be read: {error.reason}"
+    except (_UnusableError, UnusableMapError) as error:
         return str(error)
 
 
+def _write_map(cache: Path, key: str, name: str, path: Path, image: Volume) -> MapEntry:
+    fingerprint = _fingerprint(path)
+    try:
+        array = read_map_of(path, image)
+    except UnusableMapError as error:
+        raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
+    file, places = f"{VOLUMES}/{key}.{name}.npy", f"{VOLUMES}/{key}.{name}.places.npy"
+    _write_array(cache / places, places_of(array, key))
+    return MapEntry(
+        name=name,
+        file=file,
+        file_bytes=_write_array(cache / file, array),
+        places=places,
+        values=tuple(np.unique(array).tolist()),
+        source_bytes=fingerprint[0],
+        source_mtime_ns=fingerprint[1],
+    )
+
+
+def _write_array(path: Path, array: Array) -> int:
+    """Writes a C-ordered array as .npy; the size of the file."""
+    header = _npy_header(array)
+    replace_file(path, lambda stream: stream.write(header) and stream.write(array.data))
+    return len(header) + array.nbytes
+
+
 def _write_volume(
-    cache: Path, key: str, fingerprint: tuple[int, int], volume: Volume, config: PrepareConfig
+    cache: Path,
+    key: str,
+    fingerprint: tuple[int, int],
+    volume: Volume,
+    config: PrepareConfig,
+    maps: tuple[MapEntry, ...],
 ) -> CacheEntry:
     encoded = encode(volume.array)
     counts = histogram(encoded)
     low, high = _window(counts, config)
     file = f"{VOLUMES}/{key}.npy"
-    header = _npy_header(encoded)
-    replace_file(cache / file, lambda stream: stream.write(header) and stream.write(encoded.codes.data))
     return CacheEntry(
         id=key,
         file=file,
-        file_bytes=len(header) + encoded.codes.nbytes,
+        file_bytes=_write_array(cache / file, encoded.codes),
         shape=encoded.codes.shape,
         spacing_mm=volume.spacing_mm,
         affine=tuple(tuple(row) for row in volume.affine.tolist()),
@@ -259,12 +302,13 @@ def _write_volume(
         content_hash=_content_hash(volume, encoded),
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
+        maps=maps,
     )
 
 
-def _npy_header(encoded: Encoded) -> bytes:
+def _npy_header(array: Array) -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(encoded.codes))
+    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
     return stream.getvalue()
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.core.contracts import VolumeReader
+from foveate.core.contracts import CropViews, VolumeReader
 from foveate.core.rng import stream
 from foveate.core.types import CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
@@ -61,22 +61,23 @@ class Appearance:
 
 def make_views(
     volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Draw the geometry of global sample `index` and sample its views.
-
-    Returns:
-        Crop name -> (views (V, C, *grid) float32 in [0, 1], affines (V, n, n+1) float32).
+) -> dict[str, CropViews]:
+    """Draw the geometry of global sample `index` and sample its views, and the volume's maps with them.
 
     Raises:
         FoveateError: when the volume is too small for a crop.
     """
-    views: dict[str, tuple[Tensor, Tensor]] = {}
+    views: dict[str, CropViews] = {}
     drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=partial(share_above, volume))
     for name, boxes in drawn.items():
         spec = specs[name]
         affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)
         images = torch.stack([read_view(volume, affine, spec.grid) for affine in affines])
-        views[name] = images.clamp_(0, 1), torch.stack(affines).float()
+        maps = {
+            key: torch.stack([read_map_view(volume, key, affine, spec.grid) for affine in affines])
+            for key in volume.map_names
+        }
+        views[name] = CropViews(images.clamp_(0, 1), torch.stack(affines).float(), maps)
     return {name: views[name] for name in specs}
 
 
@@ -120,6 +121,13 @@ def read_view(volume: VolumeReader, affine: Tensor, grid: Sequence[int]) -> Tens
     """Read the one window that a view needs and sample it: (C, *grid) float32."""
     low, high = window_of(affine, grid, low_pass_margin(affine), volume.shape)
     return sample(torch.from_numpy(volume.read(low, high)), relative_to(affine, low), grid)
+
+
+def read_map_view(volume: VolumeReader, name: str, affine: Tensor, grid: Sequence[int]) -> Tensor:
+    """The map `name` seen through the same affine, nearest and never filtered: (*grid) int64."""
+    low, high = window_of(affine, grid, [0] * len(grid), volume.shape)
+    window = torch.from_numpy(volume.read_map(name, low, high).astype(np.int64))
+    return sample(window[None], relative_to(affine, low), grid, "nearest")[0]
 
 
 def normalise(images: Tensor, how: Normalisation) -> Tensor:
