@@ -10,14 +10,16 @@ from rich.progress import Progress as Bar
 
 from foveate.core.types import CropSpec, FoveateError, Record
 from foveate.data.cache import Cache
-from foveate.data.loader import records_of
+from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.sources.folder import FolderSource
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import CONSOLE, say
-from foveate.views.boxes import check_fits, padded_axes
+from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
+from foveate.views.pipeline import missed_tissue
 
 SAMPLE_IMAGES = 8
+TISSUE_SAMPLES = 32
 
 
 def images_of(data: Path) -> list[Record]:
@@ -70,6 +72,16 @@ def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
     return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}"
+
+
+def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:
+    """How often tissue rules cannot be kept, counted on the run's first samples; "" without a rule."""
+    if all(spec.tissue.accepts_all for spec in crops.values()):
+        return ""
+    firsts = [(cache[volume_of(seed, i, len(cache))], i) for i in range(TISSUE_SAMPLES)]
+    counts = [missed_tissue(volume, i, specs=crops, seed=seed) for volume, i in firsts]
+    missed, views = (sum(column) for column in zip(*counts, strict=True))
+    return f"tissue rule: {missed} of the first {views} views miss it after {TISSUE_ATTEMPTS} draws"
 
 
 def name_volumes(cache: Cache, seed: int, indices: list[int]) -> str:

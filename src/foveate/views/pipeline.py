@@ -91,7 +91,7 @@ def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
 def missed_tissue(
     volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
 ) -> tuple[int, int]:
-    """How many boxes of global sample `index` break their tissue rule for want of a better one, of how many."""
+    """Boxes of a global sample that break their tissue rule for want of a better one, and all with one."""
     measure = partial(share_above, volume)
     boxes = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=measure)
     rules = [(specs[name].tissue, box) for name, drawn in boxes.items() for box in drawn]
