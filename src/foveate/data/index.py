@@ -53,6 +53,7 @@ class CacheEntry:
     maximum: float
     mean: float
     std: float
+    profile: str  # of data.profiles
     content_hash: str
     source_bytes: int
     source_mtime_ns: int

@@ -14,7 +14,7 @@ from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import Dimension, FoveateError, Size
-from foveate.data.prepare import PrepareConfig
+from foveate.data.profiles import PrepareConfig
 from foveate.data.sources.folder import FolderSource
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
