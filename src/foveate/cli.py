@@ -63,6 +63,23 @@ def pretrain(arguments: list[str]) -> int:
     return 0 if run.pretrain(config) else STOPPED
 
 
+def prepare(arguments: list[str]) -> int:
+    """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
+    from foveate.core import config as parsing
+    from foveate.run import prepare as run
+
+    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
+    if "help" in switches:
+        print(run.help_page())
+        return 0
+    config = run.resolve(flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    run.run_prepare(config)
+    return 0
+
+
 def methods(arguments: list[str]) -> int:
     """List the methods with their citations."""
     from foveate.run import settings
@@ -85,7 +102,12 @@ def demo(arguments: list[str]) -> int:
     return 0 if run_demo(flags) else STOPPED
 
 
-VERBS: dict[str, Callable[[list[str]], int]] = {"pretrain": pretrain, "methods": methods, "demo": demo}
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "prepare": prepare,
+    "pretrain": pretrain,
+    "methods": methods,
+    "demo": demo,
+}
 
 
 def overview() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError
 from foveate.data.encoding import windowed
-from foveate.data.index import CacheEntry, MapEntry
+from foveate.data.index import CacheEntry, MapEntry, complete_entries
 from foveate.data.store import open_array
 
 
@@ -130,6 +130,15 @@ class Cache:
         for content_hash in sorted(volume.entry.content_hash for volume in self.volumes):
             digest.update(content_hash.encode())
         return digest.hexdigest()
+
+
+def open_prepared(folder: Path) -> Cache:
+    """A finished cache, without the sources that it was made from.
+
+    Raises:
+        FoveateError: when it is unfinished or incomplete.
+    """
+    return Cache([CachedVolume(folder, entry) for entry in complete_entries(folder)])
 
 
 def _check_alike(volumes: Sequence[CachedVolume]) -> None:

@@ -10,36 +10,38 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
+from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
 from foveate.data.encoding import Encoded, encode, histogram
 from foveate.data.estimate import check_disk, estimated_bytes
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.index import (
+    PROFILE,
     VOLUMES,
     CacheEntry,
     MapEntry,
     append_entry,
+    forget_complete,
     read_entries,
     read_salt,
     replace_file,
     salted_id,
+    write_complete,
     write_rejects,
 )
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
-from foveate.data.profiles import PrepareConfig, Profile, UnusableError, profile_of, window_values
+from foveate.data.profiles import PrepareConfig, Profile, UnusableError, as_json, profile_of, window_values
 from foveate.data.resample import crop_foreground, to_spacing
 from foveate.data.store import SUFFIXES, check_format, write_array
 
-FORMAT_VERSION = 3
-PROFILE = "prepare.json"
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
 _Outcome = CacheEntry | str  # a cached volume, or the reason why there is none
@@ -48,13 +50,9 @@ _Work = partial[_Outcome]
 
 def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
     """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
-    text = f"{data.resolve().as_posix()}|{_profile(config)}"
+    text = f"{data.resolve().as_posix()}|{as_json(config)}"
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return beside / "foveate-cache" / digest
-
-
-def _profile(config: PrepareConfig) -> str:
-    return json.dumps({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=True)
 
 
 def prepare(
@@ -82,12 +80,14 @@ def prepare(
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
         _claim(cache, config)
         _remove_stale(cache / VOLUMES)
+        forget_complete(cache)
         salt = read_salt(cache)
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
         outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
+        write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
     volumes = [
         CachedVolume(cache, outcome, record.relative, record.labels)
         for record, outcome in pairs
@@ -109,12 +109,11 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
     """Writes down how this cache is made, or refuses one that was made otherwise."""
     path = cache / PROFILE
     if not path.exists():
-        replace_file(path, lambda stream: stream.write(_profile(config).encode()))
+        replace_file(path, lambda stream: stream.write(as_json(config).encode()))
     found = path.read_text()
-    if found != _profile(config):
-        raise FoveateError(
-            f"{cache} holds a cache made with {found}, not with {_profile(config)}; use another folder."
-        )
+    if found != as_json(config):
+        changed = "; ".join(differences(json.loads(found), json.loads(as_json(config)), ()))
+        raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
 
 
 def _remove_stale(folder: Path) -> None:
@@ -137,8 +136,8 @@ def _disk_errors(cache: Path) -> Iterator[None]:
             ) from error
         if error.errno == errno.EFBIG:
             raise FoveateError(
-                f"A volume exceeds the limit on the size of a file in {cache} (ulimit -f); raise it and start "
-                "again: the volumes that are done are kept."
+                f"A volume exceeds the limit on the size of a file in {cache} (ulimit -f); raise it and "
+                "start again: the volumes that are done are kept."
             ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise FoveateError(f"The cache {cache} cannot be written ({error.strerror}).") from error

@@ -6,12 +6,15 @@ the source's own values, so that another window needs no other voxels, and no im
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import FoveateError
 from foveate.data.encoding import Histogram
 
+FORMAT_VERSION = 3
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
 
@@ -106,6 +109,27 @@ class PrepareConfig:
                     f"prepare.{name} is {getattr(self, name)}, which only `prepare.window: {window}` reads; "
                     f"prepare.window is {self.window}."
                 )
+
+
+def as_json(config: PrepareConfig) -> str:
+    """One line that tells how a cache is made."""
+    return json.dumps({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=True)
+
+
+def from_json(text: str, where: Path) -> PrepareConfig:
+    """The configuration that `as_json` wrote.
+
+    Raises:
+        FoveateError: when it is of another version of the format.
+    """
+    values = json.loads(text)
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise FoveateError(
+            f"{where} holds a cache of format {version}, not {FORMAT_VERSION}; prepare it anew."
+        )
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return PrepareConfig(**{**values, **lists})
 
 
 def profile_of(modality: str, config: PrepareConfig) -> Profile:

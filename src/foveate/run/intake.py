@@ -9,9 +9,11 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from foveate.core.types import CropSpec, FoveateError, Record
-from foveate.data.cache import Cache
+from foveate.data.cache import Cache, open_prepared
+from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
+from foveate.data.profiles import PrepareConfig, from_json
 from foveate.data.sources.folder import FolderSource
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import CONSOLE, say
@@ -36,23 +38,42 @@ def images_of(data: Path) -> list[Record]:
 
 
 def open_cache(config: PretrainConfig, data: Path) -> Cache:
-    """Prepare what is not prepared yet, beside the run, with a progress bar."""
+    """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
+    if is_prepared(data):
+        return open_given_cache(config, data)
     images = images_of(data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
-    return decode(images, folder, config)
+    return decode(images, folder, config.prepare)
+
+
+def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
+    """The cache that `--data` names; options of its preparation that differ are refused."""
+    if config.prepare != from_json((data / PROFILE).read_text(), data):
+        raise FoveateError(
+            f"--data {data} is prepared already, and --prepare.* asks for something else; leave these keys "
+            "out, or run `foveate prepare` with them into another folder."
+        )
+    return open_prepared(data)
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
+    if is_prepared(data):
+        cache = open_given_cache(config, data)
+        return len(cache), cache
     images = images_of(data)
-    return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
+    return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config.prepare)
 
 
-def decode(images: list[Record], folder: Path, config: PretrainConfig) -> Cache:
+def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
-        cache = prepare(images, folder, config.prepare, lambda done, _total: bar.update(task, completed=done))
+
+        def advance(done: int, _total: int) -> None:
+            bar.update(task, completed=done)
+
+        cache = prepare(images, folder, config, advance, num_workers)
     for reject in cache.rejects:
         say(f"left out: {reject.relative}: {reject.reason}")
     return cache

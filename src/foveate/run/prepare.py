@@ -1,0 +1,88 @@
+"""`foveate prepare`: a folder of scans into a cache that many runs share."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError
+from foveate.data.cache import Cache
+from foveate.data.estimate import estimated_bytes, gib
+from foveate.data.index import is_prepared
+from foveate.data.profiles import PrepareConfig
+from foveate.run import intake
+from foveate.train.logging import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRun:
+    """One preparation, complete.
+
+    Attributes:
+        data: Folder of scans or pictures, or one file.
+        out: Folder of the cache; the same command again goes on where it was.
+        num_workers: Processes that decode; 0: this one. The result does not depend on it.
+        prepare: How the cache is made.
+    """
+
+    data: str = ""
+    out: str = ""
+    num_workers: int = 0
+    prepare: PrepareConfig
+
+
+def resolve(flags: Mapping[str, str]) -> PrepareRun:
+    """Flags, on top of a YAML of the same keys where `--config` names one."""
+    flags = dict(flags)
+    file = flags.pop("config", "")
+    yaml_keys = parsing.read_yaml(Path(file)) if file else {}
+    defaults = PrepareRun(prepare=PrepareConfig())
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    parsing.check_keys(given, defaults, {})
+    config = parsing.parse(defaults, yaml_keys, flags)
+    for key in ("data", "out"):
+        if not getattr(config, key):
+            raise FoveateError(f"--{key} is missing; write `foveate prepare --data FOLDER --out CACHE`.")
+    return config
+
+
+def help_page() -> str:
+    """All keys with their meaning."""
+    return (
+        "foveate prepare --data FOLDER --out CACHE [--KEY VALUE ...]\n\n"
+        "Decodes every image once; `foveate pretrain --data CACHE` reads windows of the result.\n"
+        "  --config FILE    a YAML of these keys\n"
+        "  --print_config   print the complete YAML and stop\n\n"
+        f"{parsing.help_text(PrepareRun(prepare=PrepareConfig()))}"
+    )
+
+
+def run_prepare(config: PrepareRun) -> Cache:
+    """Bring the cache up to date, with an estimate first and a summary at the end."""
+    images, folder = intake.images_of(Path(config.data)), Path(config.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_other_files(folder)
+    needed, free = estimated_bytes(images, config.prepare), shutil.disk_usage(folder).free
+    say(f"{len(images)} images; the whole cache takes about {gib(needed)}, {gib(free)} are free")
+    cache = intake.decode(images, folder, config.prepare, config.num_workers)
+    say(summary(cache))
+    say(f"ready: foveate pretrain --data {folder} --out RUN")
+    return cache
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """A folder of something else must not fill up with volumes."""
+    if any(folder.iterdir()) and not is_prepared(folder):
+        raise FoveateError(f"--out {folder} holds other files; give an empty or new folder, or a cache.")
+
+
+def summary(cache: Cache) -> str:
+    """Counts by profile, what was left out, and the size."""
+    profiles = Counter(volume.entry.profile for volume in cache)
+    counts = ", ".join(f"{count} {profile}" for profile, count in sorted(profiles.items()))
+    size = sum(volume.entry.file_bytes for volume in cache)
+    return f"prepared {len(cache)} images ({counts}) in {gib(size)}; {len(cache.rejects)} left out"
