@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from foveate.core.types import CropSpec, Dimension, Size
@@ -19,6 +20,7 @@ class Layers:
     instance_norm: type[nn.InstanceNorm2d | nn.InstanceNorm3d]
     max_pool: type[nn.MaxPool2d | nn.MaxPool3d]
     linear_interpolation: str
+    channels_last: torch.memory_format  # channels beside each other: convolutions are faster so
     axis_order: str  # of arrays, for the card
     upwards: bool  # whether the last axis of a picture grows upwards: RAS+ volumes do, pictures do not
     planes: tuple[int, ...]  # axes to cut through for a look at it; empty: it is flat already
@@ -32,6 +34,7 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm2d,
         max_pool=nn.MaxPool2d,
         linear_interpolation="bilinear",
+        channels_last=torch.channels_last,
         axis_order="(x to the right, y downwards)",
         upwards=False,
         planes=(),
@@ -43,6 +46,7 @@ LAYERS: dict[int, Layers] = {
         instance_norm=nn.InstanceNorm3d,
         max_pool=nn.MaxPool3d,
         linear_interpolation="trilinear",
+        channels_last=torch.channels_last_3d,
         axis_order="RAS+, (x, y, z)",
         upwards=True,
         planes=(2, 1),

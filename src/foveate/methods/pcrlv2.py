@@ -177,9 +177,9 @@ class PCRLv2(Method):
             losses["pixel"] = c.pixel_weight * mean(F.mse_loss(self.restore(m), y) for m, y in both)
         if c.middle_weight:
             weight = c.middle_weight * (beta if c.middle_decay == "half_cosine" else 1.0)
-            errors = (F.mse_loss(self.restore.middle(m, s), y) for m, y in both for s in scales[0])
+            errors = [F.mse_loss(self.restore.middle(m, s), y) for m, y in both for s in scales[0]]
             losses["middle"] = weight * mean(errors)
-        return anchored(losses, self, but="net.encoder.") if c.compat == "fixed" else losses
+        return anchored(losses, self, "net." if restored else "net.encoder.", c.compat == "fixed")
 
     def embed_crops(self, crops: Tensor, scales: set[int]) -> dict[int, list[tuple[Tensor, ...]]]:
         """All sub-crops in one pass; scale -> the embedding of each."""

@@ -79,12 +79,14 @@ def cumulative_statistics(module: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
-def anchored(losses: dict[str, Tensor], module: nn.Module, but: str) -> dict[str, Tensor]:
-    """Losses plus 0 times every parameter whose name does not start with `but`.
+def anchored(losses: dict[str, Tensor], module: nn.Module, but: str, wanted: bool) -> dict[str, Tensor]:
+    """Losses plus 0 times every parameter whose name does not start with `but`, where that is `wanted`.
 
     Heads that a step did not draw then have a gradient of zero instead of none: the graph is the same at
     every step, which data-parallel training and gradient accumulation rely on.
     """
+    if not wanted:
+        return losses
     sums = [p.sum() for name, p in module.named_parameters() if not name.startswith(but)]
     first = next(iter(losses))
     return losses | {first: losses[first] + 0.0 * torch.stack(sums).sum()}

@@ -128,4 +128,5 @@ def build_pyramid(encoder: object, decoder: DecoderConfig, dimension: Dimension)
     name: str = encoder.name  # type: ignore[attr-defined]
     built = ENCODERS[name].build(encoder, dimension)
     half = Decoder(built.channels, built.strides, decoder, dimension)  # type: ignore[arg-type]
-    return Pyramid(built, half, dimension, encoder.in_channels)  # type: ignore[attr-defined]
+    pyramid = Pyramid(built, half, dimension, encoder.in_channels)  # type: ignore[attr-defined]
+    return pyramid.to(memory_format=LAYERS[dimension].channels_last)  # type: ignore[call-overload,no-any-return]
