@@ -85,7 +85,8 @@ def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
     """The share of a box's own voxels, padding left out, with a value above the threshold."""
     low = [max(0, start) for start in box.low]
     high = [min(end, size) for end, size in zip(box.high, volume.shape, strict=True)]
-    return float((volume.read(low, high) > threshold).mean())
+    values = volume.read(low, high)
+    return np.count_nonzero(values > threshold) / values.size  # faster than the mean of booleans
 
 
 def missed_tissue(
