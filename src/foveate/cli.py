@@ -80,6 +80,29 @@ def prepare(arguments: list[str]) -> int:
     return 0
 
 
+def finetune(arguments: list[str]) -> int:
+    """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
+    from foveate.core import config as parsing
+    from foveate.run import finetune_settings, settings
+
+    flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
+    yaml_keys, flags = settings.layers(flags)
+    if "help" in switches:
+        print(finetune_settings.help_page(yaml_keys, flags))
+        return 0
+    config = finetune_settings.resolve(yaml_keys, flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    finetune_settings.require(config)
+    from foveate.run import finetune as run
+
+    if "dry_run" in switches:
+        print(run.dry_run(config))
+        return 0
+    return 0 if run.finetune(config) else STOPPED
+
+
 def methods(arguments: list[str]) -> int:
     """List the methods with their citations."""
     from foveate.run import settings
@@ -91,7 +114,7 @@ def methods(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N]."""
+    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N] [--finetune_steps N]."""
     from foveate.core.config import read_flags
     from foveate.run.demo import run_demo
 
@@ -105,6 +128,7 @@ def demo(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "prepare": prepare,
     "pretrain": pretrain,
+    "finetune": finetune,
     "methods": methods,
     "demo": demo,
 }

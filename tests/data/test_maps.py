@@ -80,8 +80,8 @@ def test_prepared_maps_are_kept_until_their_source_changes(pair, tmp_path, monke
     from foveate.data import prepare as module
 
     calls = []
-    original = module.read_volume
-    monkeypatch.setattr(module, "read_volume", lambda path: calls.append(path) or original(path))
+    original = module.decode
+    monkeypatch.setattr(module, "decode", lambda record: calls.append(record) or original(record))
     cached(pair, tmp_path)
     cached(pair, tmp_path)
     cached(replace(pair, maps={}), tmp_path)  # pre-training on the same folder

@@ -6,14 +6,13 @@ import errno
 import json
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, Record
 from foveate.data import prepare as prepare_module
 from foveate.data import store
 from foveate.data.index import INDEX, REJECTS, SALT, VOLUMES
@@ -28,13 +27,13 @@ from .conftest import PATIENT, prepared, write_volume
 def decoded(monkeypatch):
     """The names of the files that were decoded, in order."""
     names: list[str] = []
-    original = prepare_module.read_volume
+    original = prepare_module.decode
 
-    def spy(path: Path):
-        names.append(path.name)
-        return original(path)
+    def spy(record: Record):
+        names.append(record.path.name)
+        return original(record)
 
-    monkeypatch.setattr(prepare_module, "read_volume", spy)
+    monkeypatch.setattr(prepare_module, "decode", spy)
     return names
 
 

@@ -19,7 +19,7 @@ from foveate.core.types import FoveateError
 
 C = TypeVar("C")
 Nested = dict[str, Any]
-CHOICES = ("method", "encoder")  # keys whose value may be given as the bare name
+CHOICES = ("method", "task", "encoder")  # keys whose value may be given as the bare name
 
 
 def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str, str], set[str]]:
@@ -170,11 +170,13 @@ def build_parser(defaults: Any) -> Any:  # noqa: ANN401 - jsonargparse's own typ
 
 
 def attribute_help(config: type[Any]) -> dict[str, str]:
-    """What a Config's docstring says of each of its fields."""
+    """What the docstrings of a Config and its parents say of each of its fields."""
     from docstring_parser import parse as parse_docstring
 
-    described = parse_docstring(config.__doc__ or "").params
-    return {param.arg_name: " ".join((param.description or "").split()) for param in described}
+    described = [
+        param for each in config.__mro__[:-1] for param in parse_docstring(each.__doc__ or "").params
+    ]
+    return {param.arg_name: " ".join((param.description or "").split()) for param in reversed(described)}
 
 
 def help_text(defaults: object) -> str:

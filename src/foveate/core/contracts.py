@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
-from foveate.core.types import Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
+from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
 
 
 class Trainable(nn.Module, ABC):
@@ -44,6 +44,69 @@ class Method(Trainable):
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; nothing by default."""
+        return {}
+
+
+class Task(Trainable):
+    """A downstream task over `net`, the pyramid that it was given."""
+
+    net: nn.Module
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Leave the encoder as it is from now on, its statistics too."""
+        self.frozen = True
+        self.exported()["encoder"].requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but that a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.exported()["encoder"].eval()
+        return self
+
+    @abstractmethod
+    def outputs(self, images: Tensor) -> Tensor:
+        """Clean images (B, C, *S) in [0, 1] to what the activation is applied to.
+
+        Normalises by itself. (B, K, *S) where the task answers per voxel, else (B, K).
+        """
+
+    @property
+    @abstractmethod
+    def patch(self) -> tuple[int, ...]:
+        """The grid of the images that `outputs` was trained on."""
+
+    @property
+    @abstractmethod
+    def activation(self) -> Activation:
+        """What turns outputs into probabilities or values."""
+
+    @property
+    @abstractmethod
+    def normalisation(self) -> Normalisation:
+        """The named step of `outputs`, for the card."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """A name for every one of the K outputs, background first where there is one."""
+
+    @abstractmethod
+    def exported(self) -> dict[str, nn.Module]:
+        """All parts, by the prefix of their names in the weights file."""
+
+    @abstractmethod
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
+
+    @abstractmethod
+    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+        """Metrics of whole images; the one named "score" is what training selects by, more being better."""
+
+    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
+        """Regions to draw over an image, title -> bool (K, *S); nothing by default."""
         return {}
 
 
@@ -87,6 +150,12 @@ class VolumeReader(Protocol):
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
         ...
+
+
+class LabelledReader(VolumeReader, Protocol):
+    """A cached volume with the values of the whole image."""
+
+    labels: dict[str, Any]
 
 
 class CropViews(NamedTuple):

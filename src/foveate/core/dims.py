@@ -151,3 +151,50 @@ DEFAULTS: dict[tuple[int, str], Defaults] = {
 def defaults(dimension: Dimension, size: Size) -> Defaults:
     """The row of the table for a dimension and a size."""
     return DEFAULTS[(dimension, size)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskDefaults:
+    """What fine-tuning starts from in one dimension at one size."""
+
+    patch: tuple[int, ...]  # of a segmentation, in voxels
+    grid: tuple[int, ...]  # of a classification
+    batch_size: int
+    steps: int
+    learning_rate: float
+
+
+TASK_DEFAULTS: dict[tuple[int, str], TaskDefaults] = {
+    (2, "paper"): TaskDefaults(
+        patch=(512, 512), grid=(224, 224), batch_size=16, steps=20_000, learning_rate=3e-4
+    ),
+    (2, "small"): TaskDefaults(
+        patch=(256, 256), grid=(128, 128), batch_size=4, steps=400, learning_rate=2e-3
+    ),
+    (3, "paper"): TaskDefaults(
+        patch=(96, 96, 96), grid=(96, 96, 96), batch_size=2, steps=50_000, learning_rate=3e-4
+    ),
+    (3, "small"): TaskDefaults(
+        patch=(40, 40, 40), grid=(48, 48, 48), batch_size=2, steps=400, learning_rate=3e-3
+    ),
+}
+
+
+def segmentation_crops(dimension: Dimension, size: Size) -> CropSpec:
+    """Windows of a segmentation, boxes of voxels at the image's own resolution."""
+    patch = TASK_DEFAULTS[dimension, size].patch
+    return CropSpec(
+        count=1,
+        grid=patch,
+        source_sizes=(patch,),
+        rotation_degrees=15.0,
+        zoom=0.15,
+        around="labels",
+        around_probability=0.5,
+    )
+
+
+def classification_crops(dimension: Dimension, size: Size) -> CropSpec:
+    """Windows of a classification, the whole image but for its rim."""
+    grid = TASK_DEFAULTS[dimension, size].grid
+    return CropSpec(count=1, grid=grid, volume_share=(0.7, 1.0), flip_axes=(0,), rotation_degrees=10.0)

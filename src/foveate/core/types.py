@@ -10,16 +10,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # a process that decodes images does without torch
+    from torch import Tensor
 
 Array = NDArray[Any]
 Dimension = Literal[2, 3]
+Orientation = tuple[tuple[int, int], ...]  # per axis of a source: its canonical axis, and -1 where mirrored
 Size = Literal["small", "paper"]
 Normalisation = Literal["none", "zscore", "imagenet"]
+Activation = Literal["softmax", "sigmoid", "none"]
 
 
 class FoveateError(Exception):
@@ -103,7 +107,10 @@ class CropSpec:
         flip_probability: Chance of each.
         rotation_degrees: Rotations about every axis are drawn from plus or minus this.
         zoom: Each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom].
-        tissue: Boxes are drawn anew, within limits, until their share of tissue is accepted.
+        tissue: Boxes are drawn anew, within limits, until their share of tissue is accepted; those that
+            `around` moves are exempt.
+        around: Name of an integer map; some boxes are centred on a voxel of it that is not 0.
+        around_probability: Share of the boxes that are; the value is drawn first: small regions count.
     """
 
     count: int
@@ -119,6 +126,8 @@ class CropSpec:
     rotation_degrees: float = 0.0
     zoom: float = 0.0
     tissue: Tissue = Tissue()
+    around: str = ""
+    around_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +140,24 @@ class Record:
     role: Literal["image", "label", "structure", "other"] = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
+    dimension: Literal[0, 2, 3] = 0  # 0: what the suffix of `path` stands for
     patient: str = ""  # as the source names the patient: salted before it is stored
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
     labels: Mapping[str, Any] = field(default_factory=dict)  # values of the whole image; NaN: missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFacts:
+    """What the labels of the training images say; a task completes its configuration with it."""
+
+    values: tuple[int, ...] = ()  # that occur in the label maps of training, rising
+    others: tuple[int, ...] = ()  # that occur in those of validation only
+    classes: tuple[str, ...] = ()  # as the source declares them, "name=value+value"
+    ignore: tuple[int, ...] = ()  # values of which the source says that they must not count
+    columns: Mapping[str, tuple[Any, ...]] = field(
+        default_factory=dict
+    )  # of whole images, one value per case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,3 +168,6 @@ class Volume:
     affine: NDArray[np.float64]  # (4, 4); identity scaled by the spacing for 2D pictures
     spacing_mm: tuple[float, ...]
     bits: int  # 8 when the source holds 8-bit values, else 16
+    orientation: Orientation = ()  # how the file had its axes, for the way back; empty for pictures
+    modality: str = ""  # DICOM's word, where the file says it
+    window: tuple[float, float] | None = None  # values that a radiograph's header shows as black and white

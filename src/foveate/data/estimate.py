@@ -27,7 +27,7 @@ def estimated_bytes(images: Sequence[Record], config: PrepareConfig) -> int:
 def _bytes_of(record: Record, config: PrepareConfig) -> float:
     per_voxel = BYTES_PER_VOXEL[config.format]
     try:
-        voxels = _voxels(record.path, config)
+        voxels = _voxels(record, config)
     except Exception:  # unreadable: it will be a reject, or a reader knows more than this
         voxels = None
     if voxels is None:
@@ -36,25 +36,38 @@ def _bytes_of(record: Record, config: PrepareConfig) -> float:
     return voxels * (per_voxel + len(record.maps))
 
 
-def _voxels(path: Path, config: PrepareConfig) -> float | None:
-    """Voxels after resampling, from the header; None where it is not a NIfTI or a picture."""
-    suffix = suffix_of(path)
+def _voxels(record: Record, config: PrepareConfig) -> float | None:
+    """Voxels after resampling, from the header; None where no header is read here."""
+    suffix = suffix_of(record.path)
     if suffix in (".nii", ".nii.gz"):
         import nibabel as nib
 
-        image = nib.load(path)
+        image = nib.load(record.path)
         shape, spacing = image.shape[:3], image.header.get_zooms()[:3]
     elif suffix in (".png", ".jpg", ".jpeg"):
         from PIL import Image
 
-        with Image.open(path) as picture:
+        with Image.open(record.path) as picture:
             shape, spacing = picture.size, (1.0, 1.0)
+    elif record.modality:
+        return _dicom_voxels(record)
     else:
         return None
     if config.spacing_mm == "native":
         return float(math.prod(shape))
     ratio = math.prod(spacing) / math.prod(config.spacing_mm)
     return float(math.prod(shape) * ratio)
+
+
+def _dicom_voxels(record: Record) -> float:
+    """Of a series as it is: the distance of its slices is not known from one header."""
+    from pydicom import dcmread
+
+    header = dcmread(
+        record.path, stop_before_pixels=True, specific_tags=["Rows", "Columns", "NumberOfFrames"]
+    )
+    frames = int(header.get("NumberOfFrames", 1) or 1)
+    return float(header.Rows * header.Columns * frames * max(1, len(record.files)))
 
 
 def check_disk(needed: int, folder: Path) -> None:

@@ -1,26 +1,28 @@
-"""Reads one image file into a `Volume`; everything that knows a file format is here.
+"""Reads the image files of one record into a `Volume`; the table of formats is here, the readers beside it.
 
-Volumes (NIfTI) come back in the closest canonical RAS+ order (x, y, z), flipped and transposed but never
-resampled. A NIfTI without a spatial transform gets the one its voxel sizes imply, as the format's standard
-says. Pictures come back as [0, x, y] with x to the right and y down, colour reduced to luminance.
+Volumes come back in the closest canonical RAS+ order (x, y, z), flipped and transposed but never resampled;
+pictures as [0, x, y] with x to the right and y down, colour reduced to luminance. `data.decoding` does the
+same in a process that may die.
 """
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
-import numpy as np
+from foveate.core.types import Dimension, FoveateError, Record, Volume
+from foveate.data.readers.refusals import RefusalError
 
-from foveate.core.types import Array, Dimension, FoveateError, Volume
+# Suffixes that decide the format, and what they stand for. DICOM is known by content, whatever its name.
+SUFFIXES: dict[str, Dimension] = {
+    **dict.fromkeys((".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"), 3),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), 2),
+}
+ACCEPTED = f"DICOM, {', '.join(SUFFIXES)}"
 
-SUFFIXES: dict[str, Dimension] = {".nii.gz": 3, ".nii": 3, ".png": 2, ".jpg": 2, ".jpeg": 2}
-SMALLEST_SPAN, LARGEST_SPAN = 1e-30, 1e30  # beyond these, float32 arithmetic of a window breaks down
-MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+Reader = Callable[[Path], Volume]
 
 
 @final
@@ -35,10 +37,6 @@ class UnreadableImageError(FoveateError):
         return type(self), (self.path, self.reason)
 
 
-class _RefusalError(Exception):
-    """A reason found inside a reader, before the file's name is attached."""
-
-
 def suffix_of(path: Path) -> str:
     """The lower-case suffix that decides the format, with `.nii.gz` as one.
 
@@ -49,31 +47,73 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), path.suffix.lower())
 
 
-def read_volume(path: Path, *, as_map: bool = False) -> Volume:
-    """Decodes one file; values are the source's own (for NIfTI with slope and intercept applied).
+def dimension_of(record: Record) -> Dimension:
+    """Whether a record is a picture or a volume, as far as its source or its suffix says."""
+    return record.dimension or SUFFIXES.get(suffix_of(record.path), 3)
 
-    A map of labels may hold one value only; an image with one value is refused.
+
+def read_volume(path: Path, *, as_map: bool = False) -> Volume:
+    """Decodes one file; values are the source's own, with the slope and intercept of its header applied.
+
+    A map of labels may hold one value only; an image with one value is refused, and so are labels.
 
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    suffix = suffix_of(path)
-    if suffix not in SUFFIXES:
-        accepted = ", ".join(SUFFIXES)
-        raise UnreadableImageError(path, f"the suffix {suffix!r} is not read (accepted: {accepted})")
+    return read_files((path,), as_map=as_map)
+
+
+def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
+    """Decodes one file, or the slices of one series in order; `flat`: what looks like labels is an image.
+
+    Raises:
+        UnreadableImageError: with a reason; it names the first file.
+    """
+    from foveate.data.readers.values import check_values
+
     try:
-        if path.stat().st_size == 0:
-            raise _RefusalError("the file is empty")
-        with _quiet_libraries():
-            volume = _READERS[suffix](path)
-        _check_values(volume.array, as_map=as_map)
-    except _RefusalError as refusal:
-        raise UnreadableImageError(path, str(refusal)) from None
-    except (AttributeError, ImportError, NameError):
+        if min(path.stat().st_size for path in files) == 0:
+            raise RefusalError("the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they may quote the file
+            volume = _read(files)
+        check_values(volume.array, as_map=as_map, flat=flat)
+    except RefusalError as refusal:
+        raise UnreadableImageError(files[0], str(refusal)) from None
+    except (ImportError, NameError):
         raise  # ours, not the file's
     except Exception as error:  # decoders raise almost anything on a damaged file
-        raise UnreadableImageError(path, _reason(error)) from error
+        raise UnreadableImageError(files[0], _reason(error)) from error
     return volume
+
+
+def _read(files: tuple[Path, ...]) -> Volume:
+    if len(files) > 1:
+        from foveate.data.readers.dicom import read_series
+
+        return read_series(files)
+    return _reader(files[0])(files[0])
+
+
+def _reader(path: Path) -> Reader:
+    suffix = suffix_of(path)
+    if suffix in {".nii", ".nii.gz"}:
+        from foveate.data.readers.nifti import read_nifti as read
+    elif suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
+        from foveate.data.readers.itk import read_itk as read
+    elif suffix == ".npz":
+        from foveate.data.readers.arrays import read_archive as read
+    elif suffix in SUFFIXES:
+        from foveate.data.readers.pictures import read_picture as read
+    else:
+        from foveate.data.readers.dicom import read_dicom as read
+        from foveate.data.readers.dicom_header import is_dicom
+
+        if not is_dicom(path):
+            raise RefusalError(
+                f"it is not DICOM, and its suffix is not read (accepted: {', '.join(SUFFIXES)})"
+            )
+    return read
 
 
 def _reason(error: Exception) -> str:
@@ -83,133 +123,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return f"the system could not read it ({error.strerror})"
     return f"it is truncated, damaged or not what its suffix says ({type(error).__name__})"
-
-
-def _check_values(array: Array, *, as_map: bool) -> None:
-    if np.issubdtype(array.dtype, np.floating):
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-        if bad:
-            raise _RefusalError(f"{bad} of {array.size} voxels are NaN or infinite")
-    if as_map:
-        return
-    low, high = float(array.min()), float(array.max())
-    if low == high:
-        raise _RefusalError("the image is constant")
-    if not SMALLEST_SPAN < high - low < LARGEST_SPAN:
-        raise _RefusalError(f"its values span {high - low:.1e}, which is not an image's range")
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keeps warnings and nibabel's header reports, which may quote the file, off the terminal."""
-    reports = logging.getLogger("nibabel.global")
-    level = reports.level
-    reports.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        reports.setLevel(level)
-
-
-def _read_nifti(path: Path) -> Volume:
-    import nibabel as nib
-    from nibabel.affines import voxel_sizes
-
-    image = nib.load(path, mmap=False)
-    if not isinstance(image, nib.Nifti1Image):
-        raise _RefusalError("its content is not NIfTI")
-    shape = _spatial_shape(image.shape)
-    _check_voxel_type(image.get_data_dtype())
-    orientation = _orientation(image.affine)
-    array = _nifti_values(image).reshape(shape)
-    array = nib.orientations.apply_orientation(array, orientation)
-    to_source = nib.orientations.inv_ornt_aff(orientation, shape)
-    affine = _millimetres(image) @ image.affine @ to_source
-    return Volume(
-        array=array[np.newaxis],
-        affine=affine,
-        spacing_mm=tuple(float(size) for size in voxel_sizes(affine)),
-        bits=8 if array.dtype == np.uint8 else 16,
-    )
-
-
-def _spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The three spatial sizes; trailing axes of one element, which some writers add, are dropped."""
-    if 0 in shape:
-        raise _RefusalError(f"it has no voxels (shape {shape})")
-    spatial, rest = shape[:3], shape[3:]
-    if any(size != 1 for size in rest):
-        raise _RefusalError(f"it is {len(shape)}D (shape {shape}); split it into one 3D file per volume")
-    if len(spatial) < 3 or 1 in spatial:
-        raise _RefusalError(f"it is a single slice (shape {shape}); save slices as PNG, or stack them")
-    return spatial
-
-
-def _check_voxel_type(dtype: np.dtype[Any]) -> None:
-    if dtype.kind == "c":
-        raise _RefusalError("its voxels are complex; save the magnitude")
-    if dtype.kind not in "iuf":
-        raise _RefusalError("its voxels are colours or records; save one number per voxel")
-
-
-def _orientation(affine: Array) -> Array:
-    import nibabel as nib
-
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise _RefusalError("its affine cannot be inverted, so its orientation is unknown")
-    orientation: Array = nib.orientations.io_orientation(affine)
-    return orientation
-
-
-def _nifti_values(image: Any) -> Array:  # noqa: ANN401 - nibabel has no types
-    """Stored values where slope and intercept change nothing (integers stay integers), else scaled."""
-    proxy = image.dataobj
-    unscaled = (proxy.slope, proxy.inter) == (1.0, 0.0)
-    values: Array = proxy.get_unscaled() if unscaled else np.asarray(proxy, dtype=np.float32)
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-def _millimetres(image: Any) -> Array:  # noqa: ANN401 - nibabel has no types
-    unit = image.header.get_xyzt_units()[0]
-    factor = MM_PER_UNIT[unit]
-    return np.diag([factor, factor, factor, 1.0])
-
-
-def _read_picture(path: Path) -> Volume:
-    from PIL import Image, ImageOps
-
-    try:
-        opened = Image.open(path, formats=("PNG", "JPEG"))
-    except Image.DecompressionBombError:
-        raise _RefusalError("it has more pixels than Pillow agrees to decode") from None
-    with opened as image:
-        _check_picture(image)
-        upright = ImageOps.exif_transpose(image)
-        deep = upright.mode.startswith("I")
-        grey = upright if deep else upright.convert("L")
-        array = np.asarray(grey).T  # rows are y: the array becomes [x, y]
-    return Volume(
-        array=array.astype(np.uint16 if deep else np.uint8)[np.newaxis],
-        affine=np.eye(4),
-        spacing_mm=(1.0, 1.0),
-        bits=16 if deep else 8,
-    )
-
-
-def _check_picture(image: Any) -> None:  # noqa: ANN401 - several Pillow classes
-    if image.format == "PNG" and getattr(image, "n_frames", 1) > 1:
-        raise _RefusalError(f"it is an animation of {image.n_frames} frames; save one file per frame")
-    raw_mode = str(image.tile[0][3]) if image.tile else ""
-    if ";16" in raw_mode and not image.mode.startswith("I"):
-        raise _RefusalError("it is 16-bit colour, of which Pillow keeps 8 bits; save it as 16-bit grey")
-
-
-_READERS: dict[str, Callable[[Path], Volume]] = {
-    ".nii.gz": _read_nifti,
-    ".nii": _read_nifti,
-    ".png": _read_picture,
-    ".jpg": _read_picture,
-    ".jpeg": _read_picture,
-}

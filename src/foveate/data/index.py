@@ -32,6 +32,7 @@ class MapEntry:
     file_bytes: int
     places: str  # file of rows (value, *voxel)
     values: tuple[int, ...]  # all that occur, rising
+    content_hash: str
     source_bytes: int
     source_mtime_ns: int
 

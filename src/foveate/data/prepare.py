@@ -20,9 +20,10 @@ import numpy as np
 from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, encode, histogram
 from foveate.data.estimate import check_disk, estimated_bytes
-from foveate.data.formats import UnreadableImageError, read_volume
+from foveate.data.formats import UnreadableImageError
 from foveate.data.index import (
     PROFILE,
     VOLUMES,
@@ -179,13 +180,17 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
 def _is_current(record: Record, entry: CacheEntry) -> bool:
     """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
     maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
-    sources = [(record.path, entry.fingerprint), *((path, maps.get(n)) for n, path in record.maps.items())]
-    return all(path.exists() and _fingerprint(path) == known for path, known in sources)
+    files = record.files or (record.path,)
+    sources = [(files, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
+    return all(
+        all(path.exists() for path in paths) and _fingerprint(*paths) == known for paths, known in sources
+    )
 
 
-def _fingerprint(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _fingerprint(*paths: Path) -> tuple[int, int]:
+    """Size of all files together and the last change of any."""
+    stats = [path.stat() for path in paths]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
@@ -206,11 +211,11 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = _fingerprint(record.path)
+        fingerprint = _fingerprint(*(record.files or (record.path,)))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_volume(record.path)
+        volume = decode(record)
     except UnreadableImageError as error:
         return error.reason
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
@@ -248,13 +253,14 @@ def _read_map(name: str, path: Path, image: Volume) -> Array:
 def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
     fingerprint = _fingerprint(path)
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
-    write_array(target.cache / places, places_of(array, target.key))
+    write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
         name=name,
         file=file,
         file_bytes=write_array(target.cache / file, array),
         places=places,
         values=tuple(np.unique(array).tolist()),
+        content_hash=blake2b(array.data, digest_size=16).hexdigest(),
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
     )

@@ -113,6 +113,17 @@ class ResNetEncoder(nn.Module):
         return maps
 
 
+def stages(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters of an encoder by depth, the coarsest level first; what is no level is the stem."""
+    children = [
+        c for each in encoder.children() for c in (each if isinstance(each, nn.ModuleList) else [each])
+    ]
+    levels = [list(child.parameters()) for child in children if isinstance(child, nn.Sequential)]
+    in_levels = {p for level in levels for p in level}
+    stem = [p for p in encoder.parameters() if p not in in_levels]
+    return [*reversed(levels), *([stem] if stem else [])]
+
+
 RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
     "resnet18": (ResNetBlock, [2, 2, 2, 2]),
     "resnet34": (ResNetBlock, [3, 4, 6, 3]),

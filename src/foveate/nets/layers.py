@@ -79,6 +79,13 @@ def cumulative_statistics(module: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
+def forget_statistics(module: nn.Module) -> None:
+    """Set the running statistics of BatchNorm layers back to those of a new network."""
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.reset_running_stats()
+
+
 def anchored(losses: dict[str, Tensor], module: nn.Module, but: str, wanted: bool) -> dict[str, Tensor]:
     """Losses plus 0 times every parameter whose name does not start with `but`, where that is `wanted`.
 

@@ -19,7 +19,7 @@ from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.nets.weights import FORMAT, Card
-from foveate.run.settings import RESUMABLE, PretrainConfig
+from foveate.run.settings import RESUMABLE, PretrainConfig, RunConfig
 from foveate.train import checkpoint
 
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
@@ -37,7 +37,7 @@ def headline(config: PretrainConfig) -> str:
     return line
 
 
-def hours_on_cpu(config: PretrainConfig) -> float:
+def hours_on_cpu(config: RunConfig) -> float:
     """Hours of the run, from the counted work of a step and the speed of one convolution here and now."""
     image, kernel = torch.randn(1, 32, 24, 24, 24), torch.randn(32, 32, 3, 3, 3)
     operations = 2 * kernel.numel() * 24**3
@@ -50,7 +50,7 @@ def hours_on_cpu(config: PretrainConfig) -> float:
     return work * config.accumulate * config.steps / per_second / 3600
 
 
-def check_resumable(config: PretrainConfig, out: Path) -> None:
+def check_resumable(config: RunConfig, out: Path) -> None:
     """Refuse to continue another run's folder; name the keys that differ."""
     saved = out / "run.yaml"
     if not saved.exists():
@@ -71,7 +71,7 @@ def check_resumable(config: PretrainConfig, out: Path) -> None:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
 
 
-def prepare_out(config: PretrainConfig, out: Path, data_hash: str) -> None:
+def prepare_out(config: RunConfig, out: Path, data_hash: str) -> None:
     """Write the resolved configuration and the circumstances, before step 0."""
     try:
         for part in ("checkpoints", "previews"):
@@ -110,6 +110,16 @@ def commit() -> str:
 
 def card(config: PretrainConfig, normalisation: str, cache: Cache) -> Card:
     """What a later user must know of the weights. No path and no identity."""
+    return shared_card(config, normalisation, cache) | {
+        "batch_norm_statistics": "re-estimated on clean global views",
+        "method": parsing.to_mapping(config)["method"],
+        "data_hash": cache.data_hash,
+        "citation": citation(config),
+    }
+
+
+def shared_card(config: RunConfig, normalisation: str, cache: Cache) -> Card:
+    """What the weights of every run have to say."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
     return {
         "format": FORMAT,
@@ -120,18 +130,14 @@ def card(config: PretrainConfig, normalisation: str, cache: Cache) -> Card:
         "in_channels": config.encoder.in_channels,
         "intensity": mapping["prepare"],
         "normalisation": normalisation,
-        "batch_norm_statistics": "re-estimated on clean global views",
         "spacing_mm": [round(float(value), 3) for value in median_spacing(cache)],
-        "method": mapping["method"],
         "encoder": mapping["encoder"],
         "decoder": mapping["decoder"],
         "optim": mapping["optim"],
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
         "images": len(cache),
-        "data_hash": cache.data_hash,
         "weights_licence": "not stated: it is for whoever holds the images to say",
-        "citation": citation(config),
     }
 
 

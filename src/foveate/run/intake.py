@@ -15,7 +15,7 @@ from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.profiles import PrepareConfig, from_json
 from foveate.data.sources.folder import FolderSource
-from foveate.run.settings import PretrainConfig
+from foveate.run.settings import RunConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
 from foveate.views.pipeline import missed_tissue
@@ -30,14 +30,15 @@ def images_of(data: Path) -> list[Record]:
     images = [record for record in records if record.role == "image"]
     others = [record for record in records if record.role != "image"]
     if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
+        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
+        example = f"{telling.relative} ({telling.evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
     if not images:
         raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
     return images
 
 
-def open_cache(config: PretrainConfig, data: Path) -> Cache:
+def open_cache(config: RunConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
     if is_prepared(data):
         return open_given_cache(config, data)
@@ -46,7 +47,7 @@ def open_cache(config: PretrainConfig, data: Path) -> Cache:
     return decode(images, folder, config.prepare)
 
 
-def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
+def open_given_cache(config: RunConfig, data: Path) -> Cache:
     """The cache that `--data` names; options of its preparation that differ are refused."""
     if config.prepare != from_json((data / PROFILE).read_text(), data):
         raise FoveateError(
@@ -56,7 +57,7 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     return open_prepared(data)
 
 
-def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
     if is_prepared(data):
         cache = open_given_cache(config, data)

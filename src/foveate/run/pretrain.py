@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from lightning_fabric import Fabric
 
-from foveate.core.contracts import Method
+from foveate.core.contracts import Method, Trainable
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache import Cache
@@ -21,7 +21,7 @@ from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, intake
-from foveate.run.settings import METHODS, PretrainConfig
+from foveate.run.settings import METHODS, PretrainConfig, RunConfig
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
@@ -67,7 +67,7 @@ def pretrain(config: PretrainConfig) -> bool:
     return finished
 
 
-def build_fabric(config: PretrainConfig) -> Fabric:
+def build_fabric(config: RunConfig) -> Fabric:
     """Devices, precision and processes, launched."""
     many = config.devices * config.num_nodes > 1
     # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
@@ -94,7 +94,7 @@ def build_method(config: PretrainConfig) -> Method:
     return method
 
 
-def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
+def check_views(config: RunConfig, method: Trainable, net: Pyramid) -> None:
     """Refuse views that the network cannot halve as often as it does, or a batch without statistics."""
     for name, spec in method.crops.items():
         if len(spec.grid) != config.dimension or any(n % net.stride for n in spec.grid):
@@ -106,14 +106,14 @@ def check_views(config: PretrainConfig, method: Method, net: Pyramid) -> None:
         raise FoveateError(f"--batch_size {config.batch_size}: batch statistics need at least 2 samples.")
 
 
-def schedule_of(config: PretrainConfig) -> Schedule:
+def schedule_of(config: RunConfig) -> Schedule:
     """The part of the configuration that the loop reads."""
     names = Schedule.__dataclass_fields__
-    return Schedule(**{name: getattr(config, name) for name in names})
+    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
 
 
 def batches_from(
-    config: PretrainConfig, cache: Cache, method: Method, fabric: Fabric, step: int
+    config: RunConfig, cache: Cache, method: Trainable, fabric: Fabric, step: int
 ) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(

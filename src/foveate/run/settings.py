@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, final
 
 import torch
 
@@ -31,8 +31,8 @@ RESUMABLE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """One pre-training run, complete.
+class RunConfig:
+    """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
         data: Folder of scans (NIfTI) or pictures (PNG, JPEG), one file, or a cache of `foveate prepare`.
@@ -54,7 +54,6 @@ class PretrainConfig:
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
         prepare: How the cache is made.
-        method: The pre-training method.
         encoder: The encoder.
         decoder: The decoder.
         optim: The optimizer and its schedule.
@@ -79,10 +78,21 @@ class PretrainConfig:
     preview_every: int = 1000
     keep_checkpoints: int = 3
     prepare: PrepareConfig
-    method: Any
     encoder: Any
     decoder: DecoderConfig
     optim: OptimConfig
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(RunConfig):
+    """One pre-training run, complete.
+
+    Attributes:
+        method: The pre-training method.
+    """
+
+    method: Any
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:

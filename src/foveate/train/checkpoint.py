@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 PATTERN = "step-*.ckpt"
+BEST = "best.ckpt"
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -31,16 +32,29 @@ def step_of(path: Path) -> int:
 
 def save(fabric: Fabric, folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write the state of `state["step"]`, then drop all but the newest `keep` checkpoints."""
-    path = path_of(folder, state["step"])
+    path = write(fabric, path_of(folder, state["step"]), state)
+    if fabric.is_global_zero:
+        for old in sorted(folder.glob(PATTERN))[:-keep]:
+            old.unlink()
+    fabric.barrier()
+    return path
+
+
+def save_best(fabric: Fabric, folder: Path, state: dict[str, Any]) -> Path:
+    """Write weights that are better than all before them, in the place of those."""
+    path = write(fabric, folder / BEST, state)
+    fabric.barrier()
+    return path
+
+
+def write(fabric: Fabric, path: Path, state: dict[str, Any]) -> Path:
+    """Write a file whole or not at all."""
     partial = path.with_suffix(".partial")
     fabric.save(partial, state)
     if fabric.is_global_zero:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
-        for old in sorted(folder.glob(PATTERN))[:-keep]:
-            old.unlink()
-    fabric.barrier()
     return path
 
 

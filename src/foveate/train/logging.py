@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ def say(text: str) -> None:
 class RunLog:
     """Writes the log files of a run folder and shows its progress; silent on ranks other than 0."""
 
-    def __init__(self, folder: Path, total: int, *, active: bool = True) -> None:
+    def __init__(self, folder: Path, total: int, *, active: bool = True, verb: str = "pre-training") -> None:
         self.folder, self.total, self.active = folder, total, active
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -34,7 +35,7 @@ class RunLog:
             console=CONSOLE,
             disable=not (active and CONSOLE.is_terminal),
         )
-        self.task = self.bar.add_task("pre-training", total=total, state="")
+        self.task = self.bar.add_task(verb, total=total, state="")
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -73,6 +74,19 @@ class RunLog:
         if not CONSOLE.is_terminal:
             left = timedelta(seconds=round((self.total - row["step"]) * row["seconds_per_step"]))
             say(f"step {row['step']}/{self.total}: {summary}, {left} left")
+
+    def validated(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of validation metrics for machines, and for people."""
+        if not self.active:
+            return
+        known = {
+            name: value if math.isfinite(value) else None for name, value in metrics.items()
+        }  # JSON has no NaN
+        row = {"step": step, **{f"val/{name}": value for name, value in known.items()}}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "score")
+        say(f"step {step}/{self.total}: validation: {shown}")
 
     def advance(self, step: int) -> None:
         """Move the bar."""

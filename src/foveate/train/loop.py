@@ -20,7 +20,7 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
-from foveate.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Schedule:
     save_every: int
     preview_every: int
     keep_checkpoints: int
+    validate_every: int = 0
 
 
 @dataclass(kw_only=True)
@@ -53,10 +54,13 @@ class Hooks:
     Attributes:
         preview: Draws pictures after a number of steps.
         name_volumes: Words for the volumes of sample indices, for the message of a non-finite loss.
+        validate: Metrics after a number of steps; the one called "score" decides which checkpoint is the
+            best, more being better, the earlier one on a tie, and one that is not a number never.
     """
 
     preview: Callable[[int], None] = lambda _step: None
     name_volumes: Callable[[list[int]], str] = str
+    validate: Callable[[int], dict[str, float]] | None = None
 
 
 def fit(
@@ -68,14 +72,15 @@ def fit(
     optim: OptimConfig,
     log: RunLog,
     hooks: Hooks,
+    groups: Groups | None = None,
 ) -> bool:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
-    `batches(step)` yields the micro-batches from a step on. Returns whether the run reached its end: False
-    after SIGINT or SIGTERM, with a checkpoint saved.
+    `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where
+    weights do not move alike. Returns whether the run reached its end: False after a signal, state saved.
     """
-    net, optimizer = fabric.setup(model, build_optimizer(model, optim))
-    state: dict[str, Any] = {"model": net, "optimizer": optimizer, "step": 0}
+    net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
+    state = first_state(net, optimizer, hooks)
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
@@ -87,7 +92,7 @@ def fit(
             losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
             norm = clip(fabric, net, optimizer, optim.clip_norm, measure=log_now)
-            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps))
+            set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps), step)
             optimizer.step()
             optimizer.zero_grad()
             model.after_step(progress)
@@ -100,6 +105,7 @@ def fit(
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, norm))
                 recent = Recent()
+            recent.started += keep_best(fabric, state, schedule, hooks, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
             if preview_now and fabric.is_global_zero:
@@ -173,6 +179,25 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None)
         "seconds_per_step": seconds / count,
         "data_wait": recent.waited / seconds,
     }
+
+
+def first_state(net: object, optimizer: object, hooks: Hooks) -> dict[str, Any]:
+    """What checkpoints hold, before any is loaded."""
+    best = {"best": -math.inf} if hooks.validate else {}
+    return {"model": net, "optimizer": optimizer, "step": 0, **best}
+
+
+def keep_best(fabric: Fabric, state: dict[str, Any], schedule: Schedule, hooks: Hooks, log: RunLog) -> float:
+    """Validate where it is time to, keep the weights if they are the best so far; the seconds it took."""
+    started, done = time.perf_counter(), state["step"]
+    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
+        metrics = hooks.validate(done)
+        log.validated(done, metrics)
+        if metrics["score"] > state["best"]:
+            state["best"] = metrics["score"]
+            best = {key: state[key] for key in ("model", "step", "best")}
+            checkpoint.save_best(fabric, log.folder / "checkpoints", best)
+    return time.perf_counter() - started
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:

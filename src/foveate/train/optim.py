@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+
+from foveate.core.types import FoveateError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +36,54 @@ class OptimConfig:
     clip_norm: float = 0.0
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig, *, fused: bool = False) -> Optimizer:
-    """The optimizer over all parameters that take a gradient."""
-    weights = [p for p in model.parameters() if p.requires_grad]
+@dataclass(frozen=True, kw_only=True)
+class TuningConfig:
+    """Which of the weights that a task starts from move, and how fast.
+
+    Attributes:
+        encoder: "train" moves it, "frozen" leaves weights and statistics alone: a probe of the features.
+        frozen_steps: Steps at the start in which the encoder's learning rate is 0.
+        layer_decay: Factor on the learning rate for every stage further from the answer; 1 is off.
+        transfer: What is copied from --init.
+        norm_statistics: Whether running statistics of batch norm are copied too or start afresh.
+    """
+
+    encoder: Literal["train", "frozen"] = "train"
+    frozen_steps: int = 0
+    layer_decay: float = 1.0
+    transfer: Literal["encoder", "encoder_decoder"] = "encoder"
+    norm_statistics: Literal["transferred", "fresh"] = "transferred"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise FoveateError(f"tuning.layer_decay is {self.layer_decay}; accepted: above 0, at most 1.")
+        if self.frozen_steps < 0:
+            raise FoveateError(f"tuning.frozen_steps is {self.frozen_steps}; accepted: 0 or more.")
+
+
+Groups = list[dict[str, Any]]  # torch's parameter groups, with `lr_scale` and `from_step` of our own
+
+
+def parameter_groups(
+    stages: Sequence[Sequence[nn.Parameter]], encoder: set[nn.Parameter], config: TuningConfig
+) -> Groups:
+    """A group for every stage: its share of the learning rate and the step from which it moves."""
+    return [
+        {
+            "params": weights,
+            "lr_scale": config.layer_decay**distance,
+            "from_step": config.frozen_steps if weights[0] in encoder else 0,
+        }
+        for distance, stage in enumerate(stages)
+        if (weights := [p for p in stage if p.requires_grad])
+    ]
+
+
+def build_optimizer(
+    model: nn.Module, config: OptimConfig, groups: Groups | None = None, *, fused: bool = False
+) -> Optimizer:
+    """The optimizer over all parameters that take a gradient, in groups where they are given."""
+    weights: Any = groups or [p for p in model.parameters() if p.requires_grad]
     if config.name == "adamw":
         return AdamW(weights, lr=config.lr, weight_decay=config.weight_decay, fused=fused)
     decay, momentum = config.weight_decay, config.momentum
@@ -56,7 +104,7 @@ def learning_rate(config: OptimConfig, step: int, total: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def set_learning_rate(optimizer: Optimizer, value: float) -> None:
-    """Write the rate into every parameter group."""
+def set_learning_rate(optimizer: Optimizer, value: float, step: int = 0) -> None:
+    """Write the rate of a step into every parameter group: its share, or 0 as long as it must not move."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get("lr_scale", 1.0) if step >= group.get("from_step", 0) else 0.0

@@ -108,6 +108,7 @@ def draw_boxes(
     *,
     seed: int,
     index: int,
+    places: Mapping[str, Integers] | None = None,
     measure: Measure | None = None,
 ) -> dict[str, tuple[Box, ...]]:
     """The boxes of every crop of global sample `index`, each crop from a stream of its own.
@@ -117,6 +118,7 @@ def draw_boxes(
         specs: the crops.
         seed: of the run.
         index: of the sample.
+        places: rows (value, *voxel) of the maps that crops are drawn around.
         measure: looks at the voxels for tissue rules; without it they do not apply.
     """
     check_fits(shape, specs)
@@ -125,7 +127,29 @@ def draw_boxes(
         spec = specs[name]
         room = union_box(boxes[spec.inside]) if spec.inside else _everywhere(shape, spec)
         boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room, measure)
+        if places and spec.around:
+            rng, rows = stream(seed, f"around/{name}", index), places[spec.around]
+            boxes[name] = tuple(move_to_region(rng, box, rows, shape, spec) for box in boxes[name])
     return boxes
+
+
+def move_to_region(
+    rng: np.random.Generator, box: Box, places: Integers, shape: Sequence[int], spec: CropSpec
+) -> Box:
+    """The box, or with the crop's probability one centred on a voxel of a map, clamped to the volume.
+
+    The value is drawn before the voxel; an axis on which the box sticks out of the volume is left alone.
+    """
+    chance, which, where = rng.random(3)
+    values = np.unique(places[:, 0])
+    if chance >= spec.around_probability or not len(values):
+        return box
+    rows = places[places[:, 0] == values[int(which * len(values))]]
+    centre = rows[int(where * len(rows)), 1:]
+    size, room = np.asarray(box.size), np.asarray(shape)
+    low = np.clip(centre - size // 2, 0, np.maximum(room - size, 0))
+    low = np.where(size > room, box.low, low)
+    return Box(low=tuple(low.tolist()), high=tuple((low + size).tolist()))
 
 
 def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:

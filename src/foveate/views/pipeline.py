@@ -68,7 +68,10 @@ def make_views(
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, CropViews] = {}
-    drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=partial(share_above, volume))
+    around = {s.around for s in specs.values() if s.around}
+    places = {key: volume.places(key) for key in around}
+    measure = partial(share_above, volume)
+    drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
     for name, boxes in drawn.items():
         spec = specs[name]
         affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from foveate.core.types import FoveateError
-from foveate.data.sources.folder import FolderSource, label_evidence
+from foveate.data.names import label_evidence
+from foveate.data.sources.folder import FolderSource
 
 
 def make(root: Path, *relatives: str) -> Path:
@@ -78,9 +79,9 @@ def test_dimension_counts_images_only(tmp_path):
     [
         (
             ["a/1.nii.gz", "a/2.nii", "b/1.png"],
-            ["1 2D images (b/1.png)", "2 3D images (a/1.nii.gz)", "--data"],
+            ["1 2D images (b/1.png)", "2 3D images (a/1.nii.gz)", "--dimension", "--data"],
         ),
-        (["a.dcm", "b.dcm", "c.txt"], ["2 x .dcm", "1 x .txt", ".nii.gz", ".png", "dcm2niix"]),
+        (["a.dcm", "b.dcm", "c.txt"], ["2 x .dcm", "1 x .txt", "DICOM", ".nii.gz", ".png"]),
         (["masks/a.png"], ["only labels (1 files; masks/a.png: folder masks)"]),
         ([".hidden.png"], ["no file"]),
     ],

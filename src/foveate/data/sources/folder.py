@@ -1,28 +1,21 @@
-"""A plain folder (or a single file): images wherever they are, labels recognised by where they are.
+"""A plain folder (or a single file): images wherever they are, DICOM series put together, labels set aside.
 
 Hidden files and folders are ignored. A folder reached twice through links is listed once, so links
-that form a loop end. What counts as a label is decided by names alone and said in `Record.evidence`.
+that form a loop end. Why a record has its role is said in `Record.evidence`: the names of file and folder,
+or what the header of a DICOM file says. A file with a suffix of another format is never opened here.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
-from foveate.data.formats import SUFFIXES, suffix_of
-
-LABEL_FOLDER = re.compile(
-    r"(labels?|masks?|segs?|segmentations?|annotations?|ground[-_ ]?truths?|gts?|rois?|contours?)"
-    r"([-_ ]?(tr|ts|va))?"
-)
-LABEL_STEM = re.compile(
-    r"(^|.*[-_. +])(a?seg|segmentations?|segs?|masks?|labels?|labelmap|gt|ground[-_ ]?truth|roi)\d*"
-)
+from foveate.data.formats import ACCEPTED, SUFFIXES, dimension_of, suffix_of
+from foveate.data.names import label_evidence, named_modality
 
 
 @final
@@ -30,12 +23,12 @@ class FolderSource:
     """Every file below a folder, sorted by its relative path."""
 
     def dimension(self, root: Path) -> Dimension:
-        """2 or 3, from the suffixes of the files that would be pre-trained on."""
+        """2 or 3, from the suffixes and DICOM headers of the files that would be pre-trained on."""
         records = list(self.records(root))
         images = [record for record in records if record.role == "image"]
         if not images:
             _refuse_without_images(root, records)
-        dimensions = {SUFFIXES[suffix_of(record.path)] for record in images}
+        dimensions = {dimension_of(record) for record in images}
         if len(dimensions) > 1:
             _refuse_mixture(root, images)
         return dimensions.pop()
@@ -47,12 +40,23 @@ class FolderSource:
             FoveateError: when `root` does not exist or a folder below it may not be listed.
         """
         if root.is_file():
-            yield _record(root, root.name)
-            return
-        if not root.is_dir():
+            relatives = {root: root.name}
+        elif root.is_dir():
+            names = sorted(path.relative_to(root).as_posix() for path in _files(root, set()))
+            relatives = {root / name: name for name in names}
+        else:
             raise FoveateError(f"{root} does not exist; give an existing folder or image file (--data).")
-        relatives = sorted(path.relative_to(root).as_posix() for path in _files(root, set()))
-        yield from (_record(root / relative, relative) for relative in relatives)
+        yield from sorted(_records(relatives, root), key=lambda record: record.relative)
+
+
+def _records(relatives: Mapping[Path, str], root: Path) -> Iterator[Record]:
+    from foveate.data.dicom_listing import dicom_records
+    from foveate.data.readers.dicom_header import is_dicom
+
+    unnamed = {path: name for path, name in relatives.items() if suffix_of(path) not in SUFFIXES}
+    dicom = {path: name for path, name in unnamed.items() if is_dicom(path)}
+    yield from dicom_records(dicom)
+    yield from (_record(path, name, root) for path, name in relatives.items() if path not in dicom)
 
 
 def _files(folder: Path, visited: set[str]) -> Iterator[Path]:
@@ -78,7 +82,7 @@ def _children(folder: Path) -> list[Path]:
     return [path for path in found if not path.name.startswith(".")]
 
 
-def _record(path: Path, relative: str) -> Record:
+def _record(path: Path, relative: str, root: Path) -> Record:
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         evidence = f"suffix {suffix!r} is not an image that can be read"
@@ -86,22 +90,8 @@ def _record(path: Path, relative: str) -> Record:
     evidence = label_evidence(relative)
     if evidence:
         return Record(path=path, relative=relative, role="label", evidence=evidence)
-    return Record(path=path, relative=relative, role="image", evidence=f"suffix {suffix}")
-
-
-def label_evidence(relative: str) -> str:
-    """Why a relative path names a label, or "" when nothing says so.
-
-    >>> label_evidence("labelsTr/a.nii.gz"), label_evidence("p1/a_seg.nii.gz"), label_evidence("a.png")
-    ('folder labelsTr', 'name ends in seg', '')
-    """
-    pure = PurePosixPath(relative)
-    for folder in pure.parts[:-1]:
-        if LABEL_FOLDER.fullmatch(folder.lower()):
-            return f"folder {folder}"
-    stem = pure.name[: len(pure.name) - len(suffix_of(Path(pure.name)))]
-    match = LABEL_STEM.fullmatch(stem.lower())
-    return f"name ends in {match[2]}" if match else ""
+    modality = named_modality(relative, root.name)
+    return Record(path=path, relative=relative, role="image", evidence=f"suffix {suffix}", modality=modality)
 
 
 def _suffix_counts(records: Iterable[Record]) -> str:
@@ -111,30 +101,28 @@ def _suffix_counts(records: Iterable[Record]) -> str:
 
 def _refuse_without_images(root: Path, records: list[Record]) -> NoReturn:
     labels = [record for record in records if record.role == "label"]
-    accepted = ", ".join(SUFFIXES)
     if labels:
         first = labels[0]
         found = f"only labels ({len(labels)} files; {first.relative}: {first.evidence})"
         raise FoveateError(f"{root} holds {found}; point --data at a folder with the images.")
     if not records:
-        raise FoveateError(f"{root} holds no file that is not hidden; accepted are {accepted}.")
+        raise FoveateError(f"{root} holds no file that is not hidden; accepted are {ACCEPTED}.")
+    dicom = [record for record in records if "DICOM" in record.evidence]
+    hint = f" For instance {dicom[0].relative}: {dicom[0].evidence}." if dicom else ""
     found = _suffix_counts(records)
-    dicom = any(suffix_of(record.path) in {".dcm", ".ima", ""} for record in records)
-    hint = " DICOM series must first be converted, for instance with dcm2niix." if dicom else ""
     raise FoveateError(
-        f"{root} holds nothing that can be read: found {found}; accepted are {accepted}.{hint}"
+        f"{root} holds nothing that can be pre-trained on: found {found}; accepted are {ACCEPTED}.{hint}"
     )
 
 
 def _refuse_mixture(root: Path, images: list[Record]) -> NoReturn:
     groups = {
-        dimension: [record for record in images if SUFFIXES[suffix_of(record.path)] == dimension]
-        for dimension in (2, 3)
+        dimension: [record for record in images if dimension_of(record) == dimension] for dimension in (2, 3)
     }
     found = " and ".join(
         f"{len(group)} {dimension}D images ({group[0].relative})" for dimension, group in groups.items()
     )
     raise FoveateError(
         f"{root} mixes {found}, and one run trains on one dimension; "
-        "point --data at a folder that holds only one of them."
+        "say --dimension 2 or 3, or point --data at a folder that holds only one of them."
     )

@@ -1,0 +1,283 @@
+"""Images with their labels, however they are laid out: folders, a table, or a list in JSON.
+
+`images/` beside `labels/` or `masks/` with equal stems (also nnU-Net's `_0000`, `imagesTr` and `labelsTr`), a
+CSV or `labels.csv` in the folder, `dataset.json` of nnU-Net and the Decathlon, MONAI's lists. What is
+found is a `Record` for every labelled image; an image without a label is counted and left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from foveate.core.types import FoveateError, Record
+from foveate.data.formats import suffix_of
+from foveate.data.names import LABEL_FOLDER
+from foveate.data.sources.folder import FolderSource
+
+Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
+MAP = "labels"
+IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_name", "path", "name")
+MAP_COLUMNS = ("label", "labels", "label_path", "mask", "mask_path", "seg", "segmentation")
+PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id")
+IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
+MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
+CHANNEL = re.compile(r"_(\d{4})$")
+SPLITS = {"tr": "train", "va": "val", "ts": "test"}
+LISTS = {
+    "training": "train",
+    "train": "train",
+    "validation": "val",
+    "val": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """The labelled images of a data set."""
+
+    records: tuple[Record, ...]
+    unlabelled: int = 0
+    layout: str  # for people
+    classes: tuple[str, ...] = ()  # "name=value+value" where the source declares them
+    ignore: tuple[int, ...] = ()
+
+
+def read_labelled(data: Path, want: Want) -> Labelled:
+    """Every labelled image below or in `data`.
+
+    Raises:
+        FoveateError: nothing is labelled, or the layout contradicts itself.
+    """
+    found = reader_of(data, want)(data, want)
+    if not found.records:
+        kind = "label map" if want == "maps" else "value"
+        raise FoveateError(
+            f"--data {data}: {found.unlabelled} images were found ({found.layout}), none with a "
+            f"{kind}; accepted: images/ beside labels/ or masks/ with equal stems, a CSV with the "
+            "columns image and label, labels.csv, dataset.json, or a MONAI list."
+        )
+    return found
+
+
+def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
+    """What reads this layout."""
+    if not data.exists():
+        raise FoveateError(f"--data {data} does not exist; accepted: a folder, a .csv or a .json.")
+    if data.suffix.lower() == ".json" or (data / "dataset.json").is_file():
+        return from_json
+    if data.suffix.lower() == ".csv" or (want == "values" and (data / "labels.csv").is_file()):
+        return from_table
+    return from_folder
+
+
+def from_folder(data: Path, want: Want, pattern: str = "") -> Labelled:  # noqa: ARG001
+    """Images and label maps whose names agree."""
+    records = list(FolderSource().records(data))
+    maps = by_key(record for record in records if record.role == "label")
+    images = by_key(record for record in records if record.role == "image")
+    pairs = [
+        replace(image, maps={MAP: maps[key].path}, split=image.split or split_of(image.relative))
+        for key, image in images.items()
+        if key in maps
+    ]
+    layout = f"{len(images)} images and {len(maps)} label maps in folders"
+    return Labelled(records=tuple(pairs), unlabelled=len(images) - len(pairs), layout=layout)
+
+
+def by_key(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by what an image and its label have in common; two of the same are refused."""
+    keyed: dict[str, Record] = {}
+    for record in records:
+        key = pair_key(record)
+        if key in keyed:
+            raise FoveateError(
+                f"{keyed[key].relative} and {record.relative} both belong to case {key!r}; accepted: one "
+                "image with one channel and one label map for every case."
+            )
+        keyed[key] = record
+    return keyed
+
+
+def pair_key(record: Record) -> str:
+    """The path without what distinguishes an image from its label.
+
+    >>> pair_key(Record(path=Path("x"), relative="imagesTr/a_0000.nii.gz"))
+    'Tr/a'
+    >>> pair_key(Record(path=Path("x"), relative="labelsTr/a.nii.gz", role="label"))
+    'Tr/a'
+    """
+    pure = PurePosixPath(record.relative)
+    stem = pure.name[: len(pure.name) - len(suffix_of(Path(pure.name)))]
+    folders = []
+    for folder in pure.parts[:-1]:
+        match = (LABEL_FOLDER if record.role == "label" else IMAGE_FOLDER).fullmatch(folder.lower())
+        folders.append(folder if match is None else folder[-2:] if match.groups()[-1] else "")
+    stem = MARK.sub("", stem, count=1) if record.role == "label" else CHANNEL.sub("", stem)
+    return "/".join([part for part in folders if part] + [stem])
+
+
+def split_of(relative: str) -> str:
+    """What `imagesTr`, `imagesVa` and `imagesTs` say."""
+    matches = (IMAGE_FOLDER.fullmatch(part.lower()) for part in PurePosixPath(relative).parts[:-1])
+    return next((SPLITS[m[3]] for m in matches if m and m[3]), "")
+
+
+def from_table(data: Path, want: Want) -> Labelled:
+    """A CSV with a column of images; the others are labels, the patient and the split."""
+    path = data / "labels.csv" if data.is_dir() else data
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    columns = list(rows[0]) if rows else []
+    image = column_of(columns, IMAGE_COLUMNS)
+    mask = column_of(columns, MAP_COLUMNS) if want == "maps" else ""
+    if not image or (want == "maps" and not mask):
+        wanted = IMAGE_COLUMNS if not image else MAP_COLUMNS
+        raise FoveateError(f"{path} has the columns {columns}; one of {', '.join(wanted)} is needed.")
+    files = Files(path.parent)
+    patient = column_of(columns, PATIENT_COLUMNS)
+    records = [
+        Record(
+            path=(found := files.find(row[image], path)),
+            relative=files.relative(found),
+            patient=row[patient] if patient else "",
+            split=split_word(row.get("split") or "", path),
+            maps={MAP: files.find(row[mask], path)} if mask and row[mask] else {},
+            labels={} if mask else {k: v for k, v in row.items() if k not in (image, patient, "split")},
+        )
+        for row in rows
+    ]
+    labelled = [record for record in records if not mask or record.maps]
+    return Labelled(
+        records=tuple(labelled), unlabelled=len(records) - len(labelled), layout=f"table {path.name}"
+    )
+
+
+def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
+    """The first of some names that is a column, in the table's own spelling."""
+    spelled = {column.lower().strip(): column for column in columns if column}
+    return next((spelled[name] for name in names if name in spelled), "")
+
+
+def split_word(word: str, path: Path) -> str:
+    """train, val or test for the usual words; empty for none."""
+    known = {**LISTS, "": "", "valid": "val", "dev": "val"}
+    if word.lower() not in known:
+        raise FoveateError(
+            f"{path}: split {word!r}; accepted: {', '.join(w for w in known if w)}, or nothing."
+        )
+    return known[word.lower()]
+
+
+class Files:
+    """Finds the files that a list names: by path below the folder, by name, by name without suffix."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.by_name: dict[str, list[Path]] = {}
+
+    def find(self, name: str, source: Path) -> Path:
+        """The one file that is meant."""
+        direct = self.root / name
+        if direct.is_file():
+            return direct
+        if not self.by_name:
+            self.index()
+        found = self.by_name.get(PurePosixPath(name).name, [])
+        if len(found) != 1:
+            what = "there is no such file" if not found else f"{len(found)} files have that name"
+            raise FoveateError(f"{source} names {name!r}: {what} below {self.root}.")
+        return found[0]
+
+    def index(self) -> None:
+        """Images by name and by stem."""
+        for record in FolderSource().records(self.root):
+            name = record.path.name
+            for key in {name, name[: len(name) - len(suffix_of(record.path))]}:
+                if record.role == "image":
+                    self.by_name.setdefault(key, []).append(record.path)
+
+    def relative(self, path: Path) -> str:
+        """Below the folder where it is, else in full."""
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def from_json(data: Path, want: Want) -> Labelled:
+    """nnU-Net's and the Decathlon's dataset.json, and MONAI's lists."""
+    path = data if data.suffix.lower() == ".json" else data / "dataset.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
+    if not isinstance(content, dict):
+        raise FoveateError(
+            f'{path} holds a {type(content).__name__}; accepted: an object with a list "training".'
+        )
+    classes, ignore = declared(content.get("labels"), path) if want == "maps" else ((), ())
+    lists = {key: content[key] for key in LISTS if isinstance(content.get(key), list)}
+    if not lists:
+        return replace(from_folder(path.parent, want), classes=classes, ignore=ignore, layout=path.name)
+    files = Files(path.parent)
+    entries = [(LISTS[key], entry) for key, items in lists.items() for entry in items]
+    records = [record_of(entry, split, files, path, want) for split, entry in entries]
+    labelled = [r for r in records if (r.maps if want == "maps" else r.labels)]
+    split = {r.split for r in labelled} - {"train"}  # a single list is no split
+    kept = labelled if split else [replace(r, split="") for r in labelled]
+    return Labelled(
+        records=tuple(kept),
+        unlabelled=len(records) - len(labelled),
+        layout=f"list {path.name}",
+        classes=classes,
+        ignore=ignore,
+    )
+
+
+def record_of(entry: object, split: str, files: Files, source: Path, want: Want) -> Record:
+    """One entry of a list."""
+    values: Mapping[str, Any] = entry if isinstance(entry, dict) else {"image": entry}
+    named = values.get("image")
+    images = named if isinstance(named, list) else [named]
+    if len(images) != 1 or not isinstance(images[0], str):
+        raise FoveateError(
+            f"{source}: the entry {str(entry)[:80]!r} names {len(images)} images; accepted: one."
+        )
+    found = files.find(images[0], source)
+    label = values.get("label")
+    maps = {MAP: files.find(label, source)} if want == "maps" and isinstance(label, str) else {}
+    rest = (
+        {k: v for k, v in values.items() if k not in ("image", "patient", "fold")} if want == "values" else {}
+    )
+    return Record(
+        path=found,
+        relative=files.relative(found),
+        patient=str(values.get("patient", "")),
+        split=split,
+        maps=maps,
+        labels=rest,
+    )
+
+
+def declared(labels: object, path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Classes and ignored values of {"0": "background", "1": "x"} or {"x": [1, 2], "ignore": 3}.
+
+    >>> declared({"background": 0, "whole": [1, 2], "core": 2, "ignore": 9}, Path("d.json"))
+    (('whole=1+2', 'core=2'), (9,))
+    """
+    if not isinstance(labels, dict):
+        return (), ()
+    pairs = [(v, k) if str(k).isdecimal() else (k, v) for k, v in labels.items()]
+    try:
+        named = {str(n): [int(x) for x in (v if isinstance(v, list) else [v])] for n, v in pairs}
+    except (TypeError, ValueError):
+        raise FoveateError(
+            f'{path}: "labels" must name whole numbers, as in {{"0": "background"}}.'
+        ) from None
+    ignore = tuple(named.pop("ignore", ()))
+    return tuple(f"{n}={'+'.join(map(str, v))}" for n, v in named.items() if v != [0]), ignore

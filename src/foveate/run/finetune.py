@@ -1,0 +1,342 @@
+"""Fine-tuning: from an encoder and labelled images to a run folder with a model that predicts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from lightning_fabric import Fabric
+
+from foveate.core import config as parsing
+from foveate.core.contracts import Task
+from foveate.core.rng import key
+from foveate.core.types import FoveateError, LabelFacts, Progress
+from foveate.data.cache import Cache, CachedVolume
+from foveate.data.index import replace_file
+from foveate.data.labelled import MAP, Labelled, read_labelled
+from foveate.data.loader import worker_deaths_explained
+from foveate.data.prepare import cache_folder
+from foveate.data.splits import PARTS, Split, as_names, make_split
+from foveate.nets import weights
+from foveate.nets.layers import forget_statistics
+from foveate.nets.pyramid import build_pyramid
+from foveate.run import folder, intake
+from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
+from foveate.run.pretrain import batches_from, build_fabric, schedule_of
+from foveate.train import checkpoint
+from foveate.train.logging import RunLog, say
+from foveate.train.loop import Hooks, fit
+from foveate.train.optim import build_optimizer, parameter_groups
+from foveate.train.overlays import write_overlays
+
+PICTURED_CASES = 3
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The images of a run, decoded, and the configuration that their labels complete."""
+
+    config: FinetuneConfig
+    train: Cache
+    val: Cache
+    split: Split
+    layout: str
+
+
+def finetune(config: FinetuneConfig) -> bool:
+    """Run to the end or to a signal; True when the end was reached and weights were exported."""
+    out = Path(config.out)
+    say(headline(config))
+    fabric = build_fabric(config)
+    with fabric.rank_zero_first():
+        material = gather(config, cache_folder(out.parent, Path(config.data), config.prepare))
+    config = material.config
+    folder.check_resumable(config, out)
+    task = build_task(config)
+    check_images(config, task, material)
+    folder.prepare_out(config, out, data_hash(material))
+    write_split(config, material, out)
+    with RunLog(out, config.steps, active=fabric.is_global_zero, verb="fine-tuning") as log:
+        log.note(summary(material))
+        for line in start_from(task, config):
+            log.note(line)
+        finished = train(fabric, task, material, log)
+        if finished and fabric.is_global_zero:
+            score = restore_best(task, out / "checkpoints")
+            path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
+            log.note(f"exported {path}, the best by validation (score {score:.4f})")
+        elif not finished:
+            log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
+    fabric.barrier()
+    return finished
+
+
+def train(fabric: Fabric, task: Task, material: Material, log: RunLog) -> bool:
+    """The loop, with what it needs from here."""
+    config = material.config
+    hooks = Hooks(
+        preview=partial(draw_preview, fabric, task, material.val, log.folder),
+        name_volumes=partial(intake.name_volumes, material.train, config.seed),
+        validate=partial(validate, fabric, task, material.val),
+    )
+    load = partial(batches_from, config, material.train, task, fabric)
+    with worker_deaths_explained(config.num_workers):
+        return fit(
+            fabric,
+            task,
+            load,
+            schedule=schedule_of(config),
+            optim=config.optim,
+            log=log,
+            hooks=hooks,
+            groups=parameter_groups(task.stages(), set(encoder_of(task).parameters()), config.tuning),
+        )
+
+
+def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Material:
+    """Find, split and decode the labelled images; complete the task's configuration with their labels.
+
+    `limit` decodes only so many of every part, for a look.
+    """
+    module = TASKS[config.task.name]
+    found = read_labelled(Path(config.data), module.WANT)
+    split = make_split(
+        found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
+    )
+    chosen = {part: split[part][:limit] for part in ("train", "val")}
+    both = intake.decode([*chosen["train"], *chosen["val"]], cache, config.prepare)
+    if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
+        said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
+        raise FoveateError(
+            f"{len(wrong)} labelled images cannot be used: {said}. Mend them or take them out."
+        )
+    by_name = {volume.relative: volume for volume in both}
+    parts = {p: [by_name[r.relative] for r in chosen[p] if r.relative in by_name] for p in chosen}
+    for part, volumes in parts.items():
+        if not volumes:
+            raise FoveateError(
+                f"--data {config.data}: no image for {part} could be read; accepted: at least one."
+            )
+    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found))
+    encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
+    return Material(
+        config=replace(config, task=task),
+        train=encoded["train"],
+        val=encoded["val"],
+        split=split,
+        layout=f"{found.layout}; {found.unlabelled} images without a label left out",
+    )
+
+
+def facts_of(train: Sequence[CachedVolume], val: Sequence[CachedVolume], found: Labelled) -> LabelFacts:
+    """What the labels hold."""
+
+    def values(volumes: Sequence[CachedVolume]) -> set[int]:
+        return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
+
+    names = dict.fromkeys(name for volume in train for name in volume.labels)
+    return LabelFacts(
+        values=tuple(sorted(values(train))),
+        others=tuple(sorted(values(val) - values(train))),
+        classes=found.classes,
+        ignore=found.ignore,
+        columns={name: tuple(volume.labels.get(name) for volume in train) for name in names},
+    )
+
+
+def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
+    """The same volume with its labels as numbers."""
+    return CachedVolume(volume.folder, volume.entry, volume.relative, labels)
+
+
+def build_task(config: FinetuneConfig) -> Task:
+    """The task on its network; initial weights are a draw of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key(config.seed, "initial weights") >> 1)
+        net = build_pyramid(config.encoder, config.decoder, config.dimension)
+        task: Task = TASKS[config.task.name].build(net, config.task)
+    for name, spec in task.crops.items():
+        if len(spec.grid) != config.dimension or any(n % net.stride for n in spec.grid):
+            raise FoveateError(
+                f"task.crops.grid {list(spec.grid)} ({name}): accepted are {config.dimension} multiples of "
+                f"{net.stride}, the coarsest stride of --encoder {config.encoder.name}."
+            )
+    if config.tuning.encoder == "frozen":
+        task.freeze()
+    return task
+
+
+def encoder_of(task: Task) -> torch.nn.Module:
+    """The part that was pre-trained."""
+    return task.exported()["encoder"]
+
+
+def check_images(config: FinetuneConfig, task: Task, material: Material) -> None:
+    """Refuse images that the network or the windows cannot take."""
+    wanted = config.encoder.in_channels
+    for cache in (material.train, material.val):
+        if cache.channels not in (1, wanted):
+            raise FoveateError(
+                f"The images have {cache.channels} channels, the encoder takes {wanted}; accepted: {wanted}, "
+                "or 1, which is repeated."
+            )
+        intake.check_volumes(cache, task.crops)
+
+
+def start_from(task: Task, config: FinetuneConfig) -> list[str]:
+    """Copy what --init holds and `tuning` asks for; what was done, in words."""
+    if config.init == SCRATCH:
+        return ["weights: random (--init none)"]
+    tensors, _ = weights.read(config.init)
+    parts = task.exported()
+    lines = []
+    for part, least in {"encoder": 0.9, "decoder": 0.0}.items():
+        if part == "encoder" or (config.tuning.transfer == "encoder_decoder" and part in parts):
+            held = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+            report = weights.transfer({part: parts[part]}, held, min_share=least)
+            lines.append(f"--init, {part}: {report.summary()}")
+    if config.tuning.norm_statistics == "fresh":
+        forget_statistics(parts["encoder"])
+    return lines
+
+
+@torch.no_grad()
+def validate(fabric: Fabric, task: Task, cases: Cache, step: int) -> dict[str, float]:  # noqa: ARG001
+    """Metrics of the validation images, computed once and the same on all ranks."""
+    metrics: dict[str, float] = {}
+    if fabric.is_global_zero:
+        task.eval()
+        with fabric.autocast():
+            metrics = task.validate(list(cases))
+        task.train()
+    return fabric.broadcast(metrics)
+
+
+@torch.no_grad()
+def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int) -> None:
+    """Outlines of truth and prediction over the first few validation images."""
+    task.eval()
+    with fabric.autocast():
+        drawn = [(volume, task.outlines(volume)) for volume in list(cases)[:PICTURED_CASES]]
+    task.train()
+    pictures = [
+        (torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape)[0]), outlines)
+        for volume, outlines in drawn
+        if outlines
+    ]
+    if pictures:
+        write_overlays(out / "previews" / f"step-{step:09d}.png", pictures)
+
+
+def restore_best(task: Task, checkpoints: Path) -> float:
+    """Load the best checkpoint into the task; its score, not a number where there was none."""
+    path = checkpoints / checkpoint.BEST
+    if not path.exists():
+        return float("nan")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    task.load_state_dict(state["model"])
+    return float(state["best"])
+
+
+def data_hash(material: Material) -> str:
+    """A hash of voxels, labels and split, without names."""
+    digest = blake2b(digest_size=16)
+    for part, cache in (("train", material.train), ("val", material.val)):
+        for line in sorted(
+            repr((v.entry.content_hash, map_hashes(v), sorted(v.labels.items()))) for v in cache
+        ):
+            digest.update(f"{part} {line}\n".encode())
+    return digest.hexdigest()
+
+
+def map_hashes(volume: CachedVolume) -> list[str]:
+    """Of the label maps."""
+    return [each.content_hash for each in volume.entry.maps if each.name == MAP]
+
+
+def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
+    """Salted names into the run folder; plain ones only where the user asked for a file."""
+    import json
+
+    ids = {"train": material.train, "val": material.val}
+    text = json.dumps({part: [v.entry.id for v in cache] for part, cache in ids.items()}, indent=1)
+    replace_file(out / "split.json", lambda stream: stream.write(text.encode() + b"\n"))
+    if config.split.save_as:
+        names = as_names(material.split).encode()
+        replace_file(Path(config.split.save_as), lambda stream: stream.write(names))
+
+
+def headline(config: FinetuneConfig) -> str:
+    """The first line of a run."""
+    start = "random weights" if config.init == SCRATCH else "pre-trained weights"
+    return (
+        f"foveate {version('foveate')}: {config.task.name}, {config.dimension}D, "
+        f"{config.encoder.name} (width {config.encoder.width}) from {start}, batch {config.batch_size} x "
+        f"{config.accumulate}, {config.steps} steps on {config.accelerator}, {config.precision}"
+    )
+
+
+def summary(material: Material) -> str:
+    """Counts only: no name reaches a log."""
+    counts = ", ".join(f"{len(material.split[part])} {part}" for part in PARTS)
+    return f"data: {material.layout}; {counts}"
+
+
+def card(config: FinetuneConfig, task: Task, material: Material, score: float) -> weights.Card:
+    """What predict and a later user must know of the weights."""
+    mapping: dict[str, Any] = parsing.to_mapping(config)
+    return folder.shared_card(config, task.normalisation, material.train) | {
+        "task": mapping["task"],
+        "class_names": list(task.class_names),
+        "activation": task.activation,
+        "patch": list(task.patch),
+        "tuning": mapping["tuning"],
+        "started_from": "random weights"
+        if config.init == SCRATCH
+        else weights.read(config.init)[1]["data_hash"],
+        "validation_score": score if math.isfinite(score) else None,
+        "batch_norm_statistics": "of training",
+        "data_hash": data_hash(material),
+    }
+
+
+def dry_run(config: FinetuneConfig) -> str:
+    """Build everything from the first few images, do one step, and say what a real run would do."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as scratch:
+        fabric = build_fabric(config)
+        material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+        config = material.config
+        task = build_task(config)
+        check_images(config, task, material)
+        lines = start_from(task, config)
+        net, optimizer = fabric.setup(task, build_optimizer(task, config.optim))
+        batch = fabric.to_device(next(batches_from(config, material.train, task, fabric, 0)))
+        started = time.perf_counter()
+        losses = net(batch, Progress(0, config.steps, config.seed))
+        fabric.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+        seconds = (time.perf_counter() - started) * config.accumulate
+    terms = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+    return "\n".join(
+        [
+            headline(config),
+            summary(material),
+            *lines,
+            f"answers: {', '.join(task.class_names)} ({task.activation})",
+            f"parameters: {sum(p.numel() for p in task.parameters()):,}",
+            f"one step: {terms}; {seconds:.2f} s, the first of a process being the slowest",
+            f"would do: {config.steps} steps, about {config.steps * seconds / 3600:.1f} h, into "
+            f"{config.out}; nothing was written there",
+        ]
+    )

@@ -1,0 +1,193 @@
+"""The configuration of a fine-tuning run; what the card of --init says is not open to choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast, final
+
+import torch
+
+from foveate.core import config as parsing
+from foveate.core.dims import TASK_DEFAULTS
+from foveate.core.dims import defaults as table
+from foveate.core.registry import ModuleRegistry
+from foveate.core.types import Dimension, FoveateError, Normalisation, Size
+from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.labelled import read_labelled
+from foveate.data.profiles import PrepareConfig
+from foveate.data.splits import SplitConfig
+from foveate.nets import weights
+from foveate.nets.encoders import ENCODERS
+from foveate.nets.pyramid import DecoderConfig
+from foveate.run.settings import RunConfig, choice
+from foveate.train.optim import OptimConfig, TuningConfig
+
+TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
+SCRATCH = "none"
+SCRATCH_NORMALISATION: dict[int, Normalisation] = {
+    2: "imagenet",
+    3: "zscore",
+}  # as PCRLv2's, so that arms compare
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """One fine-tuning run, complete; `init` is a run folder, a weights file, or none for random weights.
+
+    Attributes:
+        validate_every: Steps between validations; the best checkpoint is kept beside the last.
+        task: What is learnt.
+        split: Which images are for training and which for validation.
+        tuning: What moves, and how fast.
+    """
+
+    validate_every: int
+    task: Any
+    split: SplitConfig
+    tuning: TuningConfig
+
+
+def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
+    """The first pass: defaults for the task, the weights, the dimension and the size that were given."""
+    if "task.name" not in given:
+        raise FoveateError(f"--task is missing; accepted: {', '.join(TASKS)}.")
+    size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
+    task = TASKS[str(given["task.name"])]
+    card = card_of(given)
+    dimension = found_dimension(given, card, task.WANT)
+    row, old = TASK_DEFAULTS[dimension, size], table(dimension, size)
+    encoder = default_encoder(given, card, dimension, old)
+    how = cast(Normalisation, card.get("normalisation", SCRATCH_NORMALISATION[dimension]))
+    accelerated = torch.cuda.is_available()
+    return FinetuneConfig(
+        data="",
+        out="",
+        dimension=dimension,
+        size=size,
+        steps=row.steps,
+        batch_size=row.batch_size,
+        save_every=200 if size == "small" else 1000,
+        preview_every=200 if size == "small" else 5000,
+        validate_every=100 if size == "small" else 1000,
+        accelerator="cuda" if accelerated else "cpu",
+        precision="bf16-mixed" if accelerated else "32-true",
+        prepare=from_card(PrepareConfig, card.get("intensity", {})),
+        task=task.Config.preset(dimension, size, how),
+        split=SplitConfig(),
+        tuning=TuningConfig(),
+        encoder=encoder,
+        decoder=DecoderConfig(skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.norm),
+        optim=OptimConfig(
+            name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
+        ),
+    )
+
+
+def card_of(given: Mapping[str, Any]) -> weights.Card:
+    """The card of --init; empty for a run from random weights."""
+    source = str(given.get("init", ""))
+    return {} if source in ("", SCRATCH) else weights.read(source)[1]
+
+
+def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, row: Any) -> Any:  # noqa: ANN401
+    """The card's encoder, or the one of the size."""
+    if card:
+        return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
+    name = str(given.get("encoder.name", row.encoder))
+    entry = ENCODERS[name]
+    if dimension not in entry.dimensions:
+        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
+        raise FoveateError(
+            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
+        )
+    return entry.config(name=name, width=row.width, norm=str(given.get("encoder.norm", "batch")))
+
+
+def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass
+    """A Config from its plain mapping in a card."""
+    known = {field.name for field in fields(kind)}
+    if strange := sorted(set(values) - known):
+        raise FoveateError(
+            f"The card of --init says {strange[0]} of {kind.__name__}, which this version lacks."
+        )
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> Dimension:  # noqa: ANN401
+    """2 or 3, on which --dimension, the files and the card must agree."""
+    said: dict[str, int] = {}
+    if "dimension" in given:
+        said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
+    if given.get("data"):
+        records = read_labelled(Path(str(given["data"])), want).records
+        said["--data"] = SUFFIXES[suffix_of(records[0].path)]
+    if card:
+        said["the card of --init"] = int(card["dimension"])
+    if not said:
+        raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+    if len(set(said.values())) > 1:
+        words = ", ".join(f"{who} says {dimension}D" for who, dimension in said.items())
+        raise FoveateError(f"{words}; accepted: weights and images of one dimension.")
+    return cast(Dimension, next(iter(said.values())))
+
+
+def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConfig:
+    """Both passes: the complete configuration of a run, every key and value checked."""
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    defaults = default_config(given)
+    others = {
+        "task": {name: TASKS[name].Config for name in TASKS if name != defaults.task.name},
+        "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
+    }
+    parsing.check_keys(given, defaults, others)
+    config = parsing.parse(defaults, yaml_keys, flags)
+    if card_of(given):
+        check_card(config, defaults)
+    return config
+
+
+def check_card(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
+    """Refuse what contradicts the card of --init."""
+    pairs = [(part, getattr(config, part), getattr(defaults, part)) for part in ("encoder", "prepare")]
+    pairs.append(("task.appearance", config.task.appearance, defaults.task.appearance))
+    for part, said, fixed in pairs:
+        for name, value in parsing.to_mapping(fixed).items():
+            mine = parsing.to_mapping(said)[name]
+            if mine != value and (part != "task.appearance" or name == "normalisation"):
+                raise FoveateError(
+                    f"--{part}.{name} {mine} contradicts the card of --init {config.init}, which says "
+                    f"{value}; drop the key, or start from other weights."
+                )
+
+
+def require(config: FinetuneConfig) -> None:
+    """What a run cannot do without."""
+    for key in ("data", "out", "init"):
+        if not getattr(config, key):
+            raise FoveateError(
+                f"--{key} is missing; write `foveate finetune --data FOLDER --task {config.task.name} "
+                "--init RUN --out RUN2`, with --init none for random weights."
+            )
+    for key in ("steps", "validate_every"):
+        if getattr(config, key) < 1:
+            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+
+
+def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
+    """All keys of the run that the given names describe."""
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    told = given if "dimension" in given or given.get("data") or card_of(given) else {**given, "dimension": 3}
+    config = default_config({"task.name": "segmentation", **told})
+    return (
+        "foveate finetune --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small] "
+        f"[--KEY VALUE ...]\n\nShown for --task {config.task.name}, --encoder {config.encoder.name}, "
+        f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
+        f"tasks: {', '.join(TASKS)}; encoders: {', '.join(ENCODERS)}\n"
+        "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
+        "  --print_config   print the complete YAML and stop\n"
+        "  --dry_run        build everything, do one step, say what would happen\n\n"
+        f"{parsing.help_text(config)}"
+    )

@@ -1,0 +1,317 @@
+"""Segmentation: a class, or several overlapping ones, for every voxel.
+
+The encoder that was pre-trained, a decoder with skip connections, a convolution per answer. Classes are named
+unions of the values in the label files: `edema=2`, `whole=1+2+4`. Where no value belongs to two of them, one
+softmax over background and classes decides; where some do (regions inside each other), a sigmoid each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from foveate.core.contracts import LabelledReader, Task, VolumeReader
+from foveate.core.dims import LAYERS, segmentation_crops
+from foveate.core.types import (
+    Activation,
+    Batch,
+    CropSpec,
+    Dimension,
+    FoveateError,
+    LabelFacts,
+    Normalisation,
+    Progress,
+    Size,
+)
+from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
+from foveate.nets.encoders import stages
+from foveate.nets.pyramid import Pyramid
+from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
+
+WANT = "maps"
+LABELS = "labels"  # the map that every labelled image comes with
+MILD: dict[str, Any] = {
+    "noise_std": (0.0, 0.05),
+    "brightness": 0.1,
+    "contrast": 0.25,
+    "log_gamma": (-0.3, 0.3),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Segmentation.
+
+    Attributes:
+        classes: What to segment, each "name=value" or "name=value+value" with values of the label files;
+            found in the data where nothing is said.
+        ignore: Values of voxels of which nothing is known: they count neither in losses nor in metrics.
+        crops: The windows.
+        appearance: Corruption of the windows.
+        region_loss: Comparison of regions.
+        region_weight: Its weight.
+        misses: Tversky's weight of missed voxels.
+        false_alarms: Tversky's weight of wrongly found ones.
+        voxel_weight: Weight of the cross-entropy.
+        focus: The focal loss's gamma; 0 is plain cross-entropy.
+        deep_supervision: How many coarser decoder scales answer too, each with half the weight of the
+            one before.
+    """
+
+    name: Literal["segmentation"] = "segmentation"
+    classes: tuple[str, ...] = ()
+    ignore: tuple[int, ...] = ()
+    crops: CropSpec
+    appearance: Appearance
+    region_loss: Literal["dice", "tversky"] = "dice"
+    region_weight: float = 1.0
+    misses: float = 0.7
+    false_alarms: float = 0.3
+    voxel_weight: float = 1.0
+    focus: float = 0.0
+    deep_supervision: int = 0
+
+    @classmethod
+    def preset(cls, dimension: Dimension, size: Size, normalisation: Normalisation) -> Config:
+        """Defaults of a dimension and a size."""
+        look = Appearance(**MILD, normalisation=normalisation)
+        return cls(crops=segmentation_crops(dimension, size), appearance=look)
+
+
+def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Names and values of classes.
+
+    >>> unions(("edema=2", "whole=1+2+4"))
+    {'edema': (2,), 'whole': (1, 2, 4)}
+    """
+    named: dict[str, tuple[int, ...]] = {}
+    for text in classes:
+        name, equals, values = text.partition("=")
+        parts = [part.strip() for part in values.split("+")]
+        if not equals or not name.strip() or name in named or not all(part.isdecimal() for part in parts):
+            raise FoveateError(
+                f"task.classes: {text!r} is not accepted; write name=value or name=value+value, each name "
+                "once."
+            )
+        named[name.strip()] = tuple(int(part) for part in parts)
+    return named
+
+
+def settle(config: Config, facts: LabelFacts) -> Config:
+    """The configuration with classes from the training labels where none were said; refuses other values."""
+    ignore = config.ignore or facts.ignore
+    found = sorted(value for value in facts.values if value not in (0, *ignore))
+    classes = config.classes or facts.classes or tuple(f"class{value}={value}" for value in found)
+    if not classes:
+        raise FoveateError("The training labels hold nothing but background; at least one class is needed.")
+    named = unions(classes)
+    declared = {value for values in named.values() for value in values}
+    if strange := [value for value in (*found, *facts.others) if value not in (0, *declared, *ignore)]:
+        raise FoveateError(
+            f"The labels hold the values {strange}, which no class of {', '.join(classes)} declares; say "
+            f"--task.classes with them, or --task.ignore '{strange}' for voxels that must not count."
+        )
+    if absent := [name for name, values in named.items() if not set(values) & set(facts.values)]:
+        raise FoveateError(
+            f"Class {absent[0]} ({'+'.join(map(str, named[absent[0]]))}) is in none of the training labels, "
+            f"which hold {found}; drop it from --task.classes or change the split."
+        )
+    return replace(config, classes=tuple(classes), ignore=tuple(ignore))
+
+
+def encode(config: Config, labels: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG001
+    """Labels of whole images as numbers: a segmentation has none."""
+    return {}
+
+
+def stratum(config: Config, labels: Mapping[str, Any]) -> str:  # noqa: ARG001
+    """What a split must mix evenly: nothing is known of a map before it is read."""
+    return ""
+
+
+class Segmentation(Task):
+    """A skip decoder on an encoder, and a convolution per answer."""
+
+    net: Pyramid
+    table: Tensor
+    known: Tensor
+
+    def __init__(self, net: Pyramid, config: Config) -> None:
+        super().__init__()
+        self.net, self.config = net, config
+        named = unions(config.classes)
+        values = [value for group in named.values() for value in group]
+        self.exclusive = len(values) == len(set(values))
+        self.names = (("background",) if self.exclusive else ()) + tuple(named)
+        groups = ([(0,)] if self.exclusive else []) + list(named.values())
+        self.register_buffer("table", membership(groups, config.ignore), persistent=False)
+        self.register_buffer("known", ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore)),
+                             persistent=False)  # fmt: skip
+        finest = len(net.channels) - 1
+        if not 0 <= config.deep_supervision <= finest:
+            raise FoveateError(
+                f"task.deep_supervision {config.deep_supervision}: accepted are 0 to {finest}."
+            )
+        conv = LAYERS[net.dimension].conv
+        self.scales = [finest - i for i in range(config.deep_supervision + 1)]
+        self.heads = nn.ModuleDict({str(s): conv(net.channels[s], len(groups), 1) for s in self.scales})
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """One kind of window."""
+        return {"image": self.config.crops}
+
+    @property
+    def patch(self) -> tuple[int, ...]:
+        """The window's grid."""
+        return self.config.crops.grid
+
+    @property
+    def activation(self) -> Activation:
+        """Softmax over background and classes, or a sigmoid each where classes overlap."""
+        return "softmax" if self.exclusive else "sigmoid"
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What images go through before the encoder."""
+        return self.config.appearance.normalisation
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the outputs, in their order."""
+        return self.names
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Everything that predicts."""
+        return {"encoder": self.net.encoder, "decoder": self.net.decoder, "heads": self.heads}
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Heads and decoder together, then the encoder from its coarsest level to its stem."""
+        new = [*self.heads.parameters(), *self.net.decoder.parameters()]
+        return [new, *stages(self.net.encoder)]
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """Clean images (B, C, *S) to logits (B, K, *S)."""
+        maps = self.net(
+            normalise(with_channels(images[:, None], self.net.in_channels)[:, 0], self.normalisation)
+        )
+        return self.heads[str(self.scales[0])](maps[-1])  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The region and the voxel term, each averaged over the scales that answer."""
+        clean = with_channels(batch["crops"]["image"], self.net.in_channels)
+        images = corrupt_views(
+            clean, batch["index"], self.config.appearance, seed=progress.seed, name="image"
+        )
+        labels = batch["regions"][f"{LABELS}/image"].flatten(0, 1)
+        maps = self.net(images.flatten(0, 1))
+        weights = [0.5**i for i in range(len(self.scales))]
+        pairs = [self.losses(self.heads[str(s)](maps[s]), labels) for s in self.scales]
+        sums = [
+            sum(w * term for w, term in zip(weights, terms, strict=True))
+            for terms in zip(*pairs, strict=True)
+        ]
+        return {
+            name: torch.as_tensor(total / sum(weights))
+            for name, total in zip(("region", "voxel"), sums, strict=True)
+        }
+
+    def losses(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms at one scale; labels are taken at the nearest voxels of its grid."""
+        c = self.config
+        labels = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest-exact")[:, 0].long()
+        target, known = self.targets(labels)
+        shares = logits.float().softmax(1) if self.exclusive else logits.float().sigmoid()
+        first = 1 if self.exclusive else 0  # background is no region
+        tversky = {} if c.region_loss == "dice" else {"misses": c.misses, "false_alarms": c.false_alarms}
+        compare = tversky_loss if tversky else dice_loss
+        region = compare(shares[:, first:], target[:, first:], known, **tversky)
+        voxel = voxel_loss(logits, target, known, exclusive=self.exclusive, focus=c.focus)
+        return c.region_weight * region, c.voxel_weight * voxel
+
+    def targets(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Label values (B, *S) to answers (B, K, *S) and whether they are known (B, 1, *S)."""
+        return self.table[labels].movedim(-1, 1), self.known[labels][:, None]
+
+    @torch.no_grad()
+    def predict(self, volume: VolumeReader) -> Tensor:
+        """Answers (K, *S) of a whole volume on its own grid."""
+        device = next(self.parameters()).device
+        image = torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape))[None]
+        logits = tiled(lambda tile: self.outputs(tile.to(device)).float().cpu(), image, self.patch)[0]
+        if not self.exclusive:
+            return logits > 0
+        winner = logits.argmax(0)
+        return torch.stack([winner == k for k in range(len(self.names))])
+
+    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+        """Dice of every class, the mean over cases, and the mean of those.
+
+        A class that is neither in a case nor predicted there does not count for it.
+        """
+        first = 1 if self.exclusive else 0
+        rows = torch.stack([dice(*self.compared(case)) for case in cases])[:, first:]  # (cases, classes)
+        means = rows.nanmean(0)
+        named = {f"dice/{name}": float(v) for name, v in zip(self.names[first:], means, strict=True)}
+        mean = float(means.nanmean())
+        return {"score": mean, "mean_fg_dice": mean, **named}
+
+    def compared(self, case: LabelledReader) -> tuple[Tensor, Tensor]:
+        """Prediction and truth (K, *S) where the truth is known."""
+        labels = torch.from_numpy(case.read_map(LABELS, [0] * len(case.shape), case.shape).astype(np.int64))
+        target, known = self.table.cpu()[labels].movedim(-1, 0), self.known.cpu()[labels]
+        return self.predict(case) & known, target.bool() & known
+
+    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:
+        """Truth and prediction of the classes."""
+        predicted, truth = self.compared(case)
+        first = 1 if self.exclusive else 0
+        return {"truth": truth[first:], "prediction": predicted[first:]}
+
+
+def membership(groups: Sequence[tuple[int, ...]], ignore: Sequence[int]) -> Tensor:
+    """(values, K): which value belongs to which answer."""
+    table = torch.zeros(1 + max(v for values in (*groups, tuple(ignore)) for v in values), len(groups))
+    for k, values in enumerate(groups):
+        table[list(values), k] = 1
+    return table
+
+
+def dice(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Overlap (K,) of (K, *S); not a number where both are empty."""
+    p, y = predicted.flatten(1), truth.flatten(1)
+    return 2 * (p & y).sum(1) / (p.sum(1) + y.sum(1))
+
+
+def tiled(answer: Callable[[Tensor], Tensor], image: Tensor, patch: Sequence[int]) -> Tensor:
+    """Answers for (1, C, *S) averaged over patches that overlap by half; short axes are padded with 0."""
+    shape = image.shape[2:]
+    missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
+    image = F.pad(image, [pad for m in reversed(missing) for pad in (m // 2, m - m // 2)])
+    starts = [tile_starts(n, p) for n, p in zip(image.shape[2:], patch, strict=True)]
+    total, weight = torch.zeros(()), torch.zeros(image.shape[2:])
+    for start in product(*starts):
+        where: tuple[Any, ...] = (..., *(slice(a, a + p) for a, p in zip(start, patch, strict=True)))
+        part = answer(image[where])
+        total = total if total.ndim else torch.zeros(*part.shape[:2], *image.shape[2:])
+        total[where] += part
+        weight[where] += 1
+    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, shape, strict=True))
+    cut: tuple[Any, ...] = (..., *inner)
+    return (total / weight)[cut]
+
+
+def tile_starts(size: int, patch: int) -> list[int]:
+    """Where patches begin so that they cover an axis and overlap by at least half."""
+    count = 1 + -(-(size - patch) * 2 // patch)
+    return [round(i * (size - patch) / max(1, count - 1)) for i in range(count)]
+
+
+build = Segmentation

@@ -1,0 +1,114 @@
+"""Classification: labels of every kind, missing ones, the metric against scikit-learn."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from foveate.core.types import FoveateError, LabelFacts, Progress
+from foveate.nets.encoders import ResNetConfig
+from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.tasks.classification import Classification, Config, auroc, encode, settle, stratum
+
+PLAIN = Config.preset(2, "small", "imagenet")
+FACTS = LabelFacts(
+    columns={
+        "kind": ("b", "a", "b", ""),
+        "x": ("0", "1", "0", "0"),
+        "y": (1, None, 0, float("nan")),
+        "age": ("10", "20", "30", ""),
+        "one": ("b", "b", "b", "b"),
+        "gone": ("", "", "", ""),
+    }
+)
+
+
+def settled(kind, *targets, **keys):
+    return settle(replace(PLAIN, kind=kind, targets=targets, **keys), FACTS)
+
+
+def test_multiclass_names_weights_and_numbers():
+    config = settled("multiclass", "kind", weighting="balanced")
+    assert config.classes == ("a", "b")
+    assert config.class_weights == (1.5, 0.75)
+    assert encode(config, {"kind": "b "}) == {"kind": 1.0}
+    assert math.isnan(encode(config, {})["kind"])
+    assert stratum(config, {"kind": "b"}) != stratum(config, {"kind": "a"})
+
+
+def test_numbers_are_classes_however_they_are_written():
+    facts = LabelFacts(columns={"c": (0, 1.0, "0", "1.0")})
+    config = settle(replace(PLAIN, targets=("c",)), facts)
+    assert config.classes == ("0", "1")
+    assert encode(config, {"c": 1.0}) == {"c": 1.0}
+
+
+def test_multilabel_weights_and_uncertain_labels():
+    config = settled("multilabel", "x", "y", weighting="balanced")
+    assert config.class_weights == (3.0, 1.0)
+    with pytest.raises(FoveateError, match=r"'x' holds -1; .* task.uncertain"):
+        encode(config, {"x": -1})
+    means = [
+        encode(replace(config, uncertain=u), {"x": "-1"})["x"] for u in ("positive", "negative", "missing")
+    ]
+    assert means[:2] == [1.0, 0.0]
+    assert math.isnan(means[2])
+
+
+def test_regression_is_standardised_by_the_training_labels():
+    config = settled("regression", "age")
+    assert config.centres == (20.0,)
+    assert config.spreads == pytest.approx((np.std([10, 20, 30]),))
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "keys", "message"),
+    [
+        ("multiclass", (), {}, "exactly one column is accepted; there are: kind, x"),
+        ("multiclass", ("kind", "x"), {}, "exactly one column"),
+        ("multilabel", ("nobody",), {}, "no column 'nobody'"),
+        ("multilabel", ("gone",), {}, "'gone' is missing for every training image"),
+        ("multilabel", ("age",), {}, "'age' holds '10'; accepted for multilabel: 0, 1 or nothing"),
+        ("regression", ("kind",), {}, "'kind' holds 'b'; accepted for regression: numbers"),
+        ("multiclass", ("one",), {}, "holds one class"),
+        ("multiclass", ("kind",), {"classes": ("a",)}, r"holds \['b'\]; task.classes declares"),
+        ("multiclass", ("kind",), {"classes": ("a", "b", "c")}, "Class 'c' has no training image"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(kind, targets, keys, message):
+    with pytest.raises(FoveateError, match=message):
+        settled(kind, *targets, **keys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("multiclass", ("kind",)), ("multilabel", ("x", "y")), ("regression", ("age",))]
+)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_losses_are_finite_and_every_weight_gets_a_gradient(kind, targets, dimension):
+    config = settle(replace(Config.preset(dimension, "small", "zscore"), kind=kind, targets=targets), FACTS)
+    model = Classification(build_pyramid(ResNetConfig(width=4), DecoderConfig(), dimension), config)
+    data = {
+        "crops": {"image": torch.rand(3, 1, 1, *(32,) * dimension)},
+        "labels": {t: torch.tensor([0.0, 1.0, math.nan]) for t in targets},
+        "index": torch.arange(3),
+    }
+    (loss,) = model(data, Progress(0, 1, 0)).values()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert sum(bool(p.grad.abs().sum() > 0) for p in model.parameters()) == len(list(model.parameters()))
+    assert len([p for stage in model.stages() for p in stage]) == len(list(model.parameters()))
+    assert model.outputs(torch.rand(2, 1, *(32,) * dimension)).shape == (2, len(model.class_names))
+
+
+def test_auroc_is_scikit_learns_with_ties_and_nothing_for_one_class():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        scores, labels = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40)
+        found = auroc(torch.from_numpy(scores), torch.from_numpy(labels).float())
+        assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert math.isnan(auroc(torch.rand(4), torch.ones(4)))
+    known = torch.tensor([0.0, 1.0, math.nan])
+    assert auroc(torch.tensor([0.1, 0.9, 0.5]), known) == 1.0

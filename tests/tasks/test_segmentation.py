@@ -1,0 +1,154 @@
+"""Segmentation: classes, targets, tiles, the metric, gradients in 2D and 3D."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from foveate.core.types import FoveateError, LabelFacts, Progress
+from foveate.nets.encoders import ResNetConfig, UNetConfig
+from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.tasks import segmentation
+from foveate.tasks.segmentation import Config, Segmentation, dice, settle, tile_starts, tiled
+
+
+def task(dimension=3, classes=("a=1", "b=2"), **keys):
+    config = replace(Config.preset(dimension, "small", "zscore"), classes=classes, **keys)
+    encoder = UNetConfig(width=2, levels=3) if dimension == 3 else ResNetConfig(width=4)
+    torch.manual_seed(0)
+    net = build_pyramid(encoder, DecoderConfig(skips=True), dimension)
+    return Segmentation(net, config)
+
+
+def batch(dimension, values=3):
+    shape = {2: (64, 64), 3: (16, 16, 16)}[dimension]
+    torch.manual_seed(1)
+    return {
+        "crops": {"image": torch.rand(2, 1, 1, *shape)},
+        "affines": {},
+        "regions": {"labels/image": torch.randint(0, values, (2, 1, *shape))},
+        "labels": {},
+        "index": torch.arange(2),
+    }
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"classes": ("whole=1+2", "core=2")},
+        {"region_loss": "tversky", "focus": 2.0},
+        {"deep_supervision": 1},
+    ],
+    ids=["softmax", "overlapping", "tversky focal", "deep"],
+)
+def test_losses_are_finite_and_every_weight_gets_a_gradient(dimension, keys):
+    model = task(dimension, **keys)
+    losses = model(batch(dimension), Progress(0, 10, 0))
+    assert set(losses) == {"region", "voxel"}
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+    assert len([p for stage in model.stages() for p in stage]) == len(list(model.parameters()))
+
+
+def test_disjoint_classes_share_a_softmax_and_overlapping_ones_do_not():
+    plain, nested = task(), task(classes=("whole=1+2+4", "core=1+4"))
+    assert (plain.activation, plain.class_names) == ("softmax", ("background", "a", "b"))
+    assert (nested.activation, nested.class_names) == ("sigmoid", ("whole", "core"))
+    labels = torch.tensor([[[[0, 1, 2, 4]]]])
+    target, known = nested.targets(labels)
+    assert target[0, :, 0, 0].tolist() == [[0, 1, 1, 1], [0, 1, 0, 1]]
+    assert known.all()
+    target, known = task(classes=("a=1",), ignore=(2, 4)).targets(labels)
+    assert known[0, 0, 0, 0].tolist() == [True, True, False, False]
+    assert target[0, :, 0, 0, :2].tolist() == [[1, 0], [0, 1]]
+
+
+def test_labels_are_learnt_where_they_are():
+    """One image, many steps: the prediction becomes the truth, flipped truth is not the same."""
+    model = task(classes=("a=1",))
+    data = batch(3)
+    inside = data["crops"]["image"][:, 0, 0] * 0
+    inside[:, 2:9, 4:12, 3:8] = 1
+    data["crops"]["image"] = (inside * 0.5 + 0.2)[:, None, None]
+    data["regions"]["labels/image"] = inside[:, None].long()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(30):
+        optimizer.zero_grad()
+        torch.stack(list(model(data, Progress(step, 30, 0)).values())).sum().backward()
+        optimizer.step()
+    model.train()
+    found = model.outputs(data["crops"]["image"][:, 0]).argmax(1).bool()
+    assert dice(found[:1], inside[:1].bool()).item() > 0.9
+    assert dice(found[:1].flip(1), inside[:1].bool()).item() < 0.9
+
+
+def test_settle_finds_classes_and_refuses_what_does_not_fit():
+    config = Config.preset(3, "small", "zscore")
+    assert settle(config, LabelFacts(values=(0, 1, 7))).classes == ("class1=1", "class7=7")
+    assert settle(config, LabelFacts(values=(0, 1), classes=("liver=1",))).classes == ("liver=1",)
+    with_ignore = settle(config, LabelFacts(values=(0, 1, 9), ignore=(9,)))
+    assert (with_ignore.classes, with_ignore.ignore) == (("class1=1",), (9,))
+    named = replace(config, classes=("a=1",))
+    for facts in (LabelFacts(values=(0, 1, 3)), LabelFacts(values=(0, 1), others=(3,))):
+        with pytest.raises(
+            FoveateError, match=r"labels hold the values \[3\], which no class of a=1 declares"
+        ):
+            settle(named, facts)
+    with pytest.raises(FoveateError, match=r"Class b \(2\) is in none of the training labels"):
+        settle(replace(config, classes=("a=1", "b=2")), LabelFacts(values=(0, 1)))
+    with pytest.raises(FoveateError, match="nothing but background"):
+        settle(config, LabelFacts(values=(0,)))
+
+
+@pytest.mark.parametrize("wrong", ["a", "a=", "=1", "a=x", "a=1+", "a=-1"])
+def test_classes_are_written_in_one_way(wrong):
+    with pytest.raises(FoveateError, match="write name=value"):
+        segmentation.unions((wrong,))
+    with pytest.raises(FoveateError, match="each name once"):
+        segmentation.unions(("a=1", "a=2"))
+
+
+def test_deep_supervision_beyond_the_decoder_is_refused():
+    with pytest.raises(FoveateError, match=r"deep_supervision 2: accepted are 0 to 1"):
+        task(deep_supervision=2)
+
+
+@pytest.mark.parametrize(("shape", "patch"), [((7, 9), (4, 4)), ((3, 10), (8, 4)), ((5, 6, 7), (4, 4, 4))])
+def test_tiles_of_an_answer_that_is_local_are_the_whole_answer(shape, patch):
+    image = torch.randn(1, 2, *shape)
+    assert torch.allclose(tiled(lambda x: 3 * x + 1, image, patch), 3 * image + 1, atol=1e-6)
+
+
+def test_tiles_cover_an_axis_with_half_overlap():
+    assert tile_starts(8, 8) == [0]
+    assert tile_starts(9, 8) == [0, 1]
+    for size in range(8, 40):
+        starts = tile_starts(size, 8)
+        assert starts[0] == 0
+        assert starts[-1] == size - 8
+        assert all(b - a <= 4 for a, b in pairwise(starts))
+
+
+def test_dice_counts_and_leaves_out_what_is_nowhere():
+    predicted = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
+    truth = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]).bool()
+    found = dice(predicted, truth)
+    assert found[0] == 0.5
+    assert found[1].isnan()
+    assert found[2] == 0
+
+
+def test_a_frozen_encoder_keeps_weights_and_statistics():
+    model = task()
+    model.freeze()
+    before = {name: value.clone() for name, value in model.net.encoder.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.eval()
+    model.train()
+    torch.stack(list(model(batch(3), Progress(0, 1, 0)).values())).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.net.encoder.state_dict().items())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.net.decoder.parameters())
