@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check parity clean
+.PHONY: setup demo test check parity fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -27,6 +27,9 @@ check: setup
 
 parity: setup
 	$(BIN)/python benchmarks/parity.py $(FOLDER)
+
+fuzz: setup
+	$(BIN)/python -W ignore benchmarks/fuzz.py $(COUNT)
 
 clean:
 	rm -rf .venv demo build dist

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load_encoder", "pretrain"]
+__all__ = ["finetune", "load_encoder", "pretrain"]
 
 
-def load_encoder(source: str | Path) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
     """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
 
-    It carries `enc.channels`, `enc.strides` and `enc.card`, and is in evaluation mode.
+    It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file
+    that fills less than `min_transfer` of the encoder is refused. Files of others: `foveate convert` first.
     """
     from foveate.nets import weights
 
-    return weights.load_encoder(source)
+    return weights.load_encoder(source, min_transfer=min_transfer)
 
 
 def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa: ANN401 - keys of a YAML file
@@ -34,3 +35,20 @@ def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa
     from foveate.run import settings
 
     return run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys}))
+
+
+def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Any) -> bool:  # noqa: ANN401
+    """Fine-tune as `foveate finetune` does; True when the run reached its end.
+
+    Args:
+        data: Folder, table or list of labelled images.
+        out: Run folder; called again, it resumes.
+        task: "segmentation" or "classification", or a mapping of its keys with its name.
+        init: Run folder or weights file to start from, or "none".
+        keys: Any key of the configuration, as for `pretrain`.
+    """
+    from foveate.run import finetune as run
+    from foveate.run import finetune_settings
+
+    given = {"data": str(data), "out": str(out), "task": task, "init": str(init), **keys}
+    return run.finetune(finetune_settings.from_keys(given))

@@ -80,6 +80,18 @@ def prepare(arguments: list[str]) -> int:
     return 0
 
 
+def convert(arguments: list[str]) -> int:
+    """Bring other people's weights in: FILE --out NEW.safetensors [--in_channels N] [--inflate mean]."""
+    from foveate.run import convert as run
+
+    if {"--help", "-h"} & set(arguments):
+        print(run.help_page())
+        return 0
+    source, config = run.parse_arguments(arguments)
+    run.show(run.convert(source, config), config)
+    return 0
+
+
 def finetune(arguments: list[str]) -> int:
     """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
     from foveate.core import config as parsing
@@ -128,6 +140,7 @@ def demo(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "prepare": prepare,
     "pretrain": pretrain,
+    "convert": convert,
     "finetune": finetune,
     "methods": methods,
     "demo": demo,

@@ -89,7 +89,7 @@ def test_volumes_that_left_the_source_leave_the_cache(tmp_path):
             ["--data", "x", "--out", "y", "--prepare.profil", "ct"],
             "did you mean prepare.profile",
         ),
-        (["--data", "x", "--out", "y", "--prepare.profile", "cat"], "profile"),
+        (["--data", "x", "--out", "y", "--dimension", "2", "--prepare.profile", "cat"], "profile"),
     ],
 )
 def test_mistakes_are_one_paragraph(flags, said, capsys):
@@ -109,5 +109,21 @@ def test_a_folder_of_something_else_is_left_alone(cohorts, tmp_path, capsys):
 def test_help_and_configuration_are_complete(capsys):
     assert main(["prepare", "--help"]) == 0
     assert "--prepare.spacing_mm" in capsys.readouterr().out
-    assert main(["prepare", "--data", "a", "--out", "b", "--prepare.profile", "mr", "--print_config"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "--data",
+                "a",
+                "--out",
+                "b",
+                "--dimension",
+                "2",
+                "--prepare.profile",
+                "mr",
+                "--print_config",
+            ]
+        )
+        == 0
+    )
     assert "profile: mr" in capsys.readouterr().out

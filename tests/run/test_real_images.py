@@ -23,6 +23,24 @@ def test_the_parent_folder_is_enough_and_labels_are_set_aside(name, tmp_path, ca
     assert (tmp_path / "run" / "exported" / "weights.safetensors").exists()
 
 
+TREES = {"dicom_sts001": (3, 5), "sts_tumour_ct_mr": (136, 139), "totalseg_example_ct": (3, 3)}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_mixed_trees_train_on_their_images_alone(name, tmp_path, capsys):
+    images, others = TREES[name]
+    data = str(Path(DATA) / name)
+    command = ["--data", data, "--out", str(tmp_path / "run"), "--size", "small", "--steps", "1"]
+    assert main(["pretrain", *command, "--batch_size", "2"]) == 0
+    said = capsys.readouterr().err
+    assert f"set aside, never pre-trained on: {others} files" in said
+    assert f"data: {images} images, 0 left out" in said
+    for written in (p for p in tmp_path.rglob("*") if p.is_file()):
+        content = written.read_bytes()
+        assert b"STS_001" not in content, written.name
+        assert b"1.3.6.1.4.1" not in content, written.name
+
+
 def test_no_file_name_reaches_what_a_run_writes(tmp_path):
     data = Path(DATA) / "nih_cxr256_multilabel" / "images"
     command = ["--data", str(data), "--out", str(tmp_path / "run"), "--size", "small", "--steps", "1"]

@@ -145,8 +145,17 @@ def test_init_starts_from_given_weights_and_reports(tiny, capsys):
     assert run.pretrain(tiny(2, "first", steps=1))
     source = run.Path(tiny(2, "first").out)
     assert run.pretrain(tiny(2, "second", steps=1, init=str(source), optim={"lr": 0.0}))
-    assert "(100%)" in capsys.readouterr().err
-    tensors = [run.weights.read(source.parent / name)[0] for name in ("first", "second")]
+    assert "100% of the encoder initialised" in capsys.readouterr().err
+    report = json.loads((source.parent / "second" / "transfer.json").read_text())
+    assert report["share"] == 1
+    assert not report["random"]
+    tensors, cards = zip(
+        *(run.weights.read(source.parent / name) for name in ("first", "second")), strict=True
+    )
+    assert cards[0]["initial_weights"] is None
+    assert cards[1]["initial_weights"]["data_hash"] == cards[0]["data_hash"]
+    assert cards[1]["views"] == {"global": [64, 64], "local": [32, 32]}
+    assert cards[1]["patients"] is None  # a plain folder names nobody
     weight = "encoder.conv1.weight"
     assert torch.equal(tensors[0][weight], tensors[1][weight])
 
@@ -159,5 +168,17 @@ def test_init_from_nowhere_is_refused(tiny):
 def test_init_that_fits_badly_is_refused(tiny):
     assert run.pretrain(tiny(2, "first", steps=1))
     source = str(run.Path(tiny(2, "first").out))
-    with pytest.raises(FoveateError, match=r"--init fills \d+% of the network"):
+    with pytest.raises(
+        FoveateError, match=r"--init \S+ fills \d+% of the encoder, less than --min_transfer 0\.9"
+    ):
         run.pretrain(tiny(2, "second", init=source, encoder={"width": 8}))
+    assert not run.Path(tiny(2, "second").out).exists()  # so that the mended command may use the folder
+
+
+def test_init_names_how_its_input_differed(tiny, capsys):
+    assert run.pretrain(tiny(2, "first", steps=1))
+    source = str(run.Path(tiny(2, "first").out))
+    other = {"window": "range", "intensity_range": [0.0, 255.0]}
+    assert run.pretrain(tiny(2, "second", steps=1, init=source, prepare=other))
+    shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "intensity: percentiles 0.5 to 99.5 in the weights, range 0 to 255 here" in shown

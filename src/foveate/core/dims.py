@@ -19,6 +19,7 @@ class Layers:
     batch_norm: type[nn.BatchNorm2d | nn.BatchNorm3d]
     instance_norm: type[nn.InstanceNorm2d | nn.InstanceNorm3d]
     max_pool: type[nn.MaxPool2d | nn.MaxPool3d]
+    avg_pool: type[nn.AvgPool2d | nn.AvgPool3d]
     linear_interpolation: str
     channels_last: torch.memory_format  # channels beside each other: convolutions are faster so
     axis_order: str  # of arrays, for the card
@@ -33,6 +34,7 @@ LAYERS: dict[int, Layers] = {
         batch_norm=nn.BatchNorm2d,
         instance_norm=nn.InstanceNorm2d,
         max_pool=nn.MaxPool2d,
+        avg_pool=nn.AvgPool2d,
         linear_interpolation="bilinear",
         channels_last=torch.channels_last,
         axis_order="(x to the right, y downwards)",
@@ -45,6 +47,7 @@ LAYERS: dict[int, Layers] = {
         batch_norm=nn.BatchNorm3d,
         instance_norm=nn.InstanceNorm3d,
         max_pool=nn.MaxPool3d,
+        avg_pool=nn.AvgPool3d,
         linear_interpolation="trilinear",
         channels_last=torch.channels_last_3d,
         axis_order="RAS+, (x, y, z)",

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import struct
 import sys
 import traceback
 from pathlib import Path
@@ -16,17 +15,9 @@ import numpy as np
 
 from foveate.core.types import Array, Volume
 from foveate.data.formats import UnreadableImageError, read_files
+from foveate.data.messages import IDLE_EXIT, LENGTH, fill, send
 
-LENGTH = struct.Struct("<Q")
-IDLE_SECONDS, IDLE_EXIT = 60.0, 75
-LEAST_MEMORY = 2 << 30
-
-
-def memory_limit() -> int:
-    """Half of the machine's memory, at least 2 GiB."""
-    if not hasattr(os, "sysconf"):
-        return LEAST_MEMORY
-    return max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+IDLE_SECONDS = 60.0
 
 
 def serve(memory_bytes: int, alarm_s: int) -> None:
@@ -71,17 +62,6 @@ def _request(stream: BinaryIO) -> dict[str, Any] | None:
     return request
 
 
-def fill(stream: BinaryIO, buffer: memoryview) -> int:
-    """Fills a buffer from an unbuffered stream; how many bytes there were before it ended."""
-    done = 0
-    while done < len(buffer):
-        count = stream.readinto(buffer[done:])  # type: ignore[attr-defined]
-        if not count:
-            break
-        done += count
-    return done
-
-
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     files = tuple(Path(name) for name in request["files"])
     try:
@@ -108,17 +88,3 @@ def _header(volume: Volume, array: Array) -> dict[str, Any]:
         "modality": volume.modality,
         "window": volume.window,
     }
-
-
-def send(stream: BinaryIO, header: dict[str, Any], array: Array | None = None) -> None:
-    """One message, its length first, and the bytes of an array after it."""
-    message = json.dumps(header).encode()
-    write(stream, memoryview(LENGTH.pack(len(message)) + message))
-    if array is not None:
-        write(stream, array.data.cast("B"))
-
-
-def write(stream: BinaryIO, rest: memoryview) -> None:
-    """Writes everything to an unbuffered stream."""
-    while rest:
-        rest = rest[stream.write(rest) :]

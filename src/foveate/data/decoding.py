@@ -21,11 +21,19 @@ from typing import Any, cast, final
 import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
-from foveate.data.decoder import IDLE_EXIT, LENGTH, fill, memory_limit, write
 from foveate.data.formats import UnreadableImageError
+from foveate.data.messages import IDLE_EXIT, LENGTH, fill, write
 
 TIMEOUT_SECONDS = 600.0
+LEAST_MEMORY = 2 << 30
 START = "import sys; from foveate.data.decoder import serve; serve(*map(int, sys.argv[1:]))"
+
+
+def memory_limit() -> int:
+    """Half of the machine's memory, at least 2 GiB."""
+    if not hasattr(os, "sysconf"):
+        return LEAST_MEMORY
+    return max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
 
 @final
@@ -69,7 +77,10 @@ class Decoder:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
@@ -172,6 +183,15 @@ def decode(record: Record) -> Volume:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
     return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps))
+
+
+def decode_map(path: Path) -> Volume:
+    """A map of labels, which may hold one value only.
+
+    Raises:
+        UnreadableImageError: with a reason.
+    """
+    return shared_decoder().read((path,), as_map=True)
 
 
 def shared_decoder() -> Decoder:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from foveate.core.rng import stream
 from foveate.core.types import Array, Volume
-from foveate.data.formats import read_volume
+from foveate.data.decoding import decode_map
 
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 PLACES_PER_VALUE = 512
@@ -30,7 +30,7 @@ def read_map_of(path: Path, image: Volume) -> Array:
         UnusableMapError: when its grid is another one or its values are no 16-bit whole numbers.
         UnreadableImageError: when it cannot be read.
     """
-    volume = read_volume(path, as_map=True)
+    volume = decode_map(path)
     _check_grid(volume, image)
     return as_integers(volume.array[0])
 

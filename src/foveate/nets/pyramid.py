@@ -73,14 +73,19 @@ class Decoder(nn.Module):
         scales = coarsest.bit_length() - 1
         self.strides = tuple(coarsest >> (i + 1) for i in range(scales))
         self.channels = tuple(max(deepest >> (i + 1), FEWEST) for i in range(scales))
+        self.below = (deepest, *self.channels[:-1])
         at_stride = dict(zip(encoder_strides, encoder_channels, strict=True)) if config.skips else {}
         self.skip_level = [encoder_strides.index(s) if s in at_stride else None for s in self.strides]
         self.blocks = nn.ModuleList(
             DecoderBlock(inputs, outputs, at_stride.get(stride, 0), config, dimension)
-            for inputs, outputs, stride in zip(
-                (deepest, *self.channels[:-1]), self.channels, self.strides, strict=True
-            )
+            for inputs, outputs, stride in zip(self.below, self.channels, self.strides, strict=True)
         )
+
+    @property
+    def own_channels(self) -> dict[str, int]:
+        """The weights that the encoder's map reaches or could reach, with the channels that are not its."""
+        names = [f"blocks.{i}.convs.0.conv.weight" for i in range(len(self.blocks))]
+        return dict(zip(names, self.below, strict=True))
 
     def forward(self, encoded: list[Tensor], scales: int) -> list[Tensor]:
         """The first `scales` maps, coarse to fine: a block that nobody asked for is not computed."""

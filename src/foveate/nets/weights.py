@@ -1,56 +1,58 @@
-"""Weights in and out: one safetensors file with a card inside, and a report of what went where."""
+"""Weights in and out: one safetensors file with a card inside."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foveate.core.types import FoveateError
+from foveate.nets.cards import FORMAT, Card, check_card, encoder_config, parse_card
 from foveate.nets.encoders import ENCODERS
+from foveate.nets.families import resemblance
+from foveate.nets.foreign import printable, read_file, read_safetensors, weights_inside
+from foveate.nets.transfer import TransferReport, transfer
 
-FORMAT = "foveate/1"
-Card = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferReport:
-    """What happened to every name when weights entered a network."""
-
-    matched: tuple[str, ...]
-    missing: tuple[str, ...]  # in the network, not in the file: they stay as they were
-    misshapen: tuple[str, ...]
-    unused: tuple[str, ...]  # in the file, not in the network
-    share: float  # of the network's parameters that the file filled
-
-    def summary(self) -> str:
-        """One line for the log."""
-        rest = f"{len(self.missing)} left as they were, {len(self.misshapen)} of another shape"
-        unused = f"{len(self.unused)} of the file unused"
-        return f"weights: {len(self.matched)} tensors loaded ({self.share:.0%}), {rest}, {unused}"
+__all__ = [
+    "FORMAT",
+    "Card",
+    "TransferReport",
+    "check_card",
+    "load_encoder",
+    "read",
+    "save",
+    "transfer",
+    "write",
+]
 
 
 def save(parts: Mapping[str, nn.Module], card: Card, folder: Path) -> Path:
     """Write `weights.safetensors` with names prefixed by part, and `card.json` beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous()
+        f"{part}.{name}": tensor
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
-    text = json.dumps(card, indent=1, sort_keys=True)
     path = folder / "weights.safetensors"
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"card": text})  # one entry: the order of several is not stable
-    partial.replace(path)
-    (folder / "card.json").write_text(text + "\n", encoding="utf-8")
+    write(tensors, card, path)
+    (folder / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def write(tensors: Mapping[str, Tensor], card: Card, path: Path) -> None:
+    """One file, whole or not at all."""
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(card, indent=1, sort_keys=True)
+    partial = path.with_suffix(".partial")
+    save_file(own, partial, metadata={"card": text})  # one entry: the order of several is not stable
+    with partial.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
 
 
 def locate(source: str | Path) -> Path:
@@ -67,66 +69,46 @@ def locate(source: str | Path) -> Path:
 def read(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     """Tensors and card of a run or a file."""
     path = locate(source)
-    try:
-        with safe_open(path, framework="pt") as stream:
-            metadata = stream.metadata() or {}
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
-        card = json.loads(metadata["card"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        reason = "it has no card" if isinstance(error, KeyError) else str(error)
-        raise FoveateError(
-            f"{path} is not a foveate weights file ({reason}); accepted: exported/weights.safetensors."
-        ) from None
-    if card.get("format") != FORMAT:
-        raise FoveateError(f"{path}: card format {card.get('format')!r}; this version reads {FORMAT!r}.")
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar"):
+        raise FoveateError(stranger(path, list(weights_inside(read_file(path)[0], path)[0])))
+    tensors, metadata = read_safetensors(path)
+    if "card" not in metadata:
+        raise FoveateError(stranger(path, list(tensors)))
+    card = parse_card(metadata["card"], str(path))
+    check_size(card, tensors, path)
     return tensors, card
 
 
-def transfer(
-    parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], min_share: float
-) -> TransferReport:
-    """Copy every tensor whose name and shape fit, and refuse a transfer that fills too little.
-
-    The share counts the parameters of those parts that the file holds at all: an encoder-only file may
-    start an encoder with a decoder.
-    """
-    held = {name.split(".")[0] for name in tensors}
-    wanted = {
-        f"{part}.{name}": tensor
-        for part, module in parts.items()
-        if part in held
-        for name, tensor in module.state_dict().items()
-    }
-    common = wanted.keys() & tensors.keys()
-    matched = sorted(name for name in common if wanted[name].shape == tensors[name].shape)
-    filled = sum(wanted[name].numel() for name in matched)
-    report = TransferReport(
-        matched=tuple(matched),
-        missing=tuple(sorted(wanted.keys() - tensors.keys())),
-        misshapen=tuple(sorted(common - set(matched))),
-        unused=tuple(sorted(tensors.keys() - wanted.keys())),
-        share=filled / max(1, sum(tensor.numel() for tensor in wanted.values())),
+def stranger(path: Path, names: list[str]) -> str:
+    """What to do with a file that is not ours."""
+    shown = ", ".join(printable(name) for name in names[:2])
+    return (
+        f"{path} is not a foveate weights file (it has no card). Its names ({shown} ...) look most like "
+        f"those of {resemblance(names)}; `foveate convert FILE --out NEW.safetensors` brings such files in."
     )
-    if report.share < min_share:
-        bad = ", ".join([*report.misshapen, *report.missing][:5]) or f"its parts are {sorted(held)}"
+
+
+def check_size(card: Card, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a card that describes a far larger network than the file has weights for."""
+    config = encoder_config(card)
+    values = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("encoder."))
+    widest = max(ENCODERS[config.name].widest(config), config.in_channels)
+    if widest**2 > max(values, 1):
         raise FoveateError(
-            f"--init fills {report.share:.0%} of the network, less than {min_share:.0%}: {bad}. "
-            "Use the encoder and decoder of the file's card."
+            f"{path}: its card describes layers of {printable(widest)} channels, and the file holds only "
+            f"{values:,} values of the encoder."
         )
-    for name in matched:
-        wanted[name].copy_(tensors[name])
-    return report
 
 
-def load_encoder(source: str | Path) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
     """The encoder of a run or a weights file: `enc(x)` gives maps fine to coarse.
 
-    It has `enc.channels`, `enc.strides` and `enc.card`, and is in evaluation mode.
+    It has `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode.
     """
     tensors, card = read(source)
-    entry = ENCODERS[card["encoder"]["name"]]
-    encoder = entry.build(entry.config(**card["encoder"]), card["dimension"])
+    encoder = ENCODERS[card["encoder"]["name"]].build(encoder_config(card), card["dimension"])
     own = {name: tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
-    transfer({"encoder": encoder}, own, min_share=1.0)
+    report = transfer({"encoder": encoder}, own, min_share=min_transfer, source=str(source))
     object.__setattr__(encoder, "card", card)
+    object.__setattr__(encoder, "report", report)
     return encoder.eval()

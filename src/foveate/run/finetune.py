@@ -67,7 +67,7 @@ def finetune(config: FinetuneConfig) -> bool:
     write_split(config, material, out)
     with RunLog(out, config.steps, active=fabric.is_global_zero, verb="fine-tuning") as log:
         log.note(summary(material))
-        for line in start_from(task, config):
+        for line in start_from(task, material, out):
             log.note(line)
         finished = train(fabric, task, material, log)
         if finished and fabric.is_global_zero:
@@ -113,7 +113,8 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
     chosen = {part: split[part][:limit] for part in ("train", "val")}
-    both = intake.decode([*chosen["train"], *chosen["val"]], cache, config.prepare)
+    records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
+    both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
         raise FoveateError(
@@ -192,18 +193,23 @@ def check_images(config: FinetuneConfig, task: Task, material: Material) -> None
         intake.check_volumes(cache, task.crops)
 
 
-def start_from(task: Task, config: FinetuneConfig) -> list[str]:
-    """Copy what --init holds and `tuning` asks for; what was done, in words."""
+def start_from(task: Task, material: Material, out: Path | None = None) -> list[str]:
+    """Copy what --init holds and `tuning` asks for; what was done, in words, and whole in `out`."""
+    config = material.config
     if config.init == SCRATCH:
         return ["weights: random (--init none)"]
-    tensors, _ = weights.read(config.init)
+    tensors, card = weights.read(config.init)
     parts = task.exported()
-    lines = []
-    for part, least in {"encoder": 0.9, "decoder": 0.0}.items():
+    notes = folder.input_notes(card, config, task, material.train)
+    lines = [f"--init, input: {note}" for note in notes]
+    for part, least in {"encoder": config.min_transfer, "decoder": 0.0}.items():
         if part == "encoder" or (config.tuning.transfer == "encoder_decoder" and part in parts):
             held = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
-            report = weights.transfer({part: parts[part]}, held, min_share=least)
+            goal, source = {part: parts[part]}, f"--init {config.init}"
+            report = weights.transfer(goal, held, min_share=least, source=source, notes=notes)
             lines.append(f"--init, {part}: {report.summary()}")
+            if out:
+                (out / f"transfer.{part}.json").write_text(report.to_json(), encoding="utf-8")
     if config.tuning.norm_statistics == "fresh":
         forget_statistics(parts["encoder"])
     return lines
@@ -294,7 +300,7 @@ def summary(material: Material) -> str:
 def card(config: FinetuneConfig, task: Task, material: Material, score: float) -> weights.Card:
     """What predict and a later user must know of the weights."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
-    return folder.shared_card(config, task.normalisation, material.train) | {
+    return folder.shared_card(config, task, material.train) | {
         "task": mapping["task"],
         "class_names": list(task.class_names),
         "activation": task.activation,
@@ -302,7 +308,8 @@ def card(config: FinetuneConfig, task: Task, material: Material, score: float) -
         "tuning": mapping["tuning"],
         "started_from": "random weights"
         if config.init == SCRATCH
-        else weights.read(config.init)[1]["data_hash"],
+        else weights.read(config.init)[1].get("data_hash", "weights of others"),
+        "initial_weights": folder.ancestor("" if config.init == SCRATCH else config.init),
         "validation_score": score if math.isfinite(score) else None,
         "batch_norm_statistics": "of training",
         "data_hash": data_hash(material),
@@ -319,7 +326,7 @@ def dry_run(config: FinetuneConfig) -> str:
         config = material.config
         task = build_task(config)
         check_images(config, task, material)
-        lines = start_from(task, config)
+        lines = start_from(task, material)
         net, optimizer = fabric.setup(task, build_optimizer(task, config.optim))
         batch = fabric.to_device(next(batches_from(config, material.train, task, fabric, 0)))
         started = time.perf_counter()

@@ -14,18 +14,19 @@ from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
-from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.formats import dimension_of
 from foveate.data.labelled import read_labelled
 from foveate.data.profiles import PrepareConfig
 from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.run.settings import RunConfig, choice
+from foveate.run.settings import RunConfig, choice, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
 SCRATCH = "none"
+ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {
     2: "imagenet",
     3: "zscore",
@@ -58,9 +59,9 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
     task = TASKS[str(given["task.name"])]
     card = card_of(given)
     dimension = found_dimension(given, card, task.WANT)
-    row, old = TASK_DEFAULTS[dimension, size], table(dimension, size)
-    encoder = default_encoder(given, card, dimension, old)
-    how = cast(Normalisation, card.get("normalisation", SCRATCH_NORMALISATION[dimension]))
+    row = TASK_DEFAULTS[dimension, size]
+    encoder = default_encoder(given, card, dimension, size)
+    how = cast(Normalisation, card.get("normalisation") or SCRATCH_NORMALISATION[dimension])
     accelerated = torch.cuda.is_available()
     return FinetuneConfig(
         data="",
@@ -74,12 +75,14 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         validate_every=100 if size == "small" else 1000,
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
-        prepare=from_card(PrepareConfig, card.get("intensity", {})),
+        prepare=from_card(PrepareConfig, card.get("intensity") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
         tuning=TuningConfig(),
         encoder=encoder,
-        decoder=DecoderConfig(skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.norm),
+        decoder=DecoderConfig(
+            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=getattr(encoder, "norm", "batch")
+        ),
         optim=OptimConfig(
             name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
         ),
@@ -92,10 +95,11 @@ def card_of(given: Mapping[str, Any]) -> weights.Card:
     return {} if source in ("", SCRATCH) else weights.read(source)[1]
 
 
-def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, row: Any) -> Any:  # noqa: ANN401
+def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
     """The card's encoder, or the one of the size."""
     if card:
         return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
+    row = table(dimension, size)
     name = str(given.get("encoder.name", row.encoder))
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -103,7 +107,9 @@ def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dim
         raise FoveateError(
             f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
         )
-    return entry.config(name=name, width=row.width, norm=str(given.get("encoder.norm", "batch")))
+    known = {field.name for field in fields(entry.config)} & {"norm"}
+    norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
+    return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
 
 def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass
@@ -123,7 +129,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
         records = read_labelled(Path(str(given["data"])), want).records
-        said["--data"] = SUFFIXES[suffix_of(records[0].path)]
+        said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
     if not said:
@@ -144,18 +150,30 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     }
     parsing.check_keys(given, defaults, others)
     config = parsing.parse(defaults, yaml_keys, flags)
-    if card_of(given):
-        check_card(config, defaults)
+    if card := card_of(given):
+        check_card(config, defaults, card)
     return config
 
 
-def check_card(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
-    """Refuse what contradicts the card of --init."""
-    pairs = [(part, getattr(config, part), getattr(defaults, part)) for part in ("encoder", "prepare")]
-    pairs.append(("task.appearance", config.task.appearance, defaults.task.appearance))
+def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
+    """The configuration that keyword arguments of `foveate.finetune` describe."""
+    config = resolve(yaml_of(keys), {})
+    require(config)
+    return config
+
+
+def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
+    """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
+    pairs = [("encoder", config.encoder, defaults.encoder)]
+    if card.get("intensity"):
+        pairs.append(("prepare", config.prepare, defaults.prepare))
+    if card.get("normalisation"):
+        pairs.append(("task.appearance", config.task.appearance, defaults.task.appearance))
     for part, said, fixed in pairs:
         for name, value in parsing.to_mapping(fixed).items():
             mine = parsing.to_mapping(said)[name]
+            if name in ADAPTED:
+                continue
             if mine != value and (part != "task.appearance" or name == "normalisation"):
                 raise FoveateError(
                     f"--{part}.{name} {mine} contradicts the card of --init {config.init}, which says "

@@ -15,13 +15,15 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
+from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
-from foveate.nets.weights import FORMAT, Card
+from foveate.nets.weights import FORMAT, Card, check_card, read
 from foveate.run.settings import RESUMABLE, PretrainConfig, RunConfig
 from foveate.train import checkpoint
 
+UNSTATED = "not stated: it is for whoever holds the images to say"
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
 
 
@@ -108,17 +110,18 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def card(config: PretrainConfig, normalisation: str, cache: Cache) -> Card:
+def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
     """What a later user must know of the weights. No path and no identity."""
-    return shared_card(config, normalisation, cache) | {
+    return shared_card(config, method, cache) | {
         "batch_norm_statistics": "re-estimated on clean global views",
         "method": parsing.to_mapping(config)["method"],
         "data_hash": cache.data_hash,
         "citation": citation(config),
+        "initial_weights": ancestor(config.init),
     }
 
 
-def shared_card(config: RunConfig, normalisation: str, cache: Cache) -> Card:
+def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card:
     """What the weights of every run have to say."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
     return {
@@ -129,16 +132,47 @@ def shared_card(config: RunConfig, normalisation: str, cache: Cache) -> Card:
         "axis_order": LAYERS[config.dimension].axis_order,
         "in_channels": config.encoder.in_channels,
         "intensity": mapping["prepare"],
-        "normalisation": normalisation,
+        "normalisation": trained.normalisation,
         "spacing_mm": [round(float(value), 3) for value in median_spacing(cache)],
         "encoder": mapping["encoder"],
         "decoder": mapping["decoder"],
         "optim": mapping["optim"],
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
+        "views": {name: list(spec.grid) for name, spec in trained.crops.items()},
         "images": len(cache),
-        "weights_licence": "not stated: it is for whoever holds the images to say",
+        "patients": patients(cache),
+        "weights_licence": UNSTATED,
+        "data_licence": UNSTATED,
     }
+
+
+def input_notes(given: Card, config: RunConfig, trained: Method | Task, cache: Cache) -> tuple[str, ...]:
+    """How the images differ from those that weights saw; an error where nothing bridges it."""
+    found = check_card(
+        given,
+        dimension=config.dimension,
+        in_channels=config.encoder.in_channels,
+        normalisation=trained.normalisation,
+        intensity=parsing.to_mapping(config.prepare),
+        spacing=median_spacing(cache),
+    )
+    return tuple(found)
+
+
+def patients(cache: Cache) -> int | None:
+    """How many people the images are of; None where the source does not name them."""
+    names = {getattr(volume.entry, "patient", "") for volume in cache}
+    return None if "" in names else len(names)
+
+
+def ancestor(init: str) -> dict[str, Any] | None:
+    """What the weights started from, in the words of its card: whose licence and citation go on."""
+    if not init:
+        return None
+    _, before = read(init)
+    kept = ("method", "family", "source_sha256", "data_hash", "weights_licence", "data_licence", "citation")
+    return {key: before[key] for key in kept if key in before}
 
 
 def median_spacing(cache: Cache) -> list[float]:

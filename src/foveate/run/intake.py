@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.progress import Progress as Bar
 
-from foveate.core.types import CropSpec, FoveateError, Record
+from foveate.core.types import CropSpec, Dimension, FoveateError, Record
 from foveate.data.cache import Cache, open_prepared
+from foveate.data.formats import dimension_of
 from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
@@ -30,8 +31,7 @@ def images_of(data: Path) -> list[Record]:
     images = [record for record in records if record.role == "image"]
     others = [record for record in records if record.role != "image"]
     if others:
-        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
-        example = f"{telling.relative} ({telling.evidence})"
+        example = f"{others[0].relative} ({others[0].evidence})"
         say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
     if not images:
         raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
@@ -42,7 +42,7 @@ def open_cache(config: RunConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
     if is_prepared(data):
         return open_given_cache(config, data)
-    images = images_of(data)
+    images = of_dimension(images_of(data), config.dimension)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
     return decode(images, folder, config.prepare)
 
@@ -62,8 +62,18 @@ def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cac
     if is_prepared(data):
         cache = open_given_cache(config, data)
         return len(cache), cache
-    images = images_of(data)
+    images = of_dimension(images_of(data), config.dimension)
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config.prepare)
+
+
+def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
+    """The images of the run's dimension; those of the other are left out with a word."""
+    fitting = [record for record in images if dimension_of(record) == dimension]
+    if not fitting:
+        raise FoveateError(f"--dimension {dimension}: none of the {len(images)} images is {dimension}D.")
+    if len(fitting) < len(images):
+        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of the other kind are left out")
+    return fitting
 
 
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:

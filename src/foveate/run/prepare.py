@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.core import config as parsing
-from foveate.core.types import FoveateError
+from foveate.core.types import Dimension, FoveateError
 from foveate.data.cache import Cache
 from foveate.data.estimate import estimated_bytes, gib
 from foveate.data.index import is_prepared
 from foveate.data.profiles import PrepareConfig
 from foveate.run import intake
+from foveate.run.settings import found_dimension
 from foveate.train.logging import say
 
 
@@ -25,12 +26,14 @@ class PrepareRun:
     Attributes:
         data: Folder of scans or pictures, or one file.
         out: Folder of the cache; the same command again goes on where it was.
+        dimension: 2 or 3; found from the files where it is not said.
         num_workers: Processes that decode; 0: this one. The result does not depend on it.
         prepare: How the cache is made.
     """
 
     data: str = ""
     out: str = ""
+    dimension: Dimension
     num_workers: int = 0
     prepare: PrepareConfig
 
@@ -40,14 +43,13 @@ def resolve(flags: Mapping[str, str]) -> PrepareRun:
     flags = dict(flags)
     file = flags.pop("config", "")
     yaml_keys = parsing.read_yaml(Path(file)) if file else {}
-    defaults = PrepareRun(prepare=PrepareConfig())
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    parsing.check_keys(given, defaults, {})
-    config = parsing.parse(defaults, yaml_keys, flags)
     for key in ("data", "out"):
-        if not getattr(config, key):
+        if not given.get(key):
             raise FoveateError(f"--{key} is missing; write `foveate prepare --data FOLDER --out CACHE`.")
-    return config
+    parsing.check_keys(given, PrepareRun(dimension=3, prepare=PrepareConfig()), {})
+    defaults = PrepareRun(dimension=found_dimension(given), prepare=PrepareConfig())
+    return parsing.parse(defaults, yaml_keys, flags)
 
 
 def help_page() -> str:
@@ -57,13 +59,14 @@ def help_page() -> str:
         "Decodes every image once; `foveate pretrain --data CACHE` reads windows of the result.\n"
         "  --config FILE    a YAML of these keys\n"
         "  --print_config   print the complete YAML and stop\n\n"
-        f"{parsing.help_text(PrepareRun(prepare=PrepareConfig()))}"
+        f"{parsing.help_text(PrepareRun(dimension=3, prepare=PrepareConfig()))}"
     )
 
 
 def run_prepare(config: PrepareRun) -> Cache:
     """Bring the cache up to date, with an estimate first and a summary at the end."""
-    images, folder = intake.images_of(Path(config.data)), Path(config.out)
+    images = intake.of_dimension(intake.images_of(Path(config.data)), config.dimension)
+    folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_files(folder)
     needed, free = estimated_bytes(images, config.prepare), shutil.disk_usage(folder).free

@@ -11,6 +11,7 @@ from typing import cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from foveate.core.contracts import Method, Trainable
 from foveate.core.rng import key
@@ -22,7 +23,7 @@ from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, intake
 from foveate.run.settings import METHODS, PretrainConfig, RunConfig
-from foveate.train.logging import RunLog, say
+from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
 from foveate.train.pictures import write_preview
@@ -36,14 +37,16 @@ def pretrain(config: PretrainConfig) -> bool:
     out = Path(config.out)
     folder.check_resumable(config, out)
     say(folder.headline(config))
+    given = weights.read(config.init) if config.init else None  # before hours of decoding
     fabric = build_fabric(config)
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
     intake.check_volumes(cache, method.crops)
+    report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
-    if config.init:
-        start_from(method, config.init)
+    if report and fabric.is_global_zero:
+        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
@@ -58,7 +61,7 @@ def pretrain(config: PretrainConfig) -> bool:
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
         if finished and fabric.is_global_zero:
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
-            card = folder.card(config, method.normalisation, cache)
+            card = folder.card(config, method, cache)
             path = weights.save(method.exported(), card, out / "exported")
             log.note(f"exported {path}")
         elif not finished:
@@ -131,10 +134,17 @@ def batches_from(
     )
 
 
-def start_from(method: Method, source: str) -> None:
-    """Copy given weights into the parts that transfer, and say what was copied."""
-    tensors, _ = weights.read(source)
-    say(f"--init {weights.transfer(method.exported(), tensors, min_share=0.9).summary()}")
+def start_from(
+    method: Method, config: PretrainConfig, given: tuple[dict[str, Tensor], weights.Card], cache: Cache
+) -> weights.TransferReport:
+    """Copy the weights of `init` into the parts that transfer, and say what went where."""
+    tensors, card = given
+    notes = folder.input_notes(card, config, method, cache)
+    source, share = f"--init {config.init}", config.min_transfer
+    parts = method.exported()
+    report = weights.transfer(parts, tensors, min_share=share, source=source, notes=notes)
+    CONSOLE.print(report.table())
+    return report
 
 
 @torch.no_grad()
@@ -168,6 +178,8 @@ def dry_run(config: PretrainConfig) -> str:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = intake.sample_cache(config, Path(config.data), Path(scratch))
         intake.check_volumes(cache, method.crops)
+        if config.init:
+            start_from(method, config, weights.read(config.init), cache)
         net, optimizer = fabric.setup(method, build_optimizer(method, config.optim))
         batch = fabric.to_device(next(batches_from(config, cache, method, fabric, 0)))
         started = time.perf_counter()

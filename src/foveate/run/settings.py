@@ -25,7 +25,7 @@ METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
-    *("data", "out", "steps", "num_workers"),
+    *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
 )
 
@@ -44,6 +44,7 @@ class RunConfig:
         accumulate: Micro-batches per optimizer step.
         seed: Of every random draw.
         init: Run folder or weights file to start from; empty: random weights.
+        min_transfer: Share of the encoder's parameters that `init` must fill, else the run stops.
         num_workers: Processes that read and sample views.
         accelerator: Where to compute.
         devices: Processes per machine, one per device.
@@ -68,6 +69,7 @@ class RunConfig:
     accumulate: int = 1
     seed: int = 0
     init: str = ""
+    min_transfer: float = 0.9
     num_workers: int = 1
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
     devices: int = 1
@@ -121,7 +123,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         precision="bf16-mixed" if accelerated else "32-true",
         prepare=found_prepare(given),
         method=method,
-        encoder=entry.config(name=name, width=row.width),
+        encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
         decoder=DecoderConfig(upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
@@ -189,10 +191,15 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
     """The configuration that keyword arguments of `foveate.pretrain` describe."""
+    return resolve(yaml_of(keys), {})
+
+
+def yaml_of(keys: Mapping[str, Any]) -> parsing.Nested:
+    """Keyword arguments, on top of the recipe and the file that they name, as a YAML would have them."""
     files_named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
     base, _ = layers(files_named)
     own = parsing.spelled_out({k: v for k, v in keys.items() if k not in files_named})
-    return resolve(parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))}), {})
+    return parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))})
 
 
 def require(config: PretrainConfig) -> None:

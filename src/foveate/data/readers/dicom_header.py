@@ -118,7 +118,9 @@ def read_header(path: Path) -> Header:
         RefusalError: when they cannot be read.
     """
     try:
-        return _header(path, _few_tags(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote the header
+            return _header(path, _few_tags(path))
     except RefusalError:
         raise
     except Exception as error:  # a damaged header fails in many ways
@@ -131,9 +133,7 @@ def _few_tags(path: Path) -> Any:  # noqa: ANN401 - pydicom has no types
     with path.open("rb") as stream:
         if DEFLATED in stream.read(META_BYTES):  # inflating it could take any amount of memory
             raise RefusalError("it is a deflated DICOM file; save it uncompressed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
+    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
 
 
 def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no types
