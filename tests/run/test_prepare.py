@@ -127,3 +127,14 @@ def test_help_and_configuration_are_complete(capsys):
         == 0
     )
     assert "profile: mr" in capsys.readouterr().out
+
+
+def test_a_split_chooses_when_the_cache_is_made_not_later(cohorts, tmp_path):
+    cache, lists = tmp_path / "cache", tmp_path / "lists"
+    lists.mkdir()
+    (lists / "train.txt").write_text("v0.nii.gz\nv3.nii.gz\n")
+    assert prepare_cohort(cohorts[3], cache, **{"--split": str(lists)}) == 0
+    assert len(json.loads((cache / COMPLETE).read_bytes())) == 2
+    config = settings.from_keys({**tiny_keys(3, cache, tmp_path / "run"), "split": str(lists)})
+    with pytest.raises(FoveateError, match="cannot choose from it"):
+        run.pretrain(config)

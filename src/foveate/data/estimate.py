@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveate.core.types import FoveateError, Record
+from foveate.data.channels import image_files
 from foveate.data.formats import suffix_of
 from foveate.data.profiles import PrepareConfig
 
@@ -31,9 +32,8 @@ def _bytes_of(record: Record, config: PrepareConfig) -> float:
     except Exception:  # unreadable: it will be a reject, or a reader knows more than this
         voxels = None
     if voxels is None:
-        files = record.files or (record.path,)
-        return sum(path.stat().st_size for path in files if path.exists()) * UNKNOWN_FACTOR
-    return voxels * (per_voxel + len(record.maps))
+        return sum(path.stat().st_size for path in image_files(record) if path.exists()) * UNKNOWN_FACTOR
+    return voxels * (per_voxel * max(1, len(record.channels)) + len(record.maps))
 
 
 def _voxels(record: Record, config: PrepareConfig) -> float | None:

@@ -20,6 +20,7 @@ import numpy as np
 from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.channels import image_files, read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, encode, histogram
 from foveate.data.estimate import check_disk, estimated_bytes
@@ -90,7 +91,7 @@ def prepare(
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
         write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
     volumes = [
-        CachedVolume(cache, outcome, record.relative, record.labels)
+        CachedVolume(cache, outcome, record.relative, record.labels, record.patient)
         for record, outcome in pairs
         if isinstance(outcome, CacheEntry)
     ]
@@ -180,8 +181,8 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
 def _is_current(record: Record, entry: CacheEntry) -> bool:
     """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
     maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
-    files = record.files or (record.path,)
-    sources = [(files, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
+    own = image_files(record)
+    sources = [(own, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
     return all(
         all(path.exists() for path in paths) and _fingerprint(*paths) == known for paths, known in sources
     )
@@ -211,20 +212,20 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = _fingerprint(*(record.files or (record.path,)))
+        fingerprint = _fingerprint(*image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = decode(record)
+        volume = read_image(record, decode)
     except UnreadableImageError as error:
         return error.reason
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
-    profile = profile_of(record.modality, config)
+    decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
         read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
         volume, maps = _regridded(volume, read, profile, config)
         entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
-        return replace(_write_volume(target, volume, profile, config), maps=entries)
+        return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
     except (UnusableError, UnusableMapError) as error:
@@ -298,6 +299,7 @@ def _write_volume(target: _Target, volume: Volume, profile: Profile, config: Pre
         std=counts.std(),
         profile=profile,
         content_hash=_content_hash(volume, encoded),
+        voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=target.fingerprint[0],
         source_mtime_ns=target.fingerprint[1],
         maps=(),

@@ -14,7 +14,7 @@ from typing import Literal
 from foveate.core.types import FoveateError
 from foveate.data.encoding import Histogram
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
 

@@ -15,8 +15,8 @@ from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.profiles import PrepareConfig, from_json
-from foveate.data.sources.folder import FolderSource
-from foveate.run.settings import RunConfig
+from foveate.run.selection import images_for_pretraining
+from foveate.run.settings import PretrainConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
 from foveate.views.pipeline import missed_tissue
@@ -25,44 +25,42 @@ SAMPLE_IMAGES = 8
 TISSUE_SAMPLES = 32
 
 
-def images_of(data: Path) -> list[Record]:
-    """The images below a folder, labels and other files set aside with a word."""
-    records = list(FolderSource().records(data))
-    images = [record for record in records if record.role == "image"]
-    others = [record for record in records if record.role != "image"]
-    if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
-        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
-    if not images:
-        raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
-    return images
+def images_of(config: PretrainConfig, data: Path) -> list[Record]:
+    """The images to train on, of the run's dimension."""
+    return of_dimension(images_for_pretraining(config.source, data, config.split), config.dimension)
 
 
-def open_cache(config: RunConfig, data: Path) -> Cache:
+def open_cache(config: PretrainConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
     if is_prepared(data):
         return open_given_cache(config, data)
-    images = of_dimension(images_of(data), config.dimension)
+    images = images_of(config, data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
     return decode(images, folder, config.prepare)
 
 
-def open_given_cache(config: RunConfig, data: Path) -> Cache:
+def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     """The cache that `--data` names; options of its preparation that differ are refused."""
     if config.prepare != from_json((data / PROFILE).read_text(), data):
         raise FoveateError(
             f"--data {data} is prepared already, and --prepare.* asks for something else; leave these keys "
             "out, or run `foveate prepare` with them into another folder."
         )
+    if config.split:
+        raise FoveateError(
+            f"--data {data} is prepared already and names no file: --split {config.split} cannot choose "
+            "from it; run `foveate prepare --split` instead, and leave the key out here."
+        )
+    say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
     return open_prepared(data)
 
 
-def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
     if is_prepared(data):
         cache = open_given_cache(config, data)
         return len(cache), cache
-    images = of_dimension(images_of(data), config.dimension)
+    images = images_of(config, data)
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config.prepare)
 
 

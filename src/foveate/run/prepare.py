@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foveate.core import config as parsing
 from foveate.core.types import Dimension, FoveateError
 from foveate.data.cache import Cache
+from foveate.data.catalogue import SOURCES
 from foveate.data.estimate import estimated_bytes, gib
 from foveate.data.index import is_prepared
 from foveate.data.profiles import PrepareConfig
 from foveate.run import intake
+from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import found_dimension
 from foveate.train.logging import say
 
@@ -24,17 +27,21 @@ class PrepareRun:
     """One preparation, complete.
 
     Attributes:
-        data: Folder of scans or pictures, or one file.
+        data: Folder of scans or pictures, or one file; what `source` says it is.
         out: Folder of the cache; the same command again goes on where it was.
         dimension: 2 or 3; found from the files where it is not said.
+        split: Folder that `foveate split` wrote: its training images alone; empty: what the data set says.
         num_workers: Processes that decode; 0: this one. The result does not depend on it.
+        source: Layout of the data set.
         prepare: How the cache is made.
     """
 
     data: str = ""
     out: str = ""
     dimension: Dimension
+    split: str = ""
     num_workers: int = 0
+    source: Any
     prepare: PrepareConfig
 
 
@@ -47,9 +54,20 @@ def resolve(flags: Mapping[str, str]) -> PrepareRun:
     for key in ("data", "out"):
         if not given.get(key):
             raise FoveateError(f"--{key} is missing; write `foveate prepare --data FOLDER --out CACHE`.")
-    parsing.check_keys(given, PrepareRun(dimension=3, prepare=PrepareConfig()), {})
-    defaults = PrepareRun(dimension=found_dimension(given), prepare=PrepareConfig())
-    return parsing.parse(defaults, yaml_keys, flags)
+    others = {"source": {name: SOURCES[name].Config for name in SOURCES if name != source_name(given)}}
+    parsing.check_keys(given, defaults(given, 3), others)
+    return parsing.parse(defaults(given, found_dimension(given)), yaml_keys, flags)
+
+
+def source_name(given: Mapping[str, Any]) -> str:
+    """The layout that the keys name."""
+    return str(given.get("source.name", "folder"))
+
+
+def defaults(given: Mapping[str, Any], dimension: Dimension) -> PrepareRun:
+    """What is not given."""
+    source = SOURCES[source_name(given)].Config()
+    return PrepareRun(dimension=dimension, source=source, prepare=PrepareConfig())
 
 
 def help_page() -> str:
@@ -59,13 +77,14 @@ def help_page() -> str:
         "Decodes every image once; `foveate pretrain --data CACHE` reads windows of the result.\n"
         "  --config FILE    a YAML of these keys\n"
         "  --print_config   print the complete YAML and stop\n\n"
-        f"{parsing.help_text(PrepareRun(dimension=3, prepare=PrepareConfig()))}"
+        f"{parsing.help_text(defaults({}, 3))}"
     )
 
 
 def run_prepare(config: PrepareRun) -> Cache:
     """Bring the cache up to date, with an estimate first and a summary at the end."""
-    images = intake.of_dimension(intake.images_of(Path(config.data)), config.dimension)
+    found = images_for_pretraining(config.source, Path(config.data), config.split)
+    images = intake.of_dimension(found, config.dimension)
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_files(folder)
