@@ -66,6 +66,23 @@ def pretrain(arguments: list[str]) -> int:
     return 0 if run.pretrain(config) else STOPPED
 
 
+def prepare(arguments: list[str]) -> int:
+    """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
+    from foveate.core import config as parsing
+    from foveate.run import prepare as run
+
+    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
+    if "help" in switches:
+        print(run.help_page())
+        return 0
+    config = run.resolve(flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    run.run_prepare(config)
+    return 0
+
+
 def split(arguments: list[str]) -> int:
     """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
     from foveate.core.config import read_flags
@@ -166,6 +183,7 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "prepare": prepare,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,

@@ -60,6 +60,8 @@ def pretrain(config: PretrainConfig) -> bool:
     )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
+        if note := intake.tissue_note(cache, method.crops, config.seed):
+            log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
