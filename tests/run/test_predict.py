@@ -12,7 +12,6 @@ from PIL import Image
 from tests.evaluate.test_grids import ball, oblique
 
 from foveate.cli import main
-from foveate.data.prepare import PrepareConfig
 from foveate.run import model as models
 from foveate.run import predict as run
 
@@ -79,7 +78,7 @@ def test_property_an_oblique_anisotropic_flipped_volume_gets_its_mask_back(tmp_p
 
 
 @pytest.mark.skipif(
-    "spacing_mm" not in PrepareConfig.__dataclass_fields__,
+    "spacing_mm" not in models.PrepareConfig.__dataclass_fields__,
     reason="the cache does not resample",
 )
 def test_property_a_resampled_volume_gets_its_mask_back(tmp_path, given):

@@ -112,8 +112,16 @@ def draw_scores(path: Path, columns: Mapping[str, Sequence[float]], label: str) 
     _save(figure, path)
 
 
-def draw_cases(path: Path, cases: Sequence[tuple[Array, str]], columns: int = 4) -> None:
-    """Images (*S) in [0, 1], volumes at their middle slice, each under a caption."""
+class Pictured(NamedTuple):
+    """An image (*S) in [0, 1] with heat over it, 0 for none."""
+
+    image: Array
+    heat: Array
+    caption: str
+
+
+def draw_cases(path: Path, cases: Sequence[Pictured], columns: int = 4) -> None:
+    """Images, volumes at their hottest slice, each under a caption."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -123,18 +131,22 @@ def draw_cases(path: Path, cases: Sequence[tuple[Array, str]], columns: int = 4)
     FigureCanvasAgg(figure)
     for axes in figure.subplots(rows, columns, squeeze=False).flat:
         axes.axis("off")
-    for axes, (image, caption) in zip(figure.axes, cases, strict=False):
-        axes.imshow(as_picture(image), cmap="gray", vmin=0, vmax=1)
-        axes.set_title(caption, fontsize=8)
+    for axes, case in zip(figure.axes, cases, strict=False):
+        image, heat = (as_picture(array, case.heat) for array in (case.image, case.heat))
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+        axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55 * heat.clip(0, 1))
+        axes.set_title(case.caption, fontsize=8)
     _save(figure, path)
 
 
-def as_picture(image: Array) -> Array:
-    """The middle slice of a volume, or a picture as it is, as rows with up up."""
-    layers = LAYERS[image.ndim]
-    flat = image
+def as_picture(array: Array, heat: Array) -> Array:
+    """A volume's slice with most heat (the middle one where there is none), or a picture as it is."""
+    layers, flat = LAYERS[array.ndim], array
     if layers.planes:
-        flat = np.take(image, image.shape[layers.planes[0]] // 2, axis=layers.planes[0])
+        plane = layers.planes[0]
+        sums = heat.sum(tuple(a for a in range(heat.ndim) if a != plane))
+        at = int(sums.argmax()) if sums.any() else array.shape[plane] // 2
+        flat = np.take(array, at, axis=plane)
     return flat.T[::-1] if layers.upwards else flat.T
 
 

@@ -16,7 +16,6 @@ from foveate.core import config as parsing
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.index import read_salt, replace_file, salted_id
-from foveate.data.labelled import read_labelled
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import Split, make_split, patient_of
 from foveate.evaluate.statistics import bca_interval
@@ -25,6 +24,7 @@ from foveate.run.finetune_settings import TASKS, FinetuneConfig
 from foveate.run.finetune_settings import resolve as resolve_run
 from foveate.run.judge import Cohort, EvaluateConfig, Rows, Statistic, judge_answers, judge_masks
 from foveate.run.model import Model, found_accelerator, open_model, parsed
+from foveate.run.selection import labelled_images
 from foveate.train.logging import say
 
 
@@ -71,7 +71,7 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
-    found = read_labelled(Path(config.data), module.WANT)
+    found = labelled_images(settings.source, Path(config.data), module.WANT)
     split = split_of(config, settings, found.records, known)
     chosen = list(found.records) if config.part == "all" else split[config.part]
     if not chosen:
@@ -82,7 +82,7 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     tuned = split["val"] if config.part in ("test", "all") and not model.dense else []
     names = {record.relative for record in chosen}
     tuned = [record for record in tuned if record.relative not in names]
-    both = intake.decode([*chosen, *tuned], cache, settings)
+    both = intake.decode([*chosen, *tuned], cache, model.prepare)
     by_name = {volume.relative: volume for volume in both}
     encoded = {
         name: CachedVolume(v.folder, v.entry, v.relative, module.encode(settings.task, v.labels))

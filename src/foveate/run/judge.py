@@ -14,6 +14,7 @@ from foveate.core.types import Array
 from foveate.data.cache import CachedVolume
 from foveate.data.labelled import MAP
 from foveate.evaluate import calibration, figures, metrics
+from foveate.evaluate.attribution import grad_cam, listened
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.segment import TidyConfig
 from foveate.run.model import Model, progress, segment_volume
@@ -121,7 +122,7 @@ def judge_answers(
     answers, labels = answers_of(model, cohort.volumes)
     exclusive = kind == "softmax"
     truth = labels[:, 0] if exclusive else labels
-    draw_answers(config, cohort, out, answers, truth, names if kind != "none" else ())
+    draw_answers(config, model, cohort, out, answers, truth, names if kind != "none" else ())
     rows: Rows = [
         {
             **{f"answer/{n}": float(a) for n, a in zip(names, answers[i], strict=True)},
@@ -174,7 +175,13 @@ def calibrated(
 
 
 def draw_answers(
-    config: EvaluateConfig, cohort: Cohort, out: Path, answers: Array, truth: Array, names: Sequence[str]
+    config: EvaluateConfig,
+    model: Model,
+    cohort: Cohort,
+    out: Path,
+    answers: Array,
+    truth: Array,
+    names: Sequence[str],
 ) -> None:
     """ROC curves, confusion and pictures of the cases furthest from their labels."""
     known = ~np.isnan(truth) & (np.nan_to_num(truth) >= 0)
@@ -192,8 +199,21 @@ def draw_answers(
         figures.draw_roc(out / "roc.png", dict(list(curves.items())[:FIGURED]))
     worst = np.argsort(-wrong, kind="stable")[: config.worst].tolist()
     if worst:
-        cases = [(whole(cohort.volumes[i])[0], caption(answers[i], truth[i], names)) for i in worst]
+        said = [caption(answers[i], truth[i], names) for i in worst]
+        cases = [explained(model, cohort.volumes[i], text) for i, text in zip(worst, said, strict=True)]
         figures.draw_cases(out / "worst.png", cases)
+
+
+def explained(model: Model, volume: CachedVolume, text: str) -> figures.Pictured:
+    """The view that the network had of an image, under the Grad-CAM of its strongest answer."""
+    task: Any = model.task
+    encoder = task.exported()["encoder"]
+    with listened(encoder) as heard:
+        strongest = task.predict(volume).argmax()
+    view = heard["input"]  # (1, C, *S), normalised
+    heat = grad_cam(encoder, task.answers, view, strongest.to(view.device)[None])[0].cpu().numpy()
+    grey = view[0, 0].float().cpu().numpy()
+    return figures.Pictured((grey - grey.min()) / max(float(np.ptp(grey)), 1e-6), heat, text)
 
 
 def caption(answers: Array, truth: Array, names: Sequence[str]) -> str:
@@ -203,4 +223,4 @@ def caption(answers: Array, truth: Array, names: Sequence[str]) -> str:
         named = [f"{n}: {each}" for n, each in zip(names, said, strict=True)] if names else said
         return "\n".join(named[:MOST_LINES])
     true = names[int(truth)] if truth >= 0 else "unknown"
-    return f"{true}\nanswered {names[int(answers.argmax())]} ({answers.max():.2f})"
+    return f"true: {true}\nanswered {names[int(answers.argmax())]} ({answers.max():.2f})"

@@ -16,7 +16,8 @@ from foveate.core import config as parsing
 from foveate.core.contracts import Task
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import CachedVolume
-from foveate.data.prepare import PrepareConfig, prepare
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets import weights

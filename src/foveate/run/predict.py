@@ -24,6 +24,7 @@ from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.formats import suffix_of
 from foveate.data.index import replace_file
+from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
 from foveate.evaluate.grids import Grid, onto, source_grid
 from foveate.evaluate.inference import WindowConfig, zeros
@@ -39,7 +40,6 @@ from foveate.run.model import (
     progress,
     segment_volume,
 )
-from foveate.run.selection import images_in
 from foveate.train.logging import say
 
 TABLE, SETTINGS = "predictions.csv", "predict.json"
@@ -83,7 +83,7 @@ def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> PredictConfig
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
-    images = images_in(Path(config.data))
+    images = images_of(Path(config.data))
     claim(out, config)
     outcomes = predict_masks if model.dense else predict_table
     done, failed = 0, []
@@ -96,6 +96,17 @@ def predict(config: PredictConfig) -> bool:
             advance()
     say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
     return not failed
+
+
+def images_of(data: Path) -> list[Record]:
+    """The images below a folder; labels and other files are set aside with a word."""
+    found = list(FolderSource().records(data))
+    images = [record for record in found if record.role == "image"]
+    if not images:
+        raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")
+    if len(images) < len(found):
+        say(f"set aside: {len(found) - len(images)} files that are no images, or labels")
+    return images
 
 
 def claim(out: Path, config: PredictConfig) -> None:

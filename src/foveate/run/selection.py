@@ -13,7 +13,6 @@ from foveate.data.cache import CachedVolume
 from foveate.data.catalogue import build_source, recognised
 from foveate.data.labelled import Labelled, Want, from_source, read_labelled
 from foveate.data.leakage import SEEN, OnSeen, hashes_of, refuse_seen, seen_before, write_seen
-from foveate.data.sources.folder import FolderSource
 from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
@@ -25,16 +24,6 @@ def labelled_images(source: Any, data: Path, want: Want) -> Labelled:  # noqa: A
     if source.name == "folder":
         return read_labelled(data, want)
     return from_source(build_source(source), data, want)
-
-
-def images_in(data: Path) -> list[Record]:
-    """Every image below a folder, whatever it is for: what a finished run is asked to look at."""
-    found = list(FolderSource().records(data))
-    images = [record for record in found if record.role == "image"]
-    _say_others([record for record in found if record.role != "image"])
-    if not images:
-        raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")
-    return images
 
 
 def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Record]:  # noqa: ANN401 - its Config
