@@ -68,9 +68,7 @@ def finetune(config: FinetuneConfig) -> bool:
     folder.prepare_out(config, out, data_hash(material))
     write_split(config, material, out)
     note_seen(out, [*material.train, *material.val], config.init, active=fabric.is_global_zero)
-    with RunLog(
-        out, config.steps, active=fabric.is_global_zero, verb="fine-tuning", loggers=config.loggers
-    ) as log:
+    with RunLog(out, config.steps, fabric.is_global_zero, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(material)}{verdict}")
         for line in start_from(task, material, out):
             log.note(line)
