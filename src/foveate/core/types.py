@@ -104,6 +104,7 @@ class Record:
     path: Path  # the file, or the first of `files`
     relative: str  # path below the root: its salted hash is the only name that is ever stored
     files: tuple[Path, ...] = ()  # every file of a series, in order; empty: `path` alone
+    channels: tuple[Path, ...] = ()  # one file per channel on one grid, in order; empty: one channel
     role: Literal["image", "label", "structure", "other"] = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known

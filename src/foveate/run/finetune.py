@@ -21,7 +21,7 @@ from foveate.core.rng import key
 from foveate.core.types import FoveateError, LabelFacts, Progress
 from foveate.data.cache import Cache, CachedVolume
 from foveate.data.index import replace_file
-from foveate.data.labelled import MAP, Labelled, read_labelled
+from foveate.data.labelled import MAP, Labelled
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import PARTS, Split, as_names, make_split
@@ -31,6 +31,7 @@ from foveate.nets.pyramid import build_pyramid
 from foveate.run import folder, intake
 from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
 from foveate.run.pretrain import batches_from, build_fabric, schedule_of
+from foveate.run.selection import compared_with_pretraining, labelled_images, note_seen
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -63,10 +64,14 @@ def finetune(config: FinetuneConfig) -> bool:
     folder.check_resumable(config, out)
     task = build_task(config)
     check_images(config, task, material)
+    verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
     folder.prepare_out(config, out, data_hash(material))
     write_split(config, material, out)
-    with RunLog(out, config.steps, active=fabric.is_global_zero, verb="fine-tuning") as log:
-        log.note(summary(material))
+    note_seen(out, [*material.train, *material.val], config.init, active=fabric.is_global_zero)
+    with RunLog(
+        out, config.steps, active=fabric.is_global_zero, verb="fine-tuning", loggers=config.loggers
+    ) as log:
+        log.note(f"{summary(material)}{verdict}")
         for line in start_from(task, material, out):
             log.note(line)
         finished = train(fabric, task, material, log)
@@ -108,7 +113,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     `limit` decodes only so many of every part, for a look.
     """
     module = TASKS[config.task.name]
-    found = read_labelled(Path(config.data), module.WANT)
+    found = labelled_images(config.source, Path(config.data), module.WANT)
     split = make_split(
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
@@ -155,7 +160,7 @@ def facts_of(train: Sequence[CachedVolume], val: Sequence[CachedVolume], found: 
 
 def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
     """The same volume with its labels as numbers."""
-    return CachedVolume(volume.folder, volume.entry, volume.relative, labels)
+    return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
 
 
 def build_task(config: FinetuneConfig) -> Task:
@@ -276,8 +281,7 @@ def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
     text = json.dumps({part: [v.entry.id for v in cache] for part, cache in ids.items()}, indent=1)
     replace_file(out / "split.json", lambda stream: stream.write(text.encode() + b"\n"))
     if config.split.save_as:
-        names = as_names(material.split).encode()
-        replace_file(Path(config.split.save_as), lambda stream: stream.write(names))
+        replace_file(Path(config.split.save_as), lambda file: file.write(as_names(material.split).encode()))
 
 
 def headline(config: FinetuneConfig) -> str:

@@ -14,8 +14,8 @@ from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import CropSpec, Dimension, FoveateError, Size
+from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.prepare import PrepareConfig
-from foveate.data.sources.folder import FolderSource
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
@@ -26,6 +26,7 @@ SWITCHES = ("help", "print_config", "dry_run")
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("health_every", "probe", "probe_every", "loggers"),
 )
 
 
@@ -34,7 +35,7 @@ class RunConfig:
     """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
-        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file.
+        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file; what `source` says it is.
         out: Run folder; the same command again resumes.
         dimension: 2 or 3; found from the files where it is not said.
         size: "paper" for published sizes, "small" for CPUs, tests and first tries.
@@ -53,6 +54,8 @@ class RunConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
+        source: The layout of the data.
+        loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
         encoder: The encoder.
         decoder: The decoder.
@@ -78,6 +81,8 @@ class RunConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    source: Any
+    loggers: str = ""
     prepare: PrepareConfig
     encoder: Any
     decoder: DecoderConfig
@@ -90,10 +95,21 @@ class PretrainConfig(RunConfig):
     """One pre-training run, complete.
 
     Attributes:
+        health_every: Steps between measurements of health; 0 for none.
+        holdout: Images that are set aside, never trained on, to measure health on.
+        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        probe_every: Steps between probes.
         method: The pre-training method.
+        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
+            Empty: all but what the data set itself keeps for validation and test.
     """
 
+    health_every: int = 200
+    holdout: int = 0
+    probe: str = ""
+    probe_every: int = 1000
     method: Any
+    split: str = ""
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:
@@ -120,6 +136,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         batch_size=row.batch_size,
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
+        source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=PrepareConfig(),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
@@ -140,7 +157,7 @@ def found_dimension(given: Mapping[str, Any]) -> Dimension:
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
     if given.get("data"):
-        return FolderSource().dimension(Path(str(given["data"])))
+        return build_source(source_config(given)).dimension(Path(str(given["data"])))
     raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
 
 
@@ -150,6 +167,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     defaults = default_config(given)
     others = {
         "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
+        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
         "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
     }
     parsing.check_keys(given, defaults, others)
@@ -209,6 +227,7 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
         f"methods: {names}; encoders: {', '.join(ENCODERS)}\n"
+        f"sources: {', '.join(SOURCES)}\n"
         "  --recipe NAME    a complete run that ships with foveate\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
