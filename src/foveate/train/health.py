@@ -78,6 +78,7 @@ def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:
     """Measures of pooled features and of projections at every scale, from clean views (B, V, C, *S)."""
     net = cast(Pyramid, method.net)
     found: dict[str, float] = {}
+    strides = net.strides if len(net.decoder.blocks) else (net.stride,)
     for scale, features in enumerate(pooled_features(method, views)):
         rows = {"features": features}
         if (head := projector_of(method, scale)) is not None:
@@ -85,18 +86,19 @@ def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:
             rows["projections"] = (head(first), None if second is None else head(second))
         for kind, (first, second) in rows.items():
             for name, value in embedding.describe(first, second).items():
-                found[f"{kind}/stride{net.strides[scale]}/{name}"] = value
+                found[f"{kind}/stride{strides[scale]}/{name}"] = value
     return found
 
 
 def pooled_features(method: Method, views: Tensor) -> list[Pair]:
-    """Mean of every decoder map over space, under batch statistics as in training."""
+    """Mean of every decoder map over space, else of the bottleneck, under batch statistics as in training."""
     net = cast(Pyramid, method.net)
-    clean = with_channels(views, net.in_channels)
-    sides = [[], []] if clean.shape[1] > 1 else [[]]  # type: list[list[list[Tensor]]]
-    for few in torch.split(clean, PULLED):  # no more memory than a step takes
+    views = with_channels(views, net.in_channels)
+    sides = [[], []] if views.shape[1] > 1 else [[]]  # type: list[list[list[Tensor]]]
+    for few in torch.split(views, PULLED):  # no more memory than a step takes
         for side, images in zip(sides, few.unbind(1), strict=False):
-            maps = net(normalise(images, method.normalisation))
+            clean = normalise(images, method.normalisation)
+            maps = net(clean) or net.encoder(clean)[-1:]  # no decoder: the bottleneck
             side.append([x.float().flatten(2).mean(2) for x in maps])
     columns = [[torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides]
     seconds: list[Tensor] | list[None] = columns[1] if len(columns) > 1 else [None] * len(columns[0])
