@@ -149,6 +149,7 @@ def start_from(
     source, share = f"--init {config.init}", config.min_transfer
     parts = method.exported()
     report = weights.transfer(parts, tensors, min_share=share, source=source, notes=notes)
+    method.weights_given()
     CONSOLE.print(report.table())
     return report
 

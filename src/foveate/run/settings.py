@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, final
@@ -13,7 +13,7 @@ import torch
 from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
-from foveate.core.types import Dimension, FoveateError, Size
+from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.index import PROFILE, complete_entries, is_prepared
 from foveate.data.profiles import PrepareConfig, from_json
@@ -141,7 +141,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         prepare=found_prepare(given),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
-        decoder=DecoderConfig(upsample=entry.upsample, norm=norm),
+        decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
 
@@ -248,6 +248,13 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
 
 
 def list_methods() -> str:
-    """Every method with the first line of its page."""
-    rows = [f"{name:<22}{(METHODS[name].__doc__ or '').strip().splitlines()[0]}" for name in METHODS]
+    """Every method with the first line of its page, what it looks at and what it leaves behind."""
+    rows = []
+    for name in METHODS:
+        first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
+        preset = METHODS[name].Config.preset(3, "paper")
+        specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
+        needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
+        exports = " and ".join(getattr(preset, "exports", ())) or "not said"
+        rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
     return "\n".join(rows)
