@@ -67,10 +67,8 @@ def finetune(config: FinetuneConfig) -> bool:
     verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
     folder.prepare_out(config, out, data_hash(material))
     write_split(config, material, out)
-    note_seen(out, [*material.train, *material.val], config.init, active=fabric.is_global_zero)
-    with RunLog(
-        out, config.steps, active=fabric.is_global_zero, verb="fine-tuning", loggers=config.loggers
-    ) as log:
+    note_seen(out, [*material.train, *material.val], config.init, active=(first := fabric.is_global_zero))
+    with RunLog(out, config.steps, active=first, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(material)}{verdict}")
         for line in start_from(task, material, out):
             log.note(line)

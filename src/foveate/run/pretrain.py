@@ -48,10 +48,10 @@ def pretrain(config: PretrainConfig) -> bool:
     intake.check_volumes(cache, method.crops)
     report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
+    held, cache = health.set_aside(cache, config)
     note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
     if report and fabric.is_global_zero:
         (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
-    held, cache = health.set_aside(cache, config)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
