@@ -120,16 +120,12 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
-        raise FoveateError(
-            f"{len(wrong)} labelled images cannot be used: {said}. Mend them or take them out."
-        )
+        raise FoveateError(f"{len(wrong)} labelled images cannot be used: {said}. Mend or remove them.")
     by_name = {volume.relative: volume for volume in both}
     parts = {p: [by_name[r.relative] for r in chosen[p] if r.relative in by_name] for p in chosen}
     for part, volumes in parts.items():
         if not volumes:
-            raise FoveateError(
-                f"--data {config.data}: no image for {part} could be read; accepted: at least one."
-            )
+            raise FoveateError(f"--data {config.data}: no image for {part} could be read; one is needed.")
     task = module.settle(config.task, facts_of(parts["train"], parts["val"], found))
     encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
     return Material(
