@@ -11,6 +11,7 @@ from foveate.nets import weights
 from foveate.run import intake
 from foveate.run import pretrain as run
 from foveate.run.settings import METHODS
+from foveate.train import health
 
 pytestmark = pytest.mark.parametrize("dimension", [2, 3])
 EVERY = pytest.mark.parametrize("name", METHODS.names())
@@ -100,3 +101,15 @@ def losses_of(folder):
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     timeless = ("seconds_per_step", "data_wait")
     return [{k: v for k, v in row.items() if k not in timeless} for row in rows]
+
+
+@EVERY
+def test_health_is_measured_of_every_method_and_changes_nothing(tiny, dimension, name):
+    _, method, batch = first_batch(tiny(dimension, method={"name": name}, batch_size=4))
+    before = {key: x.clone() for key, x in method.state_dict().items()}
+    found = health.measure(method, batch, Progress(0, 10))
+    assert all(torch.isfinite(torch.tensor(list(found.values()))))
+    assert {"features", "pull"} <= {key.split("/")[0] for key in found}
+    frozen = any(not p.requires_grad for p in method.parameters())
+    assert frozen == any(key.startswith("ema_distance/") for key in found)
+    assert all(torch.equal(before[key], x) for key, x in method.state_dict().items())

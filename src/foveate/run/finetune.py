@@ -67,10 +67,8 @@ def finetune(config: FinetuneConfig) -> bool:
     verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
     folder.prepare_out(config, out, data_hash(material))
     write_split(config, material, out)
-    note_seen(out, [*material.train, *material.val], config.init, active=fabric.is_global_zero)
-    with RunLog(
-        out, config.steps, active=fabric.is_global_zero, verb="fine-tuning", loggers=config.loggers
-    ) as log:
+    note_seen(out, [*material.train, *material.val], config.init, active=(first := fabric.is_global_zero))
+    with RunLog(out, config.steps, active=first, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(material)}{verdict}")
         for line in start_from(task, material, out):
             log.note(line)
@@ -118,7 +116,8 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
     chosen = {part: split[part][:limit] for part in ("train", "val")}
-    both = intake.decode([*chosen["train"], *chosen["val"]], cache, config)
+    records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
+    both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
         raise FoveateError(

@@ -48,10 +48,10 @@ def pretrain(config: PretrainConfig) -> bool:
     intake.check_volumes(cache, method.crops)
     report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
+    held, cache = health.set_aside(cache, config)
     note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
     if report and fabric.is_global_zero:
         (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
-    held, cache = health.set_aside(cache, config)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
@@ -60,6 +60,8 @@ def pretrain(config: PretrainConfig) -> bool:
     )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
+        if note := intake.tissue_note(cache, method.crops, config.seed):
+            log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
