@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.types import Dimension, FoveateError
 from foveate.nets.encoders import ENCODERS
-from foveate.nets.layers import ConvBlock, Norm, norm_layer
+from foveate.nets.layers import ConvBlock, Norm, laid_out, norm_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,5 +148,5 @@ def build_pyramid(encoder: object, decoder: DecoderConfig, dimension: Dimension)
     name: str = encoder.name  # type: ignore[attr-defined]
     built = ENCODERS[name].build(encoder, dimension)
     half = Decoder(built.channels, built.strides, decoder, dimension)  # type: ignore[arg-type]
-    pyramid = Pyramid(built, half, dimension, encoder.in_channels)  # type: ignore[attr-defined]
-    return pyramid.to(memory_format=LAYERS[dimension].channels_last)  # type: ignore[call-overload,no-any-return]
+    channels: int = encoder.in_channels  # type: ignore[attr-defined]
+    return laid_out(Pyramid(built, half, dimension, channels), dimension)
