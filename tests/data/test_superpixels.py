@@ -125,6 +125,6 @@ def test_maps_are_computed_once_per_configuration_and_a_cut_off_run_goes_on(tmp_
 
 
 def test_a_picture_without_regions_is_named(tmp_path):
-    cache = cached(tmp_path, [patches(), np.linspace(100, 255, 64 * 48).reshape(SHAPE)])
-    with pytest.raises(FoveateError, match=r"p1.png: 1 regions were found in it; accepted: at least 2. Look"):
+    cache = cached(tmp_path, [np.linspace(100, 255, 64 * 48).reshape(SHAPE)])
+    with pytest.raises(FoveateError, match=r"p0.png: 1 regions were found in it; accepted: at least 2. Look"):
         with_derived(cache, {"superpixels": spec(replace(CUT, scale=1e6, smallest=0.001))}, quiet)

@@ -1,4 +1,4 @@
-"""Contrast: a positive against negatives, over rows of embeddings or over the regions of two views."""
+"""Contrast: a positive against negatives, over images, cells or regions."""
 
 from __future__ import annotations
 
@@ -51,3 +51,21 @@ def region_means(rows: Tensor, regions: Tensor, count: int) -> Tensor:
     sums = rows.new_zeros(count, rows.shape[1]).index_add(0, regions[kept], rows[kept])
     sizes = torch.bincount(regions[kept], minlength=count).clamp_min(1)
     return sums / sizes[:, None]
+
+
+def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE of every query (B, E) for its own key among the rows of a queue (N, E)."""
+    with torch.autocast(queries.device.type, enabled=False):
+        q = unit_rows(queries)
+        own = (q * keys.to(q.dtype)).sum(1, keepdim=True)
+        logits = torch.cat([own, q @ queue.to(q.dtype).mT], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Every view (B, E) looks for the other view of its image among all others of the batch."""
+    with torch.autocast(first.device.type, enabled=False):
+        z = unit_rows(torch.cat([first, second]))
+        logits = z @ z.mT / temperature
+    logits = logits.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(first)))

@@ -7,8 +7,7 @@ e(i, j) = exp(z_i . z_j / tau), z unit embeddings of decoder cells. Anchors lie 
 positives in the same super-pixel of the other, negatives in others; both ways. Encoder and decoder train.
 
 Differs from the authors' code, which was never released: written from the paper's outline; all numbers are
-fields, also whether both train together or one after the other. The base keeps its views and terms; regions
-are compared on the same windows under a corruption of their own that moves nothing.
+fields, also the schedule. Regions are compared on the base's windows, under a corruption that moves nothing.
 """
 
 from __future__ import annotations
@@ -73,11 +72,11 @@ class Config:
     @classmethod
     def preset(cls, dimension: Dimension, size: Size) -> Config:  # noqa: ARG003 - the base's views have it
         """The noted numbers; whoever composes the run adds the base."""
-        look, cut = INTENSITIES[dimension], SuperpixelConfig.preset(dimension)
-        return cls(superpixels=cut, region_appearance=look)
+        cut = SuperpixelConfig.preset(dimension)
+        return cls(superpixels=cut, region_appearance=INTENSITIES[dimension])
 
-    def around(self, base: Any) -> Config:  # noqa: ANN401 - any method's Config
-        """The same around a base, whose normalisation it takes on."""
+    def around(self, base: Any) -> Config:  # noqa: ANN401
+        """The same around any method's Config, whose normalisation it takes on."""
         look = replace(self.region_appearance, normalisation=base.global_appearance.normalisation)
         return replace(self, base=base, region_appearance=look)
 
@@ -105,7 +104,7 @@ class RegionContrast(Method):
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
-        """The base's windows; the first two global ones are compared by regions."""
+        """The base's windows."""
         return self.base.crops if self.base else {"global": self.config.base.global_crops}
 
     @property
@@ -138,8 +137,8 @@ class RegionContrast(Method):
 
     def views(self, batch: Batch, seed: int) -> list[Tensor]:
         """The two views, each (B, C, *S)."""
-        look, channels = self.config.region_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
+        how = {"channels": self.net.in_channels, "seed": seed}
+        return list(corrupted_crop(batch, "global", self.config.region_appearance, **how).unbind(1))[:2]
 
     def regions(self, batch: Batch) -> list[Tensor]:
         """The super-pixels in the cells of the compared maps, of both views, each (B, *s)."""
@@ -171,8 +170,7 @@ class RegionContrast(Method):
 
     def weights_given(self) -> None:
         """The base's."""
-        if self.base:
-            self.base.weights_given()
+        _ = self.base and self.base.weights_given()
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's pictures, and the regions of both views in shades of grey."""
