@@ -1,14 +1,17 @@
 """Localized Region Contrast against slow loops, around its bases, and the regions that it draws from."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from tests.conftest import blobs
 from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights
+from foveate.run import finetune_settings, settings
 from foveate.run import pretrain as run
-from foveate.run import settings
+from foveate.run.finetune import finetune
 from foveate.views.regions import RegionSampling, batch_cells, touching
 
 NAME = "region_contrast"
@@ -191,3 +194,26 @@ def test_the_base_is_configured_by_its_own_keys():
         resolved(**{"method.base.name": NAME})
     with pytest.raises(FoveateError, match=r"--method.base.name belongs to region_contrast"):
         settings.resolve({}, {"dimension": "3", "method.base.name": "byol"})
+
+
+def test_after_starts_from_a_supervised_run(tiny, cohorts, tmp_path):
+    """Any weights file with an encoder will do: here that of a fine-tuned segmenter."""
+    for folder, of in (("imagesTr", lambda x: x.astype(np.int16)), ("labelsTr", lambda x: (x > 500) * 1)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for i in range(6):
+            name = f"c{i}_0000" if folder == "imagesTr" else f"c{i}"
+            image = nib.Nifti1Image(of(blobs((24, 26, 20), i)).astype(np.int16), np.eye(4))
+            nib.save(image, tmp_path / "data" / folder / f"{name}.nii.gz")
+    flags = {"data": str(tmp_path / "data"), "out": str(tmp_path / "tuned"), "task.name": "segmentation"}
+    flags |= {"init": "none", "size": "small", "steps": "1", "validate_every": "1", "batch_size": "2"}
+    flags |= {"num_workers": "0", "task.crops.grid": "[16, 16, 16]", "encoder.width": "4"}
+    assert finetune(finetune_settings.resolve({}, flags))
+    config = tiny(
+        3, method={"name": NAME, "schedule": "after"}, init=flags["out"], steps=1, optim={"lr": 0.0}
+    )
+    assert run.pretrain(config)
+    supervised, _ = weights.read(flags["out"])
+    found, _ = weights.read(config.out)
+    encoder = [k for k in supervised if k.startswith("encoder.") and k.endswith("conv.weight")]
+    assert encoder
+    assert all(torch.equal(found[k], supervised[k]) for k in encoder)

@@ -7,7 +7,7 @@ q = n(projector(pool(f(x_1)))) by the trained weights theta, k+ the same of x_2 
 After every step the oldest keys of the queue give way to the new ones, of all processes.
 
 Differs from the authors' code: views are the volume's or picture's own (`global_crops`), as for the other
-global methods here; batches are not shuffled between processes before batch norm; the projector has batch norm.
+global methods here; batches are not shuffled between processes before batch norm; the projector has one.
 """
 
 from __future__ import annotations

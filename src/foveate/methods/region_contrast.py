@@ -110,9 +110,8 @@ class RegionContrast(Method):
     @property
     def derived(self) -> Mapping[str, DerivedSpec]:
         """The super-pixels."""
-        return {
-            MAP: DerivedSpec(compute=superpixels, config=self.config.superpixels, fewest=2, advice=ADVICE)
-        }
+        how = self.config.superpixels
+        return {MAP: DerivedSpec(compute=superpixels, config=how, fewest=2, advice=ADVICE)}
 
     @property
     def normalisation(self) -> Normalisation:
@@ -170,13 +169,14 @@ class RegionContrast(Method):
 
     def weights_given(self) -> None:
         """The base's."""
-        _ = self.base and self.base.weights_given()
+        if self.base:
+            self.base.weights_given()
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's pictures, and the regions of both views in shades of grey."""
-        shown = self.base.preview(batch, progress) if self.base else {}
         shades = [((x * 0.618) % 1.0 * (x > 0))[:, None] for x in batch["regions"][f"{MAP}/global"].unbind(1)]
-        return shown | {"regions 1": shades[0], "regions 2": shades[1]}
+        own = {"regions 1": shades[0], "regions 2": shades[1]}
+        return self.base.preview(batch, progress) | own if self.base else own
 
 
 def refuse(config: Config) -> None:

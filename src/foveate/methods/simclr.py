@@ -2,7 +2,7 @@
 
     L = mean over views i of -log e(i, j(i)) / sum over k != i of e(i, k),   e(i, k) = exp(z_i . z_k / tau)
 
-z = n(projector(pool(f(x)))), j(i) the other view of i's image; k runs over both views of all processes' batches.
+z = n(projector(pool(f(x)))), j(i) the other view of i's image; k runs over the views of all processes.
 
 Differs from the authors' code: views are the volume's or picture's own (`global_crops`), as for the other
 global methods here; the optimizer is the run's, not LARS; batch norm is not synchronised.
