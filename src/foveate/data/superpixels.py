@@ -33,7 +33,7 @@ class SuperpixelConfig:
     sigma: float = 0.8
     segments: int = 100
     compactness: float = 0.2
-    foreground: float = 0.05
+    foreground: float = 0.1
     smallest: float = 0.004
 
     @classmethod
