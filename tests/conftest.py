@@ -87,7 +87,13 @@ def tiny_keys(dimension, data, out, **keys):
         nested["method"]["local_crops"]["source_sizes"] = [[8, 8, 8], [12, 12, 8]]
         nested["method"]["global_appearance"] = {"swap_count": 4}
     method = keys.pop("method", {})
-    adapt(nested["method"], settings.METHODS[method.get("name", "pcrlv2")].Config.preset(dimension, "small"))
+    names = {"method.name": method.get("name", "pcrlv2")}
+    if "base" in method:
+        names["method.base.name"] = method["base"]["name"]
+    preset = settings.method_defaults(names, dimension, "small")
+    adapt(nested["method"], getattr(preset, "base", preset))
+    if hasattr(preset, "base"):
+        nested["method"] = {"base": nested["method"]}
     for name, value in method.items():
         known = nested["method"].get(name)
         nested["method"][name] = {**known, **value} if isinstance(known, dict) else value

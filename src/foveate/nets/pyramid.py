@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,6 +138,12 @@ class Pyramid(nn.Module):
     def keep_scales(self, count: int) -> None:
         """Drop the decoder blocks after the first `count`: what no term reads needs no weights."""
         self.decoder.blocks = self.decoder.blocks[:count]
+
+    def sharing(self) -> Pyramid:
+        """Another pyramid of the very same layers, whose scales may be dropped without touching this one."""
+        decoder = copy.copy(self.decoder)
+        decoder._modules = dict(self.decoder._modules)
+        return Pyramid(self.encoder, decoder, self.dimension, self.in_channels)
 
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -45,7 +45,8 @@ def pretrain(config: PretrainConfig) -> bool:
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
-    intake.check_volumes(cache, method.crops)
+        intake.check_volumes(cache, method.crops)
+        cache = intake.derived(cache, method.derived)
     report = start_from(method, config, given, cache) if given else None
     folder.prepare_out(config, out, cache.data_hash)
     held, cache = health.set_aside(cache, config)
@@ -98,8 +99,16 @@ def build_method(config: PretrainConfig) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "initial weights") >> 1)
         net = build_pyramid(config.encoder, config.decoder, config.dimension)
-        method: Method = METHODS[config.method.name].build(net, config.method)
+        method = build_on(net, config.method)
     check_views(config, method, net)
+    return method
+
+
+def build_on(net: Pyramid, config: Any) -> Method:  # noqa: ANN401 - a method's Config
+    """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
+    build = METHODS[config.name].build
+    wraps = getattr(config, "base", None) is not None
+    method: Method = build(net, config, build_on) if wraps else build(net, config)
     return method
 
 
@@ -126,7 +135,7 @@ def batches_from(
 ) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(
-        cache,
+        intake.derived(cache, method.derived),
         partial(make_views, specs=method.crops, seed=config.seed),
         seed=config.seed,
         first_step=step,

@@ -118,7 +118,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
     dimension = found_dimension(given)
     row = table(dimension, size)
-    method = METHODS[str(given.get("method.name", "pcrlv2"))].Config.preset(dimension, size)
+    method = method_defaults(given, dimension, size)
     name = str(given.get("encoder.name", row.encoder))
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -144,6 +144,24 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
+
+
+def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+    """The Config of the method that was named, around that of its base where it wraps one."""
+    name = str(given.get("method.name", "pcrlv2"))
+    config = METHODS[name].Config.preset(dimension, size)
+    if not hasattr(config, "base"):
+        return config
+    inner = str(given.get("method.base.name", config.default_base))
+    accepted = base_names()
+    if inner not in accepted:
+        raise FoveateError(f"--method.base {inner}: accepted for {name} are {', '.join(accepted)}.")
+    return config.around(METHODS[inner].Config.preset(dimension, size))
+
+
+def base_names() -> list[str]:
+    """Methods that another can be put around: those that wrap none themselves."""
+    return [name for name in METHODS if "base" not in parsing.field_names(METHODS[name].Config)]
 
 
 def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
@@ -181,6 +199,8 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
         "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
         "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
     }
+    if base := getattr(defaults.method, "base", None):
+        others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
     parsing.check_keys(given, defaults, others)
     return parsing.parse(defaults, yaml_keys, flags)
 
@@ -252,8 +272,9 @@ def list_methods() -> str:
     rows = []
     for name in METHODS:
         first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
-        preset = METHODS[name].Config.preset(3, "paper")
-        specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
+        preset = method_defaults({"method.name": name}, 3, "paper")
+        looked = getattr(preset, "base", preset)
+        specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
         needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
         exports = " and ".join(getattr(preset, "exports", ())) or "not said"
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
