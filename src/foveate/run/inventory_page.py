@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from foveate.data.index import replace_file
 
-MOST_ROWS, MOST_PICTURES, PICTURES_PER_GROUP = 500, 240, 24
+MOST_ROWS, MOST_PICTURES, PICTURES_PER_GROUP = 500, 240, 12
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light dark; --line: #8884; --bar: #4a90d9; }
@@ -21,8 +21,8 @@ table { border-collapse: collapse; } th { text-align: left; font-weight: 600; }
 th, td { padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n { text-align: right; font-variant-numeric: tabular-nums; } code { font-size: .85em; }
 .bar { background: var(--bar); height: .7rem; min-width: 2px; border-radius: 2px; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: .8rem; }
-figure { margin: 0; background: #000; } figure img { display: block; margin: auto; max-width: 100%; }
+.grid { display: flex; flex-wrap: wrap; gap: .8rem; }
+figure { margin: 0; max-width: 14rem; } figure img { display: block; max-width: 100%; background: #000; }
 figcaption { background: Canvas; font-size: .8rem; padding-top: .15rem; }
 .two { display: flex; flex-wrap: wrap; gap: 0 3rem; } .two > section { min-width: 20rem; }
 .wide { overflow-x: auto; }
@@ -125,7 +125,7 @@ def _duplicates(db: sqlite3.Connection) -> str:
     )
     rows = [(n, role, " ".join(ids.split()[:20])) for _, role, n, ids in db.execute(query)]
     body = table(("images", "role", "ids (up to 20)"), rows) if rows else "<p>None.</p>"
-    return f"<h2>Equal voxels ({len(rows)} sets)</h2>{body}"
+    return f"<h2>Equal voxels (sets: {len(rows)})</h2>{body}"
 
 
 def _burned_in(db: sqlite3.Connection) -> str:
@@ -140,15 +140,15 @@ def _burned_in(db: sqlite3.Connection) -> str:
     )
     rows = db.execute(query).fetchall()
     body = note + table(("text", "modality", "format", "series", "id"), rows) if rows else "<p>None.</p>"
-    return f"<h2>Burned-in annotation ({total} images)</h2>{body}"
+    return f"<h2>Burned-in annotation (images: {total})</h2>{body}"
 
 
 def _pictures(db: sqlite3.Connection) -> Iterator[str]:
     query = (
-        "SELECT * FROM (SELECT id, role, modality, shape, spacing_mm, thumbnail, row_number() OVER "
-        "(PARTITION BY role, modality, dimension, format ORDER BY id) AS n FROM images "
+        "SELECT * FROM (SELECT * FROM (SELECT id, role, modality, shape, spacing_mm, thumbnail, "
+        "row_number() OVER (PARTITION BY role, modality, dimension, format ORDER BY id) AS n FROM images "
         f"WHERE thumbnail IS NOT NULL AND {USABLE}) WHERE n <= {PICTURES_PER_GROUP} "
-        f"ORDER BY role, modality LIMIT {MOST_PICTURES}"
+        f"ORDER BY n LIMIT {MOST_PICTURES}) ORDER BY role, modality, n"
     )
     yield "<h2>Pictures</h2><p>Middle planes; of each kind the first few.</p><div class=grid>"
     for key, role, modality, shape, spacing, picture, _ in db.execute(query):
