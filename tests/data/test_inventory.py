@@ -65,6 +65,7 @@ def tree(tmp_path):
     for k in (7, 8, 9):
         tags = {"ImagePositionPatient": dicoms.place(k), "InstanceNumber": k}
         dicoms.write(root / "series" / f"late{k}", stored[k], **tags)
+    dicoms.write(root / "series" / "report", None, Modality="SR")  # of the same series
     (root / "notes.txt").write_text("of a patient")
     (root / "broken.png").write_bytes(b"\x89PNG")
     (root / ".DS_Store").write_text("hidden")
@@ -83,7 +84,8 @@ def test_every_file_is_in_an_image_or_has_a_reason(tree, tmp_path):
     left = names(tmp_path / "inv")
     assert "fragment" in left["series/late7"]
     assert "damaged" in left["broken.png"]
-    assert set(left) == {"series/late7", "series/late8", "series/late9", "broken.png", "notes.txt"}
+    late = {f"series/late{k}" for k in (7, 8, 9)}
+    assert set(left) == {*late, "series/report", "broken.png", "notes.txt"}
 
 
 def test_equal_voxels_are_found_and_ranges_are_the_arrays_own(tree, tmp_path):
@@ -131,7 +133,8 @@ def test_what_changed_is_read_again_and_what_is_gone_is_forgotten(tree, tmp_path
     done, table = run(tree, tmp_path / "inv")
     assert done[2] == 2  # b.nii and the series, whose gap is closed
     assert table == run(tree, tmp_path / "fresh")[1]
-    assert [row["files"] for row in table if row["format"] == "DICOM"] == ["10"]
+    dicom = {row["role"]: row["files"] for row in table if row["format"] == "DICOM"}
+    assert dicom == {"image": "10", "other": "1"}
 
 
 def test_workers_do_not_change_the_table(tree, tmp_path):
@@ -180,7 +183,7 @@ def test_the_inventory_itself_is_not_scanned(tmp_path):
 
 def test_hidden_files_are_counted(tree):
     walk = Walk(tree)
-    assert len(list(walk.files())) == 16
+    assert len(list(walk.files())) == 17
     assert walk.hidden == 2
 
 

@@ -145,7 +145,8 @@ def _place_series(scan: Scan) -> int:
 def _place(scan: Scan, series: str) -> None:
     query = "SELECT number, id, relative, bytes, header FROM files WHERE series = ? ORDER BY relative"
     rows = scan.db.execute(query, (series,)).fetchall()
-    scan.db.execute("DELETE FROM images WHERE series = ?", (series,))
+    placed = "SELECT image FROM members JOIN files ON files.number = file WHERE files.series = ?"
+    scan.db.execute(f"DELETE FROM images WHERE number IN ({placed})", (series,))
     files = {Path(os.fsdecode(scan.path(row[2]))): row for row in rows}
     headers = {path: unpacked(row[4], path) for path, row in files.items()}
     relatives = {path: os.fsdecode(row[2]) for path, row in files.items()}

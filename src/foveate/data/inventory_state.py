@@ -37,7 +37,6 @@ CREATE INDEX IF NOT EXISTS files_series ON files (series);
 CREATE INDEX IF NOT EXISTS files_state ON files (state);
 CREATE TABLE IF NOT EXISTS images (
     number INTEGER PRIMARY KEY, {", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())});
-CREATE INDEX IF NOT EXISTS images_series ON images (series);
 CREATE INDEX IF NOT EXISTS images_voxels ON images (voxels);
 CREATE TABLE IF NOT EXISTS members (
     image INTEGER REFERENCES images (number) ON DELETE CASCADE, file INTEGER, place INTEGER,

@@ -102,7 +102,7 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str) -> None:
 
 
 def write_keys(config: RunConfig, out: Path) -> None:
-    """`run.yaml`; where the images are is in a file for the owner alone, folders may be named after people."""
+    """`run.yaml`, and for the owner alone where the images are: folders may be named after people."""
     paths = {key: str(getattr(config, key)) for key in PATHS if getattr(config, key, "")}
     file = out / OWN_PATHS
     file.parent.mkdir(exist_ok=True, mode=0o700)
