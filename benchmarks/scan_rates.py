@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -32,31 +33,36 @@ def write_tree(root: Path, files: int) -> None:
     """Series of CT slices and single pictures, every one with voxels of its own."""
     rng = np.random.default_rng(0)
     series = files * 9 // 10 // SLICES
+    slices = [template(k) for k in range(SLICES)]
     for number in range(series):
         folder = root / f"patient{number // 10}" / f"series{number}"
         folder.mkdir(parents=True)
-        for k in range(SLICES):
-            write_slice(folder / f"{k}.dcm", rng.integers(0, 2000, (SIDE, SIDE)).astype(np.int16), number, k)
+        for k, written in enumerate(slices):
+            pixels = rng.integers(0, 2000, (SIDE, SIDE)).astype(np.int16).tobytes()
+            named = written[: -len(pixels)].replace(b"777777", b"%06d" % (100000 + number))
+            (folder / f"{k}.dcm").write_bytes(named + pixels)
     for number in range(files - series * SLICES):
         folder = root / f"pictures{number // 500}"
         folder.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (SIDE, SIDE), np.uint8)).save(folder / f"{number}.png")
 
 
-def write_slice(path: Path, pixels: np.ndarray, series: int, k: int) -> None:
-    """One file."""
+def template(k: int) -> bytes:
+    """A slice of series 777777, whose pixels come last."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID = CT, f"1.2.3.{series}.{k}"
-    data.SeriesInstanceUID, data.Modality, data.PatientID = f"1.2.3.{series}", "CT", f"p{series // 10}"
+    data.SOPClassUID, data.SOPInstanceUID = CT, f"1.2.3.777777.{k}"
+    data.SeriesInstanceUID, data.Modality, data.PatientID = "1.2.3.777777", "CT", "777777"
     data.Rows = data.Columns = SIDE
     data.PixelSpacing, data.ImageOrientationPatient = [1, 1], [1, 0, 0, 0, 1, 0]
     data.ImagePositionPatient = [0, 0, 2 * k]
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated = data.BitsStored = 16
-    data.HighBit, data.PixelRepresentation, data.PixelData = 15, 1, pixels.tobytes()
-    data.save_as(path, enforce_file_format=True)
+    data.HighBit, data.PixelRepresentation, data.PixelData = 15, 1, bytes(2 * SIDE**2)
+    stream = BytesIO()
+    data.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def scan(root: Path, out: Path, until: str, workers: int) -> tuple[float, float]:

@@ -145,15 +145,15 @@ def _burned_in(db: sqlite3.Connection) -> str:
 
 def _pictures(db: sqlite3.Connection) -> Iterator[str]:
     query = (
-        "SELECT * FROM (SELECT * FROM (SELECT id, role, modality, shape, spacing_mm, thumbnail, "
+        "SELECT * FROM (SELECT * FROM (SELECT id, role, modality, format, shape, spacing_mm, thumbnail, "
         "row_number() OVER (PARTITION BY role, modality, dimension, format ORDER BY id) AS n FROM images "
         f"WHERE thumbnail IS NOT NULL AND {USABLE}) WHERE n <= {PICTURES_PER_GROUP} "
-        f"ORDER BY n LIMIT {MOST_PICTURES}) ORDER BY role, modality, n"
+        f"ORDER BY n LIMIT {MOST_PICTURES}) ORDER BY role, modality, format, n"
     )
     yield "<h2>Pictures</h2><p>Middle planes; of each kind the first few.</p><div class=grid>"
-    for key, role, modality, shape, spacing, picture, _ in db.execute(query):
+    for key, role, modality, kind, shape, spacing, picture, _ in db.execute(query):
         data = base64.b64encode(picture).decode()
-        text = escape(f"{role} {modality} {shape}, {spacing} mm")
+        text = escape(f"{role} {modality} {shape}, {spacing} mm ({kind})")
         yield (
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f"<figcaption>{text}<br><code>{escape(key[:12])}</code></figcaption></figure>"
