@@ -66,6 +66,17 @@ def pretrain(arguments: list[str]) -> int:
     return 0 if run.pretrain(config) else STOPPED
 
 
+def scan(arguments: list[str]) -> int:
+    """What a folder holds, what is left out and why: SRC --out INV [--pass stat|headers|full]."""
+    from foveate.core.config import read_flags
+    from foveate.run import scan as run
+
+    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
+    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
+    print(run.help_page() if "help" in switches else run.scan(run.resolve(flags)))
+    return 0
+
+
 def prepare(arguments: list[str]) -> int:
     """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
     from foveate.core import config as parsing
@@ -183,6 +194,7 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "scan": scan,
     "prepare": prepare,
     "pretrain": pretrain,
     "convert": convert,

@@ -70,7 +70,7 @@ def pretrain(config: PretrainConfig) -> bool:
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
             card = folder.card(config, method, cache)
             path = weights.save(method.exported(), card, out / "exported")
-            log.note(f"exported {path}")
+            log.note(f"exported {path.relative_to(out)}")
         elif not finished:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
     fabric.barrier()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -29,6 +30,9 @@ RESUMABLE = (
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
     *("health_every", "probe", "probe_every", "loggers"),
 )
+
+PATHS = ("data", "probe")  # where images and labels are, which run.yaml does not repeat
+OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +228,15 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
         merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
     if config := flags.pop("config", ""):
         merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
+        merged |= {key: path for key, path in own_paths(Path(config)).items() if not merged.get(key)}
     return parsing.nest(merged), flags
+
+
+def own_paths(file: Path) -> parsing.Nested:
+    """Where the images of the run are whose run.yaml is given, if this is its folder and its owner."""
+    paths = file.parent / OWN_PATHS
+    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
+    return parsing.read_yaml(paths) if here else {}
 
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
