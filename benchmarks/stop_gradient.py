@@ -6,12 +6,15 @@ Four short runs on the same batches from the same weights: projector `bn` (publi
 and without stop-gradient. Every few steps the pooled features h, the projections z and the predictions p of
 one fixed batch of global views are L2-normalised; the standard deviation over views, averaged over channels
 and multiplied by sqrt(C), is 1 for directions spread evenly and 0 where all views got the same embedding.
+Batch norm keeps that of z at 1 by construction, so the share of distinct directions is drawn as well: 1 less
+the mean of exp(-2 d^2) over pairs of z; 0: all are equal, 0.5: half of them lie opposite the other half.
 Writes `stop_gradient.json` and the curves, `stop_gradient.png`. Other keys are those of `foveate pretrain`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,6 +30,7 @@ from torch import Tensor
 from foveate.core import config as parsing
 from foveate.core.types import Batch, Progress
 from foveate.data.loader import batches
+from foveate.evaluate.embedding import uniformity
 from foveate.methods.pcrlv2 import PCRLv2
 from foveate.nets.layers import running_statistics
 from foveate.run import intake
@@ -44,7 +48,7 @@ ARMS = {
     for projector in ("bn", "plain")
     for stop in (True, False)
 }
-QUANTITIES = {"h": "pooled features h", "z": "projections z", "p": "predictions p"}
+QUANTITIES = {"h": "pooled features h", "z": "projections z", "p": "predictions p", "u": "distinct z"}
 Curves = dict[str, dict[str, list[float]]]  # quantity -> stride of the scale -> value at each look
 
 
@@ -65,6 +69,7 @@ def look(method: PCRLv2, probe: Batch, seed: int) -> dict[str, dict[str, float]]
         p, z = embedded[s]
         for name, value in (("h", maps[s].flatten(2).mean(2)), ("z", z), ("p", p)):
             found[name][f"1/{method.net.strides[s]}"] = spread(value)
+        found["u"][f"1/{method.net.strides[s]}"] = 1 - math.exp(uniformity(z))
     return found
 
 

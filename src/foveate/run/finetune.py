@@ -32,6 +32,7 @@ from foveate.run import folder, intake
 from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
 from foveate.run.pretrain import batches_from, build_fabric, schedule_of
 from foveate.train import checkpoint
+from foveate.train.loggers import open_loggers
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
 from foveate.train.optim import build_optimizer, parameter_groups
@@ -65,7 +66,9 @@ def finetune(config: FinetuneConfig) -> bool:
     check_images(config, task, material)
     folder.prepare_out(config, out, data_hash(material))
     write_split(config, material, out)
-    with RunLog(out, config.steps, active=fabric.is_global_zero, verb="fine-tuning") as log:
+    active = fabric.is_global_zero
+    loggers = open_loggers(config.loggers, out) if active else []
+    with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=loggers) as log:
         log.note(summary(material))
         for line in start_from(task, material, out):
             log.note(line)

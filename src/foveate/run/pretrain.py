@@ -21,8 +21,9 @@ from foveate.data.loader import batches, worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
-from foveate.run import folder, intake
+from foveate.run import folder, health, intake
 from foveate.run.settings import METHODS, PretrainConfig, RunConfig
+from foveate.train.loggers import names_of, open_loggers
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
@@ -36,6 +37,7 @@ def pretrain(config: PretrainConfig) -> bool:
     """Run to the end or to a signal; True when the end was reached and weights were exported."""
     out = Path(config.out)
     folder.check_resumable(config, out)
+    names_of(config.loggers)  # before any work: what is missing is said now
     say(folder.headline(config))
     given = weights.read(config.init) if config.init else None  # before hours of decoding
     fabric = build_fabric(config)
@@ -47,13 +49,16 @@ def pretrain(config: PretrainConfig) -> bool:
     folder.prepare_out(config, out, cache.data_hash)
     if report and fabric.is_global_zero:
         (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+    held, cache = health.set_aside(cache, config)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
         name_volumes=partial(intake.name_volumes, cache, config.seed),
+        measure=health.measure_of(config, fabric, method, held or cache),
     )
-    with RunLog(out, config.steps, active=fabric.is_global_zero) as log:
-        log.note(intake.summary(cache, method.crops))
+    loggers = open_loggers(config.loggers, out) if fabric.is_global_zero else []
+    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=loggers) as log:
+        log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)

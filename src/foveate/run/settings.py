@@ -26,6 +26,7 @@ SWITCHES = ("help", "print_config", "dry_run")
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("health_every", "probe", "probe_every", "loggers"),
 )
 
 
@@ -53,6 +54,7 @@ class RunConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
+        loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
         encoder: The encoder.
         decoder: The decoder.
@@ -78,6 +80,7 @@ class RunConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    loggers: str = ""
     prepare: PrepareConfig
     encoder: Any
     decoder: DecoderConfig
@@ -90,9 +93,17 @@ class PretrainConfig(RunConfig):
     """One pre-training run, complete.
 
     Attributes:
+        health_every: Steps between measurements of health; 0 for none.
+        holdout: Images that are set aside, never trained on, to measure health on.
+        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        probe_every: Steps between probes.
         method: The pre-training method.
     """
 
+    health_every: int = 200
+    holdout: int = 0
+    probe: str = ""
+    probe_every: int = 1000
     method: Any
 
 

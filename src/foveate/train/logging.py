@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foveate.train.loggers import Logger
+from foveate.train.verdicts import ADVICE, Judge, Verdict
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -24,8 +27,18 @@ def say(text: str) -> None:
 class RunLog:
     """Writes the log files of a run folder and shows its progress; silent on ranks other than 0."""
 
-    def __init__(self, folder: Path, total: int, *, active: bool = True, verb: str = "pre-training") -> None:
-        self.folder, self.total, self.active = folder, total, active
+    def __init__(
+        self,
+        folder: Path,
+        total: int,
+        *,
+        active: bool = True,
+        verb: str = "pre-training",
+        loggers: Sequence[Logger] = (),
+    ) -> None:
+        self.folder, self.total, self.active, self.loggers = folder, total, active, loggers
+        self.judge, self.standing = Judge(total), set[str]()
+        self.judged = False
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -43,6 +56,8 @@ class RunLog:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.bar.stop()
+        for logger in self.loggers:
+            logger.close()
 
     def resume_at(self, step: int) -> None:
         """Drop metrics of steps that the checkpoint does not hold: they will be written again."""
@@ -50,6 +65,10 @@ class RunLog:
         self.bar.update(self.task, completed=step)
         if self.active and path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if is_before(line, step)]
+            for line in kept:
+                row = json.loads(line)
+                self.judged |= "health_seconds" in row
+                self.standing = {f"{each.kind} {each.where}" for each in self.judge.see(row)}
             partial = path.with_suffix(".partial")
             partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
             partial.replace(path)
@@ -61,12 +80,40 @@ class RunLog:
             with (self.folder / "train.log").open("a", encoding="utf-8") as stream:
                 stream.write(f"{text}\n")
 
+    def record(self, row: Mapping[str, Any]) -> None:
+        """A line for machines: metrics.jsonl, with what the judge says of it, and every other logger."""
+        row = {name: value if is_number(value) else None for name, value in row.items()}  # JSON has no NaN
+        verdicts = self.judge.see(row)
+        measured = "health_seconds" in row
+        words = "; ".join(each.text for each in verdicts) or ("healthy" if measured else "")
+        spoken = {**row, "verdict": words} if words else row
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(spoken) + "\n")
+        for logger in self.loggers:
+            logger.metrics(row)
+        self.announce(verdicts, int(row["step"] or 0), measured)
+
+    def announce(self, verdicts: list[Verdict], step: int, measured: bool) -> None:
+        """Say what is new: a verdict that did not stand before, the first healthy measurement, a recovery."""
+        new = [each for each in verdicts if f"{each.kind} {each.where}" not in self.standing]
+        for kind in dict.fromkeys(each.kind for each in new):
+            words = "; ".join(each.text for each in new if each.kind == kind)
+            self.note(f"health at step {step}: {words}. To do: {ADVICE[kind]}.")
+        if not verdicts and (self.standing or (measured and not self.judged)):
+            self.note(f"health at step {step}: healthy")
+        self.standing = {f"{each.kind} {each.where}" for each in verdicts}
+        self.judged |= measured
+
+    def measured(self, row: Mapping[str, Any]) -> None:
+        """A line of health or of anything else that has no progress of its own."""
+        if self.active:
+            self.record(row)
+
     def metrics(self, row: Mapping[str, float]) -> None:
         """A line for machines; progress for people."""
         if not self.active:
             return
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        self.record(row)
         summary = (
             f"loss {row['loss']:.4f}, {row['seconds_per_step']:.2f} s/step, {row['data_wait']:.0%} waiting"
         )
@@ -79,18 +126,18 @@ class RunLog:
         """A line of validation metrics for machines, and for people."""
         if not self.active:
             return
-        known = {
-            name: value if math.isfinite(value) else None for name, value in metrics.items()
-        }  # JSON has no NaN
-        row = {"step": step, **{f"val/{name}": value for name, value in known.items()}}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(row) + "\n")
+        self.record({"step": step, **{f"val/{name}": value for name, value in metrics.items()}})
         shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "score")
         say(f"step {step}/{self.total}: validation: {shown}")
 
     def advance(self, step: int) -> None:
         """Move the bar."""
         self.bar.update(self.task, completed=step)
+
+
+def is_number(value: float) -> bool:
+    """Whether a value can be written down."""
+    return math.isfinite(value)
 
 
 def is_before(line: str, step: int) -> bool:

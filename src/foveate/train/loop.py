@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from foveate.core.contracts import Trainable
@@ -54,12 +54,14 @@ class Hooks:
     Attributes:
         preview: Draws pictures after a number of steps.
         name_volumes: Words for the volumes of sample indices, for the message of a non-finite loss.
+        measure: Health after a number of steps by name; nothing at most steps, and never a change.
         validate: Metrics after a number of steps; the one called "score" decides which checkpoint is the
             best, more being better, the earlier one on a tie, and one that is not a number never.
     """
 
     preview: Callable[[int], None] = lambda _step: None
     name_volumes: Callable[[list[int]], str] = str
+    measure: Callable[[int], Mapping[str, float]] = lambda _step: {}
     validate: Callable[[int], dict[str, float]] | None = None
 
 
@@ -91,20 +93,19 @@ def fit(
             progress = Progress(step, schedule.steps, schedule.seed)
             losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
-            norm = clip(fabric, net, optimizer, optim.clip_norm, measure=log_now)
             set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps), step)
-            optimizer.step()
-            optimizer.zero_grad()
+            moved = move(fabric, net, optimizer, optim.clip_norm, measure=log_now)
             model.after_step(progress)
             recent.losses.append((step, losses))
             state["step"] = step + 1
             log.advance(step + 1)
             stopping = agreed(fabric, stop["received"])
             if log_now or save_now or stopping:  # the only places that wait for the device
-                check_finite(recent, hooks.name_volumes)
+                check_finite(recent, hooks.name_volumes, log)
             if log_now:
-                log.metrics(row_of(recent, step, optimizer, norm))
+                log.metrics(row_of(recent, step, optimizer, moved))
                 recent = Recent()
+            recent.started += measure_health(hooks, log, step + 1)
             recent.started += keep_best(fabric, state, schedule, hooks, log)
             if save_now or stopping:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
@@ -139,16 +140,52 @@ def gradients(
     return sums
 
 
-def clip(fabric: Fabric, net: Any, optimizer: Optimizer, limit: float, *, measure: bool) -> Tensor | None:  # noqa: ANN401
-    """Clip the gradient where a limit is set; its norm before that where somebody looks at it."""
+def move(fabric: Fabric, net: Any, optimizer: Optimizer, limit: float, *, measure: bool) -> dict[str, Tensor]:  # noqa: ANN401
+    """One step of the optimizer, its gradient clipped where a limit is set; how far it went where wanted."""
+    found = gradient_norms(net) if measure else {}
     if limit > 0:
-        return fabric.clip_gradients(net, optimizer, max_norm=limit, error_if_nonfinite=False)
-    if not measure:
-        return None
-    return torch.nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+        fabric.clip_gradients(net, optimizer, max_norm=limit, error_if_nonfinite=False)
+    weights = [p for p in net.parameters() if p.requires_grad] if measure else []
+    before = [p.detach().clone() for p in weights]
+    optimizer.step()
+    if measure:
+        length = torch.nn.utils.get_total_norm(before)
+        torch._foreach_sub_(before, [p.detach() for p in weights])
+        found["update_ratio"] = torch.nn.utils.get_total_norm(before) / length.clamp_min(1e-12)
+    optimizer.zero_grad()
+    return found
 
 
-def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str]) -> None:
+def gradient_norms(net: nn.Module) -> dict[str, Tensor]:
+    """Length of the gradient, of all weights and of each part."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, weight in net.named_parameters():
+        if weight.grad is not None:
+            parts.setdefault(part_of(name), []).append(weight.grad)
+    norms = {f"grad_norm/{part}": torch.nn.utils.get_total_norm(g) for part, g in parts.items()}
+    return {"grad_norm": torch.stack(list(norms.values())).norm(), **norms} if norms else {}
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to.
+
+    >>> part_of("net.encoder.stem.weight"), part_of("embed.0.predictor.0.bias")
+    ('encoder', 'heads')
+    """
+    return next((part for part in ("encoder", "decoder") if part in name.split(".")), "heads")
+
+
+def measure_health(hooks: Hooks, log: RunLog, step: int) -> float:
+    """Log the health of a step where it is measured; the seconds that took, which are not the steps' own."""
+    before = time.perf_counter()
+    found = hooks.measure(step)
+    elapsed = time.perf_counter() - before
+    if found:
+        log.measured({"step": step, **found, "health_seconds": elapsed})
+    return elapsed
+
+
+def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog) -> None:
     """Stop before anything that is not a number is saved; name the first step, its terms, its volumes."""
     for i, (step, losses) in enumerate(recent.losses):
         values = {name: float(value) for name, value in losses.items()}
@@ -157,6 +194,7 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str]) -> No
         micro = len(recent.indices) // len(recent.losses)
         indices = torch.cat([x.flatten() for x in recent.indices[i * micro : (i + 1) * micro]]).tolist()
         terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        log.measured({"step": step, "loss": math.nan})
         raise FoveateError(
             f"The loss is not finite at step {step}: {terms}. "
             f"Volumes of that batch: {name_volumes(indices)}. "
@@ -165,7 +203,7 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str]) -> No
         )
 
 
-def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None) -> dict[str, float]:
+def row_of(recent: Recent, step: int, optimizer: Optimizer, moved: Mapping[str, Tensor]) -> dict[str, float]:
     """One line of metrics.jsonl: means since the last one."""
     names, count = recent.losses[-1][1], len(recent.losses)
     means = {name: sum(float(losses[name]) for _, losses in recent.losses) / count for name in names}
@@ -175,7 +213,7 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, norm: Tensor | None)
         "loss": sum(means.values()),
         **{f"loss/{name}": value for name, value in means.items()},
         "lr": float(optimizer.param_groups[0]["lr"]),
-        **({} if norm is None else {"grad_norm": float(norm)}),
+        **{name: float(value) for name, value in moved.items()},
         "seconds_per_step": seconds / count,
         "data_wait": recent.waited / seconds,
     }

@@ -1,0 +1,158 @@
+"""Health of a pre-training run: label-free measures on one fixed batch, which change nothing that is trained.
+
+Every method is measured alike, with no code of its own: through its pyramid, its embedding heads where they
+are `nets.heads.Embedders`, its named losses, its preview pictures, and any frozen twin of a trained part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from foveate.core.contracts import Method
+from foveate.core.types import Batch, Progress
+from foveate.evaluate import embedding, restoration
+from foveate.nets.heads import Embedders
+from foveate.nets.pyramid import Pyramid
+from foveate.views.pipeline import normalise, with_channels
+
+SAMPLES = 16  # of the batch that is looked at: enough for a rank, cheap enough to repeat
+PULLED = 4  # of them whose losses are differentiated and whose pictures are scored
+
+Pair = tuple[Tensor, Tensor | None]  # embeddings (B, C) of the first and, where there is one, the second view
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Inside the context anything may be computed: buffers and random states are put back after it."""
+    kept = [(owner, name, value, value.clone()) for owner, name, value in buffers_of(module)]
+    modes = {each: each.training for each in module.modules()}
+    devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for owner, name, value, before in kept:
+            owner._buffers[name] = value
+            value.copy_(before)
+        for each, mode in modes.items():
+            each.training = mode
+
+
+def buffers_of(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Every buffer with its owner and its name there."""
+    return [
+        (owner, name, value)
+        for owner in module.modules()
+        for name, value in owner._buffers.items()
+        if value is not None
+    ]
+
+
+def measure(method: Method, batch: Batch, progress: Progress) -> dict[str, float]:
+    """All measures of a method by name, on a batch that is on the method's device."""
+    few = first_samples(batch, PULLED)
+    with undisturbed(method):
+        with torch.no_grad():
+            found = embedding_measures(method, batch["crops"]["global"])
+            found |= restoration.scores(method.preview(few, progress))
+            found |= twin_distances(method)
+        return found | pulls(method, few, progress)
+
+
+def first_samples(batch: Batch, count: int) -> Batch:
+    """The first samples of a batch."""
+    parts = {
+        name: {key: x[:count] for key, x in cast(Mapping[str, Tensor], part).items()}
+        for name, part in batch.items()
+        if name != "index"
+    }
+    return cast(Batch, {**parts, "index": batch["index"][:count]})
+
+
+def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:
+    """Measures of pooled features and of projections at every scale, from clean views (B, V, C, *S)."""
+    net = cast(Pyramid, method.net)
+    found: dict[str, float] = {}
+    for scale, features in enumerate(pooled_features(method, views)):
+        rows = {"features": features}
+        if (head := projector_of(method, scale)) is not None:
+            first, second = features
+            rows["projections"] = (head(first), None if second is None else head(second))
+        for kind, (first, second) in rows.items():
+            for name, value in embedding.describe(first, second).items():
+                found[f"{kind}/stride{net.strides[scale]}/{name}"] = value
+    return found
+
+
+def pooled_features(method: Method, views: Tensor) -> list[Pair]:
+    """Mean of every decoder map over space, under batch statistics as in training."""
+    net = cast(Pyramid, method.net)
+    clean = with_channels(views, net.in_channels)
+    sides = [[], []] if clean.shape[1] > 1 else [[]]  # type: list[list[list[Tensor]]]
+    for few in torch.split(clean, PULLED):  # no more memory than a step takes
+        for side, images in zip(sides, few.unbind(1), strict=False):
+            maps = net(normalise(images, method.normalisation))
+            side.append([x.float().flatten(2).mean(2) for x in maps])
+    columns = [[torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides]
+    seconds: list[Tensor] | list[None] = columns[1] if len(columns) > 1 else [None] * len(columns[0])
+    return list(zip(columns[0], seconds, strict=True))
+
+
+def projector_of(method: Method, scale: int) -> nn.Module | None:
+    """The projection head of a scale, where the method has one that trains and does anything."""
+    for part in method.modules():
+        if isinstance(part, Embedders) and str(scale) in part and not is_frozen(part):
+            head = cast(nn.Module, part[str(scale)].projector)
+            return None if isinstance(head, nn.Identity) else head
+    return None
+
+
+def pulls(method: Method, batch: Batch, progress: Progress) -> dict[str, float]:
+    """Gradient norm of every loss on the encoder: how hard each term pulls."""
+    weights = [p for p in method.exported()["encoder"].parameters() if p.requires_grad]
+    with torch.enable_grad():
+        losses = method(batch, progress)
+    found = {}
+    for name, loss in losses.items():
+        gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+        norms = [g.float().norm() for g in gradients if g is not None]
+        found[f"pull/{name}"] = float(torch.stack(norms).norm()) if norms else 0.0
+    return found
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Whether a module has weights and none of them takes a gradient."""
+    weights = list(module.parameters())
+    return bool(weights) and not any(p.requires_grad for p in weights)
+
+
+def twin_distances(method: nn.Module) -> dict[str, float]:
+    """Distance of every target network from the trained part that it follows, against the latter's length.
+
+    A target network is a frozen module beside a trained one with the same parameter names and shapes.
+    """
+    parts = [(name, module) for name, module in method.named_modules() if name and list(module.parameters())]
+    online = {signature(module): module for _, module in reversed(parts) if not is_frozen(module)}
+    found: dict[str, float] = {}
+    for name, module in parts:
+        inside = any(name.startswith(f"{outer}.") for outer in found)
+        if is_frozen(module) and not inside and (twin := online.get(signature(module))) is not None:
+            found[name] = relative_distance(module, twin)
+    return {f"ema_distance/{name}": value for name, value in found.items()}
+
+
+def signature(module: nn.Module) -> tuple[tuple[str, torch.Size], ...]:
+    """What a module and its copy have in common."""
+    return tuple((name, p.shape) for name, p in module.named_parameters())
+
+
+def relative_distance(target: nn.Module, online: nn.Module) -> float:
+    """Of all weights as one vector."""
+    pairs = [(t, o.detach()) for t, o in zip(target.parameters(), online.parameters(), strict=True)]
+    apart = torch.stack([(t.float() - o.float()).norm() for t, o in pairs]).norm()
+    return float(apart / torch.stack([o.float().norm() for _, o in pairs]).norm().clamp_min(1e-12))
