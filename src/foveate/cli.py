@@ -1,6 +1,7 @@
 """The command line: one verb, one call into `run`, one exit code.
 
-Exit codes: 0 done, 2 something the user can mend, 130 stopped by a signal with a checkpoint saved.
+Exit codes: 0 done, 2 something the user can mend, 130 stopped by a signal with a checkpoint saved, 75 the
+same by SIGUSR1, so that a cluster's script puts the job into the queue again.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def pretrain(arguments: list[str]) -> int:
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
-    return 0 if run.pretrain(config) else STOPPED
+    return run.pretrain(config).value
 
 
 def convert(arguments: list[str]) -> int:
@@ -95,7 +96,7 @@ def finetune(arguments: list[str]) -> int:
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
-    return 0 if run.finetune(config) else STOPPED
+    return run.finetune(config).value
 
 
 def methods(arguments: list[str]) -> int:

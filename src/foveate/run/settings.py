@@ -22,10 +22,17 @@ from foveate.train.optim import OptimConfig
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
+SHARES = (
+    "batch_size",
+    "accumulate",
+    "devices",
+    "num_nodes",
+)  # their product may not differ, their values may
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("strategy", "activation_checkpointing", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -49,6 +56,10 @@ class RunConfig:
         accelerator: Where to compute.
         devices: Processes per machine, one per device.
         num_nodes: Machines.
+        strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
+        sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
+        activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
+            them: less memory, about a third more time.
         precision: Arithmetic of the forward pass.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
@@ -75,6 +86,9 @@ class RunConfig:
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
     devices: int = 1
     num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sync_batchnorm: bool = False
+    activation_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     log_every: int = 10
     save_every: int = 1000
