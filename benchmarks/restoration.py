@@ -29,9 +29,11 @@ from foveate.core import config as parsing
 from foveate.core.dims import LAYERS
 from foveate.core.types import Batch, FoveateError
 from foveate.data.loader import batches
+from foveate.data.sources.folder import Config
 from foveate.methods.pcrlv2 import PCRLv2
 from foveate.run import intake
 from foveate.run.pretrain import build_method, pretrain
+from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig, from_keys, resolve
 from foveate.train import checkpoint
 from foveate.views.intensity import gaussian_blur
@@ -63,7 +65,7 @@ class Scores:
 def split(data: Path, out: Path) -> dict[str, Path]:
     """Link the images below `data` into two folders; what is linked already stays."""
     folders = {name: out / name for name in ("training", "held_out")}
-    for i, record in enumerate(sorted(intake.images_of(data), key=lambda r: r.relative)):
+    for i, record in enumerate(sorted(images_for_pretraining(Config(), data), key=lambda r: r.relative)):
         folder = folders["training" if i % EVERY else "held_out"]
         folder.mkdir(parents=True, exist_ok=True)
         link = folder / record.relative.replace("/", "__")

@@ -64,6 +64,17 @@ def pretrain(arguments: list[str]) -> int:
     return run.pretrain(config).value
 
 
+def split(arguments: list[str]) -> int:
+    """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
+    from foveate.core.config import read_flags
+    from foveate.run import split as run
+
+    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
+    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
+    print(run.help_page(flags) if "help" in switches else run.split(run.resolve(flags)))
+    return 0
+
+
 def convert(arguments: list[str]) -> int:
     """Bring other people's weights in: FILE --out NEW.safetensors [--in_channels N] [--inflate mean]."""
     from foveate.run import convert as run
@@ -125,6 +136,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,
+    "split": split,
     "methods": methods,
     "demo": demo,
 }

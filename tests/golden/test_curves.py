@@ -20,6 +20,9 @@ from foveate.run.settings import METHODS
 from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
 
 CURVES = Path(__file__).parent / "curves"
+# Batch norm over a few pooled rows that are nearly equal multiplies rounding by ten a step at the usual rate.
+GENTLY = {"batch_size": 4, "optim": {"name": "sgd", "lr": 3e-5}}
+OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl"), GENTLY)
 
 
 def curve(config, dtype=torch.float64):
@@ -45,7 +48,7 @@ def curve(config, dtype=torch.float64):
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("name", METHODS.names())
 def test_golden_curve(tiny, dimension, name):
-    found = curve(tiny(dimension, method={"name": name}, steps=20))
+    found = curve(tiny(dimension, method={"name": name}, steps=20, **OPTIONS.get(name, {})))
     path = CURVES / f"{name}_{dimension}d.json"
     if os.environ.get("GOLDEN_UPDATE"):
         path.parent.mkdir(exist_ok=True)

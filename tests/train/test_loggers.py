@@ -10,6 +10,7 @@ import pytest
 
 from foveate.core.types import FoveateError
 from foveate.train import loggers
+from foveate.train.logging import RunLog
 
 ROWS = [
     {"step": 5, "loss": 2.5, "loss/pixel": 2.0},
@@ -87,3 +88,12 @@ def test_an_unknown_or_missing_logger_is_named(monkeypatch):
         loggers.names_of("wandb")
     assert loggers.names_of("") == []
     assert loggers.names_of(" tensorboard, mlflow") == ["tensorboard", "mlflow"]
+
+
+def test_the_log_of_a_run_writes_to_its_loggers_too(tmp_path):
+    with RunLog(tmp_path, 10, loggers="tensorboard") as log:
+        log.measured({"step": 5, "pull/pixel": 0.5, "health_seconds": 1.0})
+        log.validated(5, {"score": float("nan")})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    assert b"pull/pixel" in file.read_bytes()
+    assert '"val/score": null' in (tmp_path / "metrics.jsonl").read_text()

@@ -11,7 +11,8 @@ import torch
 from foveate.core.types import CropSpec, FoveateError
 from foveate.views import geometry as g
 from foveate.views import intensity
-from foveate.views.pipeline import Appearance, Draws, corrupt, make_views, normalise
+from foveate.views.appearance import Appearance, Draws
+from foveate.views.pipeline import corrupt, make_views, normalise
 
 FULL = {
     2: Appearance(

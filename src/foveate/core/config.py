@@ -19,7 +19,7 @@ from foveate.core.types import FoveateError
 
 C = TypeVar("C")
 Nested = dict[str, Any]
-CHOICES = ("method", "task", "encoder")  # keys whose value may be given as the bare name
+CHOICES = ("method", "task", "source", "encoder")  # keys whose value may be given as the bare name
 
 
 def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str, str], set[str]]:

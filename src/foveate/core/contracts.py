@@ -27,6 +27,9 @@ class Trainable(nn.Module, ABC):
     def after_step(self, progress: Progress) -> None:
         """Move what follows the weights: EMA teachers, queues."""
 
+    def weights_given(self) -> None:
+        """Start what follows the weights anew: they were replaced from outside, before the first step."""
+
 
 class Method(Trainable):
     """A pre-training method over `net`, the pyramid that it was given."""

@@ -78,6 +78,7 @@ class CropSpec:
         count: Views of this kind per sample.
         grid: The view's own shape.
         source_sizes: Boxes to choose from, in voxels; empty: a share of the image, `volume_share`.
+        grid_scale: Range of a box's sides as multiples of the grid, drawn per axis; (0, 0): not used.
         volume_share: Smallest and largest share of the image that a view shows.
         aspect: Range of the proportions between axes where a share is drawn.
         min_iou: Least overlap of the later views of this kind with the first, 0 for any.
@@ -94,6 +95,7 @@ class CropSpec:
     count: int
     grid: tuple[int, ...]
     source_sizes: tuple[tuple[int, ...], ...] = ()
+    grid_scale: tuple[float, float] = (0.0, 0.0)
     volume_share: tuple[float, float] = (1.0, 1.0)
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
     min_iou: float = 0.0
@@ -114,6 +116,7 @@ class Record:
     path: Path  # the file, or the first of `files`
     relative: str  # path below the root: its salted hash is the only name that is ever stored
     files: tuple[Path, ...] = ()  # every file of a series, in order; empty: `path` alone
+    channels: tuple[Path, ...] = ()  # one file per channel on one grid, in order; empty: one channel
     role: Literal["image", "label", "structure", "other"] = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known

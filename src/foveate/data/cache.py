@@ -38,12 +38,17 @@ class CachedVolume:
     on the terminal, `labels` the values of the whole image: neither is ever stored.
     """
 
-    __slots__ = ("entry", "folder", "labels", "relative")
+    __slots__ = ("entry", "folder", "labels", "patient", "relative")
 
     def __init__(
-        self, folder: Path, entry: CacheEntry, relative: str = "", labels: Mapping[str, Any] | None = None
+        self,
+        folder: Path,
+        entry: CacheEntry,
+        relative: str = "",
+        labels: Mapping[str, Any] | None = None,
+        patient: str = "",
     ) -> None:
-        self.folder, self.entry, self.relative = folder, entry, relative
+        self.folder, self.entry, self.relative, self.patient = folder, entry, relative, patient
         self.labels = dict(labels or {})
 
     def __repr__(self) -> str:

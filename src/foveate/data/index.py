@@ -55,6 +55,7 @@ class CacheEntry:
     mean: float
     std: float
     content_hash: str
+    voxel_hash: str  # of the decoded image, before anything was done to it: `data.leakage`
     source_bytes: int
     source_mtime_ns: int
     maps: tuple[MapEntry, ...]

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
+from foveate.data.layouts import Layout
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 
@@ -65,6 +67,27 @@ def read_labelled(data: Path, want: Want) -> Labelled:
             "columns image and label, labels.csv, dataset.json, or a MONAI list."
         )
     return found
+
+
+def from_source(source: Source, data: Path, want: Want) -> Labelled:
+    """The labelled images of a named layout; where it keeps a test only, the others are for training."""
+    images = [record for record in source.records(data) if record.role == "image"]
+    if want == "maps":
+        found = [replace(r, maps={MAP: r.maps[MAP]}, labels={}) for r in images if MAP in r.maps]
+    else:
+        found = [replace(r, maps={}) for r in images if r.labels]
+    if any(record.split for record in found):
+        found = [replace(record, split=record.split or "train") for record in found]
+    if not found:
+        kind = "label map" if want == "maps" else "value"
+        raise FoveateError(f"--data {data}: none of its {len(images)} images has a {kind}.")
+    named = source.classes(data) if isinstance(source, Layout) else {}
+    return Labelled(
+        records=tuple(found),
+        unlabelled=len(images) - len(found),
+        layout=source.name if isinstance(source, Layout) else "another package's layout",
+        classes=tuple(f"{name}={'+'.join(map(str, values))}" for name, values in named.items()),
+    )
 
 
 def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
+from foveate.data.channels import image_files, read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, Histogram, encode, histogram
 from foveate.data.formats import UnreadableImageError
@@ -117,7 +118,7 @@ def prepare(
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
     volumes = [
-        CachedVolume(cache, outcome, record.relative, record.labels)
+        CachedVolume(cache, outcome, record.relative, record.labels, record.patient)
         for record, outcome in pairs
         if isinstance(outcome, CacheEntry)
     ]
@@ -202,13 +203,17 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
 def _is_current(record: Record, entry: CacheEntry) -> bool:
     """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
     maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
-    sources = [(record.path, entry.fingerprint), *((path, maps.get(n)) for n, path in record.maps.items())]
-    return all(path.exists() and _fingerprint(path) == known for path, known in sources)
+    own = image_files(record)
+    sources = [(own, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
+    return all(
+        all(path.exists() for path in paths) and _fingerprint(*paths) == known for paths, known in sources
+    )
 
 
-def _fingerprint(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
+def _fingerprint(*paths: Path) -> tuple[int, int]:
+    """The size of files together and the newest time of change."""
+    stats = [path.stat() for path in paths]
+    return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
 
 def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
@@ -229,17 +234,18 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = _fingerprint(record.path)
+        fingerprint = _fingerprint(*image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = decode(record)
+        volume = read_image(record, decode)
     except UnreadableImageError as error:
         return error.reason
-    key = salted_id(salt, record.relative)
+    decoded, key = voxel_hash(volume.array), salted_id(salt, record.relative)
     try:
         maps = tuple(_write_map(cache, key, name, path, volume) for name, path in sorted(record.maps.items()))
-        return _write_volume(cache, key, fingerprint, volume, config, maps)
+        entry = _write_volume(cache, key, fingerprint, volume, config, maps)
+        return replace(entry, voxel_hash=decoded)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
     except (_UnusableError, UnusableMapError) as error:
@@ -302,6 +308,7 @@ def _write_volume(
         mean=counts.mean(),
         std=counts.std(),
         content_hash=_content_hash(volume, encoded),
+        voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=fingerprint[0],
         source_mtime_ns=fingerprint[1],
         maps=maps,

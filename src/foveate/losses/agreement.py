@@ -26,6 +26,22 @@ def symmetric_cosine(
     return -0.5 * both.mean()
 
 
+def normalised_error(prediction: Tensor, target: Tensor, where: Tensor | None = None) -> Tensor:
+    """Squared distance of unit vectors, 2 - 2 cos, averaged: BYOL's regression, PGL's at every cell.
+
+    Args:
+        prediction: (B, C) or (B, C, *S).
+        target: the same shape; no gradient goes through it.
+        where: (B, *S), true where cells count; a batch without any has error 0.
+    """
+    single = torch.promote_types(prediction.dtype, torch.float32)  # a sum of squares in bfloat16 is none
+    a, b = (F.normalize(x.to(single), dim=1) for x in (prediction, target.detach()))
+    errors = (a - b).square().sum(1)
+    if where is None:
+        return errors.mean()
+    return (errors * where).sum() / where.sum().clamp_min(1)
+
+
 def mean(values: Iterable[Tensor]) -> Tensor:
     """Of scalar losses."""
     return torch.stack(list(values)).mean()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ from foveate.losses.agreement import mean, symmetric_cosine
 from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
 from foveate.nets.layers import anchored, running_statistics
 from foveate.nets.pyramid import Pyramid
-from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
+from foveate.views.appearance import INTENSITIES, Appearance
+from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
 Scales = tuple[Sequence[int], Sequence[tuple[int, int, int]]]  # of the pair; (sub-crop, global view, scale)
 
@@ -57,6 +58,7 @@ class Config:
         local_weight: Weight of the agreement of sub-crops with global views.
     """
 
+    exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     name: Literal["pcrlv2"] = "pcrlv2"
     compat: Literal["fixed", "reference"] = "fixed"
     global_crops: CropSpec
@@ -82,10 +84,7 @@ class Config:
         return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PRESETS[dimension, size])
 
 
-VOLUME = Appearance(blur_sigma=(0, 2), noise_std=(0, 0.25), log_gamma=(-0.3, 0.3), normalisation="zscore")
-PICTURE = Appearance(
-    blur_sigma=(0.1, 2.0), blur_probability=0.5, brightness=0.4, contrast=0.4, normalisation="imagenet"
-)
+PICTURE, VOLUME = INTENSITIES[2], INTENSITIES[3]
 HOLES = replace(PICTURE, cutout_size=(32, 32), cutout_count=3)
 SWAPS = replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)
 FLAT = {"local_appearance": PICTURE, "restoration": "linear"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -41,6 +42,32 @@ def predictor(kind: Projection, channels: int) -> nn.Module:
     )
 
 
+def mlp(widths: Sequence[int], *, last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with batch norm and ReLU in between: the projectors and predictors of global methods.
+
+    Args:
+        widths: channels in, of every layer between, and out.
+        last_norm: whether a batch norm ends it, as in SimSiam's projector.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths[:-1]):
+        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(widths[-2], widths[-1], bias=not last_norm))
+    return nn.Sequential(*layers, *([nn.BatchNorm1d(widths[-1])] if last_norm else []))
+
+
+def pooled(features: Tensor) -> Tensor:
+    """The mean of a map over space: (B, C, *S) to (B, C)."""
+    return features.flatten(2).mean(2)
+
+
+def per_cell(layers: nn.Module, features: Tensor) -> Tensor:
+    """Layers for rows applied to every cell of a map, as 1x1 convolutions: (B, C, *S) to (B, C', *S)."""
+    cells = features.movedim(1, -1)  # (B, *S, C)
+    rows: Tensor = layers(cells.reshape(-1, cells.shape[-1]))
+    return rows.reshape(*cells.shape[:-1], -1).movedim(-1, 1)
+
+
 class Embedder(nn.Module):
     """Pooled features of a map, projected (the target z) and predicted from there (p)."""
 
@@ -50,7 +77,7 @@ class Embedder(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, *S) to prediction and projection, each (B, C)."""
-        z = self.projector(features.flatten(2).mean(2))
+        z = self.projector(pooled(features))
         return self.predictor(z), z
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.types import Dimension, FoveateError
 from foveate.nets.encoders import ENCODERS
-from foveate.nets.layers import ConvBlock, Norm
+from foveate.nets.layers import ConvBlock, Norm, norm_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,13 @@ class DecoderConfig:
     Attributes:
         skips: Concatenate the encoder's map of the same stride. PCRLv2 pre-trains without.
         upsample: "transpose" convolutions (PCRLv2 in 3D) or "nearest" copies (PCRLv2 in 2D).
+        light: One transposed convolution per scale and nothing else, without skips: where only the encoder
+            is wanted afterwards, as Context Restoration has it for classification.
         norm: Normalisation of every block.
     """
 
     skips: bool = False
+    light: bool = False
     upsample: Literal["nearest", "transpose"] = "transpose"
     norm: Norm = "batch"
 
@@ -39,8 +42,13 @@ class DecoderBlock(nn.Module):
         self, inputs: int, outputs: int, skip: int, config: DecoderConfig, dimension: Dimension
     ) -> None:
         super().__init__()
+        if config.light:
+            self.up: nn.Module = LAYERS[dimension].conv_transpose(inputs, outputs, 2, stride=2)
+            norm = norm_layer(config.norm, outputs, dimension)
+            self.convs = nn.Sequential(norm, nn.ReLU(inplace=True))
+            return
         transpose = config.upsample == "transpose"
-        self.up: nn.Module = (
+        self.up = (
             LAYERS[dimension].conv_transpose(inputs, inputs, 2, stride=2)
             if transpose
             else nn.Upsample(scale_factor=2, mode="nearest")
@@ -68,7 +76,9 @@ class Decoder(nn.Module):
         dimension: Dimension,
     ) -> None:
         super().__init__()
-        self.norm = config.norm
+        if config.light and config.skips:
+            raise FoveateError("--decoder.light true has no skips; accepted with --decoder.skips false.")
+        self.norm, self.light = config.norm, config.light
         deepest, coarsest = encoder_channels[-1], encoder_strides[-1]
         scales = coarsest.bit_length() - 1
         self.strides = tuple(coarsest >> (i + 1) for i in range(scales))
@@ -107,6 +117,7 @@ class Pyramid(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.dimension, self.in_channels = dimension, in_channels
         self.channels, self.strides, self.norm = decoder.channels, decoder.strides, decoder.norm
+        self.encoder_channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
 
     @property
     def stride(self) -> int:
@@ -122,6 +133,10 @@ class Pyramid(nn.Module):
                 f'method.scales: {scales} does not fit this pyramid; accepted: some of {every} or "all".'
             )
         return chosen
+
+    def keep_scales(self, count: int) -> None:
+        """Drop the decoder blocks after the first `count`: what no term reads needs no weights."""
+        self.decoder.blocks = self.decoder.blocks[:count]
 
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""

@@ -31,8 +31,8 @@ from foveate.run.launch import needs_processes, run_processes
 from foveate.run.material import Material, data_hash, gather
 from foveate.run.pretrain import batches_from, schedule_of
 from foveate.run.processes import build_fabric, check_processes, settle
+from foveate.run.selection import compared_with_pretraining, note_seen
 from foveate.train import checkpoint
-from foveate.train.loggers import open_loggers
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
 from foveate.train.optim import build_optimizer, parameter_groups
@@ -61,15 +61,16 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     task = build_task(config)
     check_images(config, task, material)
     check_same(peers, data_hash(material), "images or labels")
+    verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
+    active = fabric.is_global_zero
     with fabric.rank_zero_first():
-        if fabric.is_global_zero:
+        if active:
             folder.prepare_out(config, out, data_hash(material))
             write_split(config, material, out)
-    active = fabric.is_global_zero
-    loggers = open_loggers(config.loggers, out) if active else []
-    with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=loggers) as log:
-        log.note(summary(material))
-        for line in start_from(task, material, out if fabric.is_global_zero else None):
+        note_seen(out, [*material.train, *material.val], config.init, active=active)
+    with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
+        log.note(f"{summary(material)}{verdict}")
+        for line in start_from(task, material, out if active else None):
             log.note(line)
         ending = train(fabric, task, material, log, peers)
         if ending and fabric.is_global_zero:
@@ -209,8 +210,7 @@ def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
     text = json.dumps({part: [v.entry.id for v in cache] for part, cache in ids.items()}, indent=1)
     replace_file(out / "split.json", lambda stream: stream.write(text.encode() + b"\n"))
     if config.split.save_as:
-        names = as_names(material.split).encode()
-        replace_file(Path(config.split.save_as), lambda stream: stream.write(names))
+        replace_file(Path(config.split.save_as), lambda file: file.write(as_names(material.split).encode()))
 
 
 def headline(config: FinetuneConfig) -> str:

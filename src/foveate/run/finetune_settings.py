@@ -14,13 +14,15 @@ from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
+from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.formats import dimension_of
-from foveate.data.labelled import read_labelled
+from foveate.data.leakage import OnSeen
 from foveate.data.prepare import PrepareConfig
 from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.run.selection import labelled_images
 from foveate.run.settings import RunConfig, choice, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
@@ -43,12 +45,15 @@ class FinetuneConfig(RunConfig):
         task: What is learnt.
         split: Which images are for training and which for validation.
         tuning: What moves, and how fast.
+        on_seen: What to do about test images that the pre-training of `init` has seen, or whose patients it
+            has: refuse them, or go on and mark the run.
     """
 
     validate_every: int
     task: Any
     split: SplitConfig
     tuning: TuningConfig
+    on_seen: OnSeen = "refuse"
 
 
 def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
@@ -75,6 +80,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         validate_every=100 if size == "small" else 1000,
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
+        source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=from_card(PrepareConfig, card.get("intensity") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
@@ -128,7 +134,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
     if "dimension" in given:
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
-        records = read_labelled(Path(str(given["data"])), want).records
+        records = labelled_images(source_config(given), Path(str(given["data"])), want).records
         said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
@@ -146,6 +152,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     defaults = default_config(given)
     others = {
         "task": {name: TASKS[name].Config for name in TASKS if name != defaults.task.name},
+        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
         "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
     }
     parsing.check_keys(given, defaults, others)

@@ -13,37 +13,24 @@ from foveate.data.cache import Cache
 from foveate.data.formats import dimension_of
 from foveate.data.loader import records_of
 from foveate.data.prepare import cache_folder, prepare
-from foveate.data.sources.folder import FolderSource
-from foveate.run.settings import RunConfig
+from foveate.run.selection import images_for_pretraining
+from foveate.run.settings import PretrainConfig, RunConfig
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import check_fits, padded_axes
 
 SAMPLE_IMAGES = 8
 
 
-def images_of(data: Path) -> list[Record]:
-    """The images below a folder, labels and other files set aside with a word."""
-    records = list(FolderSource().records(data))
-    images = [record for record in records if record.role == "image"]
-    others = [record for record in records if record.role != "image"]
-    if others:
-        example = f"{others[0].relative} ({others[0].evidence})"
-        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
-    if not images:
-        raise FoveateError(f"--data {data}: {len(others)} files were found, none of them an image.")
-    return images
-
-
-def open_cache(config: RunConfig, data: Path) -> Cache:
+def open_cache(config: PretrainConfig, data: Path) -> Cache:
     """Prepare what is not prepared yet, beside the run, with a progress bar."""
-    images = images_of(data)
+    images = images_for_pretraining(config.source, data, config.split)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
     return decode(images, folder, config)
 
 
-def sample_cache(config: RunConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of the first few in a scratch folder."""
-    images = images_of(data)
+    images = images_for_pretraining(config.source, data, config.split)
     return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
 
 

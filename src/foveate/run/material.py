@@ -10,10 +10,11 @@ from typing import final
 
 from foveate.core.types import FoveateError, LabelFacts
 from foveate.data.cache import Cache, CachedVolume
-from foveate.data.labelled import MAP, Labelled, read_labelled
+from foveate.data.labelled import MAP, Labelled
 from foveate.data.splits import Split, make_split
 from foveate.run import intake
 from foveate.run.finetune_settings import TASKS, FinetuneConfig
+from foveate.run.selection import labelled_images
 
 
 @final
@@ -34,7 +35,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     `limit` decodes only so many of every part, for a look.
     """
     module = TASKS[config.task.name]
-    found = read_labelled(Path(config.data), module.WANT)
+    found = labelled_images(config.source, Path(config.data), module.WANT)
     split = make_split(
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
@@ -81,7 +82,7 @@ def facts_of(train: Sequence[CachedVolume], val: Sequence[CachedVolume], found: 
 
 def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
     """The same volume with its labels as numbers."""
-    return CachedVolume(volume.folder, volume.entry, volume.relative, labels)
+    return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
 
 
 def data_hash(material: Material) -> str:

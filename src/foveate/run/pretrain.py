@@ -25,8 +25,9 @@ from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, health, intake
 from foveate.run.launch import needs_processes, run_processes
 from foveate.run.processes import build_fabric, check_processes, settle
+from foveate.run.selection import note_seen
 from foveate.run.settings import METHODS, PretrainConfig, RunConfig
-from foveate.train.loggers import names_of, open_loggers
+from foveate.train.loggers import names_of
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
@@ -61,6 +62,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
             folder.prepare_out(config, out, cache.data_hash, report)
+        note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         held, cache = health.set_aside(cache, config)
         measure = health.measure_of(config, fabric, method, held or cache)
     load = partial(batches_from, config, cache, method, fabric)
@@ -69,8 +71,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         name_volumes=partial(intake.name_volumes, cache, config.seed),
         measure=measure,
     )
-    loggers = open_loggers(config.loggers, out) if fabric.is_global_zero else []
-    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=loggers) as log:
+    with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
@@ -149,6 +150,7 @@ def start_from(
     source, share = f"--init {config.init}", config.min_transfer
     parts = method.exported()
     report = weights.transfer(parts, tensors, min_share=share, source=source, notes=notes)
+    method.weights_given()
     CONSOLE.print(report.table())
     return report
 

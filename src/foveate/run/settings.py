@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, final
@@ -13,9 +13,9 @@ import torch
 from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
-from foveate.core.types import Dimension, FoveateError, Size
+from foveate.core.types import CropSpec, Dimension, FoveateError, Size
+from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.prepare import PrepareConfig
-from foveate.data.sources.folder import FolderSource
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
@@ -42,7 +42,7 @@ class RunConfig:
     """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
-        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file.
+        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file; what `source` says it is.
         out: Run folder; the same command again resumes.
         dimension: 2 or 3; found from the files where it is not said.
         size: "paper" for published sizes, "small" for CPUs, tests and first tries.
@@ -65,6 +65,7 @@ class RunConfig:
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
+        source: The layout of the data.
         loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
         encoder: The encoder.
@@ -94,6 +95,7 @@ class RunConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
+    source: Any
     loggers: str = ""
     prepare: PrepareConfig
     encoder: Any
@@ -112,6 +114,8 @@ class PretrainConfig(RunConfig):
         probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
         probe_every: Steps between probes.
         method: The pre-training method.
+        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
+            Empty: all but what the data set itself keeps for validation and test.
     """
 
     health_every: int = 200
@@ -119,6 +123,7 @@ class PretrainConfig(RunConfig):
     probe: str = ""
     probe_every: int = 1000
     method: Any
+    split: str = ""
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:
@@ -145,10 +150,11 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         batch_size=row.batch_size,
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
+        source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=PrepareConfig(),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
-        decoder=DecoderConfig(upsample=entry.upsample, norm=norm),
+        decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
 
@@ -165,7 +171,7 @@ def found_dimension(given: Mapping[str, Any]) -> Dimension:
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
     if given.get("data"):
-        return FolderSource().dimension(Path(str(given["data"])))
+        return build_source(source_config(given)).dimension(Path(str(given["data"])))
     raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
 
 
@@ -175,6 +181,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     defaults = default_config(given)
     others = {
         "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
+        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
         "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
     }
     parsing.check_keys(given, defaults, others)
@@ -234,6 +241,7 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
         f"methods: {names}; encoders: {', '.join(ENCODERS)}\n"
+        f"sources: {', '.join(SOURCES)}\n"
         "  --recipe NAME    a complete run that ships with foveate\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
@@ -243,6 +251,13 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
 
 
 def list_methods() -> str:
-    """Every method with the first line of its page."""
-    rows = [f"{name:<22}{(METHODS[name].__doc__ or '').strip().splitlines()[0]}" for name in METHODS]
+    """Every method with the first line of its page, what it looks at and what it leaves behind."""
+    rows = []
+    for name in METHODS:
+        first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
+        preset = METHODS[name].Config.preset(3, "paper")
+        specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
+        needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
+        exports = " and ".join(getattr(preset, "exports", ())) or "not said"
+        rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
     return "\n".join(rows)

@@ -32,7 +32,8 @@ from foveate.core.types import (
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
 from foveate.nets.encoders import stages
 from foveate.nets.pyramid import Pyramid
-from foveate.views.pipeline import Appearance, corrupt_views, make_views, normalise, with_channels
+from foveate.views.appearance import Appearance
+from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels
 
 WANT = "values"
 MILD: dict[str, Any] = {

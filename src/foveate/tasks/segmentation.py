@@ -33,7 +33,8 @@ from foveate.core.types import (
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
 from foveate.nets.encoders import stages
 from foveate.nets.pyramid import Pyramid
-from foveate.views.pipeline import Appearance, corrupt_views, normalise, with_channels
+from foveate.views.appearance import Appearance
+from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
 WANT = "maps"
 LABELS = "labels"  # the map that every labelled image comes with

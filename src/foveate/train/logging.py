@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveate.train.loggers import Logger
+from foveate.train.loggers import open_loggers
 from foveate.train.verdicts import ADVICE, Judge, Verdict
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -34,9 +34,10 @@ class RunLog:
         *,
         active: bool = True,
         verb: str = "pre-training",
-        loggers: Sequence[Logger] = (),
+        loggers: str = "",
     ) -> None:
-        self.folder, self.total, self.active, self.loggers = folder, total, active, loggers
+        self.folder, self.total, self.active = folder, total, active
+        self.loggers = open_loggers(loggers, folder) if active else []
         self.judge, self.standing = Judge(total), set[str]()
         self.judged = False
         self.bar = Progress(

@@ -71,7 +71,8 @@ def padded_axes(shape: Sequence[int], spec: CropSpec) -> tuple[int, ...]:
     (1,)
     """
     axes = range(len(shape))
-    return tuple(i for i in axes if any(s[i] >= spec.grid[i] > shape[i] for s in spec.source_sizes))
+    sizes = [*spec.source_sizes, tuple(spec.grid_scale[1] * cells for cells in spec.grid)]
+    return tuple(i for i in axes if any(s[i] >= spec.grid[i] > shape[i] for s in sizes))
 
 
 def check_fits(shape: Sequence[int], specs: Mapping[str, CropSpec]) -> None:
@@ -85,6 +86,11 @@ def check_fits(shape: Sequence[int], specs: Mapping[str, CropSpec]) -> None:
             raise FoveateError(
                 f"crop {name!r}: grid {spec.grid} and source_sizes {spec.source_sizes} need "
                 f"{len(shape)} axes each, as the volume {tuple(shape)} has."
+            )
+        if spec.source_sizes and any(spec.grid_scale):
+            raise FoveateError(
+                f"crop {name!r}: source_sizes {spec.source_sizes} and grid_scale {spec.grid_scale} both say "
+                "how large a box is; accepted is one of them, the other being [] or [0, 0]."
             )
         for axis in padded_axes(shape, spec):
             if 2 * shape[axis] < spec.grid[axis]:
@@ -182,9 +188,12 @@ def loose_box(rng: np.random.Generator, size: Integers, shape: Sequence[int], ro
 
 
 def requested_size(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec) -> Integers:
-    """One of the sizes of the crop, or one that covers a random share of the volume."""
+    """One of the sizes of the crop, a multiple of its grid, or one that covers a share of the volume."""
     if spec.source_sizes:
         return np.asarray(spec.source_sizes[rng.integers(len(spec.source_sizes))])
+    if any(spec.grid_scale):
+        factors = rng.uniform(*spec.grid_scale, size=len(shape))
+        return np.maximum(1, np.rint(spec.grid * factors)).astype(np.int64)
     share = rng.uniform(*spec.volume_share)
     # Halved in the logarithm: the ratio of two axes then stays within `aspect`.
     low, high = (math.log(ratio) / 2 for ratio in spec.aspect)

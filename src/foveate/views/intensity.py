@@ -1,14 +1,17 @@
 """How a view looks: corruptions of intensity that move no tissue, batched and on any device.
 
-Every function takes (B, C, *S) and parameters per sample, returns a new tensor and draws nothing but
-`draw_noise`. Strength zero leaves a sample bit for bit as it was.
+Every function takes (B, C, *S) and parameters per sample, returns a new tensor and draws nothing; only
+`draw_noise` and `draw_bezier` draw. Strength zero leaves a sample bit for bit as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.core.rng import torch_stream
@@ -61,6 +64,74 @@ def apply_gamma(images: Tensor, log_gammas: Tensor) -> Tensor:
     """Raise values, clamped to at least 0, to the power exp(`log_gammas`) (B,)."""
     exponent = _per_sample(log_gammas.exp(), images)
     return torch.where(exponent == 1, images, images.clamp_min(0) ** exponent)
+
+
+def bezier_table(points: NDArray[np.float64], entries: int = 256) -> NDArray[np.float64]:
+    """A curve from (0, 0) to (1, 1) as its values at evenly spaced x: cubic Bezier, rising everywhere.
+
+    Both coordinates of the curve rise with its parameter because the control points lie in the unit square.
+
+    Args:
+        points: the two control points (2, 2), each (x, y) in [0, 1].
+        entries: of the table.
+    """
+    t = np.linspace(0, 1, 4 * entries)[:, None]
+    curve = 3 * t * (1 - t) ** 2 * points[0] + 3 * t**2 * (1 - t) * points[1] + t**3
+    return np.asarray(np.interp(np.linspace(0, 1, entries), curve[:, 0], curve[:, 1]))
+
+
+def draw_bezier(rng: np.random.Generator, strength: float, falling: float) -> NDArray[np.float64]:
+    """A random curve: control points between the straight line (strength 0) and anywhere (strength 1)."""
+    straight = np.array([[1 / 3, 1 / 3], [2 / 3, 2 / 3]])
+    table = bezier_table(straight + strength * (rng.uniform(0, 1, (2, 2)) - straight))
+    return 1 - table if rng.uniform() < falling else table
+
+
+def apply_curves(images: Tensor, tables: Tensor, chosen: Tensor) -> Tensor:
+    """Map values, clamped to [0, 1], through the curve of their sample, linearly between table entries.
+
+    Args:
+        images: (B, C, *S).
+        tables: (B, K) values of the curves at K evenly spaced places from 0 to 1.
+        chosen: (B,) bool on the CPU: the other samples are left alone.
+    """
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        return images
+    there, table = rows.to(images.device), tables[rows].to(images)
+    place = images.index_select(0, there).flatten(1).clamp(0, 1) * (table.shape[1] - 1)
+    left = place.floor().clamp_max(table.shape[1] - 2)
+    index, share = left.long(), place - left
+    mapped = torch.lerp(table.gather(1, index), table.gather(1, index + 1), share)
+    return images.index_copy(0, there, mapped.reshape(len(rows), *images.shape[1:]))
+
+
+def bias_terms(axes: int, order: int = 3) -> list[tuple[int, ...]]:
+    """Exponents of the monomials of a polynomial field, without the constant.
+
+    >>> bias_terms(1)
+    [(1,), (2,), (3,)]
+    """
+    return [e for e in product(range(order + 1), repeat=axes) if 0 < sum(e) <= order]
+
+
+def apply_bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
+    """Multiply by exp(polynomial of the place), the place running from -1 to 1 along each axis.
+
+    Args:
+        images: (B, C, *S).
+        coefficients: (B, K), one for each of `bias_terms`; all 0 is the identity.
+    """
+    shape, n = images.shape[2:], images.ndim - 2
+    terms = bias_terms(n)
+    size = 1 + max(map(max, terms))
+    cube = images.new_zeros(len(images), 1, *[size] * n)
+    for term, column in zip(terms, coefficients.T, strict=True):
+        cube.permute(*range(2, n + 2), 0, 1)[term] = column.to(images)[:, None]
+    powers = torch.arange(size, device=images.device)
+    lines = [torch.linspace(-1, 1, s, device=images.device, dtype=images.dtype) for s in shape]
+    matrices = [(line[:, None] ** powers).expand(len(images), -1, -1) for line in lines]
+    return images * apply_along_axes(cube, matrices).exp()
 
 
 def standardise(images: Tensor) -> Tensor:

@@ -1,14 +1,12 @@
 """From a volume to clean views, and from clean views to corrupted ones.
 
 `make_views` runs in a loader worker: it draws boxes and affines, reads one window a view and samples once.
-`corrupt` runs on the device, on batches. Every draw has a stream of its own, keyed by the global sample
-index: a sample does not depend on its batch, nor one operation on whether another is on.
+`corrupt` runs on the device, on batches, as an `Appearance` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -18,44 +16,12 @@ from torch import Tensor
 
 from foveate.core.contracts import CropViews, VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import CropSpec, FoveateError, Normalisation
+from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
+from foveate.views.appearance import Appearance, Draws
 from foveate.views.boxes import Box, draw_boxes
-from foveate.views.corrupt import cut_out, draw_holes, draw_swaps, swap_map, swap_patches
+from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
 from foveate.views.geometry import low_pass_margin, relative_to, sample, view_affine, window_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Appearance:
-    """How clean views in [0, 1] are corrupted, in the order of the fields; the defaults change nothing.
-
-    Attributes:
-        blur_sigma: range of the Gaussian blur's sigma in voxels, drawn per axis.
-        blur_probability: share of the views that are blurred.
-        noise_std: range of the standard deviation of the Gaussian noise that is added.
-        brightness: half-range b of a factor from [1 - b, 1 + b] on all values; 0 is off.
-        contrast: half-range c of a factor from [1 - c, 1 + c] about the mean of the view; 0 is off.
-        log_gamma: range of the logarithm of the exponent that values are raised to.
-        swap_patch: size in voxels of the patches that change places; empty is off.
-        swap_count: number of swaps of two patches, one after the other; 0 is off.
-        swap_overlaps: let patches overlap in part, which loses voxels, as the published code does.
-        normalisation: zscore per view, imagenet (fixed grey mean and deviation), or none.
-        cutout_size: size in voxels of the boxes that are set to 0 after normalisation; empty is off.
-        cutout_count: number of such boxes; 0 is off.
-    """
-
-    blur_sigma: tuple[float, float] = (0.0, 0.0)
-    blur_probability: float = 1.0
-    noise_std: tuple[float, float] = (0.0, 0.0)
-    brightness: float = 0.0
-    contrast: float = 0.0
-    log_gamma: tuple[float, float] = (0.0, 0.0)
-    swap_patch: tuple[int, ...] = ()
-    swap_count: int = 0
-    swap_overlaps: bool = False
-    normalisation: Normalisation = "none"
-    cutout_size: tuple[int, ...] = ()
-    cutout_count: int = 0
 
 
 def make_views(
@@ -129,7 +95,7 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
 
 
 def corrupt(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, view: str) -> Tensor:
-    """Corrupt clean views: blur, noise, brightness, contrast, gamma, swap, normalise, cut-out.
+    """Corrupt clean views, one operation after the other in the order of `Appearance`.
 
     Never in place; with everything off the result is the input itself.
 
@@ -143,9 +109,7 @@ def corrupt(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, view
     draw = Draws(index=tuple(index.tolist()), seed=seed, view=view)
     images = clean.to(torch.promote_types(clean.dtype, torch.float32))
     with torch.no_grad(), torch.autocast(clean.device.type, enabled=False):
-        images = corrupt_intensity(images, draw, config)
-        if config.swap_count and config.swap_patch:
-            images = swap_patches(images, draw.swap_maps(images.shape[2:], config))
+        images = corrupt_context(corrupt_intensity(images, draw, config), draw, config)
         images = normalise(images, config.normalisation)
         if config.cutout_count and config.cutout_size:
             images = cut_out(images, draw.hole_masks(images.shape[2:], config))
@@ -156,26 +120,65 @@ def corrupt_intensity(images: Tensor, draw: Draws, config: Appearance) -> Tensor
     """The operations of `corrupt` that move nothing, in its order."""
     if any(config.blur_sigma) and config.blur_probability:
         sigmas = draw.uniform("blur", config.blur_sigma, images.ndim - 2)
-        blurred = draw.uniform("blur_probability", (0, 1), 1) < config.blur_probability
-        images = intensity.gaussian_blur(images, sigmas * blurred)
-    if any(config.noise_std):
+        images = intensity.gaussian_blur(images, sigmas * draw.chosen("blur", config.blur_probability))
+    if any(config.noise_std) and config.noise_probability:
         noise = intensity.draw_noise(images, draw.index, seed=draw.seed, purpose=draw.purpose("noise"))
-        images = intensity.add_noise(images, noise, draw.uniform("noise_std", config.noise_std)[:, 0])
+        stds = draw.uniform("noise_std", config.noise_std) * draw.chosen("noise", config.noise_probability)
+        images = intensity.add_noise(images, noise, stds[:, 0])
     if half := config.brightness:
-        images = intensity.scale_brightness(images, draw.uniform("brightness", (1 - half, 1 + half))[:, 0])
+        factors = draw.uniform("brightness", (1 - half, 1 + half))
+        kept = ~draw.chosen("brightness", config.brightness_probability)
+        images = intensity.scale_brightness(images, factors.masked_fill(kept, 1.0)[:, 0])
     if half := config.contrast:
         images = intensity.scale_contrast(images, draw.uniform("contrast", (1 - half, 1 + half))[:, 0])
     if any(config.log_gamma):
-        images = intensity.apply_gamma(images, draw.uniform("gamma", config.log_gamma)[:, 0])
+        logs = draw.uniform("gamma", config.log_gamma) * draw.chosen("gamma", config.gamma_probability)
+        images = intensity.apply_gamma(images, logs[:, 0])
+    if half := config.bias_field:
+        width = len(intensity.bias_terms(images.ndim - 2))
+        images = intensity.apply_bias_field(images, draw.uniform("bias_field", (-half, half), width))
+    if config.bezier_strength:
+        chosen = draw.chosen("bezier", config.bezier_probability)[:, 0]
+        images = intensity.apply_curves(images, draw.curves(config), chosen)
+    return images
+
+
+def corrupt_context(images: Tensor, draw: Draws, config: Appearance) -> Tensor:
+    """The operations of `corrupt` that take voxels from where they belong, in its order."""
+    if any(config.shuffle_window) and any(config.shuffle_share):
+        images = swap_patches(images, draw.shuffle_maps(images, config))
+    if config.paint_windows and config.paint_probability:
+        masks = draw.painted_masks(images.shape[2:], config)
+        images = paint(images, masks, draw.uniform("paint_value", (0, 1))[:, 0])
+    if config.swap_count and config.swap_patch:
+        images = swap_patches(images, draw.swap_maps(images.shape[2:], config))
     return images
 
 
 def corrupt_views(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, name: str) -> Tensor:
     """`corrupt` for every view of every sample (B, V, C, *S), each under draws of its own."""
-    count = clean.shape[1]
-    keys = index[:, None] * count + torch.arange(count, device=index.device)  # (B, V)
-    corrupted = corrupt(clean.flatten(0, 1), keys.flatten(), config, seed=seed, view=name)
+    keys = view_keys(index, clean.shape[1])
+    corrupted = corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name)
     return corrupted.reshape(*clean.shape)
+
+
+def corrupted_crop(batch: Batch, name: str, look: Appearance, *, channels: int, seed: int) -> Tensor:
+    """The corrupted views (B, V, C, *S) of one kind of crop, for an encoder of `channels` channels."""
+    clean = with_channels(batch["crops"][name], channels)
+    return corrupt_views(clean, batch["index"], look, seed=seed, name=name)
+
+
+def moved_by(batch: Batch, name: str, look: Appearance, *, seed: int) -> Tensor:
+    """Where the swaps of `corrupted_crop` moved voxels: bool (B * V, *S)."""
+    views = batch["crops"][name]
+    keys = view_keys(batch["index"], views.shape[1])
+    draw = Draws(index=tuple(keys.tolist()), seed=seed, view=name)
+    return moved_voxels(draw.swap_maps(views.shape[3:], look)).to(views.device)
+
+
+def view_keys(index: Tensor, count: int) -> Tensor:
+    """The keys of the draws of every view (B * count,), from global sample indices (B,)."""
+    return (index[:, None] * count + torch.arange(count, device=index.device)).flatten()
 
 
 def with_channels(views: Tensor, channels: int) -> Tensor:
@@ -186,43 +189,3 @@ def with_channels(views: Tensor, channels: int) -> Tensor:
     if found != 1:
         raise FoveateError(f"encoder.in_channels {channels}: the images have {found}; accepted: {found}.")
     return views.expand(-1, -1, channels, *views.shape[3:])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draws:
-    """The streams of one view of a batch: one per operation and sample."""
-
-    index: tuple[int, ...]
-    seed: int
-    view: str
-
-    def purpose(self, operation: str) -> str:
-        """Name of the streams of an operation."""
-        return f"{self.view}/{operation}"
-
-    def stream(self, operation: str, index: int) -> np.random.Generator:
-        """The stream of one sample."""
-        return stream(self.seed, self.purpose(operation), index)
-
-    def uniform(self, operation: str, limits: tuple[float, float], width: int = 1) -> Tensor:
-        """Uniform parameters (B, width), float64 on the CPU."""
-        return torch.from_numpy(
-            np.stack([self.stream(operation, i).uniform(*limits, size=width) for i in self.index])
-        )
-
-    def swap_maps(self, shape: Sequence[int], config: Appearance) -> Tensor:
-        """Index maps (B, *S) of the patch swap."""
-        patch, count, overlaps = config.swap_patch, config.swap_count, config.swap_overlaps
-        streams = (self.stream("swap", i) for i in self.index)
-        maps = [
-            swap_map(shape, patch, draw_swaps(rng, shape, patch, count, overlaps=overlaps)) for rng in streams
-        ]
-        return torch.from_numpy(np.stack(maps))
-
-    def hole_masks(self, shape: Sequence[int], config: Appearance) -> Tensor:
-        """Masks (B, *S) of the cut-out."""
-        masks = [
-            draw_holes(self.stream("cutout", i), shape, config.cutout_size, config.cutout_count)
-            for i in self.index
-        ]
-        return torch.from_numpy(np.stack(masks))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, final
+from typing import Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.formats import ACCEPTED, SUFFIXES, dimension_of, suffix_of
@@ -126,3 +127,24 @@ def _refuse_mixture(root: Path, images: list[Record]) -> NoReturn:
         f"{root} mixes {found}, and one run trains on one dimension; "
         "say --dimension 2 or 3, or point --data at a folder that holds only one of them."
     )
+
+
+TREE = """
+any folders and files        images by suffix; labels by folder (labels/, masks/ ...) or name (a_seg.nii.gz)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Nothing to choose.
+
+    Attributes:
+        name: folder.
+    """
+
+    name: Literal["folder"] = "folder"
+
+
+def build(config: Config) -> FolderSource:  # noqa: ARG001 - every source is built from its Config
+    """The source."""
+    return FolderSource()

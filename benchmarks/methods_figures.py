@@ -1,0 +1,125 @@
+"""The figures of docs/methods/pgl.md and context_restoration.md, drawn from virtual brains (no patient).
+
+    python benchmarks/methods_figures.py --out docs/methods/figures --scratch DIR [--steps 300]
+
+DIR receives the brains and a short Context Restoration run; both are taken up again where they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from foveate.core.types import Batch, Progress
+from foveate.data.virtual_brains import build_cohort
+from foveate.nets.layers import running_statistics
+from foveate.run import intake
+from foveate.run.pretrain import batches_from, build_fabric, build_method, pretrain
+from foveate.run.settings import from_keys
+from foveate.train import checkpoint
+from foveate.views.alignment import meet
+from foveate.views.geometry import apply
+
+BRAINS = 24
+CELLS = (8, 8, 8)
+SEEN = 2  # of the samples of the batch, in the picture of the restoration
+
+
+def batch_of(keys: dict[str, Any], *, trained: bool = False) -> tuple[Any, Batch]:
+    """A method, with the weights of its run where it has one, and a batch that the run did not begin with."""
+    config = from_keys(keys)
+    fabric, method = build_fabric(config), build_method(config)
+    if trained:
+        folder = Path(config.out) / "checkpoints"
+        path = checkpoint.path_of(folder, checkpoint.newest_step(folder))
+        method.load_state_dict(torch.load(path, weights_only=True)["model"])
+    cache = intake.open_cache(config, Path(config.data))
+    return method, next(batches_from(config, cache, method, fabric, config.steps - 1))
+
+
+def slice_at(volume: Any, index: float) -> Any:
+    """The plane of a volume (1, x, y, z) nearest to an index along z, for imshow."""
+    plane = int(np.clip(round(index), 0, volume.shape[-1] - 1))
+    return volume[0, :, :, plane].T
+
+
+def draw_overlap(keys: dict[str, Any], out: Path) -> None:
+    """PGL: the same cells of the overlap on both views, coloured by their place, and what both show of it."""
+    quiet = {"noise_probability": 0.0, "blur_probability": 0.0}
+    method, batch = batch_of(keys | {"method": {"name": "pgl", "global_appearance": quiet}})
+    affines = batch["affines"]["global"]
+    first, second = affines.unbind(1)
+    grid = batch["crops"]["global"].shape[3:]
+    coarse = meet(first, second, grid, CELLS)
+    flipped = (first.diagonal(0, 1, 2) * second.diagonal(0, 1, 2))[:, :2].amin(1) < 0
+    row = int(
+        (coarse.valid.flatten(1).sum(1) * (1 + flipped.int() * 2)).argmax()
+    )  # the sample with most to see
+    pictures = method.preview(batch, Progress(0, 1, 0))
+    figure = Figure(figsize=(11, 3.05), layout="constrained")
+    axes = figure.subplots(1, 4)
+    middle = CELLS[2] // 2
+    lines = [torch.arange(n, dtype=torch.float64) for n in CELLS[:2]]
+    points = torch.cartesian_prod(*lines, torch.tensor([float(middle)], dtype=torch.float64))
+    inside = coarse.valid[row, :, :, middle].flatten()
+    place = (points[:, :2] / (torch.tensor(CELLS[:2]) - 1)).numpy()
+    colours = np.stack([0.1 + 0.9 * place[:, 0], 0.75 - 0.5 * place[:, 0], 0.1 + 0.9 * place[:, 1]], 1)
+    for axis, title, way in zip(axes, ("view 1", "view 2"), (coarse.first, coarse.second), strict=False):
+        cells = apply(way[row], points)  # in cells of this view's map
+        voxels = ((cells + 0.5) * torch.tensor(grid) / torch.tensor(CELLS) - 0.5).numpy()
+        axis.imshow(slice_at(pictures[title][row].numpy(), voxels[0, 2]), cmap="gray", origin="lower")
+        axis.scatter(voxels[inside, 0], voxels[inside, 1], c=colours[inside], s=22)
+        axis.scatter(voxels[~inside, 0], voxels[~inside, 1], marker="x", c="#b04030", s=12, linewidths=0.8)
+        axis.set_title(title)
+    for axis, title in zip(axes[2:], ("overlap in 1", "overlap in 2"), strict=True):
+        plane = (middle + 0.5) * grid[2] / CELLS[2] - 0.5
+        axis.imshow(slice_at(pictures[title][row].numpy(), plane), cmap="gray", origin="lower")
+        axis.set_title(f"what {title[-1]} shows of the overlap")
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.savefig(out / "pgl_overlap.png", dpi=110)
+
+
+def draw_restoration(keys: dict[str, Any], out: Path, steps: int) -> None:
+    """Context Restoration: clean, swapped and restored, after a short run."""
+    keys = keys | {"method": "context_restoration", "steps": steps}
+    pretrain(from_keys(keys))
+    method, batch = batch_of(keys, trained=True)
+    with torch.no_grad(), running_statistics(method, update=False):
+        pictures = method.preview(batch, Progress(0, 1, 0))
+    figure = Figure(figsize=(7.4, 2.5 * SEEN), layout="constrained")
+    for i, row in enumerate(figure.subplots(SEEN, len(pictures))):
+        low, high = pictures["clean"][i].min().item(), pictures["clean"][i].max().item()
+        for axis, (title, volumes) in zip(row, pictures.items(), strict=True):
+            plane = (volumes.shape[-1] - 1) / 2
+            axis.imshow(slice_at(volumes[i].numpy(), plane), cmap="gray", origin="lower", vmin=low, vmax=high)
+            axis.set_title(title if i == 0 else "")
+            axis.set_xticks([])
+            axis.set_yticks([])
+    figure.savefig(out / "context_restoration.png", dpi=110)
+
+
+def main() -> None:
+    """Make the brains and draw both figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    chosen = parser.parse_args()
+    brains = chosen.scratch / "brains"
+    build_cohort(brains, BRAINS, 0, lambda _done, _total: None)
+    keys = {"data": str(brains / "images"), "dimension": 3, "size": "small", "num_workers": 0, "steps": 40}
+    draw_overlap(keys | {"out": str(chosen.scratch / "pgl")}, chosen.out)
+    draw_restoration(keys | {"out": str(chosen.scratch / "context_restoration")}, chosen.out, chosen.steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""What dataset layouts are made of: visible names in a fixed order, tables, and a refusal that shows a tree.
+
+A module of `data.sources` holds `TREE` (the layout as text), `Config`, `build(config)` and
+`recognises(root)`. What it builds is a `Layout`: only the `cases` differ between data sets.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn, final
+
+from foveate.core.types import Dimension, FoveateError, Record
+from foveate.data.channels import image_files
+from foveate.data.formats import SUFFIXES, suffix_of
+
+Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
+Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
+LABELS = "labels"  # the key of the one integer map that most layouts come with
+SPLITS = {
+    "train": ("train", "training", "tr"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "ts"),
+}
+
+
+@final
+class WrongLayoutError(Exception):
+    """What a folder lacks; `Layout` adds the tree that was expected."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One dataset layout, as `core.contracts.Source`."""
+
+    name: str
+    tree: str
+    cases: Callable[[Path], Iterable[Record]]
+    axes: Dimension | None = None  # where the layout allows one only; None: the suffixes of the images say
+    targets: Callable[[Path], Classes] = lambda _root: {}
+
+    def dimension(self, root: Path) -> Dimension:
+        """2 or 3, from the layout or the suffixes of its images."""
+        if self.axes:
+            return self.axes
+        return dimension_of(record for record in self.records(root) if record.role == "image")
+
+    def classes(self, root: Path) -> Classes:
+        """The targets that the layout names, empty where it names none."""
+        with _refusing(self, root):
+            return self.targets(root)
+
+    def records(self, root: Path) -> Iterator[Record]:
+        """Images by relative path, then the label maps that belong to them, then what had to be set aside."""
+        with _refusing(self, root):
+            if not root.exists():
+                raise WrongLayoutError("there is no such file or folder")
+            found = sorted(self.cases(root), key=lambda record: record.relative)
+            images = [record for record in found if record.role == "image"]
+            if not images:
+                raise WrongLayoutError(_why_empty(found))
+            _refuse_twice(images)
+        yield from images
+        yield from sorted(_maps(root, images), key=lambda record: record.relative)
+        yield from (record for record in found if record.role != "image")
+
+
+@contextmanager
+def _refusing(layout: Layout, root: Path) -> Iterator[None]:
+    """Turns what a layout misses into a paragraph with the expected tree below it."""
+    try:
+        yield
+    except WrongLayoutError as error:
+        raise FoveateError(
+            f"{root} is not laid out as --source {layout.name} expects: {error}. "
+            f"Expected:\n{layout.tree.strip()}"
+        ) from None
+
+
+def _why_empty(found: Sequence[Record]) -> str:
+    if not found:
+        return "it holds no image"
+    first = found[0]
+    return f"none of its {len(found)} cases can be used, for instance {first.relative}: {first.evidence}"
+
+
+def _refuse_twice(images: Iterable[Record]) -> None:
+    name, times = Counter(record.relative for record in images).most_common(1)[0]
+    if times > 1:
+        raise WrongLayoutError(f"{name} is listed {times} times")
+
+
+def _maps(root: Path, images: Iterable[Record]) -> Iterator[Record]:
+    for image in images:
+        for name, path in image.maps.items():
+            evidence = f"map {name!r} of {image.relative}"
+            yield case(root, path, role="label", evidence=evidence, patient=image.patient, split=image.split)
+
+
+def case(root: Path, path: Path, **fields: Any) -> Record:  # noqa: ANN401 - the fields of a Record
+    """A record whose name is its path below `root`, with forward slashes on every system."""
+    relative = Path(os.path.relpath(path, root if root.is_dir() else root.parent)).as_posix()
+    return Record(path=path, relative=relative, **fields)
+
+
+def set_aside(root: Path, path: Path, why: str) -> Record:
+    """A case that cannot be used, with the reason."""
+    return case(root, path, role="other", evidence=why)
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, hidden names left out, sorted by name.
+
+    Raises:
+        FoveateError: when it may not be listed.
+    """
+    return [folder / entry.name for entry in _entries(folder)]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            seen = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise FoveateError(f"{folder} cannot be listed ({error.strerror}); make it readable.") from error
+    return sorted(seen, key=lambda entry: entry.name)
+
+
+def folders(folder: Path) -> list[Path]:
+    """The visible folders directly below a folder; none where it does not exist."""
+    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()] if folder.is_dir() else []
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Visible files at any depth; a link to a folder is not followed."""
+    for entry in _entries(folder):
+        if entry.is_dir():
+            if not entry.is_symlink():
+                yield from below(folder / entry.name)
+        elif entry.is_file():
+            yield folder / entry.name
+
+
+def either(root: Path, marker: Callable[[Path], bool], what: str) -> Path:
+    """`root` or the one folder directly below it that `marker` accepts: an archive unpacks to a folder."""
+    if root.is_dir():
+        for folder in (root, *folders(root)):
+            if marker(folder):
+                return folder
+    raise WrongLayoutError(f"neither it nor a folder directly in it holds {what}")
+
+
+def volume(folder: Path, stem: str) -> Path | None:
+    """`stem`.nii.gz or `stem`.nii in a folder, None where neither is there."""
+    return next((p for s in (".nii.gz", ".nii") if (p := folder / f"{stem}{s}").is_file()), None)
+
+
+def dimension_of(images: Iterable[Record]) -> Dimension:
+    """The one dimension that the images' suffixes stand for."""
+    first: dict[Dimension, Record] = {}
+    for record in images:
+        suffix = suffix_of(record.path)
+        if suffix not in SUFFIXES:
+            accepted = ", ".join(SUFFIXES)
+            raise FoveateError(f"{record.path}: the suffix {suffix!r} is not read (accepted: {accepted}).")
+        first.setdefault(SUFFIXES[suffix], record)
+    if len(first) > 1:
+        names = " and ".join(f"{record.path} ({axes}D)" for axes, record in sorted(first.items()))
+        raise FoveateError(f"One run trains on one dimension, and the list mixes {names}.")
+    return next(iter(first))
+
+
+def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Iterator[Record]:
+    """The records whose files are all there; the others are refused, or set aside where asked."""
+    for record in records:
+        absent = [path for path in files_of(record) if not path.is_file()]
+        if not absent:
+            yield record
+        elif missing == "skip":
+            yield Record(path=record.path, relative=record.relative, role="other", evidence="it is not there")
+        else:
+            raise FoveateError(
+                f"{listed_in} lists {absent[0]}, which is not there; complete the files, correct the list, "
+                "or say --source.missing skip where the layout has it."
+            )
+
+
+def files_of(record: Record) -> tuple[Path, ...]:
+    """Every file that a record stands for: image, series, channels and maps."""
+    return (*image_files(record), *record.maps.values())
+
+
+def split_of(word: str, where: str) -> str:
+    """train, val or test for the words that are used for them; "" stays "".
+
+    >>> split_of("Validation", "a.csv"), split_of("", "a.csv")
+    ('val', '')
+    """
+    plain = word.strip().lower()
+    if not plain:
+        return ""
+    for name, words in SPLITS.items():
+        if plain in words:
+            return name
+    raise FoveateError(f"{where}: split {word!r}; accepted are {', '.join(SPLITS)}, or nothing.")
+
+
+def read_table(path: Path, required: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """The rows of a table as mappings, after a check of its head.
+
+    Raises:
+        FoveateError: a column is not there, or the file is not text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter=delimiter)
+            columns = reader.fieldnames or ()
+            for name in required:
+                if name not in columns:
+                    found = ", ".join(columns) or "nothing"
+                    raise FoveateError(f"{path} has no column {name!r}; its first line holds {found}.")
+            for row in reader:
+                yield {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FoveateError(f"{path} cannot be read as a table ({type(error).__name__}).") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The first word of every line that holds one."""
+    try:
+        return [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise FoveateError(f"{path} is not a list in UTF-8.") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
+    if not isinstance(loaded, dict):
+        raise FoveateError(f"{path} holds a {type(loaded).__name__}; accepted: an object with named fields.")
+    return loaded
+
+
+def wrong_field(path: Path, field: str, found: object, accepted: str) -> NoReturn:
+    """Refuse one field of a JSON file."""
+    raise FoveateError(f"{path}: {field} is {found!r}; accepted: {accepted}.")
+
+
+def named_classes(labels: Mapping[str, Any], path: Path) -> Classes:
+    """Targets from the `labels` of a dataset.json: {"0": name}, {name: 0} or {name: [1, 2]}; no background.
+
+    >>> named_classes({"background": 0, "whole": [1, 2], "core": 2}, Path("dataset.json"))
+    {'whole': (1, 2), 'core': (2,)}
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for key, value in labels.items():
+        name, values = (str(value), key) if isinstance(value, str) else (key, value)
+        try:
+            numbers = tuple(int(v) for v in (values if isinstance(values, list) else [values]))
+        except (TypeError, ValueError):
+            wrong_field(path, f"labels[{key!r}]", value, "a whole number, a list of them, or a name")
+        if numbers != (0,) and name != "ignore":
+            found[name] = numbers
+    return found

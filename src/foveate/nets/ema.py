@@ -1,0 +1,59 @@
+"""A target network that follows another one: BYOL's and PGL's, parameters and buffers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from foveate.core.types import Progress
+from foveate.nets.layers import running_statistics
+
+Momentum = Literal["cosine", "constant"]
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen_copy(online: M) -> M:
+    """A copy that takes no gradient, with the same values."""
+    return copy.deepcopy(online).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, online: nn.Module, momentum: float) -> None:
+    """Move a target to momentum * target + (1 - momentum) * online; what is not a fraction is copied.
+
+    Running statistics are averaged like parameters: they then belong to the averaged weights.
+    """
+    pairs = list(zip(_tensors(target), _tensors(online), strict=True))
+    fractions = [(t, o) for t, o in pairs if t.is_floating_point()]
+    move = get_ema_multi_avg_fn(momentum)  # type: ignore[no-untyped-call]
+    move([t for t, _ in fractions], [o for _, o in fractions], 0)
+    for t, o in pairs:
+        if not t.is_floating_point():
+            t.copy_(o)
+
+
+def momentum_at(progress: Progress, start: float, schedule: Momentum) -> float:
+    """From `start` at the first step to 1 at the end of the run on a half cosine, or constant.
+
+    >>> [momentum_at(Progress(step, 10), 0.9, "cosine") for step in (0, 10)]
+    [0.9, 1.0]
+    """
+    return start if schedule == "constant" else 1 - (1 - start) * progress.half_cosine
+
+
+@contextmanager
+def as_target(target: nn.Module) -> Iterator[None]:
+    """Inside the context a target computes with batch statistics, writes none and takes no gradient."""
+    with torch.no_grad(), running_statistics(target, update=False):
+        yield
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    return chain(module.parameters(), module.buffers())

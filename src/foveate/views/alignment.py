@@ -1,0 +1,97 @@
+"""Where two views of one volume overlap, and both their feature maps resampled to one grid there.
+
+A feature map of a view of G voxels on n cells has cells of G/n voxels; its own affine, cell index to source
+voxel, is the view's affine after that scaling. Crops, flips, scales and rotations are all undone by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foveate.views.geometry import apply, box_affine, compose, invert, sampling_grid
+
+
+def aligned(maps: Sequence[Tensor], affines: Tensor, view: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """Maps of views 1, 2, 1, 2 ... on one grid over the overlap, and the cells that count.
+
+    Args:
+        maps: each (B, C, *cells), of the first and the second view in turn.
+        affines: of both views (B, 2, n, n+1), view index to source voxel.
+        view: size of both views in voxels.
+    """
+    first, second = affines.unbind(1)
+    grid = meet(first, second, view, maps[0].shape[2:])
+    ways = (grid.first, grid.second)
+    return [resampled(x, ways[i % 2], grid.cells) for i, x in enumerate(maps)], grid.valid
+
+
+class Meeting(NamedTuple):
+    """One grid of cells over the overlap of two views, and how each view's feature map is read there."""
+
+    cells: tuple[int, ...]
+    first: Tensor  # (B, n, n+1): index on the common grid -> cell index on the first view's map
+    second: Tensor
+    valid: Tensor  # (B, *cells): at least half a cell inside both maps, so that nothing is extrapolated
+
+
+def meet(first: Tensor, second: Tensor, view: Sequence[int], cells: Sequence[int]) -> Meeting:
+    """The common grid of two views.
+
+    Args:
+        first: affines of the first views (B, n, n+1), view index to source voxel.
+        second: those of the second views.
+        view: size of both views in voxels.
+        cells: size of both feature maps, and of the common grid.
+    """
+    common = overlap_affines(first.double(), second.double(), view, cells)
+    ways = [compose(invert(cell_affines(a.double(), view, cells)), common) for a in (first, second)]
+    valid = inside(ways[0], cells) & inside(ways[1], cells)
+    return Meeting(tuple(cells), ways[0], ways[1], valid)
+
+
+def cell_affines(affines: Tensor, view: Sequence[int], cells: Sequence[int]) -> Tensor:
+    """Affines from the cells of a view's feature map to source voxels."""
+    return compose(affines, box_affine([0] * len(view), view, cells).to(affines))
+
+
+def overlap_affines(first: Tensor, second: Tensor, view: Sequence[int], cells: Sequence[int]) -> Tensor:
+    """Affines (B, n, n+1) of a grid over the box in the source that both views cover.
+
+    A turned view counts with the box around it. Where views do not meet, the grid is a point and no cell of
+    it lies inside both.
+    """
+    bounds = [view_bounds(a, view) for a in (first, second)]
+    low = torch.maximum(bounds[0][0], bounds[1][0])
+    high = torch.maximum(low, torch.minimum(bounds[0][1], bounds[1][1]))
+    step = (high - low) / low.new_tensor(cells)
+    return torch.cat([torch.diag_embed(step), (low + step / 2)[..., None]], -1)
+
+
+def view_bounds(affines: Tensor, view: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The box (B, n) around each view in source voxels, outer edges of its cells included."""
+    size = affines.new_tensor(view)
+    middle = apply(affines, ((size - 1) / 2)[None])[:, 0]
+    reach = affines[..., :-1].abs() @ (size / 2)
+    return middle - reach, middle + reach
+
+
+def inside(affines: Tensor, cells: Sequence[int]) -> Tensor:
+    """Which points of a grid of `cells` land between the outermost cell centres: bool (B, *cells)."""
+    lines = [torch.arange(n, device=affines.device, dtype=affines.dtype) for n in cells]
+    points = apply(affines, torch.cartesian_prod(*lines).reshape(-1, len(cells)))  # (B, P, n)
+    last = affines.new_tensor(cells) - 1
+    good = ((points >= -1e-4) & (points <= last + 1e-4)).all(-1)  # float32 affines are good to 1e-5 voxels
+    return good.reshape(-1, *cells)
+
+
+def resampled(features: Tensor, affines: Tensor, cells: Sequence[int]) -> Tensor:
+    """Feature maps (B, C, *S) read linearly on the common grid: (B, C, *cells), never in half precision."""
+    with torch.autocast(features.device.type, enabled=False):
+        maps = features.to(torch.promote_types(features.dtype, torch.float32))
+        where = sampling_grid(affines, cells, features.shape[2:]).to(maps)
+        return F.grid_sample(maps, where, padding_mode="border", align_corners=False)

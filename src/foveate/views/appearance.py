@@ -1,0 +1,183 @@
+"""How views are corrupted: what can be said, what every method starts from, and the draws.
+
+Every draw has a stream of its own, keyed by the global sample index: a sample does not depend on its batch,
+nor one operation on whether another is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from foveate.core.rng import stream, torch_stream
+from foveate.core.types import Normalisation
+from foveate.views.corrupt import (
+    draw_holes,
+    draw_sized_swaps,
+    draw_sizes,
+    draw_swaps,
+    draw_windows,
+    shuffle_maps,
+    swap_map,
+)
+from foveate.views.intensity import draw_bezier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appearance:
+    """How clean views in [0, 1] are corrupted, in the order of the fields; the defaults change nothing.
+
+    Attributes:
+        blur_sigma: range of the Gaussian blur's sigma in voxels, drawn per axis.
+        blur_probability: share of the views that are blurred.
+        noise_std: range of the standard deviation of the Gaussian noise that is added.
+        noise_probability: share of the views that get noise.
+        brightness: half-range b of a factor from [1 - b, 1 + b] on all values; 0 is off.
+        brightness_probability: share of the views whose brightness changes.
+        contrast: half-range c of a factor from [1 - c, 1 + c] about the mean of the view; 0 is off.
+        log_gamma: range of the logarithm of the exponent that values are raised to.
+        gamma_probability: share of the views that this happens to.
+        bias_field: half-range of the coefficients of log(field), a cubic polynomial of the place; 0 is off.
+        bezier_strength: how far a random monotone curve through which values go may leave the straight line,
+            1 anywhere in the unit square; 0 is off.
+        bezier_probability: share of the views that go through such a curve.
+        bezier_falling: share of those whose curve falls, so that dark becomes bright.
+        shuffle_window: windows in which voxels change places: largest size, drawn from 2 on; empty is off.
+        shuffle_share: range of the share of the windows that are shuffled.
+        shuffle_probability: share of the views that are shuffled.
+        paint_windows: most boxes that are painted over, or kept by out-painting; 0 is off.
+        paint_size: range of their sides, as a share of the view's, when they are painted over.
+        paint_kept_size: range of their sides when all but them is painted over.
+        paint_outside: share of the painted views that are painted outside of the boxes.
+        paint_probability: share of the views that are painted.
+        swap_patch: size in voxels of the patches that change places; empty is off.
+        swap_patch_largest: sizes are drawn per swap and axis from `swap_patch` to this; empty: one size.
+        swap_count: number of swaps of two patches, one after the other; 0 is off.
+        swap_overlaps: let patches overlap in part, which loses voxels, as the published code does.
+        normalisation: zscore per view, imagenet (fixed grey mean and deviation), or none.
+        cutout_size: size in voxels of the boxes that are set to 0 after normalisation; empty is off.
+        cutout_count: number of such boxes; 0 is off.
+    """
+
+    blur_sigma: tuple[float, float] = (0.0, 0.0)
+    blur_probability: float = 1.0
+    noise_std: tuple[float, float] = (0.0, 0.0)
+    noise_probability: float = 1.0
+    brightness: float = 0.0
+    brightness_probability: float = 1.0
+    contrast: float = 0.0
+    log_gamma: tuple[float, float] = (0.0, 0.0)
+    gamma_probability: float = 1.0
+    bias_field: float = 0.0
+    bezier_strength: float = 0.0
+    bezier_probability: float = 1.0
+    bezier_falling: float = 0.0
+    shuffle_window: tuple[int, ...] = ()
+    shuffle_share: tuple[float, float] = (1.0, 1.0)
+    shuffle_probability: float = 1.0
+    paint_windows: int = 0
+    paint_size: tuple[float, float] = (1 / 6, 1 / 3)
+    paint_kept_size: tuple[float, float] = (3 / 7, 4 / 7)
+    paint_outside: float = 0.0
+    paint_probability: float = 1.0
+    swap_patch: tuple[int, ...] = ()
+    swap_patch_largest: tuple[int, ...] = ()
+    swap_count: int = 0
+    swap_overlaps: bool = False
+    normalisation: Normalisation = "none"
+    cutout_size: tuple[int, ...] = ()
+    cutout_count: int = 0
+
+
+# Intensities as PCRLv2 draws them, of volumes and of pictures: global methods are compared under the same.
+INTENSITIES = {
+    2: Appearance(
+        blur_sigma=(0.1, 2.0), blur_probability=0.5, brightness=0.4, contrast=0.4, normalisation="imagenet"
+    ),
+    3: Appearance(blur_sigma=(0, 2), noise_std=(0, 0.25), log_gamma=(-0.3, 0.3), normalisation="zscore"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draws:
+    """The streams of one view of a batch: one per operation and sample."""
+
+    index: tuple[int, ...]
+    seed: int
+    view: str
+
+    def purpose(self, operation: str) -> str:
+        """Name of the streams of an operation."""
+        return f"{self.view}/{operation}"
+
+    def stream(self, operation: str, index: int) -> np.random.Generator:
+        """The stream of one sample."""
+        return stream(self.seed, self.purpose(operation), index)
+
+    def uniform(self, operation: str, limits: tuple[float, float], width: int = 1) -> Tensor:
+        """Uniform parameters (B, width), float64 on the CPU."""
+        return torch.from_numpy(
+            np.stack([self.stream(operation, i).uniform(*limits, size=width) for i in self.index])
+        )
+
+    def chosen(self, operation: str, probability: float) -> Tensor:
+        """Which samples an operation happens to: bool (B, 1) on the CPU."""
+        return self.uniform(f"{operation}_probability", (0, 1)) < probability
+
+    def stacked(self, operation: str, draw: Callable[[np.random.Generator], NDArray[Any]]) -> Tensor:
+        """One array per sample, each drawn from the operation's stream of that sample."""
+        return torch.from_numpy(np.stack([draw(self.stream(operation, i)) for i in self.index]))
+
+    def curves(self, config: Appearance) -> Tensor:
+        """Tables (B, K) of the intensity curves."""
+        strength, falling = config.bezier_strength, config.bezier_falling
+        return self.stacked("bezier", lambda rng: draw_bezier(rng, strength, falling))
+
+    def swap_maps(self, shape: Sequence[int], config: Appearance) -> Tensor:
+        """Index maps (B, *S) of the patch swap."""
+        patch, count = config.swap_patch, config.swap_count
+
+        def one(rng: np.random.Generator) -> NDArray[np.int64]:
+            if config.swap_patch_largest:
+                sizes = draw_sizes(rng, shape, patch, config.swap_patch_largest, count)
+                return swap_map(shape, sizes, draw_sized_swaps(rng, shape, sizes))
+            return swap_map(shape, patch, draw_swaps(rng, shape, patch, count, overlaps=config.swap_overlaps))
+
+        return self.stacked("swap", one)
+
+    def shuffle_maps(self, images: Tensor, config: Appearance) -> Tensor:
+        """Index maps (B, *S) of the local shuffling, on the device of the images."""
+        largest = np.minimum(config.shuffle_window, images.shape[2:])
+        smallest = np.minimum(2, largest)
+        windows = self.stacked("shuffle_window", lambda rng: rng.integers(smallest, largest + 1))
+        places = self.uniform("shuffle_offset", (0, 1), len(largest))
+        shares = self.uniform("shuffle_share", config.shuffle_share)
+        shares = shares * self.chosen("shuffle", config.shuffle_probability)
+        tickets, order = images.new_empty(2, len(images), *images.shape[2:])
+        for name, bulk in (("shuffle_ticket", tickets), ("shuffle_order", order)):
+            for row, i in zip(bulk, self.index, strict=True):
+                row.uniform_(generator=torch_stream(images.device, self.seed, self.purpose(name), i))
+        device, offsets = images.device, (places * windows).long()
+        return shuffle_maps(windows.to(device), offsets.to(device), shares[:, 0], tickets, order)
+
+    def painted_masks(self, shape: Sequence[int], config: Appearance) -> Tensor:
+        """Masks (B, *S) of what is painted over, inside the boxes or outside of them."""
+
+        def one(rng: np.random.Generator) -> NDArray[np.bool_]:
+            outside = rng.uniform() < config.paint_outside
+            sizes = config.paint_kept_size if outside else config.paint_size
+            return draw_windows(rng, shape, sizes, config.paint_windows) ^ outside
+
+        chosen = self.chosen("paint", config.paint_probability)
+        return self.stacked("paint", one) & chosen.reshape(-1, *[1] * len(shape))
+
+    def hole_masks(self, shape: Sequence[int], config: Appearance) -> Tensor:
+        """Masks (B, *S) of the cut-out."""
+        size, count = config.cutout_size, config.cutout_count
+        return self.stacked("cutout", lambda rng: draw_holes(rng, shape, size, count))

@@ -1,0 +1,32 @@
+"""Two processes: a target that follows, and terms over a part of the cells, under data parallelism."""
+
+import json
+import os
+import subprocess
+import sys
+
+import torch
+import yaml
+from tests.conftest import tiny_keys
+
+
+def test_pgl_trains_on_two_ranks_and_its_target_follows(cohorts, tmp_path):
+    method = {"name": "pgl", "global_weight": 0.5}
+    keys = tiny_keys(3, cohorts[3], tmp_path / "run", steps=2, devices=2, method=method)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(keys))
+    command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(config)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    state = torch.load(tmp_path / "run" / "checkpoints" / "step-000000002.ckpt", weights_only=True)["model"]
+    assert all(torch.isfinite(value).all() for value in state.values())
+    followers = [key for key in state if key.startswith("target.") and state[key].is_floating_point()]
+    assert any(key.endswith("running_var") for key in followers)
+    for key in followers:  # near the online values, and behind them
+        online = state[key.removeprefix("target.")]
+        assert not torch.equal(state[key], online), key
+        if key.endswith("weight"):
+            torch.testing.assert_close(state[key], online, rtol=0, atol=0.05)
