@@ -52,8 +52,8 @@ def check_processes(config: RunConfig, environment: Mapping[str, str] = os.envir
     if config.strategy == "fsdp":
         raise FoveateError(
             "--strategy fsdp is not there yet: torch has it on accelerators only, and none was at hand to "
-            "try previews, probes and exports of sharded weights on. Accepted: ddp. For an encoder that does "
-            "not fit: --activation_checkpointing true, --precision bf16-mixed, more --accumulate for a smaller "
+            "try previews and exports of sharded weights on. Accepted: ddp. For a network that does not fit: "
+            "--activation_checkpointing true, --precision bf16-mixed, more --accumulate for a smaller "
             "--batch_size."
         )
     if config.sync_batchnorm and config.accelerator != "cuda":
