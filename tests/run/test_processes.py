@@ -96,10 +96,8 @@ def seen(folder):
 def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
     for each in seen(ran):
         assert (each["broken ended"], each["broken again"]) == ("STOPPED", "FINISHED")
-    files = [
-        (ran / name / "exported" / "weights.safetensors").read_bytes() for name in ("straight", "broken")
-    ]
-    assert files[0] == files[1]
+    weights = "exported/weights.safetensors"
+    assert (ran / "straight" / weights).read_bytes() == (ran / "broken" / weights).read_bytes()
 
 
 def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
@@ -123,11 +121,9 @@ def begin(keys, folder):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def ended(process):
-    """Exit code and words, and how long the end took."""
-    started = time.monotonic()
-    errors = process.communicate(timeout=60)[1]
-    assert time.monotonic() - started < 30
+def ended(process, seconds=30):
+    """Exit code and words."""
+    errors = process.communicate(timeout=seconds)[1]
     assert "Traceback" not in errors
     return process.returncode, errors
 
@@ -145,10 +141,8 @@ def rank_pids(process):
     """Process ids of the two, by rank."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     environments = {int(pid): Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in children}
-    ranked = {
-        e.removeprefix("LOCAL_RANK="): p for p, es in environments.items() for e in es if "LOCAL_RANK=" in e
-    }
-    return {int(rank): pid for rank, pid in ranked.items()}
+    known = {pid: dict(e.partition("=")[::2] for e in es) for pid, es in environments.items()}
+    return {int(e["LOCAL_RANK"]): pid for pid, e in known.items() if "LOCAL_RANK" in e}
 
 
 def gone(pid):
@@ -200,14 +194,13 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     keys = tiny_keys(3, data, out, steps=5000, devices=2, save_every=2)
     alone = keys | {"devices": 1, "batch_size": 4}
     assert run.pretrain(settings.from_keys(alone | {"steps": 2}))
-    volume = sorted((tmp_path / "foveate-cache").rglob("volumes/*.npy"))[0]
+    volume = min((tmp_path / "foveate-cache").rglob("volumes/*.npy"))
     whole = volume.read_bytes()
     volume.write_bytes(b"x" * 80 + whole[80:])
-    code, errors = ended(begin(keys, tmp_path))
+    code, errors = ended(begin(keys, tmp_path), seconds=120)  # two starts of Python are in it
     assert code == 2
-    assert re.search(
-        r"^foveate: Process \d of 2: Sample \d+ from v\d\.nii\.gz .* All were ended\.$", errors, re.MULTILINE
-    )
+    named = r"\nfoveate: Process \d of 2: Sample \d+ from v\d\.nii\.gz .* All were ended\.\n"
+    assert re.search(named, errors)
     assert errors.count("foveate: ") == 1
 
     volume.write_bytes(whole)
@@ -242,7 +235,7 @@ def test_what_cannot_be_started_is_refused_before_anything_is(tiny, keys, words)
 def test_processes_started_by_others_must_be_as_many_as_were_asked_for(tiny, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     config = tiny(2, devices=2)
-    with pytest.raises(FoveateError, match="foveate started 4 processes.*says 2"):
+    with pytest.raises(FoveateError, match=r"foveate started 4 processes.*says 2"):
         processes.check_processes(config, {"WORLD_SIZE": "4"})
     assert not launch.needs_processes(config)
 
