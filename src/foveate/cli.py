@@ -64,6 +64,24 @@ def pretrain(arguments: list[str]) -> int:
     return run.pretrain(config).value
 
 
+def plan(arguments: list[str]) -> int:
+    """What a run will cost, from ten steps on this machine: the flags of pretrain, without --out."""
+    from foveate.core import config as parsing
+    from foveate.run import settings
+
+    flags, switches = parsing.read_flags(arguments, ("help",))
+    yaml_keys, flags = settings.layers(flags)
+    if "help" in switches:
+        print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
+        return 0
+    config = settings.resolve(yaml_keys, {"out": "RUN", **flags})
+    settings.require(config)
+    from foveate.run import plan as run
+
+    print(run.plan(config))
+    return 0
+
+
 def split(arguments: list[str]) -> int:
     """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
     from foveate.core.config import read_flags
@@ -133,6 +151,7 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "plan": plan,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,

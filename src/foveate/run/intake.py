@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 from rich.progress import Progress as Bar
@@ -29,9 +28,9 @@ def open_cache(config: PretrainConfig, data: Path) -> Cache:
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
-    """How many images there are, and a cache of the first few in a scratch folder."""
+    """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
     images = images_for_pretraining(config.source, data, config.split)
-    return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config)
+    return len(images), decode(images[:: -(-len(images) // SAMPLE_IMAGES)], scratch, config)
 
 
 def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
