@@ -155,7 +155,7 @@ def spread(steps: list[float]) -> tuple[float, float, float]:
     """Mean of the steps, and a range for the mean of many: two standard errors and a machine's own drift."""
     mean = statistics.fmean(steps)
     width = 2 * statistics.stdev(steps) / len(steps) ** 0.5 + MARGIN * mean
-    return mean, max(mean - width, min(steps)), mean + width
+    return mean, max(mean - width, 0.0), mean + width
 
 
 def report(config: PretrainConfig, probe: Probe, fits: bool) -> list[str]:

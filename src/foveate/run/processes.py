@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,8 +16,10 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import nn
 
 from foveate.core.types import FoveateError
-from foveate.run.settings import RunConfig
 from foveate.train.logging import CONSOLE
+
+if TYPE_CHECKING:
+    from foveate.run.settings import RunConfig
 
 Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
 STARTERS: dict[

@@ -180,9 +180,9 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
-        "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
-        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
-        "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
+        "method": {name: each.Config for name, each in METHODS.others(defaults.method.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
     parsing.check_keys(given, defaults, others)
     return parsing.parse(defaults, yaml_keys, flags)
@@ -253,11 +253,13 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
 def list_methods() -> str:
     """Every method with the first line of its page, what it looks at and what it leaves behind."""
     rows = []
-    for name in METHODS:
-        first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
-        preset = METHODS[name].Config.preset(3, "paper")
+    for name, method in sorted(METHODS.others("").items()):
+        first = (method.__doc__ or "not described").strip().splitlines()[0]
+        preset = method.Config.preset(3, "paper")
         specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
         needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
         exports = " and ".join(getattr(preset, "exports", ())) or "not said"
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
+    broken = [name for name in METHODS if name not in METHODS.others("")]
+    rows += [f"{name:<22}cannot be loaded; --method {name} says why" for name in broken]
     return "\n".join(rows)
