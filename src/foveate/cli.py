@@ -6,10 +6,11 @@ same by SIGUSR1, so that a cluster's script puts the job into the queue again.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, LostPeerError
 
 STOPPED = 130
 
@@ -34,11 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise FoveateError(f"There is no verb {verb!r}{hint}. Accepted: {', '.join(VERBS)}.")
         return VERBS[verb](rest)
     except FoveateError as error:
-        print(f"foveate: {error}", file=sys.stderr)
+        if not isinstance(error, LostPeerError) or is_first():
+            print(f"foveate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("foveate: interrupted", file=sys.stderr)
         return STOPPED
+
+
+def is_first() -> bool:
+    """Whether this is process 0 of those that torchrun or SLURM started: one says that another is gone."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def pretrain(arguments: list[str]) -> int:
@@ -57,10 +64,12 @@ def pretrain(arguments: list[str]) -> int:
         return 0
     settings.require(config)
     from foveate.run import pretrain as run
+    from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
+    requeue_before_the_first_step()
     return run.pretrain(config).value
 
 
@@ -121,10 +130,12 @@ def finetune(arguments: list[str]) -> int:
         return 0
     finetune_settings.require(config)
     from foveate.run import finetune as run
+    from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
+    requeue_before_the_first_step()
     return run.finetune(config).value
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from foveate.core.config import read_yaml
 from foveate.core.types import FoveateError
+from foveate.run import finetune as tuning
+from foveate.run import finetune_settings, settings
 from foveate.run import pretrain as run
-from foveate.run import settings
 from foveate.train.peers import Peers, check_same
 
 
@@ -21,6 +22,9 @@ def digest(model):
     for name, value in sorted(model.named_parameters()):
         found.update(name.encode() + value.detach().contiguous().numpy().tobytes())
     return found.hexdigest()
+
+
+SIGNALS = {"broken": signal.SIGTERM, "tuned": signal.SIGUSR1}
 
 
 def words(action):
@@ -54,8 +58,8 @@ def main(folder):
 
         def advance(self, step):
             super().advance(step)
-            if self.folder.name == "broken" and step == 2 and not self.active:
-                os.kill(os.getpid(), signal.SIGTERM)
+            if self.folder.name in SIGNALS and step == 2 and not self.active:
+                os.kill(os.getpid(), SIGNALS[self.folder.name])
 
     def spied(fabric, model, *arguments, **options):
         name = Path(options["log"].folder).name
@@ -65,7 +69,13 @@ def main(folder):
         return ending
 
     run.fit, run.RunLog = spied, Bomb
+    tuning.RunLog = Bomb
     for path in sorted(folder.glob("*.yaml")):
+        if path.stem == "tuned":
+            config = finetune_settings.resolve(read_yaml(path), {})
+            fabric = run.build_fabric(config)
+            seen["tuned"] = [tuning.finetune_here(config, fabric).name for _ in range(2)]
+            continue
         config = settings.resolve(read_yaml(path), {})
         fabric = run.build_fabric(config)
         if path.stem == "spoilt":

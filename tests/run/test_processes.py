@@ -15,8 +15,10 @@ import torch
 import yaml
 from tests.conftest import tiny_keys, write_cohort
 from tests.run.ranks import digest
+from tests.run.test_finetune import write_pair
 
-from foveate.core.types import Ending, FoveateError
+from foveate import cli
+from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.run import launch, processes, settings
 from foveate.run import pretrain as run
 from foveate.run.settings import METHODS
@@ -56,6 +58,13 @@ def ran(cohorts, tmp_path_factory):
     for name, (d, keys) in cases.items():
         text = yaml.safe_dump(tiny_keys(d, cohorts[d], folder / name, **keys))
         (folder / f"{name}.yaml").write_text(text)
+    tuned = tiny_keys(2, write_labelled(folder / "labelled"), folder / "tuned", steps=6, devices=2)
+    tuned |= {
+        "task": {"name": "segmentation", "crops": {"grid": [64, 64]}},
+        "init": "none",
+        "validate_every": 3,
+    }
+    (folder / "tuned.yaml").write_text(yaml.safe_dump({k: v for k, v in tuned.items() if k != "method"}))
     config = settings.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
     known = launch.environment(config)
     command = [sys.executable, "-m", "tests.run.ranks", str(folder)]
@@ -65,6 +74,13 @@ def ran(cohorts, tmp_path_factory):
     ]
     errors = [process.communicate(timeout=200)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], errors
+    return folder
+
+
+def write_labelled(folder):
+    """Images with a map of their bright half."""
+    for i in range(6):
+        write_pair(folder, 2, i)
     return folder
 
 
@@ -98,6 +114,13 @@ def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
         assert (each["broken ended"], each["broken again"]) == ("STOPPED", "FINISHED")
     weights = "exported/weights.safetensors"
     assert (ran / "straight" / weights).read_bytes() == (ran / "broken" / weights).read_bytes()
+
+
+def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on(ran):
+    assert [each["tuned"] for each in seen(ran)] == [["REQUEUE", "FINISHED"]] * 2
+    rows = [json.loads(line) for line in (ran / "tuned" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert (ran / "tuned" / "exported" / "weights.safetensors").exists()
 
 
 def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
@@ -214,6 +237,35 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     done = checkpoint.newest_step(out / "checkpoints")
     assert f"The same command goes on from step {done}." in errors
     assert run.pretrain(settings.from_keys(alone | {"steps": done + 1}))
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (2, False)])
+def test_the_cluster_script_requeues_after_sigusr1_only(tmp_path, code, requeued):
+    for name, text in (
+        ("srun", f'echo "$@" > srun.txt; exit {code}'),
+        ("scontrol", 'echo "$@" > scontrol.txt'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = Path(__file__).parents[2] / "docs" / "foveate.sbatch"
+    known = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    known |= {"SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}
+    command = ["bash", str(script), "--out", "a folder"]
+    assert subprocess.run(command, cwd=tmp_path, env=known, check=False).returncode == code
+    said = (tmp_path / "srun.txt").read_text()
+    assert "foveate pretrain --devices 4 --num_nodes 2 --out a folder" in said
+    assert (tmp_path / "scontrol.txt").exists() == requeued
+
+
+def test_one_of_many_says_that_another_is_gone(monkeypatch, capsys):
+    def lost(_arguments):
+        raise LostPeerError("Another process of this run ended.")
+
+    monkeypatch.setitem(cli.VERBS, "pretrain", lost)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(["pretrain"]) == 2
+    assert capsys.readouterr().err.count("Another process") == 1
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ class FoveateError(Exception):
     """Something the user can mend: the command line prints its one paragraph and exits with 2."""
 
 
+class LostPeerError(FoveateError):
+    """Another process of the run ended first; its own words, not these, say why."""
+
+
 class Ending(Enum):
     """How a run ended, with the exit code that says so; true where it reached its end."""
 

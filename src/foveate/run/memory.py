@@ -1,10 +1,11 @@
-"""How much memory a process took at its peak, and how much there is."""
+"""What this process has taken so far, memory and time, and how much memory there is."""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,15 @@ def peaks_mib(cuda: bool) -> tuple[float, float]:
         resource.getrusage(w).ru_maxrss / unit for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     return (torch.cuda.max_memory_reserved() / 2**20 if cuda else own), child
+
+
+def age_seconds() -> float:
+    """How long ago this process began, its imports included; its own CPU time where that is not known."""
+    with suppress(OSError, IndexError, ValueError):
+        ticks = int(Path("/proc/self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+        since_boot = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+        return since_boot - ticks / os.sysconf("SC_CLK_TCK")
+    return time.process_time()
 
 
 def room_mib(cuda: bool) -> float:

@@ -21,7 +21,7 @@ from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.run import folder, health, intake
 from foveate.run import pretrain as run
-from foveate.run.memory import peaks_mib, room_mib
+from foveate.run.memory import age_seconds, peaks_mib, room_mib
 from foveate.run.processes import build_fabric, check_processes
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import RunLog
@@ -62,10 +62,12 @@ class Probe:
 def plan(config: PretrainConfig) -> str:
     """Probe, predict, and say how sure that is. Nothing is written but into a scratch folder."""
     check_processes(config)
+    begun = age_seconds()
     alone = replace(config, devices=1, num_nodes=1, num_workers=min(config.num_workers, 2))
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
         probe, cache = probed_data(alone, Path(scratch))
+        probe.once = begun
         fits = measure(alone, cache, probe)
     return "\n".join([folder.headline(config), *report(config, probe, fits)])
 
@@ -124,7 +126,7 @@ def timed(config: PretrainConfig, cache: Cache, probe: Probe) -> list[float]:
     started = time.perf_counter()
     fabric, method = train(config, cache, lambda _step: marks.append(time.perf_counter()))
     probe.save = time.perf_counter() - marks[-1]
-    probe.once = marks[0] - started
+    probe.once += marks[0] - started
     (Path(config.out) / "previews").mkdir(parents=True)
     probe.preview = seconds(lambda: run.draw_preview(fabric, method, config, cache, Path(config.out), 1))
     if config.health_every:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -15,7 +17,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import nn
 
-from foveate.core.types import FoveateError
+from foveate.core.types import Ending, FoveateError
 from foveate.train.logging import CONSOLE
 
 if TYPE_CHECKING:
@@ -99,3 +101,8 @@ def settle(model: nn.Module, config: RunConfig) -> None:
         recompute_blocks(model)
     if config.sync_batchnorm and config.devices * config.num_nodes > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+
+
+def requeue_before_the_first_step() -> None:
+    """Until the loop takes over, SIGUSR1 ends the process with the code that means to go on later."""
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: sys.exit(Ending.REQUEUE.value))

@@ -8,9 +8,9 @@ import sys
 import threading
 from pathlib import Path
 
-from foveate.core.types import Ending, FoveateError
+from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.run.launch import Words, write_words
-from foveate.train.peers import LostPeerError
+from foveate.run.processes import requeue_before_the_first_step
 
 MENDABLE = 2
 
@@ -50,11 +50,6 @@ def follow_starter() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def requeue_before_the_first_step() -> None:
-    """Until the loop takes over, SIGUSR1 ends the process with the code that means to go on later."""
-    signal.signal(signal.SIGUSR1, lambda _number, _frame: sys.exit(Ending.REQUEUE.value))
 
 
 if __name__ == "__main__":

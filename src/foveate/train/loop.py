@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
-from foveate.core.types import Batch, Ending, FoveateError, Progress
+from foveate.core.types import Batch, Ending, FoveateError, LostPeerError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
-from foveate.train.peers import LostPeerError, Peers
+from foveate.train.peers import Peers
 
 ORDERS = (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)  # none, and what signals ask for; the last wins
 

@@ -14,15 +14,11 @@ import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, LostPeerError
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=1)  # a validation of whole images may take hours; a dead peer is noticed at once
 SIGNS = ("gloo", "nccl", "closed by peer", "reset by peer", "broken pipe", "tcpstore", "monitoredbarrier")
-
-
-class LostPeerError(FoveateError):
-    """Another process of the run ended first; its own words, not these, say why."""
 
 
 @final
