@@ -10,7 +10,7 @@ from foveate.nets.layers import running_statistics
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.recompute import recompute_blocks
 
-NETS = [("unet2d", 2), ("unet3d", 3), ("resnet18", 3), ("resenc", 2), ("swin", 3)]
+NETS = [("unet2d", 2), ("unet3d", 3), ("resnet18", 3), ("resenc", 2), ("swin", 2)]
 
 
 def pair(name, dimension):

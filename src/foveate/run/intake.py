@@ -30,7 +30,12 @@ def open_cache(config: PretrainConfig, data: Path) -> Cache:
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
     images = images_for_pretraining(config.source, data, config.split)
-    return len(images), decode(images[:: -(-len(images) // SAMPLE_IMAGES)], scratch, config)
+    return len(images), decode(sampled(images), scratch, config)
+
+
+def sampled(images: list[Record]) -> list[Record]:
+    """A few images, evenly chosen."""
+    return images[:: -(-len(images) // SAMPLE_IMAGES)]
 
 
 def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:

@@ -7,6 +7,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -23,6 +24,7 @@ from foveate.run import folder, health, intake
 from foveate.run import pretrain as run
 from foveate.run.memory import age_seconds, peaks_mib, room_mib
 from foveate.run.processes import build_fabric, check_processes
+from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import RunLog
 from foveate.train.loop import Hooks, fit
@@ -62,23 +64,27 @@ class Probe:
 def plan(config: PretrainConfig) -> str:
     """Probe, predict, and say how sure that is. Nothing is written but into a scratch folder."""
     check_processes(config)
-    begun = age_seconds()
     alone = replace(config, devices=1, num_nodes=1, num_workers=min(config.num_workers, 2))
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
         probe, cache = probed_data(alone, Path(scratch))
-        probe.once = begun
         fits = measure(alone, cache, probe)
     return "\n".join([folder.headline(config), *report(config, probe, fits)])
 
 
 def probed_data(config: PretrainConfig, scratch: Path) -> tuple[Probe, Cache]:
-    """Some images, decoded."""
+    """Some images, decoded; the first one alone, because it waits for the process that decodes to start."""
+    images = images_for_pretraining(config.source, Path(config.data), config.split)
+    images = intake.of_dimension(images, config.dimension)
+    few = intake.sampled(images)
+    with suppress(FoveateError):  # unreadable as it may be, the others may not
+        intake.decode(few[:1], scratch, config)
+    once = age_seconds()
     started = time.perf_counter()
-    found, cache = intake.sample_cache(config, Path(config.data), scratch)
-    decoding = (time.perf_counter() - started) / (len(cache) + len(cache.rejects))
+    cache = intake.decode(few, scratch, config)
+    decoding = (time.perf_counter() - started) / max(1, len(few) - 1)
     sizes = [volume.entry.file_bytes / 2**20 for volume in cache]
-    return Probe(images=found, cached_mib=sizes, decoding=decoding), cache
+    return Probe(images=len(images), cached_mib=sizes, decoding=decoding, once=once), cache
 
 
 def measure(config: PretrainConfig, cache: Cache, probe: Probe) -> bool:
