@@ -8,6 +8,7 @@ DIR receives the brains and a short Context Restoration run; both are taken up a
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ SEEN = 2  # of the samples of the batch, in the picture of the restoration
 
 
 def batch_of(keys: dict[str, Any], *, trained: bool = False) -> tuple[Any, Batch]:
-    """A method, with the weights of its run where it has one, and a batch that the run did not begin with."""
+    """A method, with the weights of its run where it has one, and the batch after the run's last."""
     config = from_keys(keys)
     fabric, method = build_fabric(config), build_method(config)
     if trained:
@@ -39,7 +40,8 @@ def batch_of(keys: dict[str, Any], *, trained: bool = False) -> tuple[Any, Batch
         path = checkpoint.path_of(folder, checkpoint.newest_step(folder))
         method.load_state_dict(torch.load(path, weights_only=True)["model"])
     cache = intake.open_cache(config, Path(config.data))
-    return method, next(batches_from(config, cache, method, fabric, config.steps - 1))
+    beyond = replace(config, steps=config.steps + 1)
+    return method, next(batches_from(beyond, cache, method, fabric, config.steps))
 
 
 def slice_at(volume: Any, index: float) -> Any:
@@ -116,7 +118,7 @@ def main() -> None:
     chosen = parser.parse_args()
     brains = chosen.scratch / "brains"
     build_cohort(brains, BRAINS, 0, lambda _done, _total: None)
-    keys = {"data": str(brains / "images"), "dimension": 3, "size": "small", "num_workers": 0, "steps": 40}
+    keys = {"data": str(brains / "images"), "dimension": 3, "size": "small", "num_workers": 0, "steps": 39}
     draw_overlap(keys | {"out": str(chosen.scratch / "pgl")}, chosen.out)
     draw_restoration(keys | {"out": str(chosen.scratch / "context_restoration")}, chosen.out, chosen.steps)
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.run.settings import METHODS
+from foveate.train.verdicts import Judge
 
 COHORTS = {2: "nih_cxr256_multilabel", 3: "msd_hippocampus"}
 NAMES = {2: "2D, `nih_cxr256_multilabel`", 3: "3D, `msd_hippocampus`"}
@@ -38,15 +39,17 @@ def measure(name: str, dimension: int, data: Path, out: Path, steps: int) -> dic
     """One run from start to end."""
     command = [sys.executable, "-m", "foveate.cli", "pretrain", "--method", name, "--size", "small"]
     command += ["--data", str(data), "--out", str(out), "--dimension", str(dimension), "--steps", str(steps)]
-    command += ["--log_every", "10", "--preview_every", str(steps)]
+    command += ["--log_every", "10", "--preview_every", str(steps), "--health_every", "50"]
     started = time.perf_counter()
     with (out.parent / f"{out.name}.log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{name} in {dimension}D failed; see {log.name}")
-    rows = rows_of(out)
-    verdicts = [row["health"] for row in rows if "health" in row]
+    judge, lines = Judge(total=steps), rows_of(out)
+    for line in lines:
+        judge.see(line)
+    rows = [line for line in lines if "seconds_per_step" in line]
     return {
         "seconds_per_step": statistics.median(row["seconds_per_step"] for row in rows[1:] or rows),
         "data_wait": statistics.median(row["data_wait"] for row in rows[1:] or rows),
@@ -54,7 +57,7 @@ def measure(name: str, dimension: int, data: Path, out: Path, steps: int) -> dic
         "memory_gb": usage.ru_maxrss / 1e6,
         "first": rows[0]["loss"],
         "last": rows[-1]["loss"],
-        "health": verdicts[-1] if verdicts else "",
+        "health": "; ".join(verdict.text for verdict in judge.standing()),
     }
 
 
@@ -67,7 +70,7 @@ def table(results: dict[str, dict[str, Any]], steps: int) -> str:
         for name in METHODS:
             if found := results.get(f"{name}/{dimension}/{steps}"):
                 cost = f"{found['seconds_per_step']:.2f} | {found['data_wait']:.1%}"
-                losses = f"{found['first']:.4f} | {found['last']:.4f} | {found['health'] or 'not said'}"
+                losses = f"{found['first']:.4f} | {found['last']:.4f} | {found['health'] or 'nothing to say'}"
                 rows.append(f"| `{name}` | {cost} | {found['memory_gb']:.2f} GB | {losses} |")
         if rows:
             blocks.append("\n".join([f"{title}, {steps} steps", "", head, "|---" * 7 + "|", *rows]))

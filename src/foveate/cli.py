@@ -1,7 +1,8 @@
 """The command line: one verb, one call into `run`, one exit code.
 
-Exit codes: 0 done, 2 something the user can mend, 130 stopped by a signal with a checkpoint saved, 75 the
-same by SIGUSR1, so that a cluster's script puts the job into the queue again.
+Exit codes: 0 done, 1 some files failed and the others are done, 2 something the user can mend, 130 stopped by
+a signal with a checkpoint saved, 75 the same by SIGUSR1, so that a cluster's script puts the job into the
+queue again.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from foveate.core.types import FoveateError, LostPeerError
 
-STOPPED = 130
+INCOMPLETE, STOPPED = 1, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -91,6 +94,23 @@ def plan(arguments: list[str]) -> int:
     return 0
 
 
+def prepare(arguments: list[str]) -> int:
+    """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
+    from foveate.core import config as parsing
+    from foveate.run import prepare as run
+
+    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
+    if "help" in switches:
+        print(run.help_page())
+        return 0
+    config = run.resolve(flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    run.run_prepare(config)
+    return 0
+
+
 def split(arguments: list[str]) -> int:
     """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
     from foveate.core.config import read_flags
@@ -139,6 +159,37 @@ def finetune(arguments: list[str]) -> int:
     return run.finetune(config).value
 
 
+def predict(arguments: list[str]) -> int:
+    """Masks or classes of images, from a fine-tuned run: --run RUN2 --data FILES --out FOLDER."""
+    import foveate.run.predict as run
+
+    return _on_files(arguments, run, predict, run.predict)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """How good a fine-tuned run is on labelled images: --run RUN2 --data D --out FOLDER [--part test]."""
+    import foveate.run.evaluate as run
+
+    return _on_files(arguments, run, evaluate, run.evaluate)
+
+
+def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], bool]) -> int:  # noqa: ANN401
+    """The verbs that take a finished run to files."""
+    from foveate.core import config as parsing
+
+    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
+    file = flags.pop("config", "")
+    given = dict(parsing.flatten(parsing.read_yaml(Path(file)))) if file else {}
+    if "help" in switches:
+        print(f"foveate {verb.__name__}: {verb.__doc__}\n\n{parsing.help_text(run.defaults())}")
+        return 0
+    config = run.resolve(given, flags)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return 0
+    return 0 if work(config) else INCOMPLETE
+
+
 def methods(arguments: list[str]) -> int:
     """List the methods with their citations."""
     from foveate.run import settings
@@ -162,11 +213,14 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "prepare": prepare,
     "plan": plan,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,
     "split": split,
+    "predict": predict,
+    "evaluate": evaluate,
     "methods": methods,
     "demo": demo,
 }

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from foveate.data.cache import Cache
-from foveate.data.prepare import PrepareConfig, prepare
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 from foveate.data.sources.folder import FolderSource
 
 PATIENT = "JaneDoe"

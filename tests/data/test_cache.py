@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foveate.core.types import FoveateError
-from foveate.data import cache as cache_module
-from foveate.data.cache import OPEN_MAPS, Cache, CachedVolume
+from foveate.data.cache import Cache, CachedVolume
+from foveate.data.store import OPEN_FILES, open_array
 
 from .conftest import prepared, write_volume
 
@@ -58,10 +58,10 @@ def test_pickled_volume_reads_the_same_and_carries_no_voxels(cache):
 
 
 def test_open_maps_are_limited(cache):
-    cache_module._open_map.cache_clear()
-    for number in range(OPEN_MAPS + 20):
-        cache_module._open_map(cache[0].folder / cache[0].entry.file, str(number))
-    assert cache_module._open_map.cache_info().currsize == OPEN_MAPS == 64
+    open_array.cache_clear()
+    for number in range(OPEN_FILES + 20):
+        open_array(cache[0].folder / cache[0].entry.file, str(number))
+    assert open_array.cache_info().currsize == OPEN_FILES == 64
 
 
 def test_lost_file_is_named(cache):

@@ -11,7 +11,8 @@ import pytest
 from foveate.core.types import Record
 from foveate.data.channels import read_image
 from foveate.data.formats import UnreadableImageError, read_volume
-from foveate.data.prepare import PrepareConfig, prepare
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 
 
 def write(path, seed, shape=(6, 7, 8), shift=0.0):

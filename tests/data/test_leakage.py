@@ -9,7 +9,8 @@ from PIL import Image
 
 from foveate.core.types import FoveateError, Record
 from foveate.data import leakage
-from foveate.data.prepare import PrepareConfig, prepare
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 
 VALUES = np.random.default_rng(0).integers(0, 200, (6, 7, 8))
 

@@ -13,7 +13,8 @@ import torch
 from foveate.core.types import CropSpec, FoveateError, Record
 from foveate.data.loader import batches
 from foveate.data.maps import PLACES_PER_VALUE, UnusableMapError, as_integers, places_of
-from foveate.data.prepare import PrepareConfig, prepare
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 from foveate.views.pipeline import make_views
 
 SHAPE = (20, 22, 18)

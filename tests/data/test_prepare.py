@@ -14,8 +14,10 @@ from PIL import Image
 
 from foveate.core.types import FoveateError, Record
 from foveate.data import prepare as prepare_module
+from foveate.data import store
 from foveate.data.index import INDEX, REJECTS, SALT, VOLUMES
-from foveate.data.prepare import PrepareConfig, cache_folder, prepare
+from foveate.data.prepare import cache_folder, prepare
+from foveate.data.profiles import PrepareConfig
 from foveate.data.sources.folder import FolderSource
 
 from .conftest import PATIENT, prepared, write_volume
@@ -170,7 +172,7 @@ def test_range_without_any_voxel_is_refused(scans, tmp_path):
 
 
 def test_full_disk_is_a_paragraph_and_leaves_a_usable_cache(scans, tmp_path, monkeypatch, decoded):
-    original, written = prepare_module.replace_file, []
+    original, written = store.replace_file, []
 
     def full_after_two_volumes(path, write):
         if path.suffix == ".npy":
@@ -179,7 +181,7 @@ def test_full_disk_is_a_paragraph_and_leaves_a_usable_cache(scans, tmp_path, mon
                 raise OSError(errno.ENOSPC, "No space left on device")
         original(path, write)
 
-    monkeypatch.setattr(prepare_module, "replace_file", full_after_two_volumes)
+    monkeypatch.setattr(store, "replace_file", full_after_two_volumes)
     with pytest.raises(FoveateError, match=r"disk of the cache .* is full"):
         prepared(scans, tmp_path / "cache")
     decoded.clear()
@@ -189,14 +191,14 @@ def test_full_disk_is_a_paragraph_and_leaves_a_usable_cache(scans, tmp_path, mon
 
 def test_another_config_is_another_folder(scans, tmp_path):
     config = PrepareConfig()
-    other = replace(config, percentiles=(1.0, 99.0))
+    other = replace(config, window="percentiles", percentiles=(1.0, 99.0))
     folder = cache_folder(tmp_path, scans, config)
     assert folder.parent == tmp_path / "foveate-cache"
     assert len(folder.name) == 12
     assert folder != cache_folder(tmp_path, scans, other)
     assert folder != cache_folder(tmp_path, scans / "labels", config)
     prepared(scans, folder, config)
-    with pytest.raises(FoveateError, match="made with"):
+    with pytest.raises(FoveateError, match=r"made otherwise .*percentiles"):
         prepared(scans, folder, other)
 
 

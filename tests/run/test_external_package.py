@@ -81,4 +81,4 @@ def test_it_is_listed_trains_resumes_and_keeps_the_shipped_contract(installed, t
 
     kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
     names = ["--foveate_method", "denoising", "--foveate_encoder", "plain"]
-    assert "16 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)
+    assert "18 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)

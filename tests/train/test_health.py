@@ -105,3 +105,17 @@ def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):
         next(method.net.encoder.parameters()).fill_(float("nan"))
     found = health.measure(method, batch, Progress(0, 10))
     assert not all(map(math.isfinite, found.values()))
+
+
+@pytest.mark.parametrize("name", ["simsiam", "byol", "pgl"])
+def test_methods_without_a_whole_decoder_are_looked_at_too(tiny, name):
+    """What may collapse has no decoder: its bottleneck is measured, and a target's distance."""
+    config = tiny(3, method={"name": name})
+    method, cache = run.build_method(config), run.intake.open_cache(config, run.Path(config.data))
+    batch = next(run.batches_from(config, cache, method, run.build_fabric(config), 0))
+    found = health.measure(method, batch, Progress(0, 10, 0))
+    stride = 4 if name == "pgl" else 8
+    assert f"features/stride{stride}/std" in found
+    followed = [key for key in found if key.startswith("ema_distance/")]
+    assert bool(followed) is (name != "simsiam")
+    assert all(found[key] == 0 for key in followed)

@@ -39,7 +39,8 @@ def test_two_micro_batches_have_the_gradient_of_one_batch(tiny, dimension):
         moved.append({k: after[f"encoder.{k}"] - v for k, v in before.items()})
     largest = max(float(change.abs().max()) for change in moved[0].values())
     for name, change in moved[0].items():
-        assert float((change - moved[1][name]).abs().max()) <= 1e-5 * largest, name
+        # a weight near 1 is stored in steps of 1.2e-7
+        assert float((change - moved[1][name]).abs().max()) <= 1e-5 * largest + 1.2e-7, name
 
 
 def test_learning_rate_warms_up_and_ends_near_zero():

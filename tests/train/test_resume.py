@@ -181,4 +181,4 @@ def test_init_names_how_its_input_differed(tiny, capsys):
     other = {"window": "range", "intensity_range": [0.0, 255.0]}
     assert run.pretrain(tiny(2, "second", steps=1, init=source, prepare=other))
     shown = " ".join(capsys.readouterr().err.replace("│", " ").split())
-    assert "intensity: percentiles 0.5 to 99.5 in the weights, range 0 to 255 here" in shown
+    assert "intensity: profile by_modality in the weights, range 0 to 255 here" in shown

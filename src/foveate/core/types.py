@@ -74,6 +74,38 @@ class Progress(NamedTuple):
         return 0.5 * (1 + math.cos(math.pi * self.fraction))
 
 
+@dataclass(frozen=True, kw_only=True)  # without slots: jsonargparse reads a nested default through vars()
+class Tissue:
+    """What share of a view must be tissue; the defaults accept everything and cost nothing.
+
+    Attributes:
+        threshold: Values above it count as tissue, in units of the intensity window: 0 is its low end, 1
+            its high end. -150 HU in a window from -1000 to 1000 HU is 0.425.
+        at_least: Smallest share of such voxels in the view's own box, before it is rotated and zoomed.
+        at_most: Largest share.
+    """
+
+    threshold: float = 0.5
+    at_least: float = 0.0
+    at_most: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.at_least <= self.at_most <= 1 and 0 <= self.threshold < 1):
+            raise FoveateError(
+                f"tissue is threshold {self.threshold}, at_least {self.at_least}, at_most {self.at_most}; "
+                "accepted are 0 <= at_least <= at_most <= 1 and 0 <= threshold < 1."
+            )
+
+    @property
+    def accepts_all(self) -> bool:
+        """Whether no view can break the rule."""
+        return self.at_least == 0 and self.at_most == 1
+
+    def shortfall(self, share: float) -> float:
+        """How far a share lies outside the accepted range, 0 inside."""
+        return max(0.0, self.at_least - share, share - self.at_most)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
     """Which part of an image a view shows and on what grid; every draw is made per view.
@@ -92,6 +124,8 @@ class CropSpec:
         flip_probability: Chance of each.
         rotation_degrees: Rotations about every axis are drawn from plus or minus this.
         zoom: Each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom].
+        tissue: Boxes are drawn anew, within limits, until their share of tissue is accepted; those that
+            `around` moves are exempt.
         around: Name of an integer map; some boxes are centred on a voxel of it that is not 0.
         around_probability: Share of the boxes that are; the value is drawn first: small regions count.
     """
@@ -109,6 +143,7 @@ class CropSpec:
     flip_probability: float = 0.5
     rotation_degrees: float = 0.0
     zoom: float = 0.0
+    tissue: Tissue = Tissue()
     around: str = ""
     around_probability: float = 0.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, final
@@ -13,21 +12,8 @@ import numpy as np
 
 from foveate.core.types import Array, FoveateError
 from foveate.data.encoding import windowed
-from foveate.data.index import CacheEntry, MapEntry
-
-OPEN_MAPS = 64  # per process; far below any limit on open files
-
-
-@lru_cache(maxsize=OPEN_MAPS)
-def _open_map(path: Path, content_hash: str) -> Array:  # noqa: ARG001 - a rewritten file is another map
-    """A read-only map; a closed one stays valid for whoever still holds a window of it."""
-    try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise FoveateError(
-            f"The cached volume {path} cannot be opened ({type(error).__name__}); "
-            "delete that file and start again, and it will be prepared anew."
-        ) from error
+from foveate.data.index import CacheEntry, MapEntry, complete_entries
+from foveate.data.store import open_array
 
 
 @final
@@ -77,7 +63,7 @@ class CachedVolume:
         """
         _check_window(low, high, self.shape)
         entry = self.entry
-        codes = _open_map(self.folder / entry.file, entry.content_hash)
+        codes = open_array(self.folder / entry.file, entry.content_hash)
         window = codes[(slice(None), *map(slice, low, high))]  # (C, *window)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
 
@@ -89,12 +75,12 @@ class CachedVolume:
     def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) of a map, integers (*window)."""
         _check_window(low, high, self.shape)
-        codes = _open_map(self.folder / self.map_entry(name).file, self.entry.content_hash)
+        codes = open_array(self.folder / self.map_entry(name).file, self.entry.content_hash)
         return np.asarray(codes[tuple(map(slice, low, high))])
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
-        return _open_map(self.folder / self.map_entry(name).places, self.entry.content_hash)
+        return np.asarray(open_array(self.folder / self.map_entry(name).places, self.entry.content_hash))
 
     def map_entry(self, name: str) -> MapEntry:
         """What is known of one map."""
@@ -149,6 +135,15 @@ class Cache:
         for content_hash in sorted(volume.entry.content_hash for volume in self.volumes):
             digest.update(content_hash.encode())
         return digest.hexdigest()
+
+
+def open_prepared(folder: Path) -> Cache:
+    """A finished cache, without the sources that it was made from.
+
+    Raises:
+        FoveateError: when it is unfinished or incomplete.
+    """
+    return Cache([CachedVolume(folder, entry) for entry in complete_entries(folder)])
 
 
 def _check_alike(volumes: Sequence[CachedVolume]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import BinaryIO
 from foveate.core.types import FoveateError
 
 INDEX, REJECTS, SALT, VOLUMES = "index.jsonl", "rejects.jsonl", "salt", "volumes"
+PROFILE = "prepare.json"  # how the cache is made
+COMPLETE = "complete.json"  # ids of the volumes, in the order of their records: there once all are done
 SALT_BYTES = 32
 
 
@@ -54,6 +56,7 @@ class CacheEntry:
     maximum: float
     mean: float
     std: float
+    profile: str  # of data.profiles
     content_hash: str
     voxel_hash: str  # of the decoded image, before anything was done to it: `data.leakage`
     source_bytes: int
@@ -136,6 +139,39 @@ def write_rejects(folder: Path, rejects: Iterable[tuple[str, str]]) -> None:
     """Replaces the list of (id, reason) of what the last preparation could not use."""
     lines = [json.dumps({"id": key, "reason": reason}) + "\n" for key, reason in rejects]
     replace_file(folder / REJECTS, lambda stream: stream.write("".join(lines).encode()))
+
+
+def write_complete(folder: Path, ids: Sequence[str]) -> None:
+    """Says which volumes a finished preparation consists of."""
+    replace_file(folder / COMPLETE, lambda stream: stream.write(json.dumps(list(ids)).encode()))
+
+
+def forget_complete(folder: Path) -> None:
+    """From here on, until the next `write_complete`, the cache is unfinished."""
+    (folder / COMPLETE).unlink(missing_ok=True)
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder is a cache, finished or not."""
+    return (folder / PROFILE).is_file() and (folder / VOLUMES).is_dir()
+
+
+def complete_entries(folder: Path) -> list[CacheEntry]:
+    """The entries of a finished cache, in the order of the records that they come from.
+
+    Raises:
+        FoveateError: when the preparation was not finished or files were lost since.
+    """
+    path = folder / COMPLETE
+    if not path.exists():
+        raise FoveateError(f"{folder} is a cache whose preparation was not finished; run it again.")
+    ids, entries = json.loads(path.read_bytes()), read_entries(folder)
+    lost = [key for key in ids if key not in entries]
+    if lost:
+        raise FoveateError(
+            f"{folder} lacks {len(lost)} of its {len(ids)} volumes (deleted or cut off); prepare it again."
+        )
+    return [entries[key] for key in ids]
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:

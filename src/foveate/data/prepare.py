@@ -3,88 +3,58 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
 from foveate.data.channels import image_files, read_image, voxel_hash
 from foveate.data.decoding import decode
-from foveate.data.encoding import Encoded, Histogram, encode, histogram
+from foveate.data.encoding import Encoded, encode, histogram
+from foveate.data.estimate import check_disk, estimated_bytes
 from foveate.data.formats import UnreadableImageError
 from foveate.data.index import (
+    PROFILE,
     VOLUMES,
     CacheEntry,
     MapEntry,
     append_entry,
+    forget_complete,
     read_entries,
     read_salt,
     replace_file,
     salted_id,
+    write_complete,
     write_rejects,
 )
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
+from foveate.data.profiles import PrepareConfig, Profile, UnusableError, as_json, profile_of, window_values
+from foveate.data.resample import crop_foreground, to_spacing
+from foveate.data.store import SUFFIXES, check_format, write_array
 
-FORMAT_VERSION = 2
-PROFILE = "prepare.json"
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
 _Outcome = CacheEntry | str  # a cached volume, or the reason why there is none
-_Work = Callable[[Record], _Outcome]
-
-
-class _UnusableError(Exception):
-    """Why a decoded image would teach nothing under this window."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrepareConfig:
-    """How intensities are mapped to [0, 1] when a volume is read.
-
-    Attributes:
-        window: `percentiles` takes the ends of the window from each image's own values, which suits MR,
-            radiographs and mixed data; `range` uses `intensity_range` for all, which suits CT.
-        percentiles: The two percentiles of an image's voxels that become 0 and 1.
-        intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
-            (-1000.0, 1000.0) in Hounsfield units.
-    """
-
-    window: Literal["percentiles", "range"] = "percentiles"
-    percentiles: tuple[float, float] = (0.5, 99.5)
-    intensity_range: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        low, high = self.percentiles
-        if not 0 <= low < high <= 100:
-            raise FoveateError(
-                f"prepare.percentiles is {self.percentiles}; it takes two rising numbers between 0 and 100."
-            )
-        if not self.intensity_range[0] < self.intensity_range[1]:
-            raise FoveateError(f"prepare.intensity_range is {self.intensity_range}; its numbers must rise.")
+_Work = partial[_Outcome]
 
 
 def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
     """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
-    text = f"{data.resolve().as_posix()}|{_profile(config)}"
+    text = f"{data.resolve().as_posix()}|{as_json(config)}"
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return beside / "foveate-cache" / digest
-
-
-def _profile(config: PrepareConfig) -> str:
-    return json.dumps({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=True)
 
 
 def prepare(
@@ -99,7 +69,7 @@ def prepare(
     Args:
         records: What a source lists; labels and other files are left out.
         cache: The folder from `cache_folder`.
-        config: The intensity window.
+        config: Resampling, windows and the format.
         on_progress: Called with (done, total) as volumes are finished.
         num_workers: Processes that decode beside this one; the result does not depend on it.
 
@@ -107,16 +77,19 @@ def prepare(
         FoveateError: no image is left, the disk is full, or the folder holds another cache.
     """
     images = [record for record in records if record.role == "image"]
+    check_format(config.format)
     with _disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
         _claim(cache, config)
         _remove_stale(cache / VOLUMES)
+        forget_complete(cache)
         salt = read_salt(cache)
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
         outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
+        write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
     volumes = [
         CachedVolume(cache, outcome, record.relative, record.labels, record.patient)
         for record, outcome in pairs
@@ -138,12 +111,11 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
     """Writes down how this cache is made, or refuses one that was made otherwise."""
     path = cache / PROFILE
     if not path.exists():
-        replace_file(path, lambda stream: stream.write(_profile(config).encode()))
+        replace_file(path, lambda stream: stream.write(as_json(config).encode()))
     found = path.read_text()
-    if found != _profile(config):
-        raise FoveateError(
-            f"{cache} holds a cache made with {found}, not with {_profile(config)}; use another folder."
-        )
+    if found != as_json(config):
+        changed = "; ".join(differences(json.loads(found), json.loads(as_json(config)), ()))
+        raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
 
 
 def _remove_stale(folder: Path) -> None:
@@ -164,6 +136,11 @@ def _disk_errors(cache: Path) -> Iterator[None]:
                 f"The disk of the cache {cache} is full ({mib} MiB left, or your quota is used up); "
                 "make room and start again: the volumes that are done are kept."
             ) from error
+        if error.errno == errno.EFBIG:
+            raise FoveateError(
+                f"A volume exceeds the limit on the size of a file in {cache} (ulimit -f); raise it and "
+                "start again: the volumes that are done are kept."
+            ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise FoveateError(f"The cache {cache} cannot be written ({error.strerror}).") from error
         raise
@@ -181,6 +158,7 @@ def _outcomes(
     """For every image its entry, or the reason why it has none."""
     outcomes = _unchanged(images, salt, read_entries(cache))
     pending = [record for record in images if record.relative not in outcomes]
+    check_disk(estimated_bytes(pending, work.keywords["config"]), cache)
     on_progress(len(outcomes), len(images))
     for record, outcome in zip(pending, _mapped(work, pending, num_workers), strict=True):
         if isinstance(outcome, CacheEntry):
@@ -211,7 +189,7 @@ def _is_current(record: Record, entry: CacheEntry) -> bool:
 
 
 def _fingerprint(*paths: Path) -> tuple[int, int]:
-    """The size of files together and the newest time of change."""
+    """Size of all files together and the last change of any."""
     stats = [path.stat() for path in paths]
     return sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
 
@@ -241,29 +219,46 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
         volume = read_image(record, decode)
     except UnreadableImageError as error:
         return error.reason
-    decoded, key = voxel_hash(volume.array), salted_id(salt, record.relative)
+    target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
+    decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        maps = tuple(_write_map(cache, key, name, path, volume) for name, path in sorted(record.maps.items()))
-        entry = _write_volume(cache, key, fingerprint, volume, config, maps)
-        return replace(entry, voxel_hash=decoded)
+        read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
+        volume, maps = _regridded(volume, read, profile, config)
+        entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
+        return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
-    except (_UnusableError, UnusableMapError) as error:
+    except (UnusableError, UnusableMapError) as error:
         return str(error)
 
 
-def _write_map(cache: Path, key: str, name: str, path: Path, image: Volume) -> MapEntry:
-    fingerprint = _fingerprint(path)
+def _regridded(
+    volume: Volume, maps: Mapping[str, Array], profile: Profile, config: PrepareConfig
+) -> tuple[Volume, Mapping[str, Array]]:
+    """The part and the voxel size that the configuration asks for."""
+    if config.foreground == "crop":
+        window = window_values(histogram(encode(volume.array)), profile, config)
+        volume, maps = crop_foreground(volume, maps, window, config.foreground_threshold)
+    if config.spacing_mm != "native":
+        volume, maps = to_spacing(volume, maps, config.spacing_mm)
+    return volume, maps
+
+
+def _read_map(name: str, path: Path, image: Volume) -> Array:
     try:
-        array = read_map_of(path, image)
+        return read_map_of(path, image)
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
-    file, places = f"{VOLUMES}/{key}.{name}.npy", f"{VOLUMES}/{key}.{name}.places.npy"
-    _write_array(cache / places, places_of(array, name))  # the key has a salt
+
+
+def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
+    fingerprint = _fingerprint(path)
+    file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
+    write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
         name=name,
         file=file,
-        file_bytes=_write_array(cache / file, array),
+        file_bytes=write_array(target.cache / file, array),
         places=places,
         values=tuple(np.unique(array).tolist()),
         content_hash=blake2b(array.data, digest_size=16).hexdigest(),
@@ -272,29 +267,24 @@ def _write_map(cache: Path, key: str, name: str, path: Path, image: Volume) -> M
     )
 
 
-def _write_array(path: Path, array: Array) -> int:
-    """Writes a C-ordered array as .npy; the size of the file."""
-    header = _npy_header(array)
-    replace_file(path, lambda stream: stream.write(header) and stream.write(array.data))
-    return len(header) + array.nbytes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where one volume of the cache goes, and from which source."""
+
+    cache: Path
+    key: str
+    fingerprint: tuple[int, int]
 
 
-def _write_volume(
-    cache: Path,
-    key: str,
-    fingerprint: tuple[int, int],
-    volume: Volume,
-    config: PrepareConfig,
-    maps: tuple[MapEntry, ...],
-) -> CacheEntry:
+def _write_volume(target: _Target, volume: Volume, profile: Profile, config: PrepareConfig) -> CacheEntry:
     encoded = encode(volume.array)
     counts = histogram(encoded)
-    low, high = _window(counts, config)
-    file = f"{VOLUMES}/{key}.npy"
+    low, high = window_values(counts, profile, config)
+    file = f"{VOLUMES}/{target.key}{SUFFIXES[config.format]}"
     return CacheEntry(
-        id=key,
+        id=target.key,
         file=file,
-        file_bytes=_write_array(cache / file, encoded.codes),
+        file_bytes=write_array(target.cache / file, encoded.codes),
         shape=encoded.codes.shape,
         spacing_mm=volume.spacing_mm,
         affine=tuple(tuple(row) for row in volume.affine.tolist()),
@@ -307,34 +297,13 @@ def _write_volume(
         maximum=float(volume.array.max()),
         mean=counts.mean(),
         std=counts.std(),
+        profile=profile,
         content_hash=_content_hash(volume, encoded),
         voxel_hash="",  # of what was read, which may be another array: the caller knows it
-        source_bytes=fingerprint[0],
-        source_mtime_ns=fingerprint[1],
-        maps=maps,
+        source_bytes=target.fingerprint[0],
+        source_mtime_ns=target.fingerprint[1],
+        maps=(),
     )
-
-
-def _npy_header(array: Array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    return stream.getvalue()
-
-
-def _window(counts: Histogram, config: PrepareConfig) -> tuple[float, float]:
-    """The source values that read as 0 and 1; an image that would read as constant is refused."""
-    ends = [counts.percentile(percent) for percent in (0.0, 100.0)]
-    if config.window == "range":
-        low, high = config.intensity_range
-        if ends[1] <= low or ends[0] >= high:
-            raise _UnusableError(f"all its values lie outside intensity_range {low}, {high}")
-        return low, high
-    low, high = (counts.percentile(percent) for percent in config.percentiles)
-    if low == high:
-        raise _UnusableError(
-            f"its percentiles {config.percentiles} are both {low:g}: nearly all of it is background"
-        )
-    return low, high
 
 
 def _content_hash(volume: Volume, encoded: Encoded) -> str:

@@ -172,8 +172,12 @@ def rule(intensity: Mapping[str, Any]) -> str:
 
     >>> rule({"window": "range", "intensity_range": (-1000.0, 1000.0), "percentiles": (0.5, 99.5)})
     'range -1000 to 1000'
+    >>> rule({"window": "profile", "profile": "ct"})
+    'profile ct'
     """
     window = str(intensity["window"])
+    if window == "profile":
+        return f"profile {printable(str(intensity.get('profile')))}"
     low, high = intensity.get(RANGES.get(window, ""), (None, None))
     return printable(window) if low is None else f"{window} {low:g} to {high:g}"
 

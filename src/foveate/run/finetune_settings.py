@@ -17,7 +17,7 @@ from foveate.core.types import Dimension, FoveateError, Normalisation, Size
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.formats import dimension_of
 from foveate.data.leakage import OnSeen
-from foveate.data.prepare import PrepareConfig
+from foveate.data.profiles import PrepareConfig
 from foveate.data.splits import SplitConfig
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS

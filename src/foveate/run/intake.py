@@ -8,29 +8,59 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from foveate.core.types import CropSpec, Dimension, FoveateError, Record
-from foveate.data.cache import Cache
+from foveate.data.cache import Cache, open_prepared
 from foveate.data.formats import dimension_of
-from foveate.data.loader import records_of
+from foveate.data.index import PROFILE, is_prepared
+from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
+from foveate.data.profiles import PrepareConfig, from_json
 from foveate.run.selection import images_for_pretraining
-from foveate.run.settings import PretrainConfig, RunConfig
+from foveate.run.settings import PretrainConfig
 from foveate.train.logging import CONSOLE, say
-from foveate.views.boxes import check_fits, padded_axes
+from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
+from foveate.views.pipeline import missed_tissue
 
 SAMPLE_IMAGES = 8
+TISSUE_SAMPLES = 32
+
+
+def images_of(config: PretrainConfig, data: Path) -> list[Record]:
+    """The images to train on, of the run's dimension."""
+    return of_dimension(images_for_pretraining(config.source, data, config.split), config.dimension)
 
 
 def open_cache(config: PretrainConfig, data: Path) -> Cache:
-    """Prepare what is not prepared yet, beside the run, with a progress bar."""
-    images = images_for_pretraining(config.source, data, config.split)
+    """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
+    if is_prepared(data):
+        return open_given_cache(config, data)
+    images = images_of(config, data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
-    return decode(images, folder, config)
+    return decode(images, folder, config.prepare)
+
+
+def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
+    """The cache that `--data` names; options of its preparation that differ are refused."""
+    if config.prepare != from_json((data / PROFILE).read_text(), data):
+        raise FoveateError(
+            f"--data {data} is prepared already, and --prepare.* asks for something else; leave these keys "
+            "out, or run `foveate prepare` with them into another folder."
+        )
+    if config.split:
+        raise FoveateError(
+            f"--data {data} is prepared already and names no file: --split {config.split} cannot choose "
+            "from it; run `foveate prepare --split` instead, and leave the key out here."
+        )
+    say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
+    return open_prepared(data)
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
     """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
-    images = images_for_pretraining(config.source, data, config.split)
-    return len(images), decode(sampled(images), scratch, config)
+    if is_prepared(data):
+        cache = open_given_cache(config, data)
+        return len(cache), cache
+    images = images_of(config, data)
+    return len(images), decode(sampled(images), scratch, config.prepare)
 
 
 def sampled(images: list[Record]) -> list[Record]:
@@ -48,12 +78,15 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
     return fitting
 
 
-def decode(images: list[Record], folder: Path, config: RunConfig) -> Cache:
+def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
-    images = of_dimension(images, config.dimension)
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
-        cache = prepare(images, folder, config.prepare, lambda done, _total: bar.update(task, completed=done))
+
+        def advance(done: int, _total: int) -> None:
+            bar.update(task, completed=done)
+
+        cache = prepare(images, folder, config, advance, num_workers)
     for reject in cache.rejects:
         say(f"left out: {reject.relative}: {reject.reason}")
     return cache
@@ -73,6 +106,16 @@ def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
     return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}"
+
+
+def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:
+    """How often tissue rules cannot be kept, counted on the run's first samples; "" without a rule."""
+    if all(spec.tissue.accepts_all for spec in crops.values()):
+        return ""
+    firsts = [(cache[volume_of(seed, i, len(cache))], i) for i in range(TISSUE_SAMPLES)]
+    counts = [missed_tissue(volume, i, specs=crops, seed=seed) for volume, i in firsts]
+    missed, views = (sum(column) for column in zip(*counts, strict=True))
+    return f"tissue rule: {missed} of the first {views} views miss it after {TISSUE_ATTEMPTS} draws"
 
 
 def name_volumes(cache: Cache, seed: int, indices: list[int]) -> str:

@@ -40,7 +40,8 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
     chosen = {part: split[part][:limit] for part in ("train", "val")}
-    both = intake.decode([*chosen["train"], *chosen["val"]], cache, config)
+    records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
+    both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
         raise FoveateError(

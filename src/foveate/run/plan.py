@@ -20,11 +20,11 @@ from lightning_fabric import Fabric
 from foveate.core.contracts import Method
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
+from foveate.data.index import is_prepared
 from foveate.run import folder, health, intake
 from foveate.run import pretrain as run
 from foveate.run.memory import age_seconds, peaks_mib, room_mib
 from foveate.run.processes import build_fabric, check_processes
-from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import RunLog
 from foveate.train.loop import Hooks, fit
@@ -73,18 +73,21 @@ def plan(config: PretrainConfig) -> str:
 
 
 def probed_data(config: PretrainConfig, scratch: Path) -> tuple[Probe, Cache]:
-    """Some images, decoded; the first one alone, because it waits for the process that decodes to start."""
-    images = images_for_pretraining(config.source, Path(config.data), config.split)
-    images = intake.of_dimension(images, config.dimension)
-    few = intake.sampled(images)
-    with suppress(FoveateError):  # unreadable as it may be, the others may not
-        intake.decode(few[:1], scratch, config)
-    once = age_seconds()
-    started = time.perf_counter()
-    cache = intake.decode(few, scratch, config)
-    decoding = (time.perf_counter() - started) / max(1, len(few) - 1)
+    """Some images, decoded, unless all of them are already."""
+    data, decoding = Path(config.data), 0.0
+    if is_prepared(data):
+        cache = intake.open_given_cache(config, data)
+        found, once = len(cache), age_seconds()
+    else:
+        images = intake.images_of(config, data)
+        found, few = len(images), intake.sampled(images)
+        with suppress(FoveateError):  # the first waits for the process that decodes, readable or not
+            intake.decode(few[:1], scratch, config.prepare)
+        once, started = age_seconds(), time.perf_counter()
+        cache = intake.decode(few, scratch, config.prepare)
+        decoding = (time.perf_counter() - started) / max(1, len(few) - 1)
     sizes = [volume.entry.file_bytes / 2**20 for volume in cache]
-    return Probe(images=len(images), cached_mib=sizes, decoding=decoding, once=once), cache
+    return Probe(images=found, cached_mib=sizes, decoding=decoding, once=once), cache
 
 
 def measure(config: PretrainConfig, cache: Cache, probe: Probe) -> bool:
@@ -175,7 +178,7 @@ def report(config: PretrainConfig, probe: Probe, fits: bool) -> list[str]:
     workers = f", and {probe.worker:.0f} MiB in a worker, what it shares counted in" if probe.worker else ""
     peak = f"{where}: {probe.peak:.0f} MiB at the peak{workers}; {probe.room:.0f} MiB were free"
     lines = [
-        f"images: {probe.images}, of which {len(probe.cached_mib)} were decoded for this plan",
+        f"images: {probe.images}, of which {len(probe.cached_mib)} were looked at",
         f"cache: {mib:,.0f} MiB, made in {probe.images * probe.decoding / 60:.1f} min",
         f"step: {step:.3f} s ({min(probe.steps):.3f} to {max(probe.steps):.3f} in {len(probe.steps)} steps)",
         f"run of {config.steps} steps: {whole[0]:.2f} h, likely {whole[1]:.2f} to {whole[2]:.2f} h",

@@ -62,8 +62,8 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
             folder.prepare_out(config, out, cache.data_hash, report)
-        note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         held, cache = health.set_aside(cache, config)
+        note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         measure = health.measure_of(config, fabric, method, held or cache)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
@@ -73,6 +73,8 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
+        if note := intake.tissue_note(cache, method.crops, config.seed):
+            log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
             ending = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)

@@ -23,10 +23,11 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache import Cache
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.prepare import cache_folder, prepare
-from foveate.data.sources.folder import FolderSource
 from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
+from foveate.run.intake import of_dimension
+from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig
 from foveate.train.health import undisturbed
 from foveate.views.pipeline import make_views, normalise, with_channels
@@ -99,8 +100,8 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
 
 def cases_of(config: PretrainConfig) -> tuple[list[Record], bool]:
     """The labelled cases, and whether masks are their labels."""
-    records = FolderSource().records(Path(config.data))
-    source, images = Path(config.probe), by_stem([r for r in records if r.role == "image"])
+    trained = images_for_pretraining(config.source, Path(config.data), config.split)  # never those of a test
+    source, images = Path(config.probe), by_stem(of_dimension(trained, config.dimension))
     table = source / "labels.csv" if source.is_dir() else source
     if table.is_file():
         return listed_cases(table, images), False

@@ -15,7 +15,8 @@ from foveate.core.dims import defaults as table
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
-from foveate.data.prepare import PrepareConfig
+from foveate.data.index import PROFILE, complete_entries, is_prepared
+from foveate.data.profiles import PrepareConfig, from_json
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
@@ -42,7 +43,7 @@ class RunConfig:
     """What every run of the training loop says; abstract, its leaves add what is trained.
 
     Attributes:
-        data: Folder of scans (NIfTI) or pictures (PNG, JPEG), or one file; what `source` says it is.
+        data: Folder of scans or pictures, or one file, as `source` says; or a cache of `foveate prepare`.
         out: Run folder; the same command again resumes.
         dimension: 2 or 3; found from the files where it is not said.
         size: "paper" for published sizes, "small" for CPUs, tests and first tries.
@@ -151,7 +152,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         accelerator="cuda" if accelerated else "cpu",
         precision="bf16-mixed" if accelerated else "32-true",
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
-        prepare=PrepareConfig(),
+        prepare=found_prepare(given),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
@@ -171,8 +172,18 @@ def found_dimension(given: Mapping[str, Any]) -> Dimension:
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
     if given.get("data"):
+        if is_prepared(Path(str(given["data"]))):
+            return cast(Dimension, len(complete_entries(Path(str(given["data"])))[0].shape) - 1)
         return build_source(source_config(given)).dimension(Path(str(given["data"])))
     raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+
+
+def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
+    """How the cache is made: the default, or what a cache that was given as `data` says of itself."""
+    data = Path(str(given.get("data", "")))
+    if given.get("data") and is_prepared(data):
+        return from_json((data / PROFILE).read_text(), data)
+    return PrepareConfig()
 
 
 def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConfig:

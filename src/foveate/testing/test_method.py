@@ -20,6 +20,7 @@ from foveate.run import pretrain as run
 from foveate.run.processes import build_fabric
 from foveate.run.settings import PretrainConfig
 from foveate.testing.runs import stop_at
+from foveate.train import health
 
 pytestmark = pytest.mark.parametrize("dimension", [2, 3])
 Tiny = Callable[..., PretrainConfig]
@@ -116,3 +117,15 @@ def losses_of(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     timeless = ("seconds_per_step", "data_wait")
     return [{k: v for k, v in row.items() if k not in timeless} for row in rows]
+
+
+def test_health_is_measured_and_changes_nothing(tiny: Tiny, dimension: int, foveate_method: str) -> None:
+    """What a run measures on the way leaves no trace; a target network is found where there is one."""
+    _, method, batch = first_batch(tiny(dimension, method={"name": foveate_method}, batch_size=4))
+    before = {key: x.clone() for key, x in method.state_dict().items()}
+    found = health.measure(method, batch, Progress(0, 10))
+    assert all(torch.isfinite(torch.tensor(list(found.values()))))
+    assert {"features", "pull"} <= {key.split("/")[0] for key in found}
+    frozen = any(not p.requires_grad for p in method.parameters())
+    assert frozen == any(key.startswith("ema_distance/") for key in found)
+    assert all(torch.equal(before[key], x) for key, x in method.state_dict().items())

@@ -23,7 +23,7 @@ from foveate.views.pipeline import normalise, with_channels
 SAMPLES = 16  # of the batch that is looked at: enough for a rank, cheap enough to repeat
 PULLED = 4  # of them whose losses are differentiated and whose pictures are scored
 
-Pair = tuple[Tensor, Tensor | None]  # embeddings (B, C) of the first and, where there is one, the second view
+Rows = tuple[int, Tensor, Tensor | None]  # stride; embeddings (B, C) of the first and any second view
 
 
 @contextmanager
@@ -76,40 +76,44 @@ def first_samples(batch: Batch, count: int) -> Batch:
 
 def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:
     """Measures of pooled features and of projections at every scale, from clean views (B, V, C, *S)."""
-    net = cast(Pyramid, method.net)
     found: dict[str, float] = {}
-    for scale, features in enumerate(pooled_features(method, views)):
-        rows = {"features": features}
+    for scale, (stride, first, second) in enumerate(pooled_features(method, views), start=-1):
+        rows = {"features": (first, second)}
         if (head := projector_of(method, scale)) is not None:
-            first, second = features
             rows["projections"] = (head(first), None if second is None else head(second))
-        for kind, (first, second) in rows.items():
-            for name, value in embedding.describe(first, second).items():
-                found[f"{kind}/stride{net.strides[scale]}/{name}"] = value
+        for kind, pair in rows.items():
+            for name, value in embedding.describe(*pair).items():
+                found[f"{kind}/stride{stride}/{name}"] = value
     return found
 
 
-def pooled_features(method: Method, views: Tensor) -> list[Pair]:
-    """Mean of every decoder map over space, under batch statistics as in training."""
+def pooled_features(method: Method, views: Tensor) -> list[Rows]:
+    """Mean of the bottleneck and of every decoder map over space, under batch statistics as in training."""
     net = cast(Pyramid, method.net)
     clean = with_channels(views, net.in_channels)
-    sides = [[], []] if clean.shape[1] > 1 else [[]]  # type: list[list[list[Tensor]]]
+    sides: list[list[list[Tensor]]] = [[] for _ in range(min(2, clean.shape[1]))]
+    strides: list[int] = []
     for few in torch.split(clean, PULLED):  # no more memory than a step takes
         for side, images in zip(sides, few.unbind(1), strict=False):
-            maps = net(normalise(images, method.normalisation))
+            encoded = net.encoder(normalise(images, method.normalisation))
+            maps = [encoded[-1], *net.decoder(encoded, len(net.channels))]
             side.append([x.float().flatten(2).mean(2) for x in maps])
-    columns = [[torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides]
-    seconds: list[Tensor] | list[None] = columns[1] if len(columns) > 1 else [None] * len(columns[0])
-    return list(zip(columns[0], seconds, strict=True))
+            strides = [images.shape[2] // x.shape[2] for x in maps]
+    first, *others = ([torch.cat(rows) for rows in zip(*side, strict=True)] for side in sides)
+    seconds: list[Tensor] | list[None] = others[0] if others else [None] * len(first)
+    return list(zip(strides, first, seconds, strict=True))
 
 
 def projector_of(method: Method, scale: int) -> nn.Module | None:
-    """The projection head of a scale, where the method has one that trains and does anything."""
-    for part in method.modules():
-        if isinstance(part, Embedders) and str(scale) in part and not is_frozen(part):
-            head = cast(nn.Module, part[str(scale)].projector)
-            return None if isinstance(head, nn.Identity) else head
-    return None
+    """What turns pooled features of a scale into embeddings, where the method has it and trains it.
+
+    Decoder scales have theirs in an `Embedders`; the bottleneck, scale -1, in the method's own `projector`.
+    """
+    own = getattr(method, "projector", None) if scale < 0 else None
+    several = [part for part in method.modules() if isinstance(part, Embedders) and str(scale) in part]
+    heads = [own, *(part[str(scale)].projector for part in several)]
+    found = (head for head in heads if isinstance(head, nn.Module) and not isinstance(head, nn.Identity))
+    return next((head for head in found if not is_frozen(head)), None)
 
 
 def pulls(method: Method, batch: Batch, progress: Progress) -> dict[str, float]:

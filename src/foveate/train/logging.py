@@ -31,8 +31,8 @@ class RunLog:
         self,
         folder: Path,
         total: int,
-        *,
         active: bool = True,
+        *,
         verb: str = "pre-training",
         loggers: str = "",
     ) -> None:

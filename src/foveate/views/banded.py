@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+Positions = NDArray[np.float64]
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in SciPy
 
 
@@ -47,21 +50,27 @@ def gaussian_matrices(sigmas: Tensor, radius: int, size: int) -> Tensor:
     return matrices.scatter_add_(2, taken, weights[:, None].expand_as(taken))
 
 
-def interpolation_matrix(positions: Tensor, size: int) -> Tensor:
-    """Linear interpolation of an axis of `size` voxels at `positions` (G,), float64 (G, size).
+def sampling_matrix(positions: Positions, sigma: float, size: int) -> Tensor:
+    """A low-pass of `sigma` and linear interpolation at `positions` (G,) in one: float64 (G, size).
 
     A voxel is the cell [i - 0.5, i + 0.5]: half a voxel beyond the outermost centres the edge value
-    holds, further out the row is zero.
+    holds, further out the row is zero. NumPy, because for such small arrays it costs a fraction of torch.
     """
     inside = (positions >= -0.5) & (positions <= size - 0.5)
-    held = positions.double().clamp(0, size - 1)
-    left = held.floor().long()
-    share = held - left
-    rows = torch.arange(len(positions))
-    matrix = torch.zeros(len(positions), size, dtype=torch.float64)
-    matrix[rows, left] = (1 - share) * inside
-    matrix[rows, (left + 1).clamp_max(size - 1)] += share * inside
-    return matrix
+    held = positions.clip(0, size - 1)
+    left = np.floor(held).astype(np.int64)
+    share = (held - left)[:, None]
+    radius = gaussian_radius(sigma)
+    distance = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (distance / max(sigma, 1e-6)) ** 2)
+    kernel = kernel * inside[:, None] / kernel.sum()  # (G, taps)
+    taps = np.zeros((len(left), len(distance) + 1))  # of the voxels from left - radius on
+    taps[:, :-1] = kernel * (1 - share)
+    taps[:, 1:] += kernel * share
+    taken = (left[:, None] + np.arange(-radius, radius + 2)).clip(0, size - 1)
+    taken += np.arange(len(left))[:, None] * size
+    matrix = np.bincount(taken.ravel(), taps.ravel(), minlength=len(left) * size)
+    return torch.from_numpy(matrix.reshape(len(left), size))
 
 
 def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:

@@ -3,6 +3,10 @@
 A box is clamped to the volume. Where the volume is shorter than the view's grid although the asked size
 is not, the view is not magnified: the box becomes as long as the grid, is centred on the volume and sticks
 out; what lies outside is sampled as 0. A volume below half a view is refused.
+
+Where a crop has a tissue rule every box is drawn anew until its own voxels keep it, each partner given the
+first box. After `TISSUE_ATTEMPTS` draws the one that comes closest is taken: an image without tissue yields
+views all the same.
 """
 
 from __future__ import annotations
@@ -15,11 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core.rng import stream
-from foveate.core.types import CropSpec, FoveateError
+from foveate.core.types import CropSpec, FoveateError, Tissue
 
 Integers = NDArray[np.int64]
 SIZE_ATTEMPTS = 1000  # for a partner of a random share; then the partner takes the size of the first
 POSITION_BATCH = 64
+TISSUE_ATTEMPTS = 20
+
+Measure = Callable[["Box", float], float]  # (box, threshold) -> share of its voxels above the threshold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,17 +115,24 @@ def draw_boxes(
     seed: int,
     index: int,
     places: Mapping[str, Integers] | None = None,
+    measure: Measure | None = None,
 ) -> dict[str, tuple[Box, ...]]:
     """The boxes of every crop of global sample `index`, each crop from a stream of its own.
 
-    `places` holds rows (value, *voxel) of the maps that crops are drawn around.
+    Args:
+        shape: of the volume.
+        specs: the crops.
+        seed: of the run.
+        index: of the sample.
+        places: rows (value, *voxel) of the maps that crops are drawn around.
+        measure: looks at the voxels for tissue rules; without it they do not apply.
     """
     check_fits(shape, specs)
     boxes: dict[str, tuple[Box, ...]] = {}
     for name in drawing_order(specs):
         spec = specs[name]
         room = union_box(boxes[spec.inside]) if spec.inside else _everywhere(shape, spec)
-        boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room)
+        boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room, measure)
         if places and spec.around:
             rng, rows = stream(seed, f"around/{name}", index), places[spec.around]
             boxes[name] = tuple(move_to_region(rng, box, rows, shape, spec) for box in boxes[name])
@@ -162,22 +176,53 @@ def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:
     return order
 
 
-def draw_crop(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec, room: Box) -> tuple[Box, ...]:
+def draw_crop(
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spec: CropSpec,
+    room: Box,
+    measure: Measure | None = None,
+) -> tuple[Box, ...]:
     """The boxes of one crop inside `room`; those after the first overlap the first by `min_iou`."""
-    if spec.loose and spec.inside:
-        return tuple(loose_box(rng, requested_size(rng, shape, spec), shape, room) for _ in range(spec.count))
 
     def draw_placement() -> Placement:
         return place(requested_size(rng, shape, spec), spec.grid, shape, room)
 
-    start = draw_placement()  # every size is a partner of its own, so no first size has to be excluded
-    first = _box(start, rng.integers(start.first, start.last + 1))
+    def draw_loose() -> Box:
+        return loose_box(rng, requested_size(rng, shape, spec), shape, room)
+
+    def draw_uniform() -> Box:
+        placement = waiting.pop(0) if waiting else draw_placement()
+        return _box(placement, rng.integers(placement.first, placement.last + 1))
+
+    def draw_beside_first() -> Box:
+        fallback = place(np.asarray(first.size), spec.grid, shape, room)
+        return draw_partner(rng, first, fallback, draw_placement, spec.min_iou)
+
+    if spec.loose and spec.inside:
+        return tuple(with_tissue(draw_loose, spec.tissue, measure) for _ in range(spec.count))
+    waiting: list[Placement] = []
+    first = with_tissue(draw_uniform, spec.tissue, measure)  # every size has partners: none is excluded
     if spec.min_iou <= 0:
-        others = [draw_placement() for _ in range(spec.count - 1)]
-        return first, *(_box(p, rng.integers(p.first, p.last + 1)) for p in others)
-    return first, *(
-        draw_partner(rng, first, start, draw_placement, spec.min_iou) for _ in range(spec.count - 1)
-    )
+        waiting = [draw_placement() for _ in range(spec.count - 1)]
+    draw_other = draw_beside_first if spec.min_iou > 0 else draw_uniform
+    return first, *(with_tissue(draw_other, spec.tissue, measure) for _ in range(spec.count - 1))
+
+
+def with_tissue(draw: Callable[[], Box], rule: Tissue, measure: Measure | None) -> Box:
+    """The first box drawn that keeps the rule, else the one of `TISSUE_ATTEMPTS` that comes closest."""
+    closest, least = draw(), math.inf
+    if rule.accepts_all or measure is None:
+        return closest
+    box = closest
+    for _ in range(TISSUE_ATTEMPTS):
+        shortfall = rule.shortfall(measure(box, rule.threshold))
+        if shortfall < least:
+            closest, least = box, shortfall
+        if not least:
+            break
+        box = draw()
+    return closest
 
 
 def loose_box(rng: np.random.Generator, size: Integers, shape: Sequence[int], room: Box) -> Box:
@@ -246,6 +291,8 @@ def draw_partner(
         placement = draw_placement()
         if iou(first, _closest(first, placement)) >= min_iou:
             return draw_position(rng, first, placement, min_iou)
+    if iou(first, _closest(first, fallback)) < min_iou:  # `first` sticks out where its size alone would not
+        return first
     return draw_position(rng, first, fallback, min_iou)
 
 

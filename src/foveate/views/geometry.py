@@ -21,10 +21,9 @@ from torch import Tensor
 from foveate.views.banded import (
     apply_along_axes,
     filter_axis,
-    gaussian_matrices,
     gaussian_radius,
     gaussian_weights,
-    interpolation_matrix,
+    sampling_matrix,
 )
 
 
@@ -166,14 +165,12 @@ def sample(
 
 def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling without rotation: one matrix per axis holds the low-pass and the interpolation."""
+    maps, sigmas = affine.double().numpy(), low_pass_sigmas(affine)
     matrices = []
-    for axis, (sigma, cells) in enumerate(zip(low_pass_sigmas(affine), grid, strict=True)):
-        size, radius = window.shape[axis + 1], gaussian_radius(sigma)
-        positions = affine[axis, axis].double() * torch.arange(cells) + affine[axis, -1].double()
-        matrix = interpolation_matrix(positions, size)[None]
-        if radius:
-            matrix = matrix @ gaussian_matrices(torch.tensor([sigma], dtype=torch.float64), radius, size)
-        matrices.append(matrix.to(window.dtype))
+    for axis, (sigma, cells) in enumerate(zip(sigmas, grid, strict=True)):
+        positions = maps[axis, axis] * np.arange(cells) + maps[axis, -1]
+        matrix = sampling_matrix(positions, sigma, window.shape[axis + 1])
+        matrices.append(matrix[None].to(window.dtype))
     return apply_along_axes(window[None], matrices)[0]
 
 

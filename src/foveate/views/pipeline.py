@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -35,7 +36,9 @@ def make_views(
     views: dict[str, CropViews] = {}
     around = {s.around for s in specs.values() if s.around}
     places = {key: volume.places(key) for key in around}
-    for name, boxes in draw_boxes(volume.shape, specs, seed=seed, index=index, places=places).items():
+    measure = partial(share_above, volume)
+    drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
+    for name, boxes in drawn.items():
         spec = specs[name]
         affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)
         images = torch.stack([read_view(volume, affine, spec.grid) for affine in affines])
@@ -45,6 +48,25 @@ def make_views(
         }
         views[name] = CropViews(images.clamp_(0, 1), torch.stack(affines).float(), maps)
     return {name: views[name] for name in specs}
+
+
+def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
+    """The share of a box's own voxels, padding left out, with a value above the threshold."""
+    low = [max(0, start) for start in box.low]
+    high = [min(end, size) for end, size in zip(box.high, volume.shape, strict=True)]
+    values = volume.read(low, high)
+    return np.count_nonzero(values > threshold) / values.size  # faster than the mean of booleans
+
+
+def missed_tissue(
+    volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
+) -> tuple[int, int]:
+    """Boxes of a global sample that break their tissue rule for want of a better one, and all with one."""
+    measure = partial(share_above, volume)
+    boxes = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=measure)
+    rules = [(specs[name].tissue, box) for name, drawn in boxes.items() for box in drawn]
+    missed = (rule.shortfall(measure(box, rule.threshold)) > 0 for rule, box in rules if not rule.accepts_all)
+    return sum(missed), sum(not rule.accepts_all for rule, _ in rules)
 
 
 def draw_affines(

@@ -1,0 +1,191 @@
+"""Evaluation: a fine-tuned run on labelled images, case by case, with intervals over patients."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.core import config as parsing
+from foveate.core.types import Array, FoveateError, Record
+from foveate.data.cache import CachedVolume
+from foveate.data.index import read_salt, replace_file, salted_id
+from foveate.data.prepare import cache_folder
+from foveate.data.splits import Split, make_split, patient_of
+from foveate.evaluate.statistics import bca_interval
+from foveate.run import intake
+from foveate.run.finetune_settings import TASKS, FinetuneConfig
+from foveate.run.finetune_settings import resolve as resolve_run
+from foveate.run.judge import Cohort, EvaluateConfig, Rows, Statistic, judge_answers, judge_masks
+from foveate.run.model import Model, found_accelerator, open_model, parsed
+from foveate.run.selection import labelled_images
+from foveate.train.logging import say
+
+
+def defaults() -> EvaluateConfig:
+    """What holds where nothing is said."""
+    return EvaluateConfig(accelerator=found_accelerator())
+
+
+def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> EvaluateConfig:
+    """The configuration, every key checked."""
+    return parsed(defaults(), given, flags, "evaluate")
+
+
+def evaluate(config: EvaluateConfig) -> bool:
+    """Judge a run and write down how; True when every image could be used."""
+    model, out = open_model(config.run, config.accelerator), Path(config.out)
+    cohort, left_out = gather(config, model)
+    out.mkdir(parents=True, exist_ok=True)
+    judge = judge_masks if model.dense else judge_answers
+    rows, statistic, extra = judge(config, model, cohort, out)
+    write_cases(out / "cases.csv", cohort, rows)
+    summary = {
+        "part": config.part,
+        "cases": len(rows),
+        "patients": len(set(cohort.patients)),
+        "left_out": left_out,
+        "task": model.card["task"]["name"],
+        "class_names": list(model.task.class_names),
+        "weights_data_hash": model.card["data_hash"],
+        "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")},
+        "metrics": with_intervals(statistic, cohort.patients, config),
+        **extra,
+    }
+    text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
+    replace_file(out / "summary.json", lambda stream: stream.write(text.encode()))
+    say(table_of(summary))
+    return not left_out
+
+
+def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
+    """The images of the part that is asked for, and how many could not be used."""
+    settings = run_config(config.run)
+    module = TASKS[settings.task.name]
+    cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
+    known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
+    cache = known if known.is_dir() else cache
+    found = labelled_images(settings.source, Path(config.data), module.WANT)
+    split = split_of(config, settings, found.records, known)
+    chosen = list(found.records) if config.part == "all" else split[config.part]
+    if not chosen:
+        raise FoveateError(
+            f"--part {config.part}: the run's split has no such image; accepted: --part val, whose images "
+            "chose the checkpoint, or --part all on a data set that the run never saw."
+        )
+    tuned = split["val"] if config.part in ("test", "all") and not model.dense else []
+    names = {record.relative for record in chosen}
+    tuned = [record for record in tuned if record.relative not in names]
+    both = intake.decode([*chosen, *tuned], cache, model.prepare)
+    by_name = {volume.relative: volume for volume in both}
+    encoded = {
+        name: CachedVolume(v.folder, v.entry, v.relative, module.encode(settings.task, v.labels))
+        for name, v in by_name.items()
+    }
+    kept = [record for record in chosen if record.relative in by_name]
+    if not kept:
+        raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
+    salt = read_salt(cache)
+    cohort = Cohort(
+        volumes=[encoded[record.relative] for record in kept],
+        patients=[salted_id(salt, patient_of(record)) for record in kept],
+        calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
+    )
+    return cohort, len(chosen) - len(kept)
+
+
+def run_config(run: str) -> FinetuneConfig:
+    """What the fine-tuning run was told, with what its labels completed."""
+    path = Path(run) / "run.yaml"
+    if not path.is_file():
+        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
+    keys = parsing.read_yaml(path)
+    return resolve_run({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
+
+
+def split_of(
+    config: EvaluateConfig, settings: FinetuneConfig, records: Sequence[Record], cache: Path
+) -> Split:
+    """The run's own split, found again and checked by its salted names; for `all` nothing must be in it."""
+    file = Path(config.run) / "split.json"
+    used = json.loads(file.read_text(encoding="utf-8"))
+    trained = {name for part in ("train", "val") for name in used[part]}
+    salt = read_salt(cache) if cache.is_dir() else b""
+    ids = {record.relative: salted_id(salt, record.relative) for record in records} if salt else {}
+    if config.part == "all":
+        if seen := sum(name in trained for name in ids.values()):
+            say(f"careful: {seen} of these images were in the run's training or validation")
+        return {"train": [], "val": [], "test": []}
+    module = TASKS[settings.task.name]
+    split = make_split(records, [module.stratum(settings.task, r.labels) for r in records], settings.split)
+    again = {ids.get(record.relative) for part in ("train", "val") for record in split[part]}
+    if not trained <= again:
+        raise FoveateError(
+            f"--data {config.data} does not give the split of {config.run}: these are other images, or the "
+            "cache beside the run is gone. Accepted: the images of the run, or --part all for images that "
+            "it never saw."
+        )
+    return split
+
+
+def with_intervals(
+    statistic: Statistic, patients: Sequence[str], config: EvaluateConfig
+) -> dict[str, dict[str, float]]:
+    """Every metric with its 95 % bootstrap interval over patients."""
+    value = statistic(np.arange(len(patients)))
+    drawn: dict[bytes, dict[str, float]] = {}
+
+    def one(key: str) -> Callable[[Array], float]:
+        def compute(picked: Array) -> float:
+            name = picked.tobytes()
+            if name not in drawn:  # all metrics of a draw at once: every key sees the same draws
+                drawn[name] = statistic(picked)
+            return drawn[name][key]
+
+        return compute
+
+    answer = {}
+    for key, number in value.items():
+        counts = key == "n" or key.startswith("n/")
+        low, high = (
+            (math.nan, math.nan)
+            if counts
+            else bca_interval(one(key), patients, seed=config.seed, draws=config.draws)
+        )
+        answer[key] = {"value": number, **({} if counts else {"low": low, "high": high})}
+    return answer
+
+
+def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
+    """A row per case under its salted name."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", "patient", *rows[0]])
+    for volume, patient, row in zip(cohort.volumes, cohort.patients, rows, strict=True):
+        cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
+        writer.writerow([volume.entry.id, patient, *cells])
+    replace_file(path, lambda stream: stream.write(text.getvalue().encode()))
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
+    """NaN as null: JSON has no other word for "not defined"."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def table_of(summary: Mapping[str, Any]) -> str:
+    """The metrics for people."""
+    lines = [f"{summary['part']}: {summary['cases']} images of {summary['patients']} patients"]
+    for key, each in summary["metrics"].items():
+        interval = f"  [{each['low']:.3f}, {each['high']:.3f}]" if "low" in each else ""
+        lines.append(f"  {key:<28}{each['value']:>9.3f}{interval}")
+    return "\n".join(lines)
