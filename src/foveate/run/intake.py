@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 from rich.progress import Progress as Bar
@@ -58,12 +57,17 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
-    """How many images there are, and a cache of the first few in a scratch folder."""
+    """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
     if is_prepared(data):
         cache = open_given_cache(config, data)
         return len(cache), cache
     images = images_of(config, data)
-    return len(images), decode(list(islice(images, SAMPLE_IMAGES)), scratch, config.prepare)
+    return len(images), decode(sampled(images), scratch, config.prepare)
+
+
+def sampled(images: list[Record]) -> list[Record]:
+    """A few images, evenly chosen."""
+    return images[:: -(-len(images) // SAMPLE_IMAGES)]
 
 
 def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:

@@ -24,10 +24,17 @@ from foveate.train.optim import OptimConfig
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
+SHARES = (
+    "batch_size",
+    "accumulate",
+    "devices",
+    "num_nodes",
+)  # their product may not differ, their values may
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("strategy", "activation_checkpointing", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -54,6 +61,10 @@ class RunConfig:
         accelerator: Where to compute.
         devices: Processes per machine, one per device.
         num_nodes: Machines.
+        strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
+        sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
+        activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
+            them: less memory, about a third more time.
         precision: Arithmetic of the forward pass.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
@@ -81,6 +92,9 @@ class RunConfig:
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
     devices: int = 1
     num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sync_batchnorm: bool = False
+    activation_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     log_every: int = 10
     save_every: int = 1000
@@ -199,9 +213,9 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
-        "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
-        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
-        "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
+        "method": {name: each.Config for name, each in METHODS.others(defaults.method.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
     if base := getattr(defaults.method, "base", None):
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
@@ -282,12 +296,14 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
 def list_methods() -> str:
     """Every method with the first line of its page, what it looks at and what it leaves behind."""
     rows = []
-    for name in METHODS:
-        first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
+    for name, method in sorted(METHODS.others("").items()):
+        first = (method.__doc__ or "not described").strip().splitlines()[0]
         preset = method_defaults({"method.name": name}, 3, "paper")
         looked = getattr(preset, "base", preset)
         specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
         needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
         exports = " and ".join(getattr(preset, "exports", ())) or "not said"
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
+    broken = [name for name in METHODS if name not in METHODS.others("")]
+    rows += [f"{name:<22}cannot be loaded; --method {name} says why" for name in broken]
     return "\n".join(rows)
