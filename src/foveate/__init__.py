@@ -34,7 +34,7 @@ def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa
     from foveate.run import pretrain as run
     from foveate.run import settings
 
-    return run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys}))
+    return bool(run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys})))
 
 
 def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Any) -> bool:  # noqa: ANN401
@@ -51,4 +51,4 @@ def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, 
     from foveate.run import finetune_settings
 
     given = {"data": str(data), "out": str(out), "task": task, "init": str(init), **keys}
-    return run.finetune(finetune_settings.from_keys(given))
+    return bool(run.finetune(finetune_settings.from_keys(given)))

@@ -1,17 +1,19 @@
 """The command line: one verb, one call into `run`, one exit code.
 
 Exit codes: 0 done, 1 some files failed and the others are done, 2 something the user can mend, 130 stopped by
-a signal with a checkpoint saved.
+a signal with a checkpoint saved, 75 the same by SIGUSR1, so that a cluster's script puts the job into the
+queue again.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, LostPeerError
 
 INCOMPLETE, STOPPED = 1, 130
 
@@ -36,11 +38,17 @@ def main(arguments: list[str] | None = None) -> int:
             raise FoveateError(f"There is no verb {verb!r}{hint}. Accepted: {', '.join(VERBS)}.")
         return VERBS[verb](rest)
     except FoveateError as error:
-        print(f"foveate: {error}", file=sys.stderr)
+        if not isinstance(error, LostPeerError) or is_first():
+            print(f"foveate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("foveate: interrupted", file=sys.stderr)
         return STOPPED
+
+
+def is_first() -> bool:
+    """Whether this is process 0 of those that torchrun or SLURM started: one says that another is gone."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def pretrain(arguments: list[str]) -> int:
@@ -59,11 +67,42 @@ def pretrain(arguments: list[str]) -> int:
         return 0
     settings.require(config)
     from foveate.run import pretrain as run
+    from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
-    return 0 if run.pretrain(config) else STOPPED
+    requeue_before_the_first_step()
+    return run.pretrain(config).value
+
+
+def plan(arguments: list[str]) -> int:
+    """What a run will cost, from ten steps on this machine: the flags of pretrain, without --out."""
+    from foveate.core import config as parsing
+    from foveate.run import settings
+
+    flags, switches = parsing.read_flags(arguments, ("help",))
+    yaml_keys, flags = settings.layers(flags)
+    if "help" in switches:
+        print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
+        return 0
+    config = settings.resolve(yaml_keys, {"out": "RUN", **flags})
+    settings.require(config)
+    from foveate.run import plan as run
+
+    print(run.plan(config))
+    return 0
+
+
+def scan(arguments: list[str]) -> int:
+    """What a folder holds, what is left out and why: SRC --out INV [--pass stat|headers|full]."""
+    from foveate.core.config import read_flags
+    from foveate.run import scan as run
+
+    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
+    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
+    print(run.help_page() if "help" in switches else run.scan(run.resolve(flags)))
+    return 0
 
 
 def prepare(arguments: list[str]) -> int:
@@ -122,11 +161,13 @@ def finetune(arguments: list[str]) -> int:
         return 0
     finetune_settings.require(config)
     from foveate.run import finetune as run
+    from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
-    return 0 if run.finetune(config) else STOPPED
+    requeue_before_the_first_step()
+    return run.finetune(config).value
 
 
 def predict(arguments: list[str]) -> int:
@@ -201,7 +242,9 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "scan": scan,
     "prepare": prepare,
+    "plan": plan,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from foveate.core.types import FoveateError
@@ -31,11 +32,32 @@ class Registry(Generic[T]):
         if name in self.own:
             return cast(T, self.own[name])
         for point in entry_points(group=self.group, name=name):
-            return cast(T, point.load())
+            return cast(T, self.loaded(point))
         raise FoveateError(
             f"--{self.kind} {name}: there is no such {self.kind}{nearest(name, self.names())}. "
             f"Accepted: {', '.join(self.names())}."
         )
+
+    def loaded(self, point: EntryPoint) -> object:
+        """What an entry point of another package stands for."""
+        try:
+            return point.load()
+        except Exception as error:  # whatever it is, the package must be named
+            owner = point.dist.name if point.dist else "another package"
+            what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise FoveateError(
+                f"--{self.kind} {point.name}: {owner}, which adds it, cannot be loaded ({what}). Mend or "
+                "remove that package; nothing else of foveate needs it."
+            ) from error
+
+    def others(self, name: str) -> dict[str, T]:
+        """All but one, without what cannot be loaded: a broken package must not stop a run without it."""
+        found: dict[str, T] = {}
+        for other in self:
+            with suppress(FoveateError):
+                if other != name:
+                    found[other] = self[other]
+        return found
 
 
 class ModuleRegistry(Registry[Any]):

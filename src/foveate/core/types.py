@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
@@ -28,6 +29,21 @@ Activation = Literal["softmax", "sigmoid", "none"]
 
 class FoveateError(Exception):
     """Something the user can mend: the command line prints its one paragraph and exits with 2."""
+
+
+class LostPeerError(FoveateError):
+    """Another process of the run ended first; its own words, not these, say why."""
+
+
+class Ending(Enum):
+    """How a run ended, with the exit code that says so; true where it reached its end."""
+
+    FINISHED = 0
+    STOPPED = 130  # by SIGINT or SIGTERM, a checkpoint saved
+    REQUEUE = 75  # by SIGUSR1: as above, and the job is to be put into the queue again
+
+    def __bool__(self) -> bool:
+        return self is Ending.FINISHED
 
 
 class Batch(TypedDict):

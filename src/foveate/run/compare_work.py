@@ -26,7 +26,9 @@ from foveate.evaluate.metrics import mask_metrics
 from foveate.run import intake, pretrain
 from foveate.run.finetune_settings import TASKS, FinetuneConfig
 from foveate.run.judge import EvaluateConfig, answers_of, masks_of
+from foveate.run.material import gather
 from foveate.run.model import open_model
+from foveate.run.processes import build_fabric
 from foveate.run.selection import images_for_pretraining, labelled_images
 from foveate.run.settings import PretrainConfig, RunConfig
 from foveate.train.optim import build_optimizer
@@ -157,7 +159,7 @@ def first_batch(config: FinetuneConfig) -> str:
     from foveate.run import finetune
 
     config = replace(config, num_workers=0)
-    material = finetune.gather(config, cache_place(config))
+    material = gather(config, cache_place(config))
     config = material.config
     with closing(batches(config, material.train, finetune.build_task(config))) as source:
         return digest(next(source))
@@ -176,7 +178,7 @@ def digest(batch: Batch) -> str:
 
 def batches(config: RunConfig, cache: Cache, trained: Trainable) -> Any:  # noqa: ANN401 - a generator
     """The batches of a run from its start."""
-    return pretrain.batches_from(config, cache, trained, pretrain.build_fabric(config), 0)
+    return pretrain.batches_from(config, cache, trained, build_fabric(config), 0)
 
 
 def metrics_of(run: Path) -> list[dict[str, Any]]:
@@ -210,7 +212,7 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
-            material = finetune.gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+            material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
             config, cache = material.config, material.train
             trained: Trainable = finetune.build_task(config)
         else:
@@ -224,7 +226,7 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
 
 def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Iterator[tuple[float, ...]]:
     """Seconds of computing, reading and work for every step."""
-    fabric = pretrain.build_fabric(config)
+    fabric = build_fabric(config)
     net, optimizer = fabric.setup(trained, build_optimizer(trained, config.optim))
     worked = time.process_time if config.accelerator == "cpu" else time.perf_counter
     for step in range(1 + MEASURED_STEPS):

@@ -76,7 +76,7 @@ def learn_tissues(out: Path, folder: Path, init: str, chosen: Mapping[str, str])
         "preview_every": steps,
         "split.val_share": str(1 - TRAINED / LABELLED),
     }
-    return finetune(resolve_task({}, keys))
+    return bool(finetune(resolve_task({}, keys)))
 
 
 def last_validation(folder: Path) -> dict[str, float]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -18,78 +16,80 @@ from lightning_fabric import Fabric
 from foveate.core import config as parsing
 from foveate.core.contracts import Task
 from foveate.core.rng import key
-from foveate.core.types import FoveateError, LabelFacts, Progress
-from foveate.data.cache import Cache, CachedVolume
+from foveate.core.types import Ending, FoveateError, Progress
+from foveate.data.cache import Cache
 from foveate.data.index import replace_file
-from foveate.data.labelled import MAP, Labelled
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
-from foveate.data.splits import PARTS, Split, as_names, make_split
+from foveate.data.splits import PARTS, as_names
 from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
 from foveate.nets.pyramid import build_pyramid
 from foveate.run import folder, intake
 from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
-from foveate.run.pretrain import batches_from, build_fabric, schedule_of
-from foveate.run.selection import compared_with_pretraining, labelled_images, note_seen
+from foveate.run.launch import needs_processes, run_processes
+from foveate.run.material import Material, data_hash, gather
+from foveate.run.pretrain import batches_from, schedule_of
+from foveate.run.processes import build_fabric, check_processes, settle
+from foveate.run.selection import compared_with_pretraining, note_seen
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
 from foveate.train.optim import build_optimizer, parameter_groups
 from foveate.train.overlays import write_overlays
+from foveate.train.peers import Peers, check_same, lost_peers_explained
 
 PICTURED_CASES = 3
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """The images of a run, decoded, and the configuration that their labels complete."""
-
-    config: FinetuneConfig
-    train: Cache
-    val: Cache
-    split: Split
-    layout: str
+def finetune(config: FinetuneConfig) -> Ending:
+    """Run to the end or to a signal; at the end weights are exported."""
+    if needs_processes(config):
+        return run_processes("finetune", config)
+    with lost_peers_explained():
+        return finetune_here(config, build_fabric(config))
 
 
-def finetune(config: FinetuneConfig) -> bool:
-    """Run to the end or to a signal; True when the end was reached and weights were exported."""
-    out = Path(config.out)
+def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
+    """This process's share of the run."""
+    out, peers = Path(config.out), Peers(fabric)
     say(headline(config))
-    fabric = build_fabric(config)
     with fabric.rank_zero_first():
         material = gather(config, cache_folder(out.parent, Path(config.data), config.prepare))
     config = material.config
     folder.check_resumable(config, out)
     task = build_task(config)
     check_images(config, task, material)
+    check_same(peers, data_hash(material), "images or labels")
     verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
-    folder.prepare_out(config, out, data_hash(material))
-    write_split(config, material, out)
-    note_seen(out, [*material.train, *material.val], config.init, active=(first := fabric.is_global_zero))
-    with RunLog(out, config.steps, active=first, verb="fine-tuning", loggers=config.loggers) as log:
+    active = fabric.is_global_zero
+    with fabric.rank_zero_first():
+        if active:
+            folder.prepare_out(config, out, data_hash(material))
+            write_split(config, material, out)
+        note_seen(out, [*material.train, *material.val], config.init, active=active)
+    with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(material)}{verdict}")
-        for line in start_from(task, material, out):
+        for line in start_from(task, material, out if active else None):
             log.note(line)
-        finished = train(fabric, task, material, log)
-        if finished and fabric.is_global_zero:
+        ending = train(fabric, task, material, log, peers)
+        if ending and fabric.is_global_zero:
             score = restore_best(task, out / "checkpoints")
             path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
-            log.note(f"exported {path}, the best by validation (score {score:.4f})")
-        elif not finished:
+            log.note(f"exported {path.relative_to(out)}, the best by validation (score {score:.4f})")
+        elif not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
-    fabric.barrier()
-    return finished
+    peers.barrier()
+    return ending
 
 
-def train(fabric: Fabric, task: Task, material: Material, log: RunLog) -> bool:
+def train(fabric: Fabric, task: Task, material: Material, log: RunLog, peers: Peers) -> Ending:
     """The loop, with what it needs from here."""
     config = material.config
     hooks = Hooks(
         preview=partial(draw_preview, fabric, task, material.val, log.folder),
         name_volumes=partial(intake.name_volumes, material.train, config.seed),
-        validate=partial(validate, fabric, task, material.val),
+        validate=partial(validate, fabric, task, material.val, peers),
     )
     load = partial(batches_from, config, material.train, task, fabric)
     with worker_deaths_explained(config.num_workers):
@@ -103,59 +103,6 @@ def train(fabric: Fabric, task: Task, material: Material, log: RunLog) -> bool:
             hooks=hooks,
             groups=parameter_groups(task.stages(), set(encoder_of(task).parameters()), config.tuning),
         )
-
-
-def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Material:
-    """Find, split and decode the labelled images; complete the task's configuration with their labels.
-
-    `limit` decodes only so many of every part, for a look.
-    """
-    module = TASKS[config.task.name]
-    found = labelled_images(config.source, Path(config.data), module.WANT)
-    split = make_split(
-        found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
-    )
-    chosen = {part: split[part][:limit] for part in ("train", "val")}
-    records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
-    both = intake.decode(records, cache, config.prepare)
-    if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
-        said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
-        raise FoveateError(f"{len(wrong)} labelled images cannot be used: {said}. Mend or remove them.")
-    by_name = {volume.relative: volume for volume in both}
-    parts = {p: [by_name[r.relative] for r in chosen[p] if r.relative in by_name] for p in chosen}
-    for part, volumes in parts.items():
-        if not volumes:
-            raise FoveateError(f"--data {config.data}: no image for {part} could be read; one is needed.")
-    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found))
-    encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
-    return Material(
-        config=replace(config, task=task),
-        train=encoded["train"],
-        val=encoded["val"],
-        split=split,
-        layout=f"{found.layout}; {found.unlabelled} images without a label left out",
-    )
-
-
-def facts_of(train: Sequence[CachedVolume], val: Sequence[CachedVolume], found: Labelled) -> LabelFacts:
-    """What the labels hold."""
-
-    def values(volumes: Sequence[CachedVolume]) -> set[int]:
-        return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
-
-    names = dict.fromkeys(name for volume in train for name in volume.labels)
-    return LabelFacts(
-        values=tuple(sorted(values(train))),
-        others=tuple(sorted(values(val) - values(train))),
-        classes=found.classes,
-        ignore=found.ignore,
-        columns={name: tuple(volume.labels.get(name) for volume in train) for name in names},
-    )
-
-
-def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
-    """The same volume with its labels as numbers."""
-    return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
 
 
 def build_task(config: FinetuneConfig) -> Task:
@@ -172,6 +119,7 @@ def build_task(config: FinetuneConfig) -> Task:
             )
     if config.tuning.encoder == "frozen":
         task.freeze()
+    settle(task, config)
     return task
 
 
@@ -215,7 +163,7 @@ def start_from(task: Task, material: Material, out: Path | None = None) -> list[
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, task: Task, cases: Cache, step: int) -> dict[str, float]:  # noqa: ARG001
+def validate(fabric: Fabric, task: Task, cases: Cache, peers: Peers, step: int) -> dict[str, float]:  # noqa: ARG001
     """Metrics of the validation images, computed once and the same on all ranks."""
     metrics: dict[str, float] = {}
     if fabric.is_global_zero:
@@ -223,12 +171,14 @@ def validate(fabric: Fabric, task: Task, cases: Cache, step: int) -> dict[str, f
         with fabric.autocast():
             metrics = task.validate(list(cases))
         task.train()
-    return fabric.broadcast(metrics)
+    return peers.from_first(metrics)
 
 
 @torch.no_grad()
 def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int) -> None:
     """Outlines of truth and prediction over the first few validation images."""
+    if not fabric.is_global_zero:
+        return
     task.eval()
     with fabric.autocast():
         drawn = [(volume, task.outlines(volume)) for volume in list(cases)[:PICTURED_CASES]]
@@ -250,22 +200,6 @@ def restore_best(task: Task, checkpoints: Path) -> float:
     state = torch.load(path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["model"])
     return float(state["best"])
-
-
-def data_hash(material: Material) -> str:
-    """A hash of voxels, labels and split, without names."""
-    digest = blake2b(digest_size=16)
-    for part, cache in (("train", material.train), ("val", material.val)):
-        for line in sorted(
-            repr((v.entry.content_hash, map_hashes(v), sorted(v.labels.items()))) for v in cache
-        ):
-            digest.update(f"{part} {line}\n".encode())
-    return digest.hexdigest()
-
-
-def map_hashes(volume: CachedVolume) -> list[str]:
-    """Of the label maps."""
-    return [each.content_hash for each in volume.entry.maps if each.name == MAP]
 
 
 def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
@@ -318,6 +252,8 @@ def dry_run(config: FinetuneConfig) -> str:
     """Build everything from the first few images, do one step, and say what a real run would do."""
     import tempfile
 
+    check_processes(config)
+    config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
         material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)

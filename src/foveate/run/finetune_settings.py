@@ -151,9 +151,9 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
-        "task": {name: TASKS[name].Config for name in TASKS if name != defaults.task.name},
-        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
-        "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
+        "task": {name: each.Config for name, each in TASKS.others(defaults.task.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
     parsing.check_keys(given, defaults, others)
     config = parsing.parse(defaults, yaml_keys, flags)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
-from foveate.nets.weights import FORMAT, Card, check_card, read
-from foveate.run.settings import RESUMABLE, PretrainConfig, RunConfig
+from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
+from foveate.run.settings import OWN_PATHS, PATHS, RESUMABLE, SHARES, PretrainConfig, RunConfig
 from foveate.train import checkpoint
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
@@ -33,6 +35,8 @@ def headline(config: PretrainConfig) -> str:
     how = (
         f"size {config.size} (width {config.encoder.width}), batch {config.batch_size} x {config.accumulate}"
     )
+    if (world := config.devices * config.num_nodes) > 1:
+        how += f" x {world} processes"
     line = f"{what}, {how}, {config.steps} steps on {config.accelerator}, {config.precision}"
     if config.size == "paper" and config.accelerator == "cpu":
         line += f"\nNo accelerator: about {hours_on_cpu(config):,.0f} h at this size. For CPUs: --size small"
@@ -68,12 +72,25 @@ def check_resumable(config: RunConfig, out: Path) -> None:
             f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
             "Say the same values to go on, or choose another --out."
         )
+    check_shares(before, config)
     done = checkpoint.newest_step(out / "checkpoints")
     if done > config.steps:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
 
 
-def prepare_out(config: RunConfig, out: Path, data_hash: str) -> None:
+def check_shares(before: dict[str, Any], config: RunConfig) -> None:
+    """Refuse another number of samples per step: the batches that are still to come would not be the same."""
+    was, now = (
+        math.prod(shares) for shares in ([before[k] for k in SHARES], [getattr(config, k) for k in SHARES])
+    )
+    if was != now:
+        raise FoveateError(
+            f"--{' x --'.join(SHARES)} is {now} and was {was} when --out {config.out} was started; accepted: "
+            f"any values whose product is {was}. --accumulate makes up for fewer processes."
+        )
+
+
+def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferReport | None = None) -> None:
     """Write the resolved configuration and the circumstances, before step 0."""
     try:
         for part in ("checkpoints", "previews"):
@@ -97,7 +114,20 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str) -> None:
         "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
     }
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (out / "run.yaml").write_text(parsing.to_yaml(config), encoding="utf-8")
+    write_keys(config, out)
+    if report:
+        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+
+
+def write_keys(config: RunConfig, out: Path) -> None:
+    """`run.yaml`, and for the owner alone where the images are: folders may be named after people."""
+    paths = {key: str(getattr(config, key)) for key in PATHS if getattr(config, key, "")}
+    file = out / OWN_PATHS
+    file.parent.mkdir(exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(paths), encoding="utf-8")
+    without: dict[str, Any] = dict.fromkeys(paths, "")
+    (out / "run.yaml").write_text(parsing.to_yaml(replace(config, **without)), encoding="utf-8")
 
 
 def commit() -> str:

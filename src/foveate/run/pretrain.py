@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -15,48 +16,61 @@ from torch import Tensor
 
 from foveate.core.contracts import Method, Trainable
 from foveate.core.rng import key
-from foveate.core.types import Batch, FoveateError, Progress
+from foveate.core.types import Batch, Ending, FoveateError, Progress
 from foveate.data.cache import Cache
 from foveate.data.loader import batches, worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
 from foveate.run import folder, health, intake
+from foveate.run.launch import needs_processes, run_processes
+from foveate.run.processes import build_fabric, check_processes, settle
 from foveate.run.selection import note_seen
 from foveate.run.settings import METHODS, PretrainConfig, RunConfig
 from foveate.train.loggers import names_of
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, Schedule, fit
 from foveate.train.optim import build_optimizer
+from foveate.train.peers import Peers, check_same, lost_peers_explained
 from foveate.train.pictures import write_preview
 from foveate.views.pipeline import make_views, normalise, with_channels
 
 CALIBRATION_BATCHES = 16
 
 
-def pretrain(config: PretrainConfig) -> bool:
-    """Run to the end or to a signal; True when the end was reached and weights were exported."""
-    out = Path(config.out)
-    folder.check_resumable(config, out)
+def pretrain(config: PretrainConfig) -> Ending:
+    """Run to the end or to a signal; at the end weights are exported."""
+    folder.check_resumable(config, Path(config.out))
     names_of(config.loggers)  # before any work: what is missing is said now
+    if needs_processes(config):
+        return run_processes("pretrain", config)
+    with lost_peers_explained():
+        return pretrain_here(config, build_fabric(config))
+
+
+def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
+    """This process's share of the run."""
+    out, peers = Path(config.out), Peers(fabric)
     say(folder.headline(config))
     given = weights.read(config.init) if config.init else None  # before hours of decoding
-    fabric = build_fabric(config)
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
-    intake.check_volumes(cache, method.crops)
+        intake.check_volumes(cache, method.crops)
+        cache = intake.derived(cache, method.derived)
+    check_same(peers, cache.data_hash, "images")
     report = start_from(method, config, given, cache) if given else None
-    folder.prepare_out(config, out, cache.data_hash)
-    held, cache = health.set_aside(cache, config)
-    note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
-    if report and fabric.is_global_zero:
-        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+    with fabric.rank_zero_first():
+        if fabric.is_global_zero:
+            folder.prepare_out(config, out, cache.data_hash, report)
+        held, cache = health.set_aside(cache, config)
+        note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
+        measure = health.measure_of(config, fabric, method, held or cache)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),
         name_volumes=partial(intake.name_volumes, cache, config.seed),
-        measure=health.measure_of(config, fabric, method, held or cache),
+        measure=measure,
     )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
@@ -64,33 +78,22 @@ def pretrain(config: PretrainConfig) -> bool:
             log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers):
-            finished = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
-        if finished and fabric.is_global_zero:
+            ending = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
+        if ending and takes_part(fabric, config):
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
+        if ending and fabric.is_global_zero:
             card = folder.card(config, method, cache)
             path = weights.save(method.exported(), card, out / "exported")
-            log.note(f"exported {path}")
-        elif not finished:
+            log.note(f"exported {path.relative_to(out)}")
+        if not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
-    fabric.barrier()
-    return finished
+    peers.barrier()
+    return ending
 
 
-def build_fabric(config: RunConfig) -> Fabric:
-    """Devices, precision and processes, launched."""
-    many = config.devices * config.num_nodes > 1
-    # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
-    sound = config.accelerator != "cpu" or config.precision == "32-true"
-    torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        precision=config.precision,
-        strategy="ddp" if many else "auto",
-    )
-    fabric.launch()
-    return fabric
+def takes_part(fabric: Fabric, config: RunConfig) -> bool:
+    """Whether this process runs the network for process 0's sake: shared statistics need all of them."""
+    return fabric.is_global_zero or config.sync_batchnorm
 
 
 def build_method(config: PretrainConfig) -> Method:
@@ -98,8 +101,17 @@ def build_method(config: PretrainConfig) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "initial weights") >> 1)
         net = build_pyramid(config.encoder, config.decoder, config.dimension)
-        method: Method = METHODS[config.method.name].build(net, config.method)
+        method = build_on(net, config.method)
     check_views(config, method, net)
+    settle(method, config)
+    return method
+
+
+def build_on(net: Pyramid, config: Any) -> Method:  # noqa: ANN401 - a method's Config
+    """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
+    build = METHODS[config.name].build
+    wraps = getattr(config, "base", None) is not None
+    method: Method = build(net, config, build_on) if wraps else build(net, config)
     return method
 
 
@@ -126,7 +138,7 @@ def batches_from(
 ) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(
-        cache,
+        intake.derived(cache, method.derived),
         partial(make_views, specs=method.crops, seed=config.seed),
         seed=config.seed,
         first_step=step,
@@ -159,11 +171,13 @@ def draw_preview(
     fabric: Fabric, method: Method, config: PretrainConfig, cache: Cache, out: Path, step: int
 ) -> None:
     """The same few samples at every call, so that pictures of a run can be compared."""
+    if not takes_part(fabric, config):
+        return
     views = partial(make_views, specs=method.crops, seed=config.seed)
     first = next(batches(cache, views, seed=config.seed, first_step=0, steps=1, batch_size=config.batch_size))
     with running_statistics(method, update=False), fabric.autocast():
         pictures = method.preview(fabric.to_device(first), Progress(step, config.steps, config.seed))
-    if pictures:
+    if pictures and fabric.is_global_zero:
         write_preview(out / "previews" / f"step-{step:09d}.png", pictures)
 
 
@@ -181,6 +195,8 @@ def dry_run(config: PretrainConfig) -> str:
     """Build everything from the first few files, do one step, and say what a real run would do."""
     import tempfile
 
+    check_processes(config)
+    config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = intake.sample_cache(config, Path(config.data), Path(scratch))

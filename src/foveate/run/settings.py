@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -23,12 +24,22 @@ from foveate.train.optim import OptimConfig
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
+SHARES = (
+    "batch_size",
+    "accumulate",
+    "devices",
+    "num_nodes",
+)  # their product may not differ, their values may
 # Keys that may differ when a run goes on: none of them changes what is computed up to a step.
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("strategy", "activation_checkpointing", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
+
+PATHS = ("data", "probe")  # where images and labels are, which run.yaml does not repeat
+OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +61,10 @@ class RunConfig:
         accelerator: Where to compute.
         devices: Processes per machine, one per device.
         num_nodes: Machines.
+        strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
+        sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
+        activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
+            them: less memory, about a third more time.
         precision: Arithmetic of the forward pass.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
@@ -77,6 +92,9 @@ class RunConfig:
     accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
     devices: int = 1
     num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sync_batchnorm: bool = False
+    activation_checkpointing: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     log_every: int = 10
     save_every: int = 1000
@@ -118,7 +136,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
     dimension = found_dimension(given)
     row = table(dimension, size)
-    method = METHODS[str(given.get("method.name", "pcrlv2"))].Config.preset(dimension, size)
+    method = method_defaults(given, dimension, size)
     name = str(given.get("encoder.name", row.encoder))
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -144,6 +162,24 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
+
+
+def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+    """The Config of the method that was named, around that of its base where it wraps one."""
+    name = str(given.get("method.name", "pcrlv2"))
+    config = METHODS[name].Config.preset(dimension, size)
+    if not hasattr(config, "base"):
+        return config
+    inner = str(given.get("method.base.name", config.default_base))
+    accepted = base_names()
+    if inner not in accepted:
+        raise FoveateError(f"--method.base {inner}: accepted for {name} are {', '.join(accepted)}.")
+    return config.around(METHODS[inner].Config.preset(dimension, size))
+
+
+def base_names() -> list[str]:
+    """Methods that another can be put around: those that wrap none themselves."""
+    return [name for name in METHODS if "base" not in parsing.field_names(METHODS[name].Config)]
 
 
 def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
@@ -177,10 +213,12 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
-        "method": {name: METHODS[name].Config for name in METHODS if name != defaults.method.name},
-        "source": {name: SOURCES[name].Config for name in SOURCES if name != defaults.source.name},
-        "encoder": {name: ENCODERS[name].config for name in ENCODERS if name != defaults.encoder.name},
+        "method": {name: each.Config for name, each in METHODS.others(defaults.method.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
+    if base := getattr(defaults.method, "base", None):
+        others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
     parsing.check_keys(given, defaults, others)
     return parsing.parse(defaults, yaml_keys, flags)
 
@@ -204,7 +242,15 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
         merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
     if config := flags.pop("config", ""):
         merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
+        merged |= {key: path for key, path in own_paths(Path(config)).items() if not merged.get(key)}
     return parsing.nest(merged), flags
+
+
+def own_paths(file: Path) -> parsing.Nested:
+    """Where the images of the run are whose run.yaml is given, if this is its folder and its owner."""
+    paths = file.parent / OWN_PATHS
+    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
+    return parsing.read_yaml(paths) if here else {}
 
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
@@ -250,11 +296,14 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
 def list_methods() -> str:
     """Every method with the first line of its page, what it looks at and what it leaves behind."""
     rows = []
-    for name in METHODS:
-        first = (METHODS[name].__doc__ or "").strip().splitlines()[0]
-        preset = METHODS[name].Config.preset(3, "paper")
-        specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
+    for name, method in sorted(METHODS.others("").items()):
+        first = (method.__doc__ or "not described").strip().splitlines()[0]
+        preset = method_defaults({"method.name": name}, 3, "paper")
+        looked = getattr(preset, "base", preset)
+        specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
         needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
         exports = " and ".join(getattr(preset, "exports", ())) or "not said"
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
+    broken = [name for name in METHODS if name not in METHODS.others("")]
+    rows += [f"{name:<22}cannot be loaded; --method {name} says why" for name in broken]
     return "\n".join(rows)

@@ -17,10 +17,13 @@ from torch.optim import Optimizer
 
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
-from foveate.core.types import Batch, FoveateError, Progress
+from foveate.core.types import Batch, Ending, FoveateError, LostPeerError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from foveate.train.peers import Peers
+
+ORDERS = (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)  # none, and what signals ask for; the last wins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +78,19 @@ def fit(
     log: RunLog,
     hooks: Hooks,
     groups: Groups | None = None,
-) -> bool:
+) -> Ending:
     """Train `model` to `schedule.steps`, from the newest checkpoint below `log.folder` where there is one.
 
     `batches(step)` yields the micro-batches from a step on; `groups` are the optimizer's where
-    weights do not move alike. Returns whether the run reached its end: False after a signal, state saved.
+    weights do not move alike. After a signal to any process all of them save the same step and end.
     """
+    peers = Peers(fabric)
     net, optimizer = fabric.setup(model, build_optimizer(model, optim, groups))
     state = first_state(net, optimizer, hooks)
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
-    source, recent = batches(state["step"]), Recent()
+    source, recent, ending = batches(state["step"]), Recent(), Ending.FINISHED
     with closing(source), stop_signals() as stop:
         for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
@@ -99,21 +103,21 @@ def fit(
             recent.losses.append((step, losses))
             state["step"] = step + 1
             log.advance(step + 1)
-            stopping = agreed(fabric, stop["received"])
-            if log_now or save_now or stopping:  # the only places that wait for the device
-                check_finite(recent, hooks.name_volumes, log)
+            ending = ORDERS[int(peers.highest(stop["order"]))]
+            if log_now or save_now or not ending:  # the only places that wait for the device
+                check_finite(recent, hooks.name_volumes, log, peers)
             if log_now:
-                log.metrics(row_of(recent, step, optimizer, moved))
+                log.metrics(row_of(recent, step, optimizer, moved, peers))
                 recent = Recent()
             recent.started += measure_health(hooks, log, step + 1)
             recent.started += keep_best(fabric, state, schedule, hooks, log)
-            if save_now or stopping:
+            if save_now or not ending:
                 checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
-            if preview_now and fabric.is_global_zero:
+            if preview_now:
                 hooks.preview(step + 1)
-            if stopping:
+            if not ending:
                 break
-    return bool(state["step"] >= schedule.steps)
+    return Ending.FINISHED if state["step"] >= schedule.steps else ending
 
 
 def gradients(
@@ -185,8 +189,18 @@ def measure_health(hooks: Hooks, log: RunLog, step: int) -> float:
     return elapsed
 
 
-def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog) -> None:
-    """Stop before anything that is not a number is saved; name the first step, its terms, its volumes."""
+def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog, peers: Peers) -> None:
+    """Stop every process before anything that is not a number is saved.
+
+    The one that met it names the first step, its terms and its volumes. Its gradient has reached the others
+    already, whose own losses may be finite still.
+    """
+    fine = all(torch.isfinite(value) for _, losses in recent.losses for value in losses.values())
+    if peers.highest(float(not fine)) == 0:
+        return
+    if fine:
+        log.measured({"step": recent.losses[-1][0], "loss": math.nan})
+        raise LostPeerError("The loss of another process is not finite; the last checkpoint is good.")
     for i, (step, losses) in enumerate(recent.losses):
         values = {name: float(value) for name, value in losses.items()}
         if all(map(math.isfinite, values.values())):
@@ -203,11 +217,17 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: 
         )
 
 
-def row_of(recent: Recent, step: int, optimizer: Optimizer, moved: Mapping[str, Tensor]) -> dict[str, float]:
-    """One line of metrics.jsonl: means since the last one."""
+def row_of(
+    recent: Recent, step: int, optimizer: Optimizer, moved: Mapping[str, Tensor], peers: Peers
+) -> dict[str, float]:
+    """One line of metrics.jsonl: means since the last one and over the processes."""
     names, count = recent.losses[-1][1], len(recent.losses)
-    means = {name: sum(float(losses[name]) for _, losses in recent.losses) / count for name in names}
     seconds = time.perf_counter() - recent.started
+    means = peers.mean(
+        {name: sum(float(losses[name]) for _, losses in recent.losses) / count for name in names}
+        | {"data_wait": recent.waited / seconds}
+    )
+    waited = means.pop("data_wait")
     return {
         "step": step + 1,
         "loss": sum(means.values()),
@@ -215,7 +235,7 @@ def row_of(recent: Recent, step: int, optimizer: Optimizer, moved: Mapping[str, 
         "lr": float(optimizer.param_groups[0]["lr"]),
         **{name: float(value) for name, value in moved.items()},
         "seconds_per_step": seconds / count,
-        "data_wait": recent.waited / seconds,
+        "data_wait": waited,
     }
 
 
@@ -247,26 +267,21 @@ def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:
 
 
 @contextmanager
-def stop_signals() -> Iterator[dict[str, bool]]:
-    """Inside the context SIGINT and SIGTERM only set a flag; a second one acts as usual."""
-    flag = {"received": False}
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_signals() -> Iterator[dict[str, int]]:
+    """Inside the context a signal only leaves an order; a second SIGINT or SIGTERM acts as usual."""
+    left = {"order": 0}
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    previous = {number: signal.getsignal(number) for number in numbers}
 
     def receive(number: int, _frame: object) -> None:
-        flag["received"] = True
-        signal.signal(number, previous[signal.Signals(number)])
+        left["order"] = max(left["order"], 1 + (number == signal.SIGUSR1))
+        if number != signal.SIGUSR1:  # which clusters may send twice
+            signal.signal(number, previous[signal.Signals(number)])
 
     try:
         for number in previous:
             signal.signal(number, receive)
-        yield flag
+        yield left
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def agreed(fabric: Fabric, flag: bool) -> bool:
-    """Whether any rank was asked to stop: all save the same step."""
-    if fabric.world_size == 1:
-        return flag
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="max"))

@@ -1,0 +1,46 @@
+"""Memory for time: the maps inside a block are not kept for the backward pass but computed a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from foveate.nets.layers import running_statistics
+
+
+def recompute_blocks(model: nn.Module) -> int:
+    """Let every block of every encoder and decoder recompute; how many there are.
+
+    Names and values of parameters stay as they are, and running statistics count what passes by once.
+    """
+    parts = [m for name, m in model.named_modules() if name.rpartition(".")[2] in ("encoder", "decoder")]
+    blocks = [block for part in parts for block in blocks_of(part)]
+    for block in blocks:
+        # A partial of bound methods: a deep copy of the module, such as a teacher, then calls its own.
+        block.forward = partial(recomputed, block, block.forward)
+    return len(blocks)
+
+
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """Sequences of layers, and the modules of lists that hold no list themselves: the levels of a network."""
+    listed = isinstance(module, nn.ModuleList)
+    for child in module.children():
+        holds_lists = any(isinstance(inner, nn.ModuleList) for inner in child.modules())
+        if isinstance(child, nn.Sequential) or (listed and not holds_lists):
+            yield child
+        else:
+            yield from blocks_of(child)
+
+
+def recomputed(block: nn.Module, forward: Any, *inputs: Any) -> Any:  # noqa: ANN401 - a module's own types
+    """Run a block and forget what is inside."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), running_statistics(block, update=False)
+
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)

@@ -1,0 +1,51 @@
+"""Small images with structure at several scales, in 2D and 3D."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from foveate.core.dims import LAYERS
+from foveate.core.types import Array
+
+SHAPES = {2: (72, 80), 3: (24, 26, 20)}
+
+
+def blobs(shape: tuple[int, ...], seed: int) -> Array:
+    """A smooth random image with structure at several scales, 0 to 1000."""
+    rng = np.random.default_rng(seed)
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    image = np.zeros(shape)
+    for _ in range(8):
+        centre, width = rng.uniform(-0.8, 0.8, len(shape)), rng.uniform(0.1, 0.4)
+        squared = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True))
+        image += rng.uniform(0.2, 1) * np.exp(-squared / width**2)
+    scaled: Array = np.round(1000 * image / image.max())
+    return scaled
+
+
+def write_cohort(folder: Path, dimension: int, count: int = 6) -> Path:
+    """Images in the usual format of a dimension; the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        image = blobs(SHAPES[dimension], i)
+        if LAYERS[dimension].planes:  # a volume
+            write_volume(folder / f"v{i}.nii.gz", image)
+        else:
+            write_picture(folder / f"p{i}.png", image)
+    return folder
+
+
+def write_volume(path: Path, image: Array) -> None:
+    """NIfTI, with voxels that are no cubes."""
+    import nibabel as nib
+
+    nib.save(nib.Nifti1Image(image.astype(np.int16), np.diag([1.0, 1.0, 1.5, 1])), path)
+
+
+def write_picture(path: Path, image: Array) -> None:
+    """PNG of 8 bits."""
+    from PIL import Image
+
+    Image.fromarray((image / 1000 * 255).astype(np.uint8).T).save(path)

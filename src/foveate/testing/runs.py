@@ -1,0 +1,79 @@
+"""Runs of seconds, complete or left in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foveate.core.types import Dimension
+from foveate.run import settings
+from foveate.run.settings import PretrainConfig
+from foveate.train.logging import RunLog
+
+VIEWS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 16], [8, 8, 8])}
+
+
+def adapt(keys: dict[str, Any], preset: object) -> None:
+    """Leave out what a method does not have, so that any method runs on the same small views."""
+    for name in [name for name in keys if not hasattr(preset, name)]:
+        del keys[name]
+    for crops in [name for name in keys if name.endswith("_crops")]:
+        if not getattr(preset, crops).source_sizes:
+            keys[crops].pop("source_sizes", None)
+    if not getattr(getattr(preset, "global_appearance", None), "swap_count", 0):
+        keys.pop("global_appearance", None)
+
+
+def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Keyword arguments of `foveate.pretrain` for a run of seconds."""
+    view, crop = VIEWS[dimension]
+    nested: dict[str, Any] = {
+        "data": str(data),
+        "out": str(out),
+        "dimension": dimension,
+        "size": "small",
+        "steps": 4,
+        "batch_size": 2,
+        "num_workers": 0,
+        "log_every": 1,
+        "encoder": {"width": 4},
+        "method": {
+            "global_crops": {"grid": view},
+            "local_crops": {"grid": crop, "count": 2},
+        },
+    }
+    if len(view) > 2:
+        nested["method"]["global_crops"]["source_sizes"] = [[20, 20, 16], [16, 16, 16]]
+        nested["method"]["local_crops"]["source_sizes"] = [[8, 8, 8], [12, 12, 8]]
+        nested["method"]["global_appearance"] = {"swap_count": 4}
+    method = keys.pop("method", {})
+    names = {"method.name": method.get("name", "pcrlv2")}
+    if "base" in method:
+        names["method.base.name"] = method["base"]["name"]
+    preset = settings.method_defaults(names, dimension, "small")
+    adapt(nested["method"], getattr(preset, "base", preset))
+    if hasattr(preset, "base"):
+        nested["method"] = {"base": nested["method"]}
+    for name, value in method.items():
+        known = nested["method"].get(name)
+        nested["method"][name] = {**known, **value} if isinstance(known, dict) else value
+    return {**nested, **keys}
+
+
+def stop_at(config: PretrainConfig, step: int) -> None:
+    """Leave a run as SIGTERM after `step` leaves it."""
+    from foveate.run import pretrain as run
+
+    class Bomb(RunLog):
+        def advance(self, step_done: int) -> None:
+            super().advance(step_done)
+            if step_done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "RunLog", Bomb)
+        assert not run.pretrain(config)
