@@ -1,8 +1,5 @@
 """Encoders: strides, channels, and the usual names of a ResNet's parameters."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -88,25 +85,3 @@ def test_another_norm_leaves_no_batch_norm(name, norm):
 def test_unknown_encoder_names_the_nearest():
     with pytest.raises(FoveateError, match="did you mean resnet18"):
         ENCODERS["resnet-18"]
-
-
-NARROW = """
-import torch
-from foveate.nets.encoders import ENCODERS, ResNetConfig
-from foveate.nets.pyramid import DecoderConfig, build_pyramid
-net = build_pyramid(ResNetConfig(name="resnet18", width=8), DecoderConfig(skips=True), 2)
-for _ in range(4):
-    net(torch.randn(4, 1, 224, 224))[-1].square().mean().backward()
-"""
-
-
-def test_a_narrow_resnet_survives_its_backward_pass_on_large_pictures():
-    """In a process of its own: what is guarded against is a crash."""
-    subprocess.run([sys.executable, "-c", NARROW], check=True, capture_output=True)
-
-
-def test_pointwise_convolutions_that_subsample_first_answer_the_same():
-    encoder = ENCODERS["resnet18"].build(ResNetConfig(name="resnet18", width=8), 2)
-    projection, x = encoder.layer2[0].downsample[0], torch.randn(2, 8, 24, 24)
-    expected = torch.nn.functional.conv2d(x, projection.weight, stride=2)
-    torch.testing.assert_close(projection(x), expected)

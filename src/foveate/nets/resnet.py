@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
@@ -65,7 +64,6 @@ class ResNetEncoder(nn.Module):
         if config.dilated:
             dilate(self.layer3, 2)
             dilate(self.layer4, 4)
-        subsample_first(self)
         widths = [config.width, *(p * block.expansion for p in planes)]
         self.dilated, self.in_channels = config.dilated, config.in_channels
         self.channels = (*widths[:2], widths[4]) if config.dilated else tuple(widths)
@@ -87,24 +85,6 @@ def pad_shortcuts(net: nn.Module) -> None:
         if isinstance(shortcut, nn.Sequential):
             projection: Any = shortcut[0]
             block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
-
-
-def subsample_first(net: nn.Module) -> None:
-    """Let strided pointwise convolutions take every stride-th voxel and convolve then: the same answer.
-
-    Done in one, oneDNN's backward pass (torch 2.13, channels_last, 8 to 16 channels, images from 224) writes
-    beyond its memory: a crash, or wrong numbers elsewhere.
-    """
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d) and module.stride[0] > 1 == max(module.kernel_size):
-            every = (slice(None), slice(None), *[slice(None, None, step) for step in module.stride])
-            module.stride = (1,) * len(module.kernel_size)
-            module.register_forward_pre_hook(partial(taken, every))
-
-
-def taken(every: tuple[slice, ...], _module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """The part of a convolution's input that it looks at."""
-    return inputs[0][every]
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
