@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check parity fuzz clean
+.PHONY: setup demo test check parity compare-small fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -27,6 +27,12 @@ check: setup
 
 parity: setup
 	$(BIN)/python benchmarks/parity.py $(FOLDER)
+
+# Half an hour on two quiet cores; FOVEATE_DATA is the folder with msd_hippocampus. Stop it as you like: it goes on.
+compare-small: setup
+	@test -d "$$FOVEATE_DATA/msd_hippocampus" || { echo "set FOVEATE_DATA to the folder with msd_hippocampus"; exit 2; }
+	$(BIN)/foveate compare --config benchmarks/fewlabel/small.yaml --out compare-small
+	$(BIN)/python benchmarks/fewlabel/agree.py compare-small/table.csv benchmarks/fewlabel/small/table.csv
 
 fuzz: setup
 	$(BIN)/python -W ignore benchmarks/fuzz.py $(COUNT)

@@ -1,4 +1,4 @@
-"""The figures of docs/methods/pgl.md and context_restoration.md, drawn from virtual brains (no patient).
+"""Figures of PGL, Context Restoration and Localized Region Contrast, drawn from virtual brains (no patient).
 
     python benchmarks/methods_figures.py --out docs/methods/figures --scratch DIR [--steps 300]
 
@@ -28,6 +28,7 @@ from foveate.views.geometry import apply
 
 BRAINS = 24
 CELLS = (8, 8, 8)
+REGION_VIEWS = {"grid": [64, 64, 64], "source_sizes": [[64, 64, 64]]}
 SEEN = 2  # of the samples of the batch, in the picture of the restoration
 
 
@@ -107,8 +108,34 @@ def draw_restoration(keys: dict[str, Any], out: Path, steps: int) -> None:
     figure.savefig(out / "context_restoration.png", dpi=110)
 
 
+def draw_regions(keys: dict[str, Any], out: Path) -> None:
+    """Localized Region Contrast: a slice of both views, and the super-pixels that were carried there."""
+    _, batch = batch_of(
+        keys | {"method": {"name": "region_contrast", "base": {"name": "byol", "global_crops": REGION_VIEWS}}}
+    )
+    views, maps = batch["crops"]["global"], batch["regions"]["superpixels/global"]
+    shared = [len(np.intersect1d(*(m[v, ..., m.shape[-1] // 2] for v in (0, 1)))) for m in maps.numpy()]
+    row = int(np.argmax(shared))
+    colours = np.random.default_rng(3).uniform(0.15, 1, (int(maps.max()) + 1, 3))
+    colours[0] = 0
+    plane = (views.shape[-1] - 1) / 2
+    figure = Figure(figsize=(11, 2.95), layout="constrained")
+    for i, axis in enumerate(figure.subplots(1, 4)):
+        view = i // 2
+        if i % 2 == 0:
+            axis.imshow(slice_at(views[row, view].numpy(), plane), cmap="gray", origin="lower")
+            axis.set_title(f"view {view + 1}")
+        else:
+            ids = slice_at(maps[row, view].numpy()[None], plane)
+            axis.imshow(colours[ids], origin="lower", interpolation="nearest")
+            axis.set_title("its super-pixels")
+        axis.set_xticks([])
+        axis.set_yticks([])
+    figure.savefig(out / "region_contrast.png", dpi=110)
+
+
 def main() -> None:
-    """Make the brains and draw both figures."""
+    """Make the brains and draw the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -120,6 +147,7 @@ def main() -> None:
     build_cohort(brains, BRAINS, 0, lambda _done, _total: None)
     keys = {"data": str(brains / "images"), "dimension": 3, "size": "small", "num_workers": 0, "steps": 39}
     draw_overlap(keys | {"out": str(chosen.scratch / "pgl")}, chosen.out)
+    draw_regions(keys | {"out": str(chosen.scratch / "region_contrast")}, chosen.out)
     draw_restoration(keys | {"out": str(chosen.scratch / "context_restoration")}, chosen.out, chosen.steps)
 
 

@@ -6,7 +6,7 @@ Both take the same views, weights and scales, and one SGD step each. Time is mea
 in turn: the ratio of the sums over all steps, because a step costs what its scales cost, and the quartiles of
 the ratios of neighbours; `shared` takes every scale equally often. Peak memory is measured in a process of
 its own for each, above what is resident before the first step. Equal losses are asserted in float64 first.
-Views are not drawn here. Ours has its weights in channels_last, as `build_pyramid` makes them.
+Views are not drawn here. Ours has its weights as `build_pyramid` lays them out.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 import parity
 import pcrlv2_transcription as transcription
-from foveate.core.dims import LAYERS
 from foveate.core.types import Progress
 from foveate.methods.pcrlv2 import PCRLv2, Scales
+from foveate.nets.layers import laid_out
 
 SEED = 5
 Step = Callable[[int], Tensor]
@@ -55,7 +55,7 @@ def our_method(plain: nn.Module, dimension: int, sampling: str) -> PCRLv2:
     config = replace(method.config, compat="fixed", scale_sampling=sampling)
     method = PCRLv2(method.net, config).double()
     method.load_state_dict({parity.translate(name, dimension): x for name, x in weights.items()})
-    return method.to(memory_format=LAYERS[dimension].channels_last).train()
+    return laid_out(method, dimension).train()
 
 
 def our_loss(method: PCRLv2, x: dict[str, Tensor], scales: Scales) -> Tensor:

@@ -94,6 +94,17 @@ def plan(arguments: list[str]) -> int:
     return 0
 
 
+def scan(arguments: list[str]) -> int:
+    """What a folder holds, what is left out and why: SRC --out INV [--pass stat|headers|full]."""
+    from foveate.core.config import read_flags
+    from foveate.run import scan as run
+
+    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
+    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
+    print(run.help_page() if "help" in switches else run.scan(run.resolve(flags)))
+    return 0
+
+
 def prepare(arguments: list[str]) -> int:
     """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
     from foveate.core import config as parsing
@@ -173,6 +184,24 @@ def evaluate(arguments: list[str]) -> int:
     return _on_files(arguments, run, evaluate, run.evaluate)
 
 
+def compare(arguments: list[str]) -> int:
+    """Does pre-training help? A fair grid of arms, labels and seeds: --config FILE --out DIR [--dry_run]."""
+    from foveate.core import config as parsing
+    from foveate.run import compare_settings
+
+    flags, switches = parsing.read_flags(arguments, ("help", "dry_run"))
+    if "help" in switches:
+        print(compare_settings.help_page())
+        return 0
+    config = compare_settings.resolve(flags.pop("config", ""), flags)
+    from foveate.run import compare as run
+
+    if "dry_run" in switches:
+        print(run.dry_run(config))
+        return 0
+    return run.compare(config)
+
+
 def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], bool]) -> int:  # noqa: ANN401
     """The verbs that take a finished run to files."""
     from foveate.core import config as parsing
@@ -213,6 +242,7 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "scan": scan,
     "prepare": prepare,
     "plan": plan,
     "pretrain": pretrain,
@@ -221,6 +251,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "split": split,
     "predict": predict,
     "evaluate": evaluate,
+    "compare": compare,
     "methods": methods,
     "demo": demo,
 }

@@ -22,7 +22,7 @@ from foveate.train.optim import build_optimizer, learning_rate, set_learning_rat
 CURVES = Path(__file__).parent / "curves"
 # Batch norm over a few pooled rows that are nearly equal multiplies rounding by ten a step at the usual rate.
 GENTLY = {"batch_size": 4, "optim": {"name": "sgd", "lr": 3e-5}}
-OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl"), GENTLY)
+OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg"), GENTLY)
 
 
 def curve(config, dtype=torch.float64):

@@ -19,7 +19,13 @@ from foveate.core.types import FoveateError
 
 C = TypeVar("C")
 Nested = dict[str, Any]
-CHOICES = ("method", "task", "source", "encoder")  # keys whose value may be given as the bare name
+CHOICES = (
+    "method",
+    "method.base",
+    "task",
+    "source",
+    "encoder",
+)  # keys whose value may be given as the bare name
 
 
 def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str, str], set[str]]:
@@ -61,9 +67,19 @@ def read_yaml(path: Path) -> Nested:
     return spelled_out(loaded)
 
 
-def spelled_out(keys: Mapping[str, Any]) -> Nested:
-    """`method: NAME` as `method: {name: NAME}`, the same for the other choices."""
-    return {k: {"name": v} if k in CHOICES and isinstance(v, str) else v for k, v in keys.items()}
+def spelled_out(keys: Mapping[str, Any], prefix: str = "") -> Nested:
+    """`method: NAME` as `method: {name: NAME}`, the same for the other choices.
+
+    >>> spelled_out({"method": {"name": "region_contrast", "base": "byol"}, "steps": 3})
+    {'method': {'name': 'region_contrast', 'base': {'name': 'byol'}}, 'steps': 3}
+    """
+
+    def spelled(key: str, value: object) -> object:
+        if isinstance(value, Mapping):
+            return spelled_out(value, f"{key}.")
+        return {"name": value} if key in CHOICES and isinstance(value, str) else value
+
+    return {k: spelled(f"{prefix}{k}", v) for k, v in keys.items()}
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -123,7 +139,8 @@ def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapp
     for key in given:
         if key in known or any(k.startswith(f"{key}.") for k in known):
             continue
-        group, _, rest = key.partition(".")
+        group = max((g for g in others if key.startswith(f"{g}.")), key=len, default="")
+        rest = key[len(group) + 1 :]
         owners = [n for n, other in others.get(group, {}).items() if rest.split(".")[0] in field_names(other)]
         if owners:
             belongs = f"belongs to {', '.join(owners)}, and this run uses {known[f'{group}.name']}"
@@ -161,12 +178,21 @@ def build_parser(defaults: Any) -> Any:  # noqa: ANN401 - jsonargparse's own typ
     for field in dataclasses.fields(defaults):
         value = getattr(defaults, field.name)
         if dataclasses.is_dataclass(value):
-            parser.add_class_arguments(type(value), field.name)
+            add_class(parser, value, field.name)
         else:
             meaning = meanings.get(field.name, "")
             parser.add_argument(f"--{field.name}", type=hints[field.name], help=meaning)
     parser.set_defaults(dict(flatten(to_mapping(defaults))))
     return parser
+
+
+def add_class(parser: Any, value: Any, key: str) -> None:  # noqa: ANN401 - jsonargparse's, any Config
+    """Arguments for a Config, and for those in it whose class only their value tells."""
+    untyped = [f.name for f in dataclasses.fields(value) if get_type_hints(type(value))[f.name] is Any]
+    chosen = [name for name in untyped if dataclasses.is_dataclass(getattr(value, name))]
+    parser.add_class_arguments(type(value), key, skip=set(chosen))
+    for name in chosen:
+        add_class(parser, getattr(value, name), f"{key}.{name}")
 
 
 def attribute_help(config: type[Any]) -> dict[str, str]:

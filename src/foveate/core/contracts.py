@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -12,8 +13,23 @@ from torch import Tensor, nn
 from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedSpec:
+    """An integer map that is computed once from every volume, kept beside it and seen with its views."""
+
+    compute: Callable[[Array, Sequence[float], Any], Array]  # (values (C, *S) in [0, 1], spacing_mm, config)
+    config: Any  # a dataclass: with the voxels all that the map depends on
+    fewest: int = 0  # values other than 0 that every map must have
+    advice: str = ""  # to whoever has a volume with fewer
+
+
 class Trainable(nn.Module, ABC):
     """What the loop can train: a pre-training method or a downstream task."""
+
+    @property
+    def derived(self) -> Mapping[str, DerivedSpec]:
+        """The maps that must be computed from every volume before the first sample; none for most."""
+        return {}
 
     @property
     @abstractmethod

@@ -23,19 +23,29 @@ Relatives = Mapping[Path, str]
 
 def dicom_records(files: Relatives) -> Iterator[Record]:
     """Records of DICOM files, given their paths below the root; headers are read, pixels are not."""
-    slices: list[Header] = []
+    headers: list[Header] = []
     for path, relative in files.items():
         try:
-            header = read_header(path)
+            headers.append(read_header(path))
         except RefusalError as refusal:
             yield Record(path=path, relative=relative, role="other", evidence=str(refusal))
-            continue
-        role, why = role_of(header)
-        if role == "image" and header.modality in STACKED and not is_volume_by_itself(header):
+    yield from records_of(headers, files)
+
+
+def records_of(headers: Iterable[Header], files: Relatives) -> Iterator[Record]:
+    """Records of headers that were read already."""
+    slices: list[Header] = []
+    for header in headers:
+        if is_slice(header):
             slices.append(header)
         else:
-            yield _single(header, relative, role, why)
+            yield _single(header, files[header.path], *role_of(header))
     yield from _series(slices, files)
+
+
+def is_slice(header: Header) -> bool:
+    """Whether a file is a part of a volume, if its neighbours are there."""
+    return header.modality in STACKED and not is_volume_by_itself(header) and role_of(header)[0] == "image"
 
 
 def _single(header: Header, relative: str, role: str, why: str) -> Record:

@@ -162,6 +162,9 @@ def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: s
         reach = np.abs(np.array([[p.mean - p.low for p in ordered], [p.high - p.mean for p in ordered]]))
         style = {"color": COLOURS[i % MOST_CURVES], "marker": "os^Dv"[i % 5], "markersize": 5, "capsize": 3}
         axes.errorbar(x, y, yerr=reach, label=name, linewidth=1.4, elinewidth=1, **style)
+    if all(0 <= point.mean <= 1 for points in curves.values() for point in points):
+        low, high = axes.get_ylim()  # an interval of two seeds may reach beyond what a share can be
+        axes.set_ylim(max(low, 0.0), min(high, 1.0))
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()

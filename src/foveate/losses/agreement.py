@@ -42,6 +42,19 @@ def normalised_error(prediction: Tensor, target: Tensor, where: Tensor | None = 
     return (errors * where).sum() / where.sum().clamp_min(1)
 
 
+def spread_shortfall(rows: Tensor) -> Tensor:
+    """How far the standard deviations of channels over rows (B, E) fall short of 1, averaged: VICReg's v."""
+    return F.relu(1 - (rows.var(0) + 1e-4).sqrt()).mean()
+
+
+def off_covariance(rows: Tensor) -> Tensor:
+    """Squared covariances of different channels over rows (B, E), summed, over E: VICReg's c."""
+    with torch.autocast(rows.device.type, enabled=False):
+        centred = rows - rows.mean(0)
+        covariance = centred.mT @ centred / (len(rows) - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / rows.shape[1]
+
+
 def mean(values: Iterable[Tensor]) -> Tensor:
     """Of scalar losses."""
     return torch.stack(list(values)).mean()

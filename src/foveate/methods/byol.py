@@ -23,7 +23,7 @@ from foveate.core.dims import defaults
 from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
 from foveate.losses.agreement import normalised_error
 from foveate.nets.ema import Momentum, as_target, follow, frozen_copy, momentum_at
-from foveate.nets.heads import mlp, pooled
+from foveate.nets.heads import Branch, mlp
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import INTENSITIES, Appearance
 from foveate.views.pipeline import corrupted_crop
@@ -61,18 +61,6 @@ class Config:
 
 # A run of 300 steps is shorter than the memory of a target at 0.996.
 WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"hidden": 128, "embedding": 64, "momentum": 0.97}}
-
-
-class Branch(nn.Module):
-    """Encoder and projector."""
-
-    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
-        super().__init__()
-        self.encoder, self.projector = encoder, projector
-
-    def forward(self, x: Tensor) -> Tensor:
-        """A view (B, C, *S) to its projection (B, E)."""
-        return self.projector(pooled(self.encoder(x)[-1]))  # type: ignore[no-any-return]
 
 
 class BYOL(Method):

@@ -68,6 +68,18 @@ def per_cell(layers: nn.Module, features: Tensor) -> Tensor:
     return rows.reshape(*cells.shape[:-1], -1).movedim(-1, 1)
 
 
+class Branch(nn.Module):
+    """Encoder and projector: what a target network is a copy of."""
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.projector = encoder, projector
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A view (B, C, *S) to its projection (B, E)."""
+        return self.projector(pooled(self.encoder(x)[-1]))  # type: ignore[no-any-return]
+
+
 class Embedder(nn.Module):
     """Pooled features of a map, projected (the target z) and predicted from there (p)."""
 

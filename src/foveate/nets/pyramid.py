@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.types import Dimension, FoveateError
 from foveate.nets.encoders import ENCODERS
-from foveate.nets.layers import ConvBlock, Norm, norm_layer
+from foveate.nets.layers import ConvBlock, Norm, laid_out, norm_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,12 @@ class Pyramid(nn.Module):
         """Drop the decoder blocks after the first `count`: what no term reads needs no weights."""
         self.decoder.blocks = self.decoder.blocks[:count]
 
+    def sharing(self) -> Pyramid:
+        """Another pyramid of the very same layers, whose scales may be dropped without touching this one."""
+        decoder = copy.copy(self.decoder)
+        decoder._modules = dict(self.decoder._modules)
+        return Pyramid(self.encoder, decoder, self.dimension, self.in_channels)
+
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""
         return self.decoder(self.encoder(x), len(self.channels) if scales is None else scales)  # type: ignore[no-any-return]
@@ -148,5 +155,5 @@ def build_pyramid(encoder: object, decoder: DecoderConfig, dimension: Dimension)
     name: str = encoder.name  # type: ignore[attr-defined]
     built = ENCODERS[name].build(encoder, dimension)
     half = Decoder(built.channels, built.strides, decoder, dimension)  # type: ignore[arg-type]
-    pyramid = Pyramid(built, half, dimension, encoder.in_channels)  # type: ignore[attr-defined]
-    return pyramid.to(memory_format=LAYERS[dimension].channels_last)  # type: ignore[call-overload,no-any-return]
+    channels: int = encoder.in_channels  # type: ignore[attr-defined]
+    return laid_out(Pyramid(built, half, dimension, channels), dimension)

@@ -76,7 +76,7 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
         if ending and fabric.is_global_zero:
             score = restore_best(task, out / "checkpoints")
             path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
-            log.note(f"exported {path}, the best by validation (score {score:.4f})")
+            log.note(f"exported {path.relative_to(out)}, the best by validation (score {score:.4f})")
         elif not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
     peers.barrier()

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
-from foveate.run.settings import RESUMABLE, SHARES, PretrainConfig, RunConfig
+from foveate.run.settings import OWN_PATHS, PATHS, RESUMABLE, SHARES, PretrainConfig, RunConfig
 from foveate.train import checkpoint
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
@@ -113,9 +114,20 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
         "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
     }
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    (out / "run.yaml").write_text(parsing.to_yaml(config), encoding="utf-8")
+    write_keys(config, out)
     if report:
         (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+
+
+def write_keys(config: RunConfig, out: Path) -> None:
+    """`run.yaml`, and for the owner alone where the images are: folders may be named after people."""
+    paths = {key: str(getattr(config, key)) for key in PATHS if getattr(config, key, "")}
+    file = out / OWN_PATHS
+    file.parent.mkdir(exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(paths), encoding="utf-8")
+    without: dict[str, Any] = dict.fromkeys(paths, "")
+    (out / "run.yaml").write_text(parsing.to_yaml(replace(config, **without)), encoding="utf-8")
 
 
 def commit() -> str:

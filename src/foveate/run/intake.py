@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.progress import Progress as Bar
 
+from foveate.core.contracts import DerivedSpec
 from foveate.core.types import CropSpec, Dimension, FoveateError, Record
 from foveate.data.cache import Cache, open_prepared
+from foveate.data.derived import with_derived
 from foveate.data.formats import dimension_of
 from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
@@ -90,6 +92,15 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
     for reject in cache.rejects:
         say(f"left out: {reject.relative}: {reject.reason}")
     return cache
+
+
+def derived(cache: Cache, specs: Mapping[str, DerivedSpec]) -> Cache:
+    """The cache with the maps that a method asks for; at once where the volumes have them."""
+    if all(name in volume.map_names for name in specs for volume in cache):
+        return cache
+    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
+        task = bar.add_task(f"computing {', '.join(specs)}", total=len(cache))
+        return with_derived(cache, specs, lambda done, _total: bar.update(task, completed=done))
 
 
 def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:

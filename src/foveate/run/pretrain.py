@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -56,8 +56,9 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = intake.open_cache(config, Path(config.data))
+        intake.check_volumes(cache, method.crops)
+        cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
-    intake.check_volumes(cache, method.crops)
     report = start_from(method, config, given, cache) if given else None
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
@@ -83,7 +84,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         if ending and fabric.is_global_zero:
             card = folder.card(config, method, cache)
             path = weights.save(method.exported(), card, out / "exported")
-            log.note(f"exported {path}")
+            log.note(f"exported {path.relative_to(out)}")
         if not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
     peers.barrier()
@@ -100,9 +101,17 @@ def build_method(config: PretrainConfig) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key(config.seed, "initial weights") >> 1)
         net = build_pyramid(config.encoder, config.decoder, config.dimension)
-        method: Method = METHODS[config.method.name].build(net, config.method)
+        method = build_on(net, config.method)
     check_views(config, method, net)
     settle(method, config)
+    return method
+
+
+def build_on(net: Pyramid, config: Any) -> Method:  # noqa: ANN401 - a method's Config
+    """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
+    build = METHODS[config.name].build
+    wraps = getattr(config, "base", None) is not None
+    method: Method = build(net, config, build_on) if wraps else build(net, config)
     return method
 
 
@@ -129,7 +138,7 @@ def batches_from(
 ) -> Generator[Batch]:
     """This rank's micro-batches from a step on."""
     return batches(
-        cache,
+        intake.derived(cache, method.derived),
         partial(make_views, specs=method.crops, seed=config.seed),
         seed=config.seed,
         first_step=step,

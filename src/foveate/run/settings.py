@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -36,6 +37,9 @@ RESUMABLE = (
     *("strategy", "activation_checkpointing", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
+
+PATHS = ("data", "probe")  # where images and labels are, which run.yaml does not repeat
+OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
     dimension = found_dimension(given)
     row = table(dimension, size)
-    method = METHODS[str(given.get("method.name", "pcrlv2"))].Config.preset(dimension, size)
+    method = method_defaults(given, dimension, size)
     name = str(given.get("encoder.name", row.encoder))
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -158,6 +162,24 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
+
+
+def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+    """The Config of the method that was named, around that of its base where it wraps one."""
+    name = str(given.get("method.name", "pcrlv2"))
+    config = METHODS[name].Config.preset(dimension, size)
+    if not hasattr(config, "base"):
+        return config
+    inner = str(given.get("method.base.name", config.default_base))
+    accepted = base_names()
+    if inner not in accepted:
+        raise FoveateError(f"--method.base {inner}: accepted for {name} are {', '.join(accepted)}.")
+    return config.around(METHODS[inner].Config.preset(dimension, size))
+
+
+def base_names() -> list[str]:
+    """Methods that another can be put around: those that wrap none themselves."""
+    return [name for name in METHODS if "base" not in parsing.field_names(METHODS[name].Config)]
 
 
 def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
@@ -195,6 +217,8 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
         "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
+    if base := getattr(defaults.method, "base", None):
+        others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
     parsing.check_keys(given, defaults, others)
     return parsing.parse(defaults, yaml_keys, flags)
 
@@ -218,7 +242,15 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
         merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
     if config := flags.pop("config", ""):
         merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
+        merged |= {key: path for key, path in own_paths(Path(config)).items() if not merged.get(key)}
     return parsing.nest(merged), flags
+
+
+def own_paths(file: Path) -> parsing.Nested:
+    """Where the images of the run are whose run.yaml is given, if this is its folder and its owner."""
+    paths = file.parent / OWN_PATHS
+    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
+    return parsing.read_yaml(paths) if here else {}
 
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
@@ -266,8 +298,9 @@ def list_methods() -> str:
     rows = []
     for name, method in sorted(METHODS.others("").items()):
         first = (method.__doc__ or "not described").strip().splitlines()[0]
-        preset = method.Config.preset(3, "paper")
-        specs = {f.name.removesuffix("_crops"): getattr(preset, f.name) for f in fields(preset)}
+        preset = method_defaults({"method.name": name}, 3, "paper")
+        looked = getattr(preset, "base", preset)
+        specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
         needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
         exports = " and ".join(getattr(preset, "exports", ())) or "not said"
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]

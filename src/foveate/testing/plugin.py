@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from foveate.core.types import Dimension
+
 KINDS = {"foveate_method": "method", "foveate_encoder": "encoder"}
 
 
@@ -55,7 +57,7 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., Any]:
     """(dimension, **keys) -> a complete configuration on the session's cohort."""
 
-    def build(dimension: int, out: str = "run", **keys: Any) -> object:  # noqa: ANN401 - any key
+    def build(dimension: Dimension, out: str = "run", **keys: Any) -> object:  # noqa: ANN401 - any key
         from foveate.run import settings
         from foveate.testing.runs import tiny_keys
 

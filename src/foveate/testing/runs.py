@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from foveate.core.types import Dimension
 from foveate.run import settings
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import RunLog
@@ -27,7 +28,7 @@ def adapt(keys: dict[str, Any], preset: object) -> None:
         keys.pop("global_appearance", None)
 
 
-def tiny_keys(dimension: int, data: Path, out: Path, **keys: Any) -> dict[str, Any]:  # noqa: ANN401
+def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[str, Any]:  # noqa: ANN401
     """Keyword arguments of `foveate.pretrain` for a run of seconds."""
     view, crop = VIEWS[dimension]
     nested: dict[str, Any] = {
@@ -50,7 +51,13 @@ def tiny_keys(dimension: int, data: Path, out: Path, **keys: Any) -> dict[str, A
         nested["method"]["local_crops"]["source_sizes"] = [[8, 8, 8], [12, 12, 8]]
         nested["method"]["global_appearance"] = {"swap_count": 4}
     method = keys.pop("method", {})
-    adapt(nested["method"], settings.METHODS[method.get("name", "pcrlv2")].Config.preset(dimension, "small"))
+    names = {"method.name": method.get("name", "pcrlv2")}
+    if "base" in method:
+        names["method.base.name"] = method["base"]["name"]
+    preset = settings.method_defaults(names, dimension, "small")
+    adapt(nested["method"], getattr(preset, "base", preset))
+    if hasattr(preset, "base"):
+        nested["method"] = {"base": nested["method"]}
     for name, value in method.items():
         known = nested["method"].get(name)
         nested["method"][name] = {**known, **value} if isinstance(known, dict) else value

@@ -27,6 +27,7 @@ TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID"),
     *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing"),
     *("ImageOrientationPatient", "ImagePositionPatient", "AcquisitionNumber", "InstanceNumber"),
+    *("BitsStored", "BurnedInAnnotation"),
 ]
 STACKED = frozenset({"CT", "MR", "PT", "NM"})  # files of these are slices of a volume
 PROJECTED = frozenset({"CR", "DX", "MG", "US", "XA", "RF", "IO", "PX", "XC", "OP", "ES", "GM"})  # pictures
@@ -78,6 +79,8 @@ class Header:
     orientation: tuple[float, ...]  # cosines along a row, along a column
     position: tuple[float, ...]
     order: tuple[int, int]  # acquisition, instance
+    bits: int = 0  # stored per pixel; 0: not said
+    burned_in: str = ""  # YES or NO where the file says whether text is drawn into its pixels
 
     @property
     def has_place(self) -> bool:
@@ -154,6 +157,8 @@ def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no t
         orientation=numbers(tags.get("ImageOrientationPatient"), 6),
         position=numbers(tags.get("ImagePositionPatient"), 3),
         order=(int(tags.get("AcquisitionNumber") or 0), int(tags.get("InstanceNumber") or 0)),
+        bits=int(tags.get("BitsStored") or 0),
+        burned_in=str(tags.get("BurnedInAnnotation") or "").upper(),
     )
 
 

@@ -1,0 +1,154 @@
+"""From finished runs of a comparison to its lines: scores, differences to a reference, verdicts.
+
+A replicate is one pre-training seed with one fine-tuning seed: its own labelled images, batches and initial
+weights, the same for all arms. Differences are taken within replicate and patient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.evaluate import metrics
+from foveate.evaluate.statistics import Estimate, by_patient, corrected, difference, estimate, pseudo_values
+
+Replicate = tuple[int, int]  # seeds of pre-training and fine-tuning
+Group = tuple[str, str, str, int]  # task, arm, way, labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The test of one run."""
+
+    group: Group
+    replicate: Replicate
+    scores: Mapping[str, float]  # patient -> score
+    first_batch: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """What is known of an arm at a number of labels."""
+
+    group: Group
+    score: Estimate | None
+    pretraining_sd: float  # of the means over the runs of a pre-training; NaN with one
+    against: Mapping[str, Estimate]  # reference -> arm minus reference, on the replicates of both
+    note: str = ""  # why something is missing
+
+
+def scores_of(
+    cases: Sequence[Mapping[str, object]], facts: Mapping[str, object], metric: str
+) -> dict[str, float]:
+    """A score per patient: the mean over the cases, or a jackknife value of a metric of all cases."""
+    patients = [str(case["patient"]) for case in cases]
+    if "answer" not in cases[0]:
+        values = [math.nan if case[metric] is None else float(str(case[metric])) for case in cases]
+        names, means = by_patient(values, patients)
+        return dict(zip(names, means.tolist(), strict=True))
+    answers = np.array([case["answer"] for case in cases], dtype=np.float64)
+    labels = np.array([case["label"] for case in cases], dtype=np.float64)
+    kind, classes = str(facts["activation"]), list(map(str, facts["class_names"]))  # type: ignore[call-overload]
+    statistic = partial(metric_of, answers, labels, kind, classes, metric)
+    values = pseudo_values(statistic, patients).tolist()
+    return dict(zip(sorted(set(patients)), values, strict=True))
+
+
+def metric_of(
+    answers: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    kind: str,
+    classes: Sequence[str],
+    metric: str,
+    picked: NDArray[np.int64],
+) -> float:
+    """A metric of some cases."""
+    some, true = answers[picked], labels[picked]
+    if kind == "softmax":
+        return metrics.multiclass_metrics(some, true[:, 0], classes)[metric]
+    judge = metrics.multilabel_metrics if kind == "sigmoid" else metrics.regression_metrics
+    return judge(some, true, classes)[metric]
+
+
+def lines_of(
+    results: Iterable[Result],
+    groups: Sequence[Group],
+    notes: Mapping[Group, str],
+    references: Sequence[str],
+    *,
+    draws: int,
+) -> list[Line]:
+    """A line for every group, p values corrected by Holm within task, way and reference."""
+    tables: dict[Group, dict[Replicate, Result]] = {group: {} for group in groups}
+    for result in results:
+        if result.group in tables:
+            tables[result.group][result.replicate] = result
+    lines = [line_of(group, tables, notes.get(group, ""), references, draws) for group in groups]
+    for task, way in dict.fromkeys((g[0], g[2]) for g in groups):
+        for reference in references:
+            places = [
+                i
+                for i, x in enumerate(lines)
+                if (x.group[0], x.group[2]) == (task, way) and reference in x.against
+            ]
+            family = corrected([lines[i].against[reference] for i in places])
+            for i, mended in zip(places, family, strict=True):
+                lines[i] = replace(lines[i], against={**lines[i].against, reference: mended})
+    return lines
+
+
+def line_of(
+    group: Group,
+    tables: Mapping[Group, Mapping[Replicate, Result]],
+    note: str,
+    references: Sequence[str],
+    draws: int,
+) -> Line:
+    """One line, as far as there are runs."""
+    mine = tables[group]
+    if not mine:
+        return Line(group=group, score=None, pretraining_sd=math.nan, against={}, note=note or "not run yet")
+    task, arm, way, labels = group
+    against = {}
+    for reference in references:
+        theirs = tables.get((task, reference, way, labels), {})
+        shared = sorted(set(mine) & set(theirs))
+        if reference == arm or not shared:
+            continue
+        if uneven := [r for r in shared if mine[r].first_batch != theirs[r].first_batch]:
+            note = f"{note}; not compared with {reference}: {len(uneven)} runs saw other batches".lstrip("; ")
+            continue
+        one, two = ([table[r] for r in shared] for table in (mine, theirs))
+        against[reference] = difference(*paired(one, two), draws=draws)
+    score = estimate(matrix(list(mine.values()), patients_of(list(mine.values()))), draws=draws)
+    return Line(group=group, score=score, pretraining_sd=pretraining_sd(mine), against=against, note=note)
+
+
+def patients_of(results: Sequence[Result]) -> list[str]:
+    """Those that every run answered, sorted."""
+    return sorted(set.intersection(*(set(result.scores) for result in results)))
+
+
+def matrix(results: Sequence[Result], patients: Sequence[str]) -> NDArray[np.float64]:
+    """Scores (replicates, patients)."""
+    return np.array([[result.scores[patient] for patient in patients] for result in results])
+
+
+def paired(one: Sequence[Result], two: Sequence[Result]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of both on common patients."""
+    patients = patients_of([*one, *two])
+    return matrix(one, patients), matrix(two, patients)
+
+
+def pretraining_sd(results: Mapping[Replicate, Result]) -> float:
+    """Standard deviation of the means over the runs of every pre-training."""
+    means: dict[int, list[float]] = {}
+    for (seed, _), result in results.items():
+        means.setdefault(seed, []).append(metrics.mean(list(result.scores.values())))
+    values = [float(np.mean(each)) for each in means.values()]
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -1,0 +1,199 @@
+"""Localized Region Contrast over any base (Yan et al., MICCAI 2023, arXiv:2304.03406).
+
+    L = L_base + lambda(t) L_region
+    L_region = mean over anchors i, positives p of -log e(i, p) / (e(i, p) + sum over negatives k of e(i, k))
+
+e(i, j) = exp(z_i . z_j / tau), z unit embeddings of decoder cells. Anchors lie in a super-pixel of one view,
+positives in the same super-pixel of the other, negatives in others; both ways. Encoder and decoder train.
+
+Differs from the authors' code, which was never released: written from the paper's outline; all numbers are
+fields, also the schedule. Regions are compared on the base's windows, under a corruption that moves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from foveate.core.contracts import DerivedSpec, Method
+from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
+from foveate.data.superpixels import SuperpixelConfig, superpixels
+from foveate.losses.contrast import region_contrast, region_means, sampled_contrast
+from foveate.nets.layers import anchored
+from foveate.nets.pyramid import Pyramid
+from foveate.views.appearance import INTENSITIES, Appearance
+from foveate.views.pipeline import corrupted_crop
+from foveate.views.regions import RegionSampling, batch_cells, matched_rows
+
+MAP = "superpixels"
+ADVICE = "Lower method.superpixels.foreground or .scale, or raise .segments; or leave the image out."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Localized Region Contrast.
+
+    Attributes:
+        base: The method that it is put around; `--method.base NAME` chooses it.
+        schedule: "joint" adds the region term to the base's. "after" trains the region term alone, from the
+            weights that `--init` names: an earlier run of any method, a supervised one, or a converted file.
+        superpixels: How regions are found.
+        region_appearance: Corruption of the views that regions are compared in; it must move nothing.
+        stride: Of the decoder map that is compared, 1 the finest.
+        region_pool: Compare sampled cells, or the means of whole regions.
+        sampling: What is drawn from the regions.
+        hidden: Channels inside the embedding head.
+        embedding: Channels of the embeddings.
+        temperature: tau.
+        weight: lambda.
+        warmup: Share of the run over which lambda rises from 0.
+    """
+
+    exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+    default_base: ClassVar[str] = "pcrlv2"
+    name: Literal["region_contrast"] = "region_contrast"
+    base: Any = None
+    schedule: Literal["joint", "after"] = "joint"
+    superpixels: SuperpixelConfig
+    region_appearance: Appearance
+    stride: int = 1
+    region_pool: Literal["sample", "mean"] = "sample"
+    sampling: RegionSampling = field(default_factory=RegionSampling)
+    hidden: int = 64
+    embedding: int = 64
+    temperature: float = 0.1
+    weight: float = 1.0
+    warmup: float = 0.05
+
+    @classmethod
+    def preset(cls, dimension: Dimension, size: Size) -> Config:  # noqa: ARG003 - the base's views have it
+        """The noted numbers; whoever composes the run adds the base."""
+        cut = SuperpixelConfig.preset(dimension)
+        return cls(superpixels=cut, region_appearance=INTENSITIES[dimension])
+
+    def around(self, base: Any) -> Config:  # noqa: ANN401
+        """The same around any method's Config, whose normalisation it takes on."""
+        look = replace(self.region_appearance, normalisation=base.global_appearance.normalisation)
+        return replace(self, base=base, region_appearance=look)
+
+    @property
+    def skips(self) -> bool:
+        """Whether the base wants them in the decoder."""
+        return bool(getattr(self.base, "skips", False))
+
+
+class RegionContrast(Method):
+    """A base on the same layers, and a head on cells of the decoder."""
+
+    net: Pyramid
+
+    def __init__(self, net: Pyramid, config: Config, build: Callable[[Pyramid, Any], Method]) -> None:
+        super().__init__()
+        self.net, self.config = net, config
+        refuse(config)
+        if config.stride not in net.strides:
+            raise FoveateError(f"method.stride {config.stride}: accepted are {net.strides}, the decoder's.")
+        self.level = net.strides.index(config.stride)
+        self.base = build(net.sharing(), config.base) if config.schedule == "joint" else None
+        inside = nn.Linear(net.channels[self.level], config.hidden)
+        self.head = nn.Sequential(inside, nn.ReLU(), nn.Linear(config.hidden, config.embedding))
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The base's windows."""
+        return self.base.crops if self.base else {"global": self.config.base.global_crops}
+
+    @property
+    def derived(self) -> Mapping[str, DerivedSpec]:
+        """The super-pixels."""
+        how = self.config.superpixels
+        return {MAP: DerivedSpec(compute=superpixels, config=how, fewest=2, advice=ADVICE)}
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """What the encoder's input went through."""
+        return self.config.region_appearance.normalisation
+
+    def exported(self) -> dict[str, nn.Module]:
+        """Encoder and decoder: both are trained by regions."""
+        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The base's terms and the regions'."""
+        losses = self.base(batch, progress) if self.base else {}
+        if weight := self.weight_at(progress):
+            losses["region"] = weight * self.region_term(batch, progress.seed)
+        return anchored(losses, self, but="net.encoder.", wanted=True)
+
+    def weight_at(self, progress: Progress) -> float:
+        """Lambda at a step: it rises on a line and is never 0 unless it always is."""
+        ramp = self.config.warmup * progress.total
+        return self.config.weight * min(1.0, (progress.step + 1) / max(1.0, ramp))
+
+    def views(self, batch: Batch, seed: int) -> list[Tensor]:
+        """The two views, each (B, C, *S)."""
+        how = {"channels": self.net.in_channels, "seed": seed}
+        return list(corrupted_crop(batch, "global", self.config.region_appearance, **how).unbind(1))[:2]
+
+    def regions(self, batch: Batch) -> list[Tensor]:
+        """The super-pixels in the cells of the compared maps, of both views, each (B, *s)."""
+        maps, step = batch["regions"][f"{MAP}/global"], self.config.stride
+        return [maps[(slice(None), view, *[slice(None, None, step)] * (maps.ndim - 2))] for view in (0, 1)]
+
+    def region_term(self, batch: Batch, seed: int) -> Tensor:
+        """The contrast of regions; samples whose views share fewer than two add nothing."""
+        c, maps = self.config, [self.net(x, self.level + 1)[self.level] for x in self.views(batch, seed)]
+        cells = [x.movedim(1, -1).flatten(0, -2) for x in maps]  # (B * cells, C)
+        one, two = (x.cpu().numpy() for x in self.regions(batch))
+        keys, device, terms = batch["index"].tolist(), cells[0].device, []
+        if c.region_pool == "mean" and (found := matched_rows(one, two, keys, c.sampling, seed=seed)):
+            *rows, pairs = (torch.from_numpy(x).to(device) for x in found)
+            means = [region_means(self.head(x), r, len(pairs)) for x, r in zip(cells, rows, strict=True)]
+            terms = [region_contrast(means[0], means[1], pairs, c.temperature)]
+        ways = (("1 to 2", one, two), ("2 to 1", two, one)) if c.region_pool == "sample" else ()
+        for sides, (way, here, there) in zip((cells, cells[::-1]), ways, strict=False):
+            if drawn := batch_cells(here, there, keys, c.sampling, seed=seed, way=way):
+                three = (sides[0], sides[1], sides[1])
+                z = [self.head(x[torch.from_numpy(i).to(device)]) for x, i in zip(three, drawn, strict=True)]
+                terms.append(sampled_contrast(z[0], z[1], z[2], c.temperature))
+        return torch.stack(terms).mean() if terms else 0.0 * torch.cat([x[:1] for x in cells]).sum()
+
+    def after_step(self, progress: Progress) -> None:
+        """The base's."""
+        if self.base:
+            self.base.after_step(progress)
+
+    def weights_given(self) -> None:
+        """The base's."""
+        if self.base:
+            self.base.weights_given()
+
+    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The base's pictures, and the regions of both views in shades of grey."""
+        shades = [((x * 0.618) % 1.0 * (x > 0))[:, None] for x in batch["regions"][f"{MAP}/global"].unbind(1)]
+        own = {"regions 1": shades[0], "regions 2": shades[1]}
+        return self.base.preview(batch, progress) | own if self.base else own
+
+
+def refuse(config: Config) -> None:
+    """Errors for what does not fit together."""
+    base, look = config.base, config.region_appearance
+    if base.global_crops.count < 2:
+        raise FoveateError(
+            f"--method.base {base.name} looks at one view, and regions are compared between two; accepted: "
+            "--method.base.global_crops.count 2, or another base."
+        )
+    wanted = base.global_appearance.normalisation
+    if look.normalisation != wanted:
+        raise FoveateError(f"method.region_appearance.normalisation: accepted is the base's, {wanted}.")
+    if look.swap_count or any(look.shuffle_window):
+        raise FoveateError("method.region_appearance: swaps and shuffling move tissue out of its region.")
+    if config.schedule == "after" and not config.weight:
+        raise FoveateError("method.schedule after with method.weight 0 trains nothing.")
+
+
+build = RegionContrast

@@ -1,0 +1,150 @@
+"""Which cells of which regions two views of an image are compared at: draws keyed by the sample index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.core.rng import stream
+from foveate.core.types import Array
+
+Cells = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionSampling:
+    """What is drawn from the regions of a pair of views.
+
+    Attributes:
+        regions: Most regions per pair of views.
+        fewest_cells: A region with fewer cells in either view is not compared.
+        anchors: Cells drawn from a region in one view.
+        positives: Cells drawn from it in the other view.
+        negatives: Cells of other regions drawn there.
+        skip_touching: Whether regions that touch are no negatives of each other: they are often one organ.
+    """
+
+    regions: int = 16
+    fewest_cells: int = 8
+    anchors: int = 8
+    positives: int = 8
+    negatives: int = 128
+    skip_touching: bool = False
+
+
+class Drawn(NamedTuple):
+    """Cells, as positions in flattened maps, a row for each region."""
+
+    anchors: Cells  # (K, n)
+    positives: Cells  # (K, P)
+    negatives: Cells  # (K, N)
+
+
+class Matched(NamedTuple):
+    """Regions of a batch, numbered through."""
+
+    first: Cells  # (B * cells,): the number of every cell's region in the first views, -1 for none
+    second: Cells
+    negatives: NDArray[np.bool_]  # (K, K): which regions are negatives of which
+
+
+def batch_cells(
+    first: Array, second: Array, keys: Sequence[int], how: RegionSampling, *, seed: int, way: str
+) -> Drawn | None:
+    """Drawn cells of all samples of a batch of maps (B, *s), as positions in flattened batches of cells."""
+    found = []
+    for row, (here, there, index) in enumerate(zip(first, second, keys, strict=True)):
+        chosen = shared_regions(here, there, how, seed=seed, index=index)
+        drawn = draw_cells(here, there, chosen, how, seed=seed, index=index, way=way)
+        found += [[cells + row * here.size for cells in drawn]] if drawn else []
+    return Drawn(*(np.concatenate(column) for column in zip(*found, strict=True))) if found else None
+
+
+def matched_rows(
+    first: Array, second: Array, keys: Sequence[int], how: RegionSampling, *, seed: int
+) -> Matched | None:
+    """The chosen regions of all samples of a batch of maps (B, *s); None where there are none."""
+    views = list(zip(first, second, strict=True))
+    chosen = [shared_regions(*pair, how, seed=seed, index=i) for pair, i in zip(views, keys, strict=True)]
+    total = sum(map(len, chosen))
+    rows = [np.full(side.shape, -1, np.int64) for side in (first, second)]
+    negatives, start = np.zeros((total, total), np.bool_), 0
+    for sample, ids in enumerate(chosen):
+        pair = views[sample]
+        for side, view in zip(rows, pair, strict=True):
+            for number, region in enumerate(ids.tolist(), start):
+                side[sample][view == region] = number
+        apart = touching(pair[0]) | touching(pair[1]) if how.skip_touching else set()
+        block = [[a != b and (a, b) not in apart for b in ids.tolist()] for a in ids.tolist()]
+        end = start + len(ids)
+        negatives[start:end, start:end] = np.array(block, np.bool_).reshape(len(ids), len(ids))
+        start = end
+    return Matched(rows[0].reshape(-1), rows[1].reshape(-1), negatives) if total else None
+
+
+def shared_regions(first: Array, second: Array, how: RegionSampling, *, seed: int, index: int) -> Cells:
+    """Regions to compare: with cells enough in both views, at most `how.regions`, rising; or none."""
+    shared = np.intersect1d(regions_of(first, how.fewest_cells), regions_of(second, how.fewest_cells))
+    chosen = stream(seed, "regions", index).permutation(shared)[: how.regions]
+    return np.sort(chosen) if len(shared) > 1 else shared[:0]
+
+
+def regions_of(view: Array, fewest: int = 1) -> Cells:
+    """Regions other than 0 with at least `fewest` cells."""
+    ids, sizes = np.unique(view, return_counts=True)
+    return ids[(ids > 0) & (sizes >= fewest)].astype(np.int64)
+
+
+def draw_cells(
+    first: Array, second: Array, chosen: Cells, how: RegionSampling, *, seed: int, index: int, way: str
+) -> Drawn | None:
+    """Anchors in `first`, positives and negatives in `second`; None where no region has a negative."""
+    rng = stream(seed, f"region cells {way}", index)
+    anchors, others = Sorted(first), Sorted(second)
+    apart = touching(second) if how.skip_touching else set()
+    rows: list[tuple[Cells, ...]] = []
+    for region in chosen.tolist():
+        allowed = [i for i in others.ids.tolist() if i != region and (region, i) not in apart]
+        drawn = (
+            anchors.draw([region], how.anchors, rng),
+            others.draw([region], how.positives, rng),
+            others.draw(allowed, how.negatives, rng) if allowed else None,
+        )
+        rows += [drawn] if drawn[2] is not None else []  # type: ignore[list-item]
+    return Drawn(*(np.stack(column) for column in zip(*rows, strict=True))) if rows else None
+
+
+class Sorted:
+    """The cells of a map in the order of their regions."""
+
+    def __init__(self, view: Array) -> None:
+        flat = view.reshape(-1)
+        self.order = np.argsort(flat, kind="stable")
+        every, starts, counts = np.unique(flat[self.order], return_index=True, return_counts=True)
+        self.ids, self.starts, self.counts = (x[every > 0] for x in (every, starts, counts))
+
+    def draw(self, regions: Sequence[int], count: int, rng: np.random.Generator) -> Cells:
+        """Cells of some regions, each as likely as any other, with repetition."""
+        at = np.searchsorted(self.ids, regions)
+        ends = np.cumsum(self.counts[at])
+        ticket = rng.integers(ends[-1], size=count)
+        which = np.searchsorted(ends, ticket, side="right")
+        places = self.starts[at][which] + ticket - (ends - self.counts[at])[which]
+        drawn: Cells = self.order[places].astype(np.int64)
+        return drawn
+
+
+def touching(view: Array) -> set[tuple[int, int]]:
+    """Pairs of regions with cells beside each other, both ways."""
+    found: set[tuple[int, int]] = set()
+    for axis in range(view.ndim):
+        size = view.shape[axis]
+        low, high = view.take(range(size - 1), axis), view.take(range(1, size), axis)
+        differ = low != high
+        pairs = set(zip(low[differ].tolist(), high[differ].tolist(), strict=True))
+        found |= pairs | {(b, a) for a, b in pairs}
+    return found

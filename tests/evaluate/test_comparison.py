@@ -1,0 +1,127 @@
+"""From results to lines: pairing, correction, what is missing; the three kinds of table."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+
+from foveate.evaluate import tables
+from foveate.evaluate.comparison import Result, lines_of, scores_of
+from foveate.evaluate.statistics import difference, holm
+
+PATIENTS = [f"p{i:02d}" for i in range(20)]
+REFERENCES = ("scratch", "scratch_long")
+
+
+def results(arm, gain, seeds=((0, 0), (0, 1), (1, 0)), batch="same", way="full", labels=3):
+    """Scores that differ from scratch by a gain."""
+    made = []
+    for seed in seeds:
+        rng = np.random.default_rng(abs(hash(seed)) % 1000)
+        noise = np.random.default_rng(len(arm)).normal(0, 0.002, 20)
+        scores = 0.7 + rng.normal(0, 0.05, 20) + gain + noise
+        made.append(
+            Result(
+                group=("t", arm, way, labels),
+                replicate=seed,
+                scores=dict(zip(PATIENTS, scores.tolist(), strict=True)),
+                first_batch=f"{batch}{seed}",
+            )
+        )
+    return made
+
+
+def lines(found, notes=None, more=()):
+    groups = list(dict.fromkeys([*(r.group for r in found), *more]))
+    return {x.group[1]: x for x in lines_of(found, groups, notes or {}, REFERENCES, draws=500)}
+
+
+def test_differences_are_paired_within_replicate_and_patient():
+    one, two = results("good", 0.05), results("scratch", 0.0)
+    line = lines([*reversed(one), *two])["good"]
+    arrays = [np.array([list(r.scores.values()) for r in each]) for each in (one, two)]
+    expected = difference(*arrays, draws=500)
+    assert line.against["scratch"].mean == pytest.approx(expected.mean)
+    assert line.against["scratch"].low == pytest.approx(expected.low)
+    assert line.against["scratch"].resolvable
+    assert line.score.seeds == 3
+    means = [np.mean([arrays[0][0], arrays[0][1]]), arrays[0][2].mean()]
+    assert line.pretraining_sd == pytest.approx(np.std(means, ddof=1))
+
+
+def test_only_common_replicates_are_paired():
+    line = lines([*results("good", 0.05), *results("scratch", 0.0, seeds=((0, 1), (1, 0)))])["good"]
+    assert (line.score.seeds, line.against["scratch"].seeds) == (3, 2)
+
+
+def test_runs_on_other_batches_are_not_compared():
+    line = lines([*results("good", 0.05, batch="other"), *results("scratch", 0.0)])["good"]
+    assert line.against == {}
+    assert line.note == "not compared with scratch: 3 runs saw other batches"
+
+
+def test_p_is_corrected_over_arms_and_counts_of_a_task():
+    found = [
+        result
+        for labels in (3, 10)
+        for arm, gain in (("scratch", 0.0), ("a", 0.001), ("b", -0.002))
+        for result in results(arm, gain, labels=labels)
+    ]
+    groups = list(dict.fromkeys(r.group for r in found))
+    made = lines_of(found, groups, {}, REFERENCES, draws=500)
+    against = [x.against["scratch"] for x in made if x.against]
+    assert len(against) == 4
+    assert [x.p_holm for x in against] == pytest.approx(holm([x.p for x in against]))
+
+
+def test_a_group_without_runs_says_why():
+    notes = {("t", "broken", "full", 3): "2 failed: reason"}
+    found = lines(results("scratch", 0.0), notes, [("t", "broken", "full", 3), ("t", "later", "full", 3)])
+    assert (found["broken"].score, found["broken"].note) == (None, "2 failed: reason")
+    assert found["later"].note == "not run yet"
+
+
+def test_one_seed_is_never_resolved():
+    found = lines([*results("good", 0.3, seeds=((0, 0),)), *results("scratch", 0.0, seeds=((0, 0),))])
+    assert (
+        found["good"].against["scratch"].verdict().startswith("not resolvable with n = 20 patients x 1 seed")
+    )
+
+
+def test_scores_per_patient_and_of_a_metric_of_all_cases():
+    dense = [{"patient": "a", "x": 0.5}, {"patient": "a", "x": 0.7}, {"patient": "b", "x": None}]
+    scores = scores_of(dense, {}, "x")
+    assert scores["a"] == pytest.approx(0.6)
+    assert math.isnan(scores["b"])
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 30)
+    shares = np.clip(labels * 0.3 + rng.uniform(0, 0.7, 30), 0, 1)
+    cases = [
+        {"patient": f"p{i:02d}", "answer": [1 - s, s], "label": [float(y)]}
+        for i, (s, y) in enumerate(zip(shares, labels, strict=True))
+    ]
+    values = scores_of(cases, {"activation": "softmax", "class_names": ["no", "yes"]}, "auroc/yes")
+    from sklearn.metrics import roc_auc_score
+
+    assert np.mean(list(values.values())) == pytest.approx(roc_auc_score(labels, shares), abs=0.02)
+
+
+def test_tables_hold_the_same_numbers():
+    found = [*results("good_arm", 0.05), *results("scratch", 0.0), *results("good_arm", 0.0, way="probe")]
+    groups = list(dict.fromkeys(r.group for r in found))
+    made = lines_of(found, groups, {}, REFERENCES, draws=500)
+    rows = tables.cells_of(made, REFERENCES, {("t", "good_arm"): 1.5})["t"]
+    markdown, latex = tables.as_markdown(rows), tables.as_latex(rows)
+    line = next(x for x in made if x.group[1:3] == ("good_arm", "full"))
+    for text in (f"{line.score.mean:.3f}", f"{line.against['scratch'].mean:+.3f}", "1.50"):
+        assert text in markdown
+        assert text in latex
+    assert r"good\_arm" in latex
+    assert len({row.count("|") for row in markdown.splitlines()}) == 1
+    parsed = list(csv.DictReader(io.StringIO(tables.as_csv(made, REFERENCES))))
+    row = next(r for r in parsed if (r["arm"], r["way"]) == ("good_arm", "full"))
+    assert float(row["score_mean"]) == pytest.approx(line.score.mean, rel=1e-5)
+    assert row["minus_scratch_verdict"] == line.against["scratch"].verdict()
+    assert row["minus_scratch_long_mean"] == ""
