@@ -184,7 +184,11 @@ def test_a_dry_run_counts_and_writes_nothing(data, tmp_path, capsys):
     content["learning_rates"] = [0.001, 0.01]
     file = write(tmp_path, content)
     assert main(["compare", "--config", str(file), "--out", str(tmp_path / "out"), "--dry_run"]) == 0
-    assert "27 runs (1 pre-trainings, 10 to choose learning rates, 16 tested)" in capsys.readouterr().out
+    assert (
+        "27 runs (1 pre-trainings, 10 to choose learning rates, 16 tested)"
+        in (said := capsys.readouterr()).out
+    )
+    assert "never pre-trained on" not in said.err  # nor anything else that runs say
     assert not (tmp_path / "out").exists()
 
 

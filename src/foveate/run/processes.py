@@ -89,7 +89,8 @@ def build_fabric(config: RunConfig) -> Fabric:
             f"--accelerator {config.accelerator} --devices {config.devices} --num_nodes {config.num_nodes} "
             f"cannot be set up: {' '.join(str(error).split())}"
         ) from error
-    CONSOLE.quiet = not fabric.is_global_zero
+    if not fabric.is_global_zero:  # and where somebody has quietened the console, it stays so
+        CONSOLE.quiet = True
     return fabric
 
 
