@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.agreement import off_covariance, spread_shortfall
@@ -15,6 +14,7 @@ from foveate.losses.contrast import nt_xent
 from foveate.methods.masked import draw_mask
 from foveate.methods.moco import enqueue
 from foveate.run import pretrain as run
+from foveate.testing.test_method import first_batch
 from foveate.train import health
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights
 from foveate.run import pretrain as run
+from foveate.testing.test_method import first_batch
 
 GLOBAL = ("simsiam", "byol")
 

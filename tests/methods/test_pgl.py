@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import map_coordinates
-from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import Progress
 from foveate.methods.pgl import Branch
+from foveate.testing.test_method import first_batch
 
 
 def built(tiny, dimension, **change):

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import blobs
-from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights
 from foveate.run import finetune_settings, settings
 from foveate.run import pretrain as run
 from foveate.run.finetune import finetune
+from foveate.testing.test_method import first_batch
 from foveate.views.regions import RegionSampling, batch_cells, touching
 
 NAME = "region_contrast"

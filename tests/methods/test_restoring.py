@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.contracts.test_methods import first_batch
 
 from foveate.core.types import FoveateError, Progress
 from foveate.run import pretrain as run
 from foveate.run.settings import resolve
+from foveate.testing.test_method import first_batch
 
 
 def looks(tiny, dimension, name, **change):

@@ -179,7 +179,8 @@ def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) 
 
 def base_names() -> list[str]:
     """Methods that another can be put around: those that wrap none themselves."""
-    return [name for name in METHODS if "base" not in parsing.field_names(METHODS[name].Config)]
+    every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
+    return [name for name, method in every.items() if "base" not in parsing.field_names(method.Config)]
 
 
 def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
