@@ -14,17 +14,20 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.views.banded import (
     apply_along_axes,
-    filter_axis,
+    block_means,
+    block_size,
+    finish_low_pass,
     gaussian_radius,
-    gaussian_weights,
     sampling_matrix,
 )
+from foveate.views.interpolate import sample_linear
+
+Index = tuple[int, ...]
 
 
 def box_affine(low: Sequence[float], high: Sequence[float], grid: Sequence[int]) -> Tensor:
@@ -129,14 +132,35 @@ def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
     return tuple(max(0.0, (s - 1) / 2) for s in shrinkage(affine))
 
 
+def block_sizes(affine: Tensor) -> tuple[int, ...]:
+    """Voxels along each axis whose means the low-pass starts from: 1 where it does not, or nothing is turned."""
+    if _is_axis_aligned(affine):
+        return (1,) * len(affine)
+    return tuple(map(block_size, low_pass_sigmas(affine)))
+
+
 def low_pass_margin(affine: Tensor) -> tuple[int, ...]:
     """Voxels around a view that its low-pass reaches."""
-    return tuple(gaussian_radius(sigma) for sigma in low_pass_sigmas(affine))
+    pairs = zip(low_pass_sigmas(affine), block_sizes(affine), strict=True)
+    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
+    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
+
+
+def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]:
+    """The voxels [low, high) of a volume of `shape` for linear sampling.
+
+    It begins and ends with a block of the low-pass, counted from the volume's first voxel: the view does not
+    depend on what else is read.
+    """
+    low, high = window_of(affine, grid, low_pass_margin(affine), shape)
+    steps = block_sizes(affine)
+    start = tuple(a // k * k for a, k in zip(low, steps, strict=True))
+    return start, tuple(min(-(-b // k) * k, s) for b, k, s in zip(high, steps, shape, strict=True))
 
 
 def window_of(
     affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[Index, Index]:
     """The voxels [low, high) of a volume of `shape` that a view needs; at least one on every axis."""
     matrix = affine.double().numpy()
     half = (np.asarray(grid) - 1) / 2
@@ -175,17 +199,19 @@ def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Ten
 
 
 def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
-    """Linear sampling through any affine: low-pass, then `grid_sample`."""
-    for axis, sigma in enumerate(low_pass_sigmas(affine), 1):
-        if radius := gaussian_radius(sigma):
-            weights = gaussian_weights(torch.tensor([sigma], dtype=torch.float64), radius)[0].tolist()
-            window = filter_axis(window, axis, weights)
-    shape = window.shape[1:]
-    where = sampling_grid(affine.to(window.dtype)[None], grid, shape)
-    view = F.grid_sample(window[None], where, padding_mode="border", align_corners=False)[0]
-    if _stays_inside(affine, grid, shape):
-        return view
-    return view * (where.abs() <= 1).all(-1)
+    """Linear sampling through any affine: low-pass, then interpolation.
+
+    The low-pass of an axis that shrinks much starts with the means of blocks; they count from the first voxel.
+    """
+    steps = block_sizes(affine)
+    matrix = affine.double().numpy().copy()
+    extent = np.asarray(window.shape[1:]) / steps
+    for axis, step in enumerate(steps, 1):
+        window = block_means(window, axis, step)
+    for axis, (sigma, step) in enumerate(zip(low_pass_sigmas(affine), steps, strict=True), 1):
+        window = finish_low_pass(window, axis, sigma, step)
+    matrix[:, -1] -= (np.asarray(steps) - 1) / 2
+    return sample_linear(window, matrix / np.asarray(steps)[:, None], grid, extent.tolist())
 
 
 def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
@@ -222,13 +248,3 @@ def _rotation(angles_degrees: Sequence[float], n: int) -> NDArray[np.float64]:
 def _is_axis_aligned(affine: Tensor) -> bool:
     linear = affine[:, :-1]
     return bool((linear - torch.diag(linear.diagonal())).abs().max() < 1e-9)
-
-
-def _stays_inside(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> bool:
-    """Whether every cell centre of the view lies in the window, so that nothing has to be blanked."""
-    half = (torch.tensor(grid, dtype=torch.float64) - 1) / 2
-    linear = affine[:, :-1].double()
-    middle, reach = affine[:, -1].double() + linear @ half, linear.abs() @ half
-    # float32 coordinates are good to 1e-5 voxels
-    edge = torch.tensor(shape, dtype=torch.float64) - 0.5 - 1e-3
-    return bool(((middle - reach >= -0.5 + 1e-3) & (middle + reach <= edge)).all())

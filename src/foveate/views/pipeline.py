@@ -22,7 +22,7 @@ from foveate.views import intensity
 from foveate.views.appearance import Appearance, Draws
 from foveate.views.boxes import Box, draw_boxes
 from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
-from foveate.views.geometry import low_pass_margin, relative_to, sample, view_affine, window_of
+from foveate.views.geometry import linear_window, relative_to, sample, view_affine, window_of
 
 
 def make_views(
@@ -89,7 +89,7 @@ def draw_affines(
 
 def read_view(volume: VolumeReader, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Read the one window that a view needs and sample it: (C, *grid) float32."""
-    low, high = window_of(affine, grid, low_pass_margin(affine), volume.shape)
+    low, high = linear_window(affine, grid, volume.shape)
     return sample(torch.from_numpy(volume.read(low, high)), relative_to(affine, low), grid)
 
 

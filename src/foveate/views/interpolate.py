@@ -1,0 +1,82 @@
+"""Linear interpolation at the cells of a view, in any number of dimensions, by gathers.
+
+`grid_sample` visits the points of a volume one by one; gathering a corner of all cells at once, and blending
+corners pair by pair, takes a fifth of its time on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Affine = NDArray[np.float64]  # (n, n+1)
+NEAR = 1e-3  # voxels; float32 coordinates are good to 1e-5
+
+
+def sample_linear(image: Tensor, affine: Affine, grid: Sequence[int], extent: Sequence[float]) -> Tensor:
+    """The cells of a view, each between 2^n voxels of an image (C, *S): (C, *grid) in the image's dtype.
+
+    Args:
+        image: any strides, so that a window of a larger array is read where it lies.
+        affine: view index to voxel index.
+        grid: size of the view.
+        extent: where the outermost voxel of every axis ends, counted from -0.5; it may end early. Half a voxel
+            beyond the outermost centres the edge value holds; what lies outside the extent is 0.
+    """
+    places = [_coordinates(row, grid, image.dtype) for row in affine]
+    index, shares = _cells(places, image)
+    view = torch.stack([_blend(channel, index, shares) for channel in image]).reshape(-1, *grid)
+    if not stays_inside(affine, grid, extent):
+        for place, end in zip(places, extent, strict=True):
+            view *= ((place >= -0.5) & (place <= end - 0.5)).reshape(grid)
+    return view
+
+
+def stays_inside(affine: Affine, grid: Sequence[int], extent: Sequence[float]) -> bool:
+    """Whether every cell centre of a view lies inside the extent, so that nothing has to be blanked."""
+    half = (np.asarray(grid) - 1) / 2
+    middle, reach = affine[:, -1] + affine[:, :-1] @ half, np.abs(affine[:, :-1]) @ half
+    room = np.minimum(middle - reach + 0.5, np.asarray(extent) - 0.5 - middle - reach)
+    return float(room.min()) >= NEAR
+
+
+def _coordinates(row: Affine, grid: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """One coordinate of every cell (P,): summed in float64 over all axes but the last."""
+    total = row[-1:]
+    for step, cells in zip(row[:-2], grid[:-1], strict=True):
+        total = (total[:, None] + step * np.arange(cells)).ravel()
+    line = torch.from_numpy(row[-2] * np.arange(grid[-1])).to(dtype)
+    return (torch.from_numpy(total).to(dtype)[:, None] + line).ravel()
+
+
+def _cells(places: Sequence[Tensor], image: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Where the lowest corner of every point's cell lies in storage, and how far in the cell it is."""
+    small = torch.int32 if image.untyped_storage().nbytes() < 2**31 else torch.int64  # faster
+    index = torch.zeros((), dtype=small)
+    shares = []
+    for place, size, stride in zip(places, image.shape[1:], image.stride()[1:], strict=True):
+        held = place.clamp(0, size - 1)
+        low = held.floor().clamp_(max=max(0, size - 2))  # the last voxel is the end of a cell, not a start
+        shares.append(held.sub_(low))
+        index = index + low.to(small).mul_(stride)
+    return index.long(), shares
+
+
+def _blend(channel: Tensor, index: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """Linear interpolation between the corners of the cells at `index`, the last axis first."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(channel.shape, channel.stride(), strict=True))
+    flat = channel.as_strided((span,), (1,))
+    # An axis of one voxel has no second corner: its share is 0, and it is read twice.
+    steps = [stride if size > 1 else 0 for size, stride in zip(channel.shape, channel.stride(), strict=True)]
+
+    def corner(axis: int, offset: int) -> Tensor:
+        if axis == len(steps):
+            return flat[offset:].index_select(0, index)
+        low, high = corner(axis + 1, offset), corner(axis + 1, offset + steps[axis])
+        return torch.lerp(low, high, shares[axis], out=low)
+
+    return corner(0, 0)
