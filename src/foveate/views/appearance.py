@@ -128,6 +128,8 @@ class Draws:
 
     def chosen(self, operation: str, probability: float) -> Tensor:
         """Which samples an operation happens to: bool (B, 1) on the CPU."""
+        if probability >= 1:
+            return torch.ones(len(self.index), 1, dtype=torch.bool)  # no other draw depends on this one
         return self.uniform(f"{operation}_probability", (0, 1)) < probability
 
     def stacked(self, operation: str, draw: Callable[[np.random.Generator], NDArray[Any]]) -> Tensor:

@@ -134,9 +134,10 @@ def block_means(image: Tensor, axis: int, size: int) -> Tensor:
 def finish_low_pass(image: Tensor, axis: int, sigma: float, step: int) -> Tensor:
     """What blocks of `step` voxels leave to do of a Gaussian of `sigma` voxels."""
     if step == 1:
-        radius = gaussian_radius(sigma)
+        if not (radius := gaussian_radius(sigma)):
+            return image
         weights = gaussian_weights(torch.tensor([sigma], dtype=torch.float64), radius)[0].tolist()
-        return filter_axis(image, axis, weights) if radius else image
+        return filter_axis(image, axis, weights)
     variance = (sigma**2 - (step**2 - 1) / 4) / step**2  # in blocks, below 0.32: three taps are enough
     slope = image.diff(dim=axis)
     image.narrow(axis, 0, slope.shape[axis]).add_(slope, alpha=variance / 2)

@@ -124,7 +124,7 @@ def shrinkage(affine: Tensor) -> tuple[float, ...]:
     A wave of frequency f along source axis i has the frequencies f * row i in the view, so the largest
     entry of the row decides.
     """
-    return tuple(affine[:, :-1].abs().amax(1).tolist())
+    return tuple(np.abs(affine.double().numpy()[:, :-1]).max(1).tolist())
 
 
 def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
@@ -141,9 +141,7 @@ def block_sizes(affine: Tensor) -> tuple[int, ...]:
 
 def low_pass_margin(affine: Tensor) -> tuple[int, ...]:
     """Voxels around a view that its low-pass reaches."""
-    pairs = zip(low_pass_sigmas(affine), block_sizes(affine), strict=True)
-    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
-    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
+    return _margins(low_pass_sigmas(affine), block_sizes(affine))
 
 
 def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]:
@@ -152,8 +150,8 @@ def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> 
     It begins and ends with a block of the low-pass, counted from the volume's first voxel: the view does not
     depend on what else is read.
     """
-    low, high = window_of(affine, grid, low_pass_margin(affine), shape)
     steps = block_sizes(affine)
+    low, high = window_of(affine, grid, _margins(low_pass_sigmas(affine), steps), shape)
     start = tuple(a // k * k for a, k in zip(low, steps, strict=True))
     return start, tuple(min(-(-b // k) * k, s) for b, k, s in zip(high, steps, shape, strict=True))
 
@@ -245,6 +243,12 @@ def _rotation(angles_degrees: Sequence[float], n: int) -> NDArray[np.float64]:
     return total
 
 
+def _margins(sigmas: Sequence[float], steps: Sequence[int]) -> Index:
+    pairs = zip(sigmas, steps, strict=True)
+    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
+    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
+
+
 def _is_axis_aligned(affine: Tensor) -> bool:
-    linear = affine[:, :-1]
-    return bool((linear - torch.diag(linear.diagonal())).abs().max() < 1e-9)
+    rows = enumerate(affine.tolist())
+    return all(abs(value) < 1e-9 for i, row in rows for j, value in enumerate(row[:-1]) if i != j)

@@ -31,8 +31,10 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     rows = sigmas.amax(1).gt(0).nonzero()[:, 0]
     if not len(rows):
         return images
-    there = rows.to(images.device)
     matrices = [_blur_matrices(images, sigmas[rows, i], images.shape[i + 2]) for i in range(sigmas.shape[1])]
+    if len(rows) == len(images):
+        return apply_along_axes(images, matrices)
+    there = rows.to(images.device)
     return images.index_copy(0, there, apply_along_axes(images.index_select(0, there), matrices))
 
 
@@ -63,7 +65,8 @@ def scale_contrast(images: Tensor, factors: Tensor) -> Tensor:
 def apply_gamma(images: Tensor, log_gammas: Tensor) -> Tensor:
     """Raise values, clamped to at least 0, to the power exp(`log_gammas`) (B,)."""
     exponent = _per_sample(log_gammas.exp(), images)
-    return torch.where(exponent == 1, images, images.clamp_min(0) ** exponent)
+    raised = images.clamp_min(0).pow_(exponent)
+    return torch.where(exponent == 1, images, raised) if bool((log_gammas == 0).any()) else raised
 
 
 def bezier_table(points: NDArray[np.float64], entries: int = 256) -> NDArray[np.float64]:

@@ -27,12 +27,14 @@ def sample_linear(image: Tensor, affine: Affine, grid: Sequence[int], extent: Se
         extent: where the outermost voxel of every axis ends, counted from -0.5; it may end early. Half a voxel
             beyond the outermost centres the edge value holds; what lies outside the extent is 0.
     """
+    inside = stays_inside(affine, grid, extent)
     places = [_coordinates(row, grid, image.dtype) for row in affine]
+    kept = [] if inside else [(p >= -0.5) & (p <= end - 0.5) for p, end in zip(places, extent, strict=True)]
     index, shares = _cells(places, image)
-    view = torch.stack([_blend(channel, index, shares) for channel in image]).reshape(-1, *grid)
-    if not stays_inside(affine, grid, extent):
-        for place, end in zip(places, extent, strict=True):
-            view *= ((place >= -0.5) & (place <= end - 0.5)).reshape(grid)
+    channels = [_blend(channel, index, shares) for channel in image]
+    view = (torch.stack(channels) if len(channels) > 1 else channels[0]).reshape(-1, *grid)
+    for mask in kept:
+        view *= mask.reshape(grid)
     return view
 
 
@@ -53,17 +55,19 @@ def _coordinates(row: Affine, grid: Sequence[int], dtype: torch.dtype) -> Tensor
     return (torch.from_numpy(total).to(dtype)[:, None] + line).ravel()
 
 
-def _cells(places: Sequence[Tensor], image: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Where the lowest corner of every point's cell lies in storage, and how far in the cell it is."""
+def _cells(places: Sequence[Tensor], image: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    """Where the lowest corner of every point's cell lies in storage, and how far in the cell it is.
+
+    The places themselves become the shares.
+    """
     small = torch.int32 if image.untyped_storage().nbytes() < 2**31 else torch.int64  # faster
-    index = torch.zeros((), dtype=small)
-    shares = []
+    index = torch.zeros(places[0].shape, dtype=small)
     for place, size, stride in zip(places, image.shape[1:], image.stride()[1:], strict=True):
-        held = place.clamp(0, size - 1)
-        low = held.floor().clamp_(max=max(0, size - 2))  # the last voxel is the end of a cell, not a start
-        shares.append(held.sub_(low))
-        index = index + low.to(small).mul_(stride)
-    return index.long(), shares
+        place.clamp_(0, size - 1)
+        low = place.floor().clamp_(max=max(0, size - 2))  # the last voxel is the end of a cell, not a start
+        place.sub_(low)
+        index.add_(low.to(small), alpha=stride)
+    return index.long(), places
 
 
 def _blend(channel: Tensor, index: Tensor, shares: Sequence[Tensor]) -> Tensor:
