@@ -7,6 +7,7 @@ device, take a strength per sample, and compose with resampling before the image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +16,40 @@ from torch import Tensor
 
 Positions = NDArray[np.float64]
 TRUNCATE = 4.0  # sigmas at which the kernel ends, as in SciPy
+ROWS = 16  # of a banded matrix that are multiplied at once: fewer skip more zeros, in slower products
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Banded:
+    """Matrices (B, G, S) of which row g is zero outside the columns [first[g], end[g]).
+
+    Both limits rise with g throughout, or fall.
+    """
+
+    matrices: Tensor
+    first: NDArray[np.int64]
+    end: NDArray[np.int64]
+
+    def to(self, dtype: torch.dtype) -> Banded:
+        """The same in another precision."""
+        return replace(self, matrices=self.matrices.to(dtype))
+
+    def blocks(self) -> list[tuple[slice, slice]]:
+        """Rows and the columns that they need; a single block where little would be saved."""
+        count, size = self.matrices.shape[1:]
+        first, end = self.first.tolist(), self.end.tolist()
+        rows = [slice(a, min(a + ROWS, count)) for a in range(0, count, ROWS)]
+        ends = [(r.start, r.stop - 1) for r in rows]  # rows follow each other, upwards or downwards
+        columns = [slice(min(first[a], first[b]), max(end[a], end[b])) for a, b in ends]
+        if 4 * sum(c.stop - c.start for c in columns) > 3 * size * len(rows):
+            return [(slice(0, count), slice(0, size))]
+        return list(zip(rows, columns, strict=True))
+
+
+def dense(matrices: Tensor) -> Banded:
+    """Matrices (B, G, S) without zeros to speak of."""
+    count, size = matrices.shape[1:]
+    return Banded(matrices=matrices, first=np.zeros(count, np.int64), end=np.full(count, size))
 
 
 def gaussian_radius(sigma: float) -> int:
@@ -40,18 +75,21 @@ def gaussian_weights(sigmas: Tensor, radius: int) -> Tensor:
     return weights / weights.sum(1, keepdim=True)
 
 
-def gaussian_matrices(sigmas: Tensor, radius: int, size: int) -> Tensor:
+def gaussian_matrices(sigmas: Tensor, radius: int, size: int) -> Banded:
     """Filters of an axis of `size` voxels that repeat the edge voxel outside, float64 (B, size, size)."""
     weights = gaussian_weights(sigmas, radius)
     here = torch.arange(size, device=sigmas.device)
     taken = here[:, None] + torch.arange(-radius, radius + 1, device=sigmas.device)
     taken = taken.clamp(0, size - 1).expand(len(sigmas), -1, -1)  # (B, size, 2 radius + 1)
     matrices = weights.new_zeros(len(sigmas), size, size)
-    return matrices.scatter_add_(2, taken, weights[:, None].expand_as(taken))
+    matrices.scatter_add_(2, taken, weights[:, None].expand_as(taken))
+    rows = np.arange(size)
+    first, end = np.maximum(rows - radius, 0), np.minimum(rows + radius + 1, size)
+    return Banded(matrices=matrices, first=first, end=end)
 
 
-def sampling_matrix(positions: Positions, sigma: float, size: int) -> Tensor:
-    """A low-pass of `sigma` and linear interpolation at `positions` (G,) in one: float64 (G, size).
+def sampling_matrix(positions: Positions, sigma: float, size: int) -> Banded:
+    """A low-pass of `sigma` and linear interpolation at `positions` (G,) in one: float64 (1, G, size).
 
     A voxel is the cell [i - 0.5, i + 0.5]: half a voxel beyond the outermost centres the edge value
     holds, further out the row is zero. NumPy, because for such small arrays it costs a fraction of torch.
@@ -68,22 +106,34 @@ def sampling_matrix(positions: Positions, sigma: float, size: int) -> Tensor:
     taps[:, :-1] = kernel * (1 - share)
     taps[:, 1:] += kernel * share
     taken = (left[:, None] + np.arange(-radius, radius + 2)).clip(0, size - 1)
-    taken += np.arange(len(left))[:, None] * size
-    matrix = np.bincount(taken.ravel(), taps.ravel(), minlength=len(left) * size)
-    return torch.from_numpy(matrix.reshape(len(left), size))
+    flat = taken + np.arange(len(left))[:, None] * size
+    matrix = np.bincount(flat.ravel(), taps.ravel(), minlength=len(left) * size)
+    matrices = torch.from_numpy(matrix.reshape(1, len(left), size))
+    return Banded(matrices=matrices, first=taken[:, 0], end=taken[:, -1] + 1)
 
 
-def apply_along_axes(images: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+def apply_along_axes(images: Tensor, bands: Sequence[Banded]) -> Tensor:
     """Multiply every spatial axis by its matrix: (B, C, *S) with (B, G_i, S_i) gives (B, C, *G).
 
     Each product writes its axis first, which brings the next axis last: no copy in between.
     """
     batch = images.shape[0]
-    for matrix in reversed(matrices):
+    for band in reversed(bands):
         rest = images.shape[1:-1]
-        rows = images.reshape(batch, -1, images.shape[-1])
-        images = torch.bmm(matrix, rows.transpose(1, 2)).reshape(batch, -1, *rest)
+        columns = images.reshape(batch, -1, images.shape[-1]).mT
+        images = _product(band, columns).reshape(batch, -1, *rest)
     return images.movedim(-1, 1).contiguous()  # (B, *G, C) -> (B, C, *G)
+
+
+def _product(band: Banded, columns: Tensor) -> Tensor:
+    """The matrices (B, G, S) times columns (B, S, K)."""
+    blocks = band.blocks() if columns.device.type == "cpu" else []  # elsewhere one large product is faster
+    if len(blocks) < 2:
+        return torch.bmm(band.matrices, columns)
+    result = columns.new_empty(columns.shape[0], band.matrices.shape[1], columns.shape[2])
+    for rows, taken in blocks:
+        torch.bmm(band.matrices[:, rows, taken], columns[:, taken], out=result[:, rows])
+    return result
 
 
 def filter_axis(image: Tensor, axis: int, weights: Sequence[float]) -> Tensor:
@@ -120,15 +170,15 @@ def block_means(image: Tensor, axis: int, size: int) -> Tensor:
     if size == 1:
         return image
     before = (slice(None),) * axis
-    total = image[(*before, slice(0, whole, size))] + image[(*before, slice(1, whole, size))]
+    first, second = (image[(*before, slice(offset, whole, size))] for offset in range(2))
+    means = torch.lerp(first, second, 0.5)
     for offset in range(2, size):
-        total += image[(*before, slice(offset, whole, size))]
-    total *= 1 / size
+        means.lerp_(image[(*before, slice(offset, whole, size))], 1 / (offset + 1))
     if whole == length:
-        return total
+        return means
     rest = image.narrow(axis, whole, length - whole)
     missing = image.narrow(axis, length - 1, 1) * (size - rest.shape[axis])
-    return torch.cat([total, (rest.sum(axis, keepdim=True) + missing) / size], axis)
+    return torch.cat([means, (rest.sum(axis, keepdim=True) + missing) / size], axis)
 
 
 def finish_low_pass(image: Tensor, axis: int, sigma: float, step: int) -> Tensor:

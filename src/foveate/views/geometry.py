@@ -28,6 +28,7 @@ from foveate.views.banded import (
 from foveate.views.interpolate import sample_linear
 
 Index = tuple[int, ...]
+Window = tuple[Index, Index]
 
 
 def box_affine(low: Sequence[float], high: Sequence[float], grid: Sequence[int]) -> Tensor:
@@ -124,7 +125,7 @@ def shrinkage(affine: Tensor) -> tuple[float, ...]:
     A wave of frequency f along source axis i has the frequencies f * row i in the view, so the largest
     entry of the row decides.
     """
-    return tuple(np.abs(affine.double().numpy()[:, :-1]).max(1).tolist())
+    return tuple(max(map(abs, row[:-1])) for row in affine.tolist())
 
 
 def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
@@ -133,7 +134,7 @@ def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
 
 
 def block_sizes(affine: Tensor) -> tuple[int, ...]:
-    """Voxels along each axis whose means the low-pass starts from: 1 where it does not, or nothing is turned."""
+    """Voxels along each axis whose means the low-pass starts from: 1 where it does not, or nothing turns."""
     if _is_axis_aligned(affine):
         return (1,) * len(affine)
     return tuple(map(block_size, low_pass_sigmas(affine)))
@@ -144,7 +145,7 @@ def low_pass_margin(affine: Tensor) -> tuple[int, ...]:
     return _margins(low_pass_sigmas(affine), block_sizes(affine))
 
 
-def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> tuple[Index, Index]:
+def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> Window:
     """The voxels [low, high) of a volume of `shape` for linear sampling.
 
     It begins and ends with a block of the low-pass, counted from the volume's first voxel: the view does not
@@ -156,9 +157,7 @@ def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> 
     return start, tuple(min(-(-b // k) * k, s) for b, k, s in zip(high, steps, shape, strict=True))
 
 
-def window_of(
-    affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]
-) -> tuple[Index, Index]:
+def window_of(affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]) -> Window:
     """The voxels [low, high) of a volume of `shape` that a view needs; at least one on every axis."""
     matrix = affine.double().numpy()
     half = (np.asarray(grid) - 1) / 2
@@ -188,18 +187,17 @@ def sample(
 def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling without rotation: one matrix per axis holds the low-pass and the interpolation."""
     maps, sigmas = affine.double().numpy(), low_pass_sigmas(affine)
-    matrices = []
+    bands = []
     for axis, (sigma, cells) in enumerate(zip(sigmas, grid, strict=True)):
         positions = maps[axis, axis] * np.arange(cells) + maps[axis, -1]
-        matrix = sampling_matrix(positions, sigma, window.shape[axis + 1])
-        matrices.append(matrix[None].to(window.dtype))
-    return apply_along_axes(window[None], matrices)[0]
+        bands.append(sampling_matrix(positions, sigma, window.shape[axis + 1]).to(window.dtype))
+    return apply_along_axes(window[None], bands)[0]
 
 
 def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling through any affine: low-pass, then interpolation.
 
-    The low-pass of an axis that shrinks much starts with the means of blocks; they count from the first voxel.
+    The low-pass of an axis that shrinks much starts with means of blocks, counted from the window's first.
     """
     steps = block_sizes(affine)
     matrix = affine.double().numpy().copy()
@@ -209,7 +207,7 @@ def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tenso
     for axis, (sigma, step) in enumerate(zip(low_pass_sigmas(affine), steps, strict=True), 1):
         window = finish_low_pass(window, axis, sigma, step)
     matrix[:, -1] -= (np.asarray(steps) - 1) / 2
-    return sample_linear(window, matrix / np.asarray(steps)[:, None], grid, extent.tolist())
+    return sample_linear(window, matrix / np.asarray(steps)[:, None], grid, extent)
 
 
 def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:

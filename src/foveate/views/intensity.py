@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.core.rng import torch_stream
-from foveate.views.banded import apply_along_axes, gaussian_matrices, gaussian_radius
+from foveate.views.banded import Banded, apply_along_axes, dense, gaussian_matrices, gaussian_radius
 
 SMALLEST_DEVIATION = 1e-4  # of images in [0, 1]: below one step of a 12-bit scan, so only constants meet it
 GREY_IMAGENET = (0.449, 0.226)  # mean and standard deviation of ImageNet, averaged over its colours
@@ -31,11 +31,11 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     rows = sigmas.amax(1).gt(0).nonzero()[:, 0]
     if not len(rows):
         return images
-    matrices = [_blur_matrices(images, sigmas[rows, i], images.shape[i + 2]) for i in range(sigmas.shape[1])]
+    bands = [_blur_matrices(images, sigmas[rows, i], images.shape[i + 2]) for i in range(sigmas.shape[1])]
     if len(rows) == len(images):
-        return apply_along_axes(images, matrices)
+        return apply_along_axes(images, bands)
     there = rows.to(images.device)
-    return images.index_copy(0, there, apply_along_axes(images.index_select(0, there), matrices))
+    return images.index_copy(0, there, apply_along_axes(images.index_select(0, there), bands))
 
 
 def draw_noise(images: Tensor, index: Sequence[int], *, seed: int, purpose: str) -> Tensor:
@@ -133,8 +133,8 @@ def apply_bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
         cube.permute(*range(2, n + 2), 0, 1)[term] = column.to(images)[:, None]
     powers = torch.arange(size, device=images.device)
     lines = [torch.linspace(-1, 1, s, device=images.device, dtype=images.dtype) for s in shape]
-    matrices = [(line[:, None] ** powers).expand(len(images), -1, -1) for line in lines]
-    return images * apply_along_axes(cube, matrices).exp()
+    bands = [dense((line[:, None] ** powers).expand(len(images), -1, -1)) for line in lines]
+    return images * apply_along_axes(cube, bands).exp()
 
 
 def standardise(images: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ def rescale(images: Tensor, mean: float, std: float) -> Tensor:
     return (images - mean) / std
 
 
-def _blur_matrices(images: Tensor, sigmas: Tensor, size: int) -> Tensor:
+def _blur_matrices(images: Tensor, sigmas: Tensor, size: int) -> Banded:
     radius = gaussian_radius(float(sigmas.max()))  # read on the CPU: no wait for the device
     return gaussian_matrices(sigmas.to(images.device), radius, size).to(images.dtype)
 

@@ -17,33 +17,30 @@ Affine = NDArray[np.float64]  # (n, n+1)
 NEAR = 1e-3  # voxels; float32 coordinates are good to 1e-5
 
 
-def sample_linear(image: Tensor, affine: Affine, grid: Sequence[int], extent: Sequence[float]) -> Tensor:
+def sample_linear(image: Tensor, affine: Affine, grid: Sequence[int], extent: NDArray[np.float64]) -> Tensor:
     """The cells of a view, each between 2^n voxels of an image (C, *S): (C, *grid) in the image's dtype.
 
     Args:
-        image: any strides, so that a window of a larger array is read where it lies.
+        image: of any strides: a window of a larger array is read where it lies.
         affine: view index to voxel index.
         grid: size of the view.
-        extent: where the outermost voxel of every axis ends, counted from -0.5; it may end early. Half a voxel
-            beyond the outermost centres the edge value holds; what lies outside the extent is 0.
+        extent: length of every axis, which the last voxel may exceed. Half a voxel beyond the outermost
+            centres the edge value holds; what lies below -0.5 or above the extent less 0.5 is 0.
     """
-    inside = stays_inside(affine, grid, extent)
     places = [_coordinates(row, grid, image.dtype) for row in affine]
-    kept = [] if inside else [(p >= -0.5) & (p <= end - 0.5) for p, end in zip(places, extent, strict=True)]
-    index, shares = _cells(places, image)
+    half = (np.asarray(grid) - 1) / 2
+    middle, reach = affine[:, -1] + affine[:, :-1] @ half, np.abs(affine[:, :-1]) @ half
+    first, last = middle - reach, middle + reach
+    kept = []
+    if min(first) < NEAR - 0.5 or min(extent - last) < NEAR + 0.5:
+        kept = [(p >= -0.5) & (p <= end - 0.5) for p, end in zip(places, extent, strict=True)]
+    inner = min(first) >= NEAR and min(np.asarray(image.shape[1:]) - last) >= NEAR + 1
+    index, shares = _cells(places, image, inner=inner)
     channels = [_blend(channel, index, shares) for channel in image]
     view = (torch.stack(channels) if len(channels) > 1 else channels[0]).reshape(-1, *grid)
     for mask in kept:
         view *= mask.reshape(grid)
     return view
-
-
-def stays_inside(affine: Affine, grid: Sequence[int], extent: Sequence[float]) -> bool:
-    """Whether every cell centre of a view lies inside the extent, so that nothing has to be blanked."""
-    half = (np.asarray(grid) - 1) / 2
-    middle, reach = affine[:, -1] + affine[:, :-1] @ half, np.abs(affine[:, :-1]) @ half
-    room = np.minimum(middle - reach + 0.5, np.asarray(extent) - 0.5 - middle - reach)
-    return float(room.min()) >= NEAR
 
 
 def _coordinates(row: Affine, grid: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -55,18 +52,21 @@ def _coordinates(row: Affine, grid: Sequence[int], dtype: torch.dtype) -> Tensor
     return (torch.from_numpy(total).to(dtype)[:, None] + line).ravel()
 
 
-def _cells(places: Sequence[Tensor], image: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+def _cells(places: Sequence[Tensor], image: Tensor, *, inner: bool) -> tuple[Tensor, Sequence[Tensor]]:
     """Where the lowest corner of every point's cell lies in storage, and how far in the cell it is.
 
-    The places themselves become the shares.
+    The places themselves become the shares. `inner`: all of them lie above 0 and below the last voxel.
     """
     small = torch.int32 if image.untyped_storage().nbytes() < 2**31 else torch.int64  # faster
     index = torch.zeros(places[0].shape, dtype=small)
     for place, size, stride in zip(places, image.shape[1:], image.stride()[1:], strict=True):
-        place.clamp_(0, size - 1)
-        low = place.floor().clamp_(max=max(0, size - 2))  # the last voxel is the end of a cell, not a start
-        place.sub_(low)
-        index.add_(low.to(small), alpha=stride)
+        if inner:
+            low = place.to(small)
+            place.frac_()
+        else:  # the last voxel is the end of a cell, not a start
+            low = place.clamp_(0, size - 1).to(small).clamp_(max=max(0, size - 2))
+            place.sub_(low.to(place.dtype))
+        index.add_(low, alpha=stride)
     return index.long(), places
 
 

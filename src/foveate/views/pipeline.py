@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import get_args
+from typing import final, get_args
 
 import numpy as np
 import torch
@@ -17,12 +18,12 @@ from torch import Tensor
 
 from foveate.core.contracts import CropViews, VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
+from foveate.core.types import Array, Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
 from foveate.views.appearance import Appearance, Draws
-from foveate.views.boxes import Box, draw_boxes
+from foveate.views.boxes import Box, draw_boxes, union_box
 from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
-from foveate.views.geometry import linear_window, relative_to, sample, view_affine, window_of
+from foveate.views.geometry import Window, linear_window, relative_to, sample, view_affine, window_of
 
 
 def make_views(
@@ -38,15 +39,23 @@ def make_views(
     places = {key: volume.places(key) for key in around}
     measure = partial(share_above, volume)
     drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
-    for name, boxes in drawn.items():
-        spec = specs[name]
-        affines = draw_affines(boxes, name, spec, volume.spacing_mm, seed=seed, index=index)
-        images = torch.stack([read_view(volume, affine, spec.grid) for affine in affines])
+    affines = {
+        name: draw_affines(boxes, name, specs[name], volume.spacing_mm, seed=seed, index=index)
+        for name, boxes in drawn.items()
+    }
+    windows = {
+        name: [linear_window(affine, specs[name].grid, volume.shape) for affine in each]
+        for name, each in affines.items()
+    }
+    reader = read_together(volume, [window for each in windows.values() for window in each])
+    for name, each in affines.items():
+        grid, pairs = specs[name].grid, zip(each, windows[name], strict=True)
+        images = torch.stack([read_view(reader, affine, grid, window) for affine, window in pairs])
         maps = {
-            key: torch.stack([read_map_view(volume, key, affine, spec.grid) for affine in affines])
+            key: torch.stack([read_map_view(volume, key, affine, grid) for affine in each])
             for key in volume.map_names
         }
-        views[name] = CropViews(images.clamp_(0, 1), torch.stack(affines).float(), maps)
+        views[name] = CropViews(images.clamp_(0, 1), torch.stack(each).float(), maps)
     return {name: views[name] for name in specs}
 
 
@@ -87,9 +96,35 @@ def draw_affines(
     ]
 
 
-def read_view(volume: VolumeReader, affine: Tensor, grid: Sequence[int]) -> Tensor:
-    """Read the one window that a view needs and sample it: (C, *grid) float32."""
-    low, high = linear_window(affine, grid, volume.shape)
+@final
+class Region:
+    """A part of a volume in memory, read in the volume's own indices."""
+
+    def __init__(self, volume: VolumeReader, box: Box) -> None:
+        self.shape, self.low = volume.shape, box.low
+        self.values = volume.read(box.low, box.high)
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high), where it lies."""
+        places = zip(low, high, self.low, strict=True)
+        return self.values[(slice(None), *(slice(a - start, b - start) for a, b, start in places))]
+
+
+Reader = VolumeReader | Region
+
+
+def read_together(volume: VolumeReader, windows: Sequence[Window]) -> Reader:
+    """The part of a volume that holds all windows, or the volume itself where reading them apart is less."""
+    boxes = [Box(low=low, high=high) for low, high in windows]
+    union = union_box(boxes)
+    if math.prod(union.size) > sum(math.prod(box.size) for box in boxes):
+        return volume
+    return Region(volume, union)
+
+
+def read_view(volume: Reader, affine: Tensor, grid: Sequence[int], window: Window | None = None) -> Tensor:
+    """Read the one window that a view needs, unless it is known, and sample it: (C, *grid) float32."""
+    low, high = window or linear_window(affine, grid, volume.shape)
     return sample(torch.from_numpy(volume.read(low, high)), relative_to(affine, low), grid)
 
 
