@@ -30,8 +30,8 @@ from foveate.data.cache import CachedVolume
 from foveate.data.prepare import prepare
 from foveate.data.profiles import PrepareConfig
 from foveate.views.boxes import Box, draw_boxes, draw_position, iou, place
-from foveate.views.geometry import box_affine
-from foveate.views.pipeline import read_view, share_above
+from foveate.views.geometry import box_affine, linear_window
+from foveate.views.pipeline import read_together, read_view, share_above
 from timing import line, ratio
 
 SIZES = ((96, 96, 64), (96, 96, 96), (112, 112, 64), (64, 64, 32))
@@ -135,11 +135,14 @@ def tissue_share(crop: Array) -> float:
 def our_pair(volume: CachedVolume, number: int) -> list[torch.Tensor]:
     """The same from the cache."""
     boxes = draw_boxes(volume.shape, SPECS, seed=0, index=number, measure=partial(share_above, volume))
-    return [
-        read_view(volume, box_affine(box.low, box.high, SPECS[name].grid), SPECS[name].grid)
+    views = [
+        (box_affine(box.low, box.high, SPECS[name].grid), SPECS[name].grid)
         for name, drawn in boxes.items()
         for box in drawn
     ]
+    windows = [linear_window(affine, grid, volume.shape) for affine, grid in views]
+    reader = read_together(volume, windows)  # as `make_views` does
+    return [read_view(reader, *view, window) for view, window in zip(views, windows, strict=True)]
 
 
 class Alone:

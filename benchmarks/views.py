@@ -228,7 +228,7 @@ def main() -> None:
     if arguments.dimension == 3:
         rivals.append(("3D sample against TorchIO", torchio_sample(volume, resize=arguments.resize), 4))
     else:
-        picture = Image.fromarray((volume.array[0] * 255).astype(np.uint8).T)
+        picture = Image.fromarray(np.rint(volume.array[0] * 255).astype(np.uint8).T)
         rivals += [("2D sample against Pillow, RGB as published", pillow_sample(picture, 3), 3)]
         rivals += [("2D sample against Pillow, grey", pillow_sample(picture, 1), 3)]
     if arguments.dimension == 3 and not arguments.resize:

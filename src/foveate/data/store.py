@@ -6,6 +6,7 @@ A file appears whole or not at all. The suffix alone says how it is read, so tha
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from foveate.data.index import replace_file
 Format = Literal["npy", "blosc2"]
 SUFFIXES: dict[Format, str] = {"npy": ".npy", "blosc2": ".b2nd"}
 OPEN_FILES = 64  # per process; far below any limit on open files
-CHUNK = 64  # voxels along each axis of what is compressed on its own: a window touches few of them
+CHUNK = 64  # voxels along each axis of what is compressed together: a window touches few of them
+BLOCK_VOXELS = 4096  # of a chunk that are decompressed on their own: 16 along three axes, 64 along two
 
 
 def check_format(kind: Format) -> None:
@@ -45,7 +47,19 @@ def _compressed(array: Array) -> bytes:
     blosc2 = _blosc2()
     chunks = [min(CHUNK, size) for size in array.shape]
     settings = {"codec": blosc2.Codec.LZ4, "nthreads": 1}
-    return bytes(blosc2.asarray(array, chunks=chunks, cparams=settings).to_cframe())
+    blocks = block_shape(array.shape)
+    return bytes(blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=settings).to_cframe())
+
+
+def block_shape(shape: Sequence[int]) -> list[int]:
+    """The shape of what is decompressed on its own; channels and other short axes are not divided.
+
+    >>> block_shape((1, 300, 300, 300)), block_shape((3, 1024, 1024)), block_shape((2, 9, 9))
+    ([1, 16, 16, 16], [3, 64, 64], [2, 9, 9])
+    """
+    long = sum(size**3 > BLOCK_VOXELS for size in shape)
+    edge = round(BLOCK_VOXELS ** (1 / max(1, long)))
+    return [min(edge, CHUNK, size) for size in shape]
 
 
 @lru_cache(maxsize=OPEN_FILES)
