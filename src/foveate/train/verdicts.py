@@ -67,8 +67,8 @@ LIMITS: dict[str, Limit] = {
     "loss": Limit(
         value=3.0,
         rows=3,
-        reason="the loss stands above its first line by 3 times as much as it ever fell below it, or where it "
-        "never fell by 3 halves of itself: a queue that fills with keys may lift it by 2 fifths",
+        reason="the loss stands above its first line by 3 times as much as it ever fell below it, or where "
+        "it never fell by 3 halves of itself: a queue that fills with keys may lift it by 2 fifths",
     ),
     "data wait": Limit(
         value=0.5,
