@@ -1,7 +1,7 @@
 """Linear interpolation at the cells of a view, in any number of dimensions, by gathers.
 
-`grid_sample` visits the points of a volume one by one; on a CPU it is faster to gather a corner of all cells at
-once and to blend corners pair by pair.
+`grid_sample` visits the points of a volume one by one; on a CPU it is faster to gather a corner of all
+cells at once and to blend corners pair by pair.
 """
 
 from __future__ import annotations
