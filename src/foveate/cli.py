@@ -86,7 +86,7 @@ def plan(arguments: list[str]) -> int:
     if "help" in switches:
         print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
         return 0
-    config = settings.resolve(yaml_keys, {"out": "RUN", **flags})
+    config = settings.resolve(yaml_keys, {"out": "RUN", **flags}, "plan")
     settings.require(config)
     from foveate.run import plan as run
 

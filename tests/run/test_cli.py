@@ -122,9 +122,31 @@ class OtherConfig:
 
 
 def test_keys_of_another_method_are_named_as_such():
-    defaults = settings.default_config({"dimension": 3})
+    defaults, others = settings.default_config({"dimension": 3}), {"method": {"other": OtherConfig}}
     with pytest.raises(settings.FoveateError, match="belongs to other, and this run uses pcrlv2"):
-        parsing.check_keys(["method.momentum_of_teacher"], defaults, {"method": {"other": OtherConfig}})
+        parsing.check_keys(["method.momentum_of_teacher"], defaults, others, verb="pretrain")
+
+
+GIVEN = {
+    "finetune": ("--task", "segmentation", "--dimension", "3"),
+    "prepare": ("--data", "d", "--out", "o"),
+    "pretrain": ("--dimension", "3"),
+    "plan": ("--dimension", "3"),
+}
+
+
+@pytest.mark.parametrize(
+    "verb", ["pretrain", "plan", "finetune", "prepare", "scan", "split", "predict", "evaluate", "compare"]
+)
+def test_an_unknown_key_points_to_the_help_of_its_own_verb(capsys, tmp_path, verb):
+    given = GIVEN.get(verb, ())
+    if verb == "compare":
+        file = tmp_path / "compare.yaml"
+        file.write_text("arms: {one: pgl}\ntasks: {one: {data: d}}\n")
+        given = ("--config", str(file))
+    text = refusal(capsys, verb, *given, "--stepps", "3")
+    assert "--stepps: there is no such key" in text
+    assert f"`foveate {verb} --help` lists all" in text
 
 
 def test_views_that_the_stride_does_not_divide(capsys, cohorts, tmp_path):

@@ -127,13 +127,16 @@ def to_yaml(config: Any) -> str:  # noqa: ANN401 - any Config dataclass
     return yaml.safe_dump(to_mapping(config), sort_keys=False, default_flow_style=None, width=100)
 
 
-def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]]) -> None:
+def check_keys(
+    given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]], *, verb: str
+) -> None:
     """Refuse a key that the configuration does not have, and say where it would belong.
 
     Args:
         given: Dotted keys from YAML or the command line.
         defaults: The Config of this run.
         others: Group -> name -> Config class of what was not chosen, e.g. the other methods.
+        verb: Whose help lists the keys.
     """
     known = dict(flatten(to_mapping(defaults)))
     for key in given:
@@ -146,7 +149,7 @@ def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapp
             belongs = f"belongs to {', '.join(owners)}, and this run uses {known[f'{group}.name']}"
             raise FoveateError(f"--{key} {belongs}; drop the key or choose --{group} {owners[0]}.")
         raise FoveateError(
-            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate pretrain --help` lists all."
+            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate {verb} --help` lists all."
         )
 
 

@@ -155,7 +155,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
         "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
-    parsing.check_keys(given, defaults, others)
+    parsing.check_keys(given, defaults, others, verb="finetune")
     config = parsing.parse(defaults, yaml_keys, flags)
     if card := card_of(given):
         check_card(config, defaults, card)

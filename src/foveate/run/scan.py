@@ -55,7 +55,7 @@ def resolve(flags: Mapping[str, str]) -> ScanConfig:
     """The configuration that the command line describes; `--pass` is `until`, which Python lets be a name."""
     flags = {"until" if key == "pass" else key: value for key, value in flags.items()}
     defaults = ScanConfig(workers=min(4, os.cpu_count() or 1))
-    parsing.check_keys(flags, defaults, {})
+    parsing.check_keys(flags, defaults, {}, verb="scan")
     config = parsing.parse(defaults, {}, flags)
     for key in ("data", "out"):
         if not getattr(config, key):

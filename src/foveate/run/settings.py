@@ -209,8 +209,8 @@ def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
     return PrepareConfig()
 
 
-def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConfig:
-    """Both passes: the complete configuration of a run, every key and value checked."""
+def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str], verb: str = "pretrain") -> PretrainConfig:
+    """Both passes: the complete configuration of a run of this verb, every key and value checked."""
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
@@ -220,7 +220,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     }
     if base := getattr(defaults.method, "base", None):
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
-    parsing.check_keys(given, defaults, others)
+    parsing.check_keys(given, defaults, others, verb=verb)
     return parsing.parse(defaults, yaml_keys, flags)
 
 

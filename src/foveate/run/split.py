@@ -73,7 +73,8 @@ def resolve(flags: Mapping[str, str]) -> SplitConfig:
             flags[key] = f"[{flags[key]}]"
     name = flags.get("source.name", "folder")
     defaults = SplitConfig(data="", out="", source=SOURCES[name].Config())
-    parsing.check_keys(flags, defaults, {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}})
+    others = {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}}
+    parsing.check_keys(flags, defaults, others, verb="split")
     config = parsing.parse(defaults, {}, flags)
     for key in ("data", "out"):
         if not getattr(config, key):
