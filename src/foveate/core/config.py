@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -122,9 +123,13 @@ def to_mapping(config: Any) -> Nested:  # noqa: ANN401 - any Config dataclass
     return mapping
 
 
-def to_yaml(config: Any) -> str:  # noqa: ANN401 - any Config dataclass
-    """A complete YAML that `--config` reads back."""
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, default_flow_style=None, width=100)
+def to_yaml(config: Any, without: Iterable[str] = ()) -> str:  # noqa: ANN401 - any Config dataclass
+    """A complete YAML that `--config` reads back, the values of some dotted keys left empty."""
+    mapping = to_mapping(config)
+    for key in without:
+        *parents, leaf = key.split(".")
+        reduce(lambda at, parent: at[parent], parents, mapping)[leaf] = ""
+    return yaml.safe_dump(mapping, sort_keys=False, default_flow_style=None, width=100)
 
 
 def check_keys(

@@ -27,12 +27,13 @@ from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
 from foveate.nets.pyramid import build_pyramid
 from foveate.run import folder, intake
-from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
+from foveate.run.finetune_settings import TASKS, FinetuneConfig
 from foveate.run.launch import needs_processes, run_processes
 from foveate.run.material import Material, data_hash, gather
 from foveate.run.pretrain import batches_from, schedule_of
 from foveate.run.processes import build_fabric, check_processes, settle
 from foveate.run.selection import compared_with_pretraining, note_seen
+from foveate.run.settings import SCRATCH
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit

@@ -23,11 +23,10 @@ from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.run.selection import labelled_images
-from foveate.run.settings import RunConfig, choice, yaml_of
+from foveate.run.settings import SCRATCH, RunConfig, choice, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
-SCRATCH = "none"
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {
     2: "imagenet",

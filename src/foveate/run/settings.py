@@ -38,7 +38,9 @@ RESUMABLE = (
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
-PATHS = ("data", "probe")  # where images and labels are, which run.yaml does not repeat
+SCRATCH = "none"  # --init of a fine-tuning from random weights
+# Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
+PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as")
 OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
@@ -248,7 +250,7 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
 
 
 def own_paths(file: Path) -> parsing.Nested:
-    """Where the images of the run are whose run.yaml is given, if this is its folder and its owner."""
+    """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
     paths = file.parent / OWN_PATHS
     here = file.name == "run.yaml" and os.access(paths, os.R_OK)
     return parsing.read_yaml(paths) if here else {}
