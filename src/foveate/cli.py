@@ -53,27 +53,9 @@ def is_first() -> bool:
 
 def pretrain(arguments: list[str]) -> int:
     """Pre-train on a folder: --data FOLDER --out RUN [--method pcrlv2] [--size small]."""
-    from foveate.core import config as parsing
     from foveate.run import settings
 
-    flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
-    yaml_keys, flags = settings.layers(flags)
-    if "help" in switches:
-        print(settings.help_page(yaml_keys, flags))
-        return 0
-    config = settings.resolve(yaml_keys, flags)
-    if "print_config" in switches:
-        print(parsing.to_yaml(config), end="")
-        return 0
-    settings.require(config)
-    from foveate.run import pretrain as run
-    from foveate.run.processes import requeue_before_the_first_step
-
-    if "dry_run" in switches:
-        print(run.dry_run(config))
-        return 0
-    requeue_before_the_first_step()
-    return run.pretrain(config).value
+    return _train(arguments, settings, "pretrain")
 
 
 def plan(arguments: list[str]) -> int:
@@ -147,27 +129,36 @@ def convert(arguments: list[str]) -> int:
 
 def finetune(arguments: list[str]) -> int:
     """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
+    from foveate.run import finetune_settings
+
+    return _train(arguments, finetune_settings, "finetune")
+
+
+def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 - the verb's own settings
+    """The verbs that train: help, the configuration, one step for a look, or the run."""
+    from importlib import import_module
+
     from foveate.core import config as parsing
-    from foveate.run import finetune_settings, settings
+    from foveate.run import settings
 
     flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
     yaml_keys, flags = settings.layers(flags)
     if "help" in switches:
-        print(finetune_settings.help_page(yaml_keys, flags))
+        print(keys.help_page(yaml_keys, flags))
         return 0
-    config = finetune_settings.resolve(yaml_keys, flags)
+    config = keys.resolve(yaml_keys, flags)
     if "print_config" in switches:
         print(parsing.to_yaml(config), end="")
         return 0
-    finetune_settings.require(config)
-    from foveate.run import finetune as run
+    keys.require(config)
+    run = import_module(f"foveate.run.{verb}")
     from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
     requeue_before_the_first_step()
-    return run.finetune(config).value
+    return int(getattr(run, verb)(config).value)
 
 
 def predict(arguments: list[str]) -> int:

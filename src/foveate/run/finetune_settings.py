@@ -23,7 +23,7 @@ from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.run.selection import labelled_images
-from foveate.run.settings import SCRATCH, RunConfig, choice, yaml_of
+from foveate.run.settings import SCRATCH, RunConfig, choice, encoder_entry, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
@@ -106,12 +106,7 @@ def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dim
         return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
     row = table(dimension, size)
     name = str(given.get("encoder.name", row.encoder))
-    entry = ENCODERS[name]
-    if dimension not in entry.dimensions:
-        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
-        raise FoveateError(
-            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
-        )
+    entry = encoder_entry(name, dimension)
     known = {field.name for field in fields(entry.config)} & {"norm"}
     norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)

@@ -18,7 +18,7 @@ from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.index import PROFILE, complete_entries, is_prepared
 from foveate.data.profiles import PrepareConfig, from_json
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders import ENCODERS, EncoderEntry
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
@@ -140,12 +140,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     row = table(dimension, size)
     method = method_defaults(given, dimension, size)
     name = str(given.get("encoder.name", row.encoder))
-    entry = ENCODERS[name]
-    if dimension not in entry.dimensions:
-        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
-        raise FoveateError(
-            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
-        )
+    entry = encoder_entry(name, dimension)
     norm = cast(Any, str(given.get("encoder.norm", "batch")))
     accelerated = torch.cuda.is_available()
     return PretrainConfig(
@@ -164,6 +159,17 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
+
+
+def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
+    """The encoder of a name, which must exist in that dimension."""
+    entry = ENCODERS[name]
+    if dimension not in entry.dimensions:
+        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
+        raise FoveateError(
+            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
+        )
+    return entry
 
 
 def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
