@@ -59,7 +59,7 @@ def pretrain(arguments: list[str]) -> int:
 
 
 def plan(arguments: list[str]) -> int:
-    """What a run will cost, from ten steps on this machine: the flags of pretrain, without --out."""
+    """What a run will cost, from ten steps on this machine: --data FOLDER [the options of pretrain]."""
     from foveate.core import config as parsing
     from foveate.run import settings
 
@@ -201,7 +201,8 @@ def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], b
     file = flags.pop("config", "")
     given = dict(parsing.flatten(parsing.read_yaml(Path(file)))) if file else {}
     if "help" in switches:
-        print(f"foveate {verb.__name__}: {verb.__doc__}\n\n{parsing.help_text(run.defaults())}")
+        what, how = _told(verb)
+        print(f"foveate {verb.__name__} {how}\n\n{what}.\n\n{parsing.help_text(run.defaults())}")
         return 0
     config = run.resolve(given, flags)
     if "print_config" in switches:
@@ -233,24 +234,33 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
     "scan": scan,
+    "split": split,
     "prepare": prepare,
+    "methods": methods,
     "plan": plan,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,
-    "split": split,
     "predict": predict,
     "evaluate": evaluate,
     "compare": compare,
-    "methods": methods,
-    "demo": demo,
 }
 
 
+def _told(verb: Callable[[list[str]], int]) -> tuple[str, str]:
+    """What a verb does and how it is written, from its docstring."""
+    what, _, how = (verb.__doc__ or "").strip().rstrip(".").rpartition(": ")
+    return (what, how) if what else (how, "")
+
+
 def overview() -> str:
-    """What the verbs do."""
-    lines = [f"  foveate {name:<10} {(verb.__doc__ or '').strip()}" for name, verb in VERBS.items()]
+    """What the verbs do, in the order in which they are wanted."""
+    lines = []
+    for name, verb in VERBS.items():
+        what, how = _told(verb)
+        lines += [f"  {name:<10}{what}", *([f"{'':<12}foveate {name} {how}"] if how else [])]
     more = "`foveate VERB --help` shows a verb's options; `foveate --version` the version."
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
 

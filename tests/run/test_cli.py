@@ -72,7 +72,46 @@ def test_help_teaches(capsys):
     for word in ("--method.scale_sampling", "A scale for each compared pair", "--encoder.width", "pcrlv2"):
         assert word in text
     assert main(["--help"]) == 0
-    assert "pretrain" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"foveate {verb} --" in text for verb in ("demo", "pretrain", "finetune", "compare"))
+
+
+@pytest.mark.parametrize(
+    "verb", ["pretrain", "plan", "finetune", "prepare", "scan", "split", "compare", "predict"]
+)
+@pytest.mark.parametrize("width", [60, 110, 300])
+def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypatch, verb, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main([verb, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    options = lines[next(i for i, line in enumerate(lines) if line.startswith("options")) :]
+    assert max(len(line) for line in options if not re.match(r"\S|  --", line)) <= min(width, 110)
+    keys = re.findall(r"^  --([\w.]+)", "\n".join(options), re.MULTILINE)
+    assert len(keys) == len(set(keys)) > 3
+    assert not re.search(r"Literal|Union|tuple\[|default: \]", "\n".join(options))
+
+
+def test_help_says_defaults_choices_and_what_is_found_out(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    assert main(["pretrain", "--help"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "  --size small|paper          ",
+        "  --dimension 2|3             2 or 3; found from the files where it is not said.\n",
+        "  --method NAME               [default: pcrlv2]",
+        "  --sync_batchnorm true|false\n",
+        "  --prepare.percentiles LIST  The two percentiles",
+        "[default: [0.5, 99.5]]",
+    ):
+        assert line in text
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        text.index("  method  ")
+        < text.index("  finetune  ")
+        < text.index("  data  ")
+        < text.index("  probe  ")
+    )
 
 
 def test_methods_lists_citations(capsys):

@@ -304,11 +304,13 @@ def help_page() -> str:
     """All keys."""
     parts = [
         "foveate compare --config FILE --out DIR [--only ARM,ARM] [--budget_minutes M] [--KEY VALUE ...]\n\n"
-        "The file holds keys of three kinds (docs/protocol.md; benchmarks/fewlabel/ for examples):\n"
+        "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
+        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be said\n"
+        "on the command line as well.\n"
         "  --dry_run        print the grid, its runs and its hours from measured steps, and stop\n\n"
         f"{parsing.help_text(GridConfig())}"
     ]
     for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
         meanings = parsing.attribute_help(config)
-        parts.append(f"{title}:\n" + "\n".join(f"  {key:<16} {text}" for key, text in meanings.items()))
+        parts.append("\n".join([f"{title}:", *(parsing.help_row(*each) for each in meanings.items())]))
     return "\n\n".join(parts)

@@ -37,9 +37,12 @@ SCRATCH_NORMALISATION: dict[int, Normalisation] = {
 @final
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunConfig):
-    """One fine-tuning run, complete; `init` is a run folder, a weights file, or none for random weights.
+    """One fine-tuning run, complete.
 
     Attributes:
+        data: Labelled images: a folder with images/ beside labels/ or masks/, a table, a list, or what
+            `source` says.
+        init: Run folder or weights file to start from; none: random weights.
         validate_every: Steps between validations; the best checkpoint is kept beside the last.
         task: What is learnt.
         split: Which images are for training and which for validation.
@@ -204,9 +207,10 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
         "foveate finetune --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small] "
         f"[--KEY VALUE ...]\n\nShown for --task {config.task.name}, --encoder {config.encoder.name}, "
         f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"tasks: {', '.join(TASKS)}; encoders: {', '.join(ENCODERS)}\n"
+        f"{parsing.help_list('tasks', TASKS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
+        f"{parsing.help_list('sources', SOURCES)}\n\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
         "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config)}"
+        f"{parsing.help_text(config, ['dimension'])}"
     )

@@ -287,18 +287,17 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     told = given if "dimension" in given or given.get("data") else {**given, "dimension": 3}
     config = default_config(told)
-    names = ", ".join(METHODS)
     return (
         "foveate pretrain --data FOLDER --out RUN [--method NAME] [--size small] [--KEY VALUE ...]\n\n"
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"methods: {names}; encoders: {', '.join(ENCODERS)}\n"
-        f"sources: {', '.join(SOURCES)}\n"
+        f"{parsing.help_list('methods', METHODS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
+        f"{parsing.help_list('sources', SOURCES)}\n\n"
         "  --recipe NAME    a complete run that ships with foveate\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
         "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config)}"
+        f"{parsing.help_text(config, ['dimension'])}"
     )
 
 

@@ -87,7 +87,7 @@ def help_page(flags: Mapping[str, str]) -> str:
     name = flags.get("source.name", "folder")
     config = SplitConfig(data="", out="", source=SOURCES[name].Config())
     head = "foveate split DATA --out DIR [--source NAME] [--fractions 0.01,0.1] [--seed N]\n\n"
-    return f"{head}sources: {', '.join(SOURCES)}\n\n{parsing.help_text(config)}"
+    return f"{head}{parsing.help_list('sources', SOURCES)}\n\n{parsing.help_text(config)}"
 
 
 def split(config: SplitConfig) -> str:
