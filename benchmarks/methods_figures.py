@@ -108,20 +108,33 @@ def draw_restoration(keys: dict[str, Any], out: Path, steps: int) -> None:
     figure.savefig(out / "context_restoration.png", dpi=110)
 
 
+def planes_of_the_same(maps: Any) -> tuple[int, tuple[int, int]]:
+    """The sample (B, 2, *S) and the two planes along z that show most voxels of regions seen in both."""
+
+    def shown(row: int, first: int, second: int) -> int:
+        one, other = maps[row, 0, ..., first], maps[row, 1, ..., second]
+        both = np.intersect1d(one[one > 0], other)
+        return min(int(np.isin(one, both).sum()), int(np.isin(other, both).sum()))
+
+    rows, depth = len(maps), maps.shape[-1]
+    inner = range(depth // 4, depth - depth // 4)
+    return max(
+        ((r, (a, b)) for r in range(rows) for a in inner for b in inner), key=lambda c: shown(c[0], *c[1])
+    )
+
+
 def draw_regions(keys: dict[str, Any], out: Path) -> None:
     """Localized Region Contrast: a slice of both views, and the super-pixels that were carried there."""
     _, batch = batch_of(
         keys | {"method": {"name": "region_contrast", "base": {"name": "byol", "global_crops": REGION_VIEWS}}}
     )
     views, maps = batch["crops"]["global"], batch["regions"]["superpixels/global"]
-    shared = [len(np.intersect1d(*(m[v, ..., m.shape[-1] // 2] for v in (0, 1)))) for m in maps.numpy()]
-    row = int(np.argmax(shared))
+    row, planes = planes_of_the_same(maps.numpy())
     colours = np.random.default_rng(3).uniform(0.15, 1, (int(maps.max()) + 1, 3))
     colours[0] = 0
-    plane = (views.shape[-1] - 1) / 2
-    figure = Figure(figsize=(11, 2.95), layout="constrained")
+    figure = Figure(figsize=(11, 3.1), layout="constrained")
     for i, axis in enumerate(figure.subplots(1, 4)):
-        view = i // 2
+        view, plane = i // 2, planes[i // 2]
         if i % 2 == 0:
             axis.imshow(slice_at(views[row, view].numpy(), plane), cmap="gray", origin="lower")
             axis.set_title(f"view {view + 1}")

@@ -208,3 +208,31 @@ def test_a_long_extension_of_a_header_is_not_read(tmp_path):
     with gzip.open(tmp_path / "a.nii.gz", "wb") as stream:
         stream.write(head + b"\x01\0\0\0" + (1 << 30).to_bytes(4, "little") + b"\x04\0\0\0")
     assert _nifti(tmp_path / "a.nii.gz")["shape"] == "9x10x11"
+
+
+@pytest.mark.parametrize("place", ["inventory_pixels.thumbnail", "inventory_headers.records_of"])
+def test_a_file_on_which_a_reader_stumbles_is_left_out_with_a_reason(tmp_path, monkeypatch, place):
+    root = tmp_path / "data"
+    picture(root / "p.png")
+    dicoms.write(root / "x", dicoms.noise(1)[0], Modality="DX", ImagePositionPatient=None)
+
+    def stumbling(*_):
+        raise ZeroDivisionError("Jane Doe")
+
+    monkeypatch.setattr(f"foveate.data.{place}", stumbling)
+    _, table = run(root, tmp_path / "inv")
+    stumbled = [row for row in table if "stumbled" in row["reason"]]
+    assert stumbled
+    assert {row["role"] for row in stumbled} == {"other"}
+    assert all("(ZeroDivisionError)" in row["reason"] and "Jane" not in row["reason"] for row in stumbled)
+
+
+def test_a_full_disk_is_no_files_fault(tmp_path, monkeypatch):
+    picture(tmp_path / "data" / "p.png")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("foveate.data.inventory_pixels.thumbnail", full)
+    with pytest.raises(OSError, match="No space"):
+        run(tmp_path / "data", tmp_path / "inv")

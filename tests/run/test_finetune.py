@@ -324,3 +324,10 @@ def test_the_best_checkpoint_is_the_earlier_of_equal_ones(keys, tmp_path, monkey
     exported = weights.read(tmp_path / "run")[0]["encoder.conv1.weight"]
     assert torch.equal(exported, state["model"]["net.encoder.conv1.weight"])
     assert not torch.equal(exported, last["model"]["net.encoder.conv1.weight"])
+
+
+def test_a_scratch_run_on_ct_keeps_hounsfield_units_and_others_keep_the_views_of_pre_training():
+    given = {"task.name": "segmentation", "dimension": 3, "init": "none"}
+    assert finetune_settings.default_config(given).task.appearance.normalisation == "zscore"
+    ct = finetune_settings.default_config({**given, "prepare.profile": "ct"})
+    assert ct.task.appearance.normalisation == "none"

@@ -63,6 +63,11 @@ def test_a_loss_far_above_its_start_diverges_and_noise_does_not(first):
     assert judge(rising, 14)[0].kind == "diverging"
 
 
+def test_a_loss_that_a_filling_queue_lifts_does_not_diverge():
+    assert judge([loss(s, 4.8 if s else 3.4) for s in range(30)], 300) == []
+    assert judge([loss(s, 9.0 if s else 3.4) for s in range(30)], 300)[0].kind == "diverging"
+
+
 def test_steps_as_large_as_the_weights_stand_to_the_end():
     lines = [loss(s, 1.0, update_ratio=0.5 if s < 3 else 0.001) for s in range(1, 30)]
     assert judge(lines, 30)[0].since == 1

@@ -86,9 +86,28 @@ def facts_of(tasks: Sequence[Task], salt: bytes, root_name: str) -> list[Facts]:
     return [_facts(task, salt, root_name) for task in tasks]
 
 
+def unforeseen(error: Exception) -> str:
+    """Why an image is left out on which a reader stumbled: the error's kind alone, its text may hold a name.
+
+    Raises:
+        Exception: the error itself, where it is the machine's and not the file's.
+    """
+    if isinstance(error, OSError | MemoryError):
+        raise error
+    return f"a reader stumbled over it ({type(error).__name__}); please report this"
+
+
 def _facts(task: Task, salt: bytes, root_name: str) -> Facts:
     relative = os.fsdecode(task.relative)
     row: Row = {"id": salted_id(salt, relative), "files": 1, "bytes": task.size}
+    try:
+        return _read(task, row, salt, root_name)
+    except Exception as error:
+        return Facts(task.number, row | {"role": "other", "format": "none", "reason": unforeseen(error)})
+
+
+def _read(task: Task, row: Row, salt: bytes, root_name: str) -> Facts:
+    relative = os.fsdecode(task.relative)
     if task.problem:
         return Facts(task.number, row | {"role": "other", "format": "none", "reason": task.problem})
     path = Path(os.fsdecode(task.path))

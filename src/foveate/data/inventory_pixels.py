@@ -17,7 +17,7 @@ from foveate.data.channels import voxel_hash
 from foveate.data.decoding import shared_decoder
 from foveate.data.formats import UnreadableImageError
 from foveate.data.index import salted_id
-from foveate.data.inventory_headers import crossed
+from foveate.data.inventory_headers import crossed, unforeseen
 
 LOOKS_LIKE_LABELS = "its values look like labels"
 TILE = 72  # pixels of the longer side
@@ -43,6 +43,13 @@ def looks_of(tasks: Sequence[PixelTask], salt: bytes) -> list[tuple[int, Row]]:
 
 
 def _look(task: PixelTask, salt: bytes) -> Row:
+    try:
+        return _decoded(task, salt)
+    except Exception as error:
+        return {"role": "other", "reason": unforeseen(error)}
+
+
+def _decoded(task: PixelTask, salt: bytes) -> Row:
     files = tuple(Path(os.fsdecode(file)) for file in task.files)
     extra: Row = {}
     try:

@@ -28,10 +28,7 @@ from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
-SCRATCH_NORMALISATION: dict[int, Normalisation] = {
-    2: "imagenet",
-    3: "zscore",
-}  # as PCRLv2's, so that arms compare
+SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 
 
 @final
@@ -68,7 +65,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
     dimension = found_dimension(given, card, task.WANT)
     row = TASK_DEFAULTS[dimension, size]
     encoder = default_encoder(given, card, dimension, size)
-    how = cast(Normalisation, card.get("normalisation") or SCRATCH_NORMALISATION[dimension])
+    how = cast(Normalisation, card.get("normalisation") or scratch_normalisation(given, dimension))
     accelerated = torch.cuda.is_available()
     return FinetuneConfig(
         data="",
@@ -95,6 +92,11 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
             name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
         ),
     )
+
+
+def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
+    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and a window of lung has few."""
+    return "none" if given.get("prepare.profile") == "ct" else SCRATCH_NORMALISATION[dimension]
 
 
 def card_of(given: Mapping[str, Any]) -> weights.Card:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lsf import LSFEnvironment
 from lightning_fabric.plugins.environments.mpi import MPIEnvironment
@@ -89,9 +91,17 @@ def build_fabric(config: RunConfig) -> Fabric:
             f"--accelerator {config.accelerator} --devices {config.devices} --num_nodes {config.num_nodes} "
             f"cannot be set up: {' '.join(str(error).split())}"
         ) from error
+    if many:
+        atexit.register(leave_peers)
     if not fabric.is_global_zero:  # and where somebody has quietened the console, it stays so
         CONSOLE.quiet = True
     return fabric
+
+
+def leave_peers() -> None:
+    """End the process group while Python still runs: its threads abort a process that is taken down first."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def settle(model: nn.Module, config: RunConfig) -> None:

@@ -67,7 +67,8 @@ LIMITS: dict[str, Limit] = {
     "loss": Limit(
         value=3.0,
         rows=3,
-        reason="the loss stands above its first line by 3 times as much as it ever fell below it",
+        reason="the loss stands above its first line by 3 times as much as it ever fell below it, or where "
+        "it never fell by 3 halves of itself: a queue that fills with keys may lift it by 2 fifths",
     ),
     "data wait": Limit(
         value=0.5,
@@ -174,7 +175,7 @@ class Judge:
         first = self.first_loss = loss if self.first_loss is None else self.first_loss
         self.lowest_loss = min(self.lowest_loss, loss)
         limit = LIMITS["loss"]
-        fallen = max(first - self.lowest_loss, 0.1 * abs(first), 1e-3)
+        fallen = max(first - self.lowest_loss, 0.5 * abs(first), 1e-3)
         words = f"diverging: the loss is {loss:.3g}, at first it was {first:.3g}"
         yield "diverging", "loss", limit.rows, words if loss > first + limit.value * fallen else ""
 

@@ -207,6 +207,14 @@ def test_radiograph_keeps_its_values_and_offers_its_window(tmp_path):
     assert only(tmp_path).dimension == FolderSource().dimension(tmp_path) == 2
 
 
+def test_radiograph_that_says_its_pixels_have_no_size_has_pixels_of_one(tmp_path):
+    zero, silent = (
+        radiograph(tmp_path / "a", ImagerPixelSpacing=[0, 0]),
+        radiograph(tmp_path / "b", ImagerPixelSpacing=None),
+    )
+    assert read_volume(zero).spacing_mm == read_volume(silent).spacing_mm == (1.0, 1.0)
+
+
 @pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (2, -50), (0.5, 3)])
 def test_white_as_zero_is_turned_back_with_its_window(tmp_path, slope, intercept):
     tags = {"RescaleSlope": slope, "RescaleIntercept": intercept}

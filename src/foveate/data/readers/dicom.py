@@ -36,7 +36,8 @@ def read_dicom(path: Path) -> Volume:
 def _read_picture(data: Any, header: Header) -> Volume:  # noqa: ANN401 - pydicom has no types
     numbers = stored(data)
     values = physical(data, numbers, data)
-    spacing = (header.spacing[1], header.spacing[0]) if len(header.spacing) == 2 else (1.0, 1.0)
+    stated = len(header.spacing) == 2 and min(header.spacing) > 0  # some radiographs say 0
+    spacing = (header.spacing[1], header.spacing[0]) if stated else (1.0, 1.0)
     if header.modality not in PROJECTED:
         return picture(values, spacing, header.modality)
     window = _window(data)
