@@ -95,7 +95,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
 
 
 def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
-    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and a window of lung has few."""
+    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and lung has few of them."""
     return "none" if given.get("prepare.profile") == "ct" else SCRATCH_NORMALISATION[dimension]
 
 
