@@ -53,31 +53,13 @@ def is_first() -> bool:
 
 def pretrain(arguments: list[str]) -> int:
     """Pre-train on a folder: --data FOLDER --out RUN [--method pcrlv2] [--size small]."""
-    from foveate.core import config as parsing
     from foveate.run import settings
 
-    flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
-    yaml_keys, flags = settings.layers(flags)
-    if "help" in switches:
-        print(settings.help_page(yaml_keys, flags))
-        return 0
-    config = settings.resolve(yaml_keys, flags)
-    if "print_config" in switches:
-        print(parsing.to_yaml(config), end="")
-        return 0
-    settings.require(config)
-    from foveate.run import pretrain as run
-    from foveate.run.processes import requeue_before_the_first_step
-
-    if "dry_run" in switches:
-        print(run.dry_run(config))
-        return 0
-    requeue_before_the_first_step()
-    return run.pretrain(config).value
+    return _train(arguments, settings, "pretrain")
 
 
 def plan(arguments: list[str]) -> int:
-    """What a run will cost, from ten steps on this machine: the flags of pretrain, without --out."""
+    """What a run will cost, from ten steps on this machine: --data FOLDER [the options of pretrain]."""
     from foveate.core import config as parsing
     from foveate.run import settings
 
@@ -86,7 +68,7 @@ def plan(arguments: list[str]) -> int:
     if "help" in switches:
         print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
         return 0
-    config = settings.resolve(yaml_keys, {"out": "RUN", **flags})
+    config = settings.resolve(yaml_keys, {"out": "RUN", **flags}, "plan")
     settings.require(config)
     from foveate.run import plan as run
 
@@ -147,27 +129,36 @@ def convert(arguments: list[str]) -> int:
 
 def finetune(arguments: list[str]) -> int:
     """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
+    from foveate.run import finetune_settings
+
+    return _train(arguments, finetune_settings, "finetune")
+
+
+def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 - the verb's own settings
+    """The verbs that train: help, the configuration, one step for a look, or the run."""
+    from importlib import import_module
+
     from foveate.core import config as parsing
-    from foveate.run import finetune_settings, settings
+    from foveate.run import settings
 
     flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
     yaml_keys, flags = settings.layers(flags)
     if "help" in switches:
-        print(finetune_settings.help_page(yaml_keys, flags))
+        print(keys.help_page(yaml_keys, flags))
         return 0
-    config = finetune_settings.resolve(yaml_keys, flags)
+    config = keys.resolve(yaml_keys, flags)
     if "print_config" in switches:
         print(parsing.to_yaml(config), end="")
         return 0
-    finetune_settings.require(config)
-    from foveate.run import finetune as run
+    keys.require(config)
+    run = import_module(f"foveate.run.{verb}")
     from foveate.run.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
         return 0
     requeue_before_the_first_step()
-    return run.finetune(config).value
+    return int(getattr(run, verb)(config).value)
 
 
 def predict(arguments: list[str]) -> int:
@@ -210,7 +201,8 @@ def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], b
     file = flags.pop("config", "")
     given = dict(parsing.flatten(parsing.read_yaml(Path(file)))) if file else {}
     if "help" in switches:
-        print(f"foveate {verb.__name__}: {verb.__doc__}\n\n{parsing.help_text(run.defaults())}")
+        what, how = _told(verb)
+        print(f"foveate {verb.__name__} {how}\n\n{what}.\n\n{parsing.help_text(run.defaults())}")
         return 0
     config = run.resolve(given, flags)
     if "print_config" in switches:
@@ -242,24 +234,33 @@ def demo(arguments: list[str]) -> int:
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
+    "demo": demo,
     "scan": scan,
+    "split": split,
     "prepare": prepare,
+    "methods": methods,
     "plan": plan,
     "pretrain": pretrain,
     "convert": convert,
     "finetune": finetune,
-    "split": split,
     "predict": predict,
     "evaluate": evaluate,
     "compare": compare,
-    "methods": methods,
-    "demo": demo,
 }
 
 
+def _told(verb: Callable[[list[str]], int]) -> tuple[str, str]:
+    """What a verb does and how it is written, from its docstring."""
+    what, _, how = (verb.__doc__ or "").strip().rstrip(".").rpartition(": ")
+    return (what, how) if what else (how, "")
+
+
 def overview() -> str:
-    """What the verbs do."""
-    lines = [f"  foveate {name:<10} {(verb.__doc__ or '').strip()}" for name, verb in VERBS.items()]
+    """What the verbs do, in the order in which they are wanted."""
+    lines = []
+    for name, verb in VERBS.items():
+        what, how = _told(verb)
+        lines += [f"  {name:<10}{what}", *([f"{'':<12}foveate {name} {how}"] if how else [])]
     more = "`foveate VERB --help` shows a verb's options; `foveate --version` the version."
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
 

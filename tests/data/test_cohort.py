@@ -153,10 +153,12 @@ def test_a_patient_in_two_given_parts_is_refused_with_both_images():
 
 
 def test_a_part_that_would_be_empty_is_refused():
-    with pytest.raises(FoveateError, match=r"No patient is left for test \(test_share 0.2, 2 patients\)"):
+    with pytest.raises(FoveateError, match=r"No patient is left for test \(test_share 0.2; patients: 2\)"):
         drawn_from([record("a.png"), record("b.png")], val_share=0.4)
     _, drawn = drawn_from([record(f"{i}.png") for i in range(4)], val_share=0.25, test_share=0)
     assert not drawn.parts["test"]
+    _, drawn = drawn_from([record(f"{i}.png") for i in range(4)], val_share=0.05, test_share=0.05)
+    assert {part: len(drawn.parts[part]) for part in PARTS} == {"train": 2, "val": 1, "test": 1}
 
 
 def test_a_stratum_is_the_rarest_value_of_the_patient():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.data.encoding import encode, histogram, windowed
+from foveate.data import encoding
+from foveate.data.encoding import encode, histogram, percentiles, windowed
 
 few = settings(deadline=None, max_examples=25)
 
@@ -67,3 +70,73 @@ def test_window_is_accurate_far_from_zero():
     got = windowed(encoded.codes, scale=encoded.scale, offset=encoded.offset, low=30_000.25, high=30_000.75)
     np.testing.assert_allclose(got, np.clip((array - 30_000.25) * 2, 0, 1), atol=1e-4)
     assert got.dtype == np.float32
+
+
+def encoded_at_once(array):
+    """Oracle: the codes from whole temporary arrays and NumPy's percentiles."""
+    low, high = float(array.min()), float(array.max())
+    if high - low < 65536 and np.array_equal(array, np.rint(array)):
+        offset = 0 if low >= -32768 and high <= 32767 else 32768
+        if low - offset < -32768 or high - offset > 32767:
+            offset = int(low) + 32768
+        return (array.astype(np.int64) - offset).astype(np.int16), 1.0, offset
+    first, last = map(float, np.percentile(array, (0.5, 99.5)))
+    width = last - first
+    if 0 < width < (high - low) * 4096 / 65536:
+        low, high = max(low, first - width), min(high, last + width)
+    scale = (high - low) / 65535
+    if not scale:
+        return np.zeros(array.shape, np.int16), scale, low
+    steps = (np.clip(array, low, high).astype(np.result_type(array, np.float32)) - low) / scale
+    codes = (np.rint(steps) - 32768).clip(-32768, 32767).astype(np.int16)
+    return codes, scale, low + 32768 * scale
+
+
+arrays = st.tuples(
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.sampled_from(["f2", "f4", "f8", ">f4", "i2", "u2", "i4", "u4"]),
+    st.sampled_from([0, 3, 100, 30_000]),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+
+
+def array_of(shape, kind, spread, outlier, seed):
+    values = np.random.default_rng(seed).normal(0.3, 1, shape) * spread
+    values = np.abs(values) if kind[0] == "u" else values
+    values.reshape(-1)[0] = 60_000.5 if outlier and kind not in ("f2", "i2") else values.reshape(-1)[0]
+    return values.clip(-32_000, 60_000.5 if kind != "i2" else 32_000).astype(kind)
+
+
+@settings(deadline=None, max_examples=150)
+@given(arrays, st.sampled_from(["C", "F", "reversed"]))
+def test_slabs_make_the_codes_of_the_whole_array(drawn, layout):
+    array = array_of(*drawn)
+    array = np.asfortranarray(array) if layout == "F" else array[::-1] if layout == "reversed" else array
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLAB_VOXELS", 16)
+        found = encode(array)
+    codes, scale, offset = encoded_at_once(array)
+    np.testing.assert_array_equal(found.codes, codes)
+    assert (found.scale, found.offset) == (scale, offset)
+    assert found.codes.flags.c_contiguous
+
+
+@few
+@given(arrays, st.lists(st.floats(0, 100), min_size=1, max_size=3))
+def test_percentiles_are_numpys(drawn, percents):
+    array = array_of(*drawn).astype(np.promote_types(drawn[1], np.float32))
+    assert percentiles(array, percents) == [float(v) for v in np.percentile(array, percents)]
+
+
+@pytest.mark.parametrize("outlier", [0.5, 1e9])
+def test_memory_is_that_of_the_codes_and_a_few_slabs(outlier):
+    array = np.random.default_rng(0).random((1, 96, 128, 128)).astype(np.float32)
+    array[0, 0, 0, 0] = outlier
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLAB_VOXELS", 1 << 14)
+        tracemalloc.start()
+        codes = encode(array).codes
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < codes.nbytes + 0.5 * array.nbytes  # 3 times the array where it is done at once

@@ -90,7 +90,7 @@ def test_a_table_of_maps(tmp_path):
         ("picture,label\na.png,1\n", r"has the columns .*one of image, .* is needed"),
         ("image,disease\nnobody.png,1\n", "names 'nobody.png': there is no such file"),
         ("image,disease\na.png,1\n", "2 files have that name"),
-        ("image,split\nx/a.png,maybe\n", "split 'maybe'; accepted: training"),
+        ("image,split\nx/a.png,maybe\n", "split 'maybe'; accepted are train"),
     ],
 )
 def test_a_bad_table_is_refused(tmp_path, text, message):
@@ -128,6 +128,23 @@ def test_nnunet_json_with_regions(tmp_path):
     assert pairs(found) == {"a_0000.png": "a.png"}
 
 
+def test_tables_and_json_are_read_as_the_named_layouts_read_them(tmp_path):
+    """Blanks around cells, a short row, a byte-order mark, numbers as text, a class called 1."""
+    picture(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("image,patient,kind,split\n a.png , 7 , benign ,TR\na.png,8\n")
+    first, second = read_labelled(tmp_path / "t.csv", "values").records
+    assert (first.patient, first.split, dict(first.labels)) == ("7", "train", {"kind": "benign"})
+    assert (second.patient, second.split, dict(second.labels)) == ("8", "", {"kind": ""})
+    (tmp_path / "t.csv").write_bytes(b"image,kind\na.png,\xff\n")
+    with pytest.raises(FoveateError, match="cannot be read as a table"):
+        read_labelled(tmp_path / "t.csv", "values")
+    labels = {"background": "0", "1": 2, "tumour": "3", "ignore": 9}
+    content = {"labels": labels, "training": [{"image": "a.png", "label": "a.png"}]}
+    (tmp_path / "list.json").write_text("\ufeff" + json.dumps(content), encoding="utf-8")
+    found = read_labelled(tmp_path / "list.json", "maps")
+    assert (found.classes, found.ignore) == (("1=2", "tumour=3"), (9,))
+
+
 def test_monai_lists_with_values(tmp_path):
     for case in "abc":
         picture(tmp_path / f"{case}.png")
@@ -148,7 +165,7 @@ def test_monai_lists_with_values(tmp_path):
         ("[1]", "holds a list; accepted: an object"),
         ("{", "cannot be read as JSON"),
         ('{"training": [{"image": ["a.png", "b.png"]}]}', "names 2 images; accepted: one"),
-        ('{"training": [], "labels": {"x": "all"}}', '"labels" must name whole numbers'),
+        ('{"training": [], "labels": {"x": "all"}}', r"labels\['x'\] is 'all'; accepted: a whole number"),
     ],
 )
 def test_a_bad_json_is_refused(tmp_path, content, message):

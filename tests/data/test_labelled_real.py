@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from foveate.data.cohort import patient_of
 from foveate.data.labelled import read_labelled
-from foveate.data.splits import SplitConfig, make_split, patient_of
+from foveate.data.splits import SplitConfig, make_split
 
 ROOT = Path(os.environ.get("FOVEATE_DATA", ""))
 pytestmark = pytest.mark.skipif("FOVEATE_DATA" not in os.environ, reason="FOVEATE_DATA is not set")

@@ -1,6 +1,7 @@
 """Splits: patients stay together, strata are mixed, small sets lie in larger ones, lists are obeyed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.splits import SplitConfig, make_split, patient_of
+from foveate.data.cohort import by_patient, draw, patient_of, strata
+from foveate.data.splits import SplitConfig, make_split
 
 
 def cohort(count, patients=0, split=""):
@@ -60,6 +62,20 @@ def test_fewer_cases_lie_inside_more_and_validation_stays():
         make_split(records, strata, SplitConfig(train_cases=99))
 
 
+@given(count=st.integers(8, 60), patients=st.integers(8, 30), seed=st.integers(0, 5))
+def test_a_drawn_split_is_the_one_that_the_split_verb_writes(count, patients, seed):
+    kinds = [str(i % 3) for i in range(count)]
+    records = [replace(r, labels={"kind": k}) for r, k in zip(cohort(count, patients), kinds, strict=True)]
+    split = make_split(
+        records, [f"kind={k}" for k in kinds], SplitConfig(seed=seed, val_share=0.15, test_share=0.2)
+    )
+    groups = by_patient(records)
+    shares = {"val_share": 0.15, "test_share": 0.2}
+    drawn = draw(groups, strata(groups, ["kind"]), fractions=(), seed=seed, **shares)
+    for part, found in drawn.parts.items():
+        assert names(split[part]) == [r.relative for patient in found for r in groups[patient]]
+
+
 def test_the_order_of_the_records_does_not_matter():
     records, strata = cohort(20), ["a", "b"] * 10
     one = make_split(records, strata, SplitConfig())
@@ -108,8 +124,9 @@ def test_a_bad_list_is_refused(tmp_path, content, message):
 
 
 def test_too_few_patients_and_silly_shares_are_refused():
-    with pytest.raises(FoveateError, match="cannot be split"):
+    with pytest.raises(FoveateError, match=r"No patient is left for val \(val_share 0.2; patients: 1\)"):
         make_split(cohort(6, patients=1), [""] * 6, SplitConfig())
+    assert len(make_split(cohort(2), [""] * 2, SplitConfig())["val"]) == 1  # a small share is one patient
     with pytest.raises(FoveateError, match="val_share"):
         SplitConfig(val_share=0.0)
     mixed = [*cohort(2, split="train"), Record(path=Path("q"), relative="q")]

@@ -72,7 +72,46 @@ def test_help_teaches(capsys):
     for word in ("--method.scale_sampling", "A scale for each compared pair", "--encoder.width", "pcrlv2"):
         assert word in text
     assert main(["--help"]) == 0
-    assert "pretrain" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"foveate {verb} --" in text for verb in ("demo", "pretrain", "finetune", "compare"))
+
+
+@pytest.mark.parametrize(
+    "verb", ["pretrain", "plan", "finetune", "prepare", "scan", "split", "compare", "predict"]
+)
+@pytest.mark.parametrize("width", [60, 110, 300])
+def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypatch, verb, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main([verb, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    options = lines[next(i for i, line in enumerate(lines) if line.startswith("options")) :]
+    assert max(len(line) for line in options if not re.match(r"\S|  --", line)) <= min(width, 110)
+    keys = re.findall(r"^  --([\w.]+)", "\n".join(options), re.MULTILINE)
+    assert len(keys) == len(set(keys)) > 3
+    assert not re.search(r"Literal|Union|tuple\[|default: \]", "\n".join(options))
+
+
+def test_help_says_defaults_choices_and_what_is_found_out(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    assert main(["pretrain", "--help"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "  --size small|paper          ",
+        "  --dimension 2|3             2 or 3; found from the files where it is not said.\n",
+        "  --method NAME               [default: pcrlv2]",
+        "  --sync_batchnorm true|false\n",
+        "  --prepare.percentiles LIST  The two percentiles",
+        "[default: [0.5, 99.5]]",
+    ):
+        assert line in text
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert (
+        text.index("  method  ")
+        < text.index("  finetune  ")
+        < text.index("  data  ")
+        < text.index("  probe  ")
+    )
 
 
 def test_methods_lists_citations(capsys):
@@ -122,9 +161,31 @@ class OtherConfig:
 
 
 def test_keys_of_another_method_are_named_as_such():
-    defaults = settings.default_config({"dimension": 3})
+    defaults, others = settings.default_config({"dimension": 3}), {"method": {"other": OtherConfig}}
     with pytest.raises(settings.FoveateError, match="belongs to other, and this run uses pcrlv2"):
-        parsing.check_keys(["method.momentum_of_teacher"], defaults, {"method": {"other": OtherConfig}})
+        parsing.check_keys(["method.momentum_of_teacher"], defaults, others, verb="pretrain")
+
+
+GIVEN = {
+    "finetune": ("--task", "segmentation", "--dimension", "3"),
+    "prepare": ("--data", "d", "--out", "o"),
+    "pretrain": ("--dimension", "3"),
+    "plan": ("--dimension", "3"),
+}
+
+
+@pytest.mark.parametrize(
+    "verb", ["pretrain", "plan", "finetune", "prepare", "scan", "split", "predict", "evaluate", "compare"]
+)
+def test_an_unknown_key_points_to_the_help_of_its_own_verb(capsys, tmp_path, verb):
+    given = GIVEN.get(verb, ())
+    if verb == "compare":
+        file = tmp_path / "compare.yaml"
+        file.write_text("arms: {one: pgl}\ntasks: {one: {data: d}}\n")
+        given = ("--config", str(file))
+    text = refusal(capsys, verb, *given, "--stepps", "3")
+    assert "--stepps: there is no such key" in text
+    assert f"`foveate {verb} --help` lists all" in text
 
 
 def test_views_that_the_stride_does_not_divide(capsys, cohorts, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,10 +49,10 @@ def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimensi
     text = (tmp_path / "test/summary.json").read_text() + (tmp_path / "test/cases.csv").read_text()
     assert str(tmp_path) not in text
     training_score = json.loads((tmp_path / "run/exported/card.json").read_text())["validation_score"]
-    assert judged(run, data, tmp_path / "val", part="val")
-    assert results(tmp_path / "val")[0]["metrics"]["mean_fg_dice"]["value"] == pytest.approx(
-        training_score, abs=0.05
-    )
+    flat = {"part": "val", "window.blend": "flat"}
+    assert judged(run, data, tmp_path / "val", **flat)
+    found = results(tmp_path / "val")[0]["metrics"]["mean_fg_dice"]["value"]
+    assert found == pytest.approx(training_score, abs=1e-6)  # the same windows, Dice and means
 
 
 @pytest.mark.parametrize(("kind", "targets"), [("multiclass", "kind"), ("multilabel", "found")])
@@ -89,6 +90,19 @@ def test_contract_other_images_are_not_taken_for_the_runs_test_part(keys, labell
     with pytest.raises(FoveateError, match="--part all"):
         judged(run, str(other), tmp_path / "out")
     assert judged(run, str(other), tmp_path / "out", part="all")
+
+
+def test_contract_a_split_of_before_test_images_were_noted_is_still_read(keys, tmp_path):  # noqa: F811
+    run, data = trained(keys(2, **SPLIT))
+    file = Path(run) / "split.json"
+    noted = json.loads(file.read_text())
+    assert judged(run, data, tmp_path / "now")
+    file.write_text(json.dumps({part: noted[part] for part in ("train", "val")}))
+    assert judged(run, data, tmp_path / "before")
+    assert (tmp_path / "now/cases.csv").read_text() == (tmp_path / "before/cases.csv").read_text()
+    file.write_text(json.dumps({"train": noted["test"], "val": noted["val"]}))
+    with pytest.raises(FoveateError, match=r"2 of its images .* an earlier version drew the split"):
+        judged(run, data, tmp_path / "other")
 
 
 def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811

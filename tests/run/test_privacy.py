@@ -3,6 +3,7 @@
 import gzip
 import stat
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,8 @@ from tests.conftest import blobs, tiny_keys
 from tests.data.readers import dicoms
 
 from foveate.cli import main
-from foveate.run import prepare, settings
+from foveate.core.types import FoveateError
+from foveate.run import evaluate, finetune, finetune_settings, folder, predict, prepare, settings
 from foveate.run import pretrain as run
 
 MARK = "Zqxwvy"  # in every planted text
@@ -156,6 +158,46 @@ def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     assert leaks(project) == []
 
 
+def named_after_a_patient(root):
+    """A project, and the keys of a fine-tuning on images and lists: in folders that are named after one."""
+    data, lists, project = root / f"{MARK}_data", root / f"{MARK}_lists", root / f"{MARK}_project"
+    for i in range(4):
+        for place, array in (("images", blobs((24, 26, 20), i)), ("labels", blobs((24, 26, 20), i) > 500)):
+            (data / place).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array.astype(np.int16), np.eye(4)), data / place / f"{MARK}{i}.nii.gz")
+    lists.mkdir()
+    for part, numbers in {"train": (0, 1), "val": (2,), "test": (3,)}.items():
+        names = [f"images/{MARK}{i}.nii.gz\n" for i in numbers]
+        (lists / f"{part}.txt").write_text("".join(names))
+    tuned = tiny_keys(3, data, project / "tuned", steps=2, num_workers=0)
+    tuned = {k: v for k, v in tuned.items() if k not in ("method", "decoder", "holdout")}
+    crops = {"grid": [16, 16, 16], "source_sizes": [[16, 16, 16]]}
+    tuned |= {"task": {"name": "segmentation", "crops": crops}}
+    tuned |= {"init": str(project / "run"), "validate_every": 1}
+    return project, tuned | {"split": {"source": str(lists), "save_as": str(lists / "mine.json")}}
+
+
+def test_no_folder_that_is_named_after_a_patient_reaches_a_run(tmp_path):
+    project, tuned = named_after_a_patient(tmp_path)
+    lists = tuned["split"]["source"]
+    keys = tiny_keys(3, tuned["data"], project / "run", steps=1, split=lists, num_workers=0)
+    assert run.pretrain(settings.from_keys(keys))
+    again = keys | {"out": str(project / "again"), "init": str(project / "run")}
+    assert run.pretrain(settings.from_keys(again))
+    assert finetune.finetune(finetune_settings.from_keys(tuned))
+    flags = {"run": str(project / "tuned"), "data": tuned["data"]}
+    assert predict.predict(predict.resolve({}, flags | {"out": str(tmp_path / "predicted")}))
+    for part in ("val", "test"):
+        told = flags | {"out": str(project / part), "part": part, "draws": "20"}
+        assert evaluate.evaluate(evaluate.resolve({}, told))
+    merged, rest = settings.layers({"config": str(project / "tuned" / "run.yaml"), "steps": "3"})
+    assert finetune.finetune(finetune_settings.resolve(merged, rest))  # goes on, from its own folder
+    assert (project / "tuned" / "checkpoints" / "step-000000003.ckpt").exists()
+    for path in split_private(project):
+        path.unlink()
+    assert leaks(project) == []
+
+
 def test_a_run_goes_on_from_its_own_yaml_and_from_one_that_was_given_away(cohorts, tmp_path):
     config = settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
     assert run.pretrain(config)
@@ -167,7 +209,22 @@ def test_a_run_goes_on_from_its_own_yaml_and_from_one_that_was_given_away(cohort
         tiny_keys(2, cohorts[2], tmp_path / "run", steps=2)
     )
     (tmp_path / "given.yaml").write_text(saved.read_text())
-    merged, flags = settings.layers({"config": str(tmp_path / "given.yaml"), "data": str(cohorts[2])})
+    told = {"config": str(tmp_path / "given.yaml"), "data": str(cohorts[2]), "out": str(tmp_path / "run")}
+    merged, flags = settings.layers(told)
     again = settings.resolve(merged, flags)
     assert again == config
     assert run.pretrain(again)
+
+
+def test_paths_of_a_run_must_be_the_same_to_go_on_where_they_are_known(cohorts, tmp_path):
+    config = settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
+    folder.prepare_out(config, tmp_path / "run", "hash")
+    other = replace(config, init=str(tmp_path / "elsewhere"))
+    with pytest.raises(FoveateError, match=r"init:  -> .*elsewhere"):
+        folder.check_resumable(other, tmp_path / "run")
+    folder.write_keys(other, tmp_path / "run")
+    with pytest.raises(FoveateError, match=r"init: .*elsewhere -> "):
+        folder.check_resumable(config, tmp_path / "run")
+    folder.check_resumable(other, tmp_path / "run")
+    (tmp_path / "run" / settings.OWN_PATHS).unlink()  # as it was passed on
+    folder.check_resumable(other, tmp_path / "run")

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from foveate.core.types import FoveateError, LabelFacts, Progress
 from foveate.nets.encoders import ResNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.tasks.classification import Classification, Config, auroc, encode, settle, stratum
+from foveate.tasks.classification import Classification, Config, encode, settle, stratum
 
 PLAIN = Config.preset(2, "small", "imagenet")
 FACTS = LabelFacts(
@@ -103,12 +103,35 @@ def test_losses_are_finite_and_every_weight_gets_a_gradient(kind, targets, dimen
     assert model.outputs(torch.rand(2, 1, *(32,) * dimension)).shape == (2, len(model.class_names))
 
 
-def test_auroc_is_scikit_learns_with_ties_and_nothing_for_one_class():
+class Answered:
+    """A case whose answer is known beforehand."""
+
+    def __init__(self, answer, **labels):
+        self.answer, self.labels = torch.as_tensor(answer, dtype=torch.float32), labels
+
+
+def told(kind, /, **columns):
+    """A classification whose answers its cases hold."""
+    config = settle(replace(PLAIN, kind=kind, targets=tuple(columns)), LabelFacts(columns=columns))
+    model = Classification(build_pyramid(ResNetConfig(width=4), DecoderConfig(), 2), config)
+    model.predict = lambda case: case.answer
+    return model
+
+
+def test_validation_is_scikit_learns_without_what_is_missing():
     rng = np.random.default_rng(0)
-    for _ in range(10):
-        scores, labels = rng.integers(0, 6, 40) / 5, rng.integers(0, 2, 40)
-        found = auroc(torch.from_numpy(scores), torch.from_numpy(labels).float())
-        assert found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
-    assert math.isnan(auroc(torch.rand(4), torch.ones(4)))
-    known = torch.tensor([0.0, 1.0, math.nan])
-    assert auroc(torch.tensor([0.1, 0.9, 0.5]), known) == 1.0
+    shares, kinds = rng.integers(1, 6, (40, 3)) / 5, [*rng.integers(0, 3, 38), math.nan, math.nan]
+    model = told("multiclass", kind=("a", "b", "c"))
+    found = model.validate([Answered(s, kind=float(k)) for s, k in zip(shares, kinds, strict=True)])
+    truth = np.array(kinds[:38], int)
+    areas = [roc_auc_score(truth == k, shares[:38, k]) for k in range(3)]
+    assert list(found)[:3] == ["score", "auroc", "balanced_acc"]
+    assert [found[f"auroc/{name}"] for name in model.class_names] == pytest.approx(areas, abs=1e-6)
+    assert found["score"] == found["auroc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    chosen = shares[:38].argmax(1)
+    assert found["balanced_acc"] == pytest.approx(balanced_accuracy_score(truth, chosen), abs=1e-6)
+    model, some = told("multilabel", x=(0, 1), y=(0, 1)), (0.0, 1.0, math.nan, 1.0)
+    found = model.validate([Answered(s[:2], x=k, y=1.0) for s, k in zip(shares[:4], some, strict=True)])
+    assert found["auroc/x"] == pytest.approx(roc_auc_score([0, 1, 1], shares[[0, 1, 3], 0]), abs=1e-6)
+    assert math.isnan(found["auroc/y"])
+    assert set(found) == {"score", "auroc", "auroc/x", "auroc/y"}

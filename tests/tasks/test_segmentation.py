@@ -1,16 +1,18 @@
 """Segmentation: classes, targets, tiles, the metric, gradients in 2D and 3D."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
 from foveate.core.types import FoveateError, LabelFacts, Progress
+from foveate.evaluate.metrics import dice
 from foveate.nets.encoders import ResNetConfig, UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks import segmentation
-from foveate.tasks.segmentation import Config, Segmentation, dice, settle, tile_starts, tiled
+from foveate.tasks.segmentation import Config, Segmentation, settle
 
 
 def task(dimension=3, classes=("a=1", "b=2"), **keys):
@@ -81,8 +83,9 @@ def test_labels_are_learnt_where_they_are():
         optimizer.step()
     model.train()
     found = model.outputs(data["crops"]["image"][:, 0]).argmax(1).bool()
-    assert dice(found[:1], inside[:1].bool()).item() > 0.9
-    assert dice(found[:1].flip(1), inside[:1].bool()).item() < 0.9
+    found, truth = found[0].numpy(), inside[0].bool().numpy()
+    assert dice(found, truth) > 0.9
+    assert dice(found[::-1], truth) < 0.9
 
 
 def test_settle_finds_classes_and_refuses_what_does_not_fit():
@@ -116,29 +119,66 @@ def test_deep_supervision_beyond_the_decoder_is_refused():
         task(deep_supervision=2)
 
 
-@pytest.mark.parametrize(("shape", "patch"), [((7, 9), (4, 4)), ((3, 10), (8, 4)), ((5, 6, 7), (4, 4, 4))])
-def test_tiles_of_an_answer_that_is_local_are_the_whole_answer(shape, patch):
-    image = torch.randn(1, 2, *shape)
-    assert torch.allclose(tiled(lambda x: 3 * x + 1, image, patch), 3 * image + 1, atol=1e-6)
+class Case:
+    """An image with its labels in memory."""
+
+    def __init__(self, image, labels):
+        self.image, self.labels, self.shape = image, labels, labels.shape
+
+    def read(self, low, high):
+        return self.image[(slice(None), *map(slice, low, high))]
+
+    def read_map(self, _name, low, high):
+        return self.labels[tuple(map(slice, low, high))]
 
 
-def test_tiles_cover_an_axis_with_half_overlap():
-    assert tile_starts(8, 8) == [0]
-    assert tile_starts(9, 8) == [0, 1]
-    for size in range(8, 40):
-        starts = tile_starts(size, 8)
-        assert starts[0] == 0
-        assert starts[-1] == size - 8
-        assert all(b - a <= 4 for a, b in pairwise(starts))
+def averaged_over_tiles(model, image):
+    """Oracle: windows of an image that is padded as a whole; plain means of logits where they overlap."""
+    patch, shape = model.patch, image.shape[1:]
+    before = [max(0, p - n) // 2 for p, n in zip(patch, shape, strict=True)]
+    padded = np.zeros((1, 1, *map(max, patch, shape)), np.float32)
+    inner = (..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))
+    padded[inner] = image
+    total, count = 0, np.zeros(padded.shape[2:])
+    lines = [
+        np.linspace(0, n - p, 1 + int(np.ceil((n - p) / (p / 2)))).round().astype(int)
+        for n, p in zip(padded.shape[2:], patch, strict=True)
+    ]
+    for corner in product(*lines):
+        where = (..., *(slice(c, c + p) for c, p in zip(corner, patch, strict=True)))
+        logits = model.outputs(torch.from_numpy(padded[where]))[0].detach().numpy()
+        total = total if count.any() else np.zeros((len(logits), *count.shape))
+        total[where] += logits
+        count[where] += 1
+    return (total / count)[inner]
 
 
-def test_dice_counts_and_leaves_out_what_is_nowhere():
-    predicted = torch.tensor([[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
-    truth = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]).bool()
-    found = dice(predicted, truth)
-    assert found[0] == 0.5
-    assert found[1].isnan()
-    assert found[2] == 0
+@pytest.mark.parametrize("classes", [("a=1", "b=2"), ("whole=1+2", "core=2")])
+@pytest.mark.parametrize("shapes", [[(30, 97), (300, 551)], [(20, 47, 33), (60, 40, 45)]], ids=["2D", "3D"])
+def test_validation_is_the_dice_of_plainly_averaged_tiles(shapes, classes):
+    model = task(len(shapes[0]), classes, ignore=(3,)).eval()
+    with torch.no_grad():  # answers of every class
+        head = model.heads[str(model.scales[0])]
+        head.bias -= model.outputs(torch.rand(1, 1, *model.patch)).transpose(0, 1).flatten(1).mean(1)
+    rng = np.random.default_rng(0)
+    cases = [
+        Case(rng.random((1, *s)).astype(np.float32), rng.integers(0, 4, s).astype(np.uint8)) for s in shapes
+    ]
+    first = 1 if model.exclusive else 0
+    rows = []
+    for case in cases:
+        logits = averaged_over_tiles(model, case.image)
+        masks = [logits.argmax(0) == k for k in range(len(logits))] if first else logits > 0
+        truths = [np.isin(case.labels, v) for v in segmentation.unions(classes).values()]
+        known = case.labels < 3
+        pairs = [(mask & known, truth & known) for mask, truth in zip(masks[first:], truths, strict=True)]
+        rows.append([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs])
+    found = model.validate(cases)
+    means = np.mean(rows, 0)
+    for name, mean in zip(model.names[first:], means, strict=True):
+        assert found[f"dice/{name}"] == pytest.approx(mean, abs=1e-6)
+    assert found["score"] == found["mean_fg_dice"] == pytest.approx(means.mean(), abs=1e-6)
+    assert min(means) > 0.1
 
 
 def test_a_frozen_encoder_keeps_weights_and_statistics():

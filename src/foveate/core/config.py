@@ -8,9 +8,13 @@ defaults. The second pass checks every key against that dataclass and lets jsona
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -19,6 +23,9 @@ from foveate.core.types import FoveateError
 
 C = TypeVar("C")
 Nested = dict[str, Any]
+OPTIONS = "options (N is a whole number, X a number, LIST such as [1, 2]):"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+HELP_INDENT = 30  # columns before the meaning of a key
 CHOICES = (
     "method",
     "method.base",
@@ -122,18 +129,25 @@ def to_mapping(config: Any) -> Nested:  # noqa: ANN401 - any Config dataclass
     return mapping
 
 
-def to_yaml(config: Any) -> str:  # noqa: ANN401 - any Config dataclass
-    """A complete YAML that `--config` reads back."""
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, default_flow_style=None, width=100)
+def to_yaml(config: Any, without: Iterable[str] = ()) -> str:  # noqa: ANN401 - any Config dataclass
+    """A complete YAML that `--config` reads back, the values of some dotted keys left empty."""
+    mapping = to_mapping(config)
+    for key in without:
+        *parents, leaf = key.split(".")
+        reduce(lambda at, parent: at[parent], parents, mapping)[leaf] = ""
+    return yaml.safe_dump(mapping, sort_keys=False, default_flow_style=None, width=100)
 
 
-def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]]) -> None:
+def check_keys(
+    given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]], *, verb: str
+) -> None:
     """Refuse a key that the configuration does not have, and say where it would belong.
 
     Args:
         given: Dotted keys from YAML or the command line.
         defaults: The Config of this run.
         others: Group -> name -> Config class of what was not chosen, e.g. the other methods.
+        verb: Whose help lists the keys.
     """
     known = dict(flatten(to_mapping(defaults)))
     for key in given:
@@ -146,7 +160,7 @@ def check_keys(given: Iterable[str], defaults: object, others: Mapping[str, Mapp
             belongs = f"belongs to {', '.join(owners)}, and this run uses {known[f'{group}.name']}"
             raise FoveateError(f"--{key} {belongs}; drop the key or choose --{group} {owners[0]}.")
         raise FoveateError(
-            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate pretrain --help` lists all."
+            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate {verb} --help` lists all."
         )
 
 
@@ -202,13 +216,87 @@ def attribute_help(config: type[Any]) -> dict[str, str]:
     described = [
         param for each in config.__mro__[:-1] for param in parse_docstring(each.__doc__ or "").params
     ]
-    return {param.arg_name: " ".join((param.description or "").split()) for param in reversed(described)}
+    meanings = {param.arg_name: " ".join((param.description or "").split()) for param in reversed(described)}
+    return {param.arg_name: meanings[param.arg_name] for param in described}
 
 
-def help_text(defaults: object) -> str:
-    """All keys with their meaning, type and default."""
-    text = str(build_parser(defaults).format_help())
-    return text[text.index("options:") :]  # the usage above it repeats every key without its meaning
+def help_text(defaults: object, found: Iterable[str] = ()) -> str:
+    """All keys with their values, meaning and default, a section for every group.
+
+    `found` are keys whose default is not that of `defaults` but found out.
+    """
+    return "\n\n".join(_sections(defaults, "", OPTIONS, set(found)))
+
+
+def _sections(config: Any, prefix: str, title: str, found: Set[str]) -> Iterator[str]:  # noqa: ANN401
+    hints, meanings = get_type_hints(type(config)), attribute_help(type(config))
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    groups = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
+    rows = []
+    for name in [name for name in values if name not in groups]:
+        if name == "name" and prefix[:-1] in CHOICES:
+            rows.append(help_row(f"--{prefix[:-1]} NAME", _with_default("", values[name])))
+            continue
+        head = f"--{prefix}{name} {_accepted(hints[name])}"
+        default = "" if prefix + name in found else values[name]
+        rows.append(help_row(head, _with_default(meanings.get(name, ""), default)))
+    if rows:
+        yield "\n".join([title, *rows])
+    for name, group in groups.items():
+        yield from _sections(group, f"{prefix}{name}.", f"{prefix}{name}: {summary_of(type(group))}", found)
+
+
+def help_row(head: str, text: str) -> str:
+    """A key and its meaning, in the terminal's width."""
+    lines = [line.replace(NO_BREAK, " ") for line in textwrap.wrap(text, help_width() - HELP_INDENT)] or [""]
+    first = f"  {head}".ljust(HELP_INDENT)
+    beside = len(first) == HELP_INDENT and first.endswith("  ")
+    shown = [first + lines.pop(0)] if beside else [first]
+    return "\n".join([line.rstrip() for line in shown] + [" " * HELP_INDENT + line for line in lines if line])
+
+
+def help_list(title: str, names: Iterable[str]) -> str:
+    """Names that may be chosen, in lines."""
+    return textwrap.fill(f"{title}: {', '.join(names)}", help_width(), subsequent_indent="  ")
+
+
+def help_width() -> int:
+    """That of the terminal, up to what is easily read."""
+    return min(110, shutil.get_terminal_size().columns)
+
+
+def summary_of(config: type[Any]) -> str:
+    """The first paragraph of a Config's docstring."""
+    from docstring_parser import parse as parse_docstring
+
+    found = parse_docstring(config.__doc__ or "")
+    return " ".join(f"{found.short_description or ''} {found.long_description or ''}".split())
+
+
+def _accepted(hint: Any) -> str:  # noqa: ANN401 - a type
+    """How a type is written on the command line.
+
+    >>> _accepted(Literal["npy", "blosc2"]), _accepted(tuple[float, ...] | Literal["all"]), _accepted(bool)
+    ('npy|blosc2', 'LIST|all', 'true|false')
+    """
+    if get_origin(hint) is Literal:
+        return "|".join(map(str, get_args(hint)))
+    if get_origin(hint) in (Union, UnionType):
+        return "|".join(map(_accepted, get_args(hint)))
+    words = {bool: "true|false", int: "N", float: "X", NoneType: "null"}
+    return "LIST" if get_origin(hint) is tuple else words.get(hint, "TEXT")
+
+
+def _with_default(meaning: str, value: object) -> str:
+    """The meaning with what holds where nothing is said; nothing is added where that is empty."""
+    if isinstance(value, bool) or value is None:
+        word = {True: "true", False: "false", None: "null"}[value]
+    elif isinstance(value, list | tuple):
+        word = f"[{', '.join(f'{v:.4g}' if isinstance(v, float) else str(v) for v in value)}]"
+    else:
+        word = f"{value:.6g}" if isinstance(value, float) else str(value)
+    default = f"[default: {word}]".replace(" ", NO_BREAK)
+    return f"{meaning} {default}".strip() if word not in ("", "[]") else meaning
 
 
 def differences(first: Nested, second: Nested, ignore: Iterable[str]) -> list[str]:

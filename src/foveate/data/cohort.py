@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
@@ -81,9 +81,12 @@ def strata(groups: Groups, labels: Sequence[str] = ()) -> dict[str, str]:
         groups: Images of each patient.
         labels: Names of the values that count; empty: every one with few different values.
     """
-    records = [record for images in groups.values() for record in images]
-    names = list(labels) or coarse_labels(records)
-    kinds = {patient: set(_kinds(images, names)) for patient, images in groups.items()}
+    names = list(labels) or coarse_labels(record for images in groups.values() for record in images)
+    return rarest({patient: set(_kinds(images, names)) for patient, images in groups.items()})
+
+
+def rarest(kinds: Mapping[str, Set[str]]) -> dict[str, str]:
+    """Patient -> that of its kinds which the fewest patients have, "" where it has none."""
     counts = Counter(kind for found in kinds.values() for kind in found)
     return {p: min(found, key=lambda kind: (counts[kind], kind), default="") for p, found in kinds.items()}
 
@@ -166,16 +169,28 @@ def draw(
     """
     said = _said(groups)
     fixed = {part: [p for p in groups if said[p] == part] for part in ("val", "test")}
-    order = stratified_order([p for p in groups if not said[p]], stratum, seed)
     wanted = {"val": val_share, "test": test_share}
-    open_parts = [part for part in ("val", "test") if not fixed[part]]
-    shares = [1 - sum(wanted[part] for part in open_parts), *(wanted[part] for part in open_parts)]
+    open_parts = {part: share for part, share in wanted.items() if not fixed[part]}
+    dealt = deal({p: groups[p] for p in groups if not said[p]}, stratum, open_parts, seed)
+    parts = {part: fixed.get(part) or dealt.get(part, []) for part in PARTS}
+    refuse_empty(parts, wanted, len(groups))
     sizes = {patient: len(images) for patient, images in groups.items()}
-    drawn = dict(zip(("train", *open_parts), cut(order, sizes, shares), strict=True))
-    parts = {part: fixed.get(part) or drawn.get(part, []) for part in PARTS}
-    _refuse_empty(parts, wanted, len(groups))
     nested = {f: cut(parts["train"], sizes, (f, 1 - f))[0] or parts["train"][:1] for f in sorted(fractions)}
     return Drawn(parts=parts, fractions=nested)
+
+
+def deal(
+    groups: Groups, stratum: Mapping[str, str], shares: Mapping[str, float], seed: int
+) -> dict[str, list[str]]:
+    """Patients for `train` and for every part with a share of the images, one patient at the least."""
+    order = stratified_order(groups, stratum, seed)
+    sizes = {patient: len(images) for patient, images in groups.items()}
+    cuts = cut(order, sizes, [1 - sum(shares.values()), *shares.values()])
+    parts = dict(zip(("train", *shares), cuts, strict=True))
+    for part, share in shares.items():
+        if share and not parts[part] and len(parts["train"]) > 1:
+            parts[part].append(parts["train"].pop())
+    return parts
 
 
 def _said(groups: Groups) -> dict[str, str]:
@@ -194,10 +209,12 @@ def _said(groups: Groups) -> dict[str, str]:
     return said
 
 
-def _refuse_empty(parts: Mapping[str, Sequence[str]], wanted: Mapping[str, float], count: int) -> None:
+def refuse_empty(parts: Mapping[str, Sequence[str]], wanted: Mapping[str, float], count: int) -> None:
+    """Refuse a part that should have images and has none."""
     for part, patients in parts.items():
         if not patients and wanted.get(part, 1.0) > 0:
             share = f"{part}_share {wanted[part]:g}" if part in wanted else "what is left"
             raise FoveateError(
-                f"No patient is left for {part} ({share}, {count} patients); say other shares, or give more."
+                f"No patient is left for {part} ({share}; patients: {count}); accepted: at least one "
+                "for each part. Say other shares, or give more labelled images."
             )

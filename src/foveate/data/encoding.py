@@ -7,7 +7,9 @@ the levels cover the bulk with a margin and the extremes saturate.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from foveate.core.types import Array, FoveateError
 LEVELS = 65536
 BULK_PERCENTILES = (0.5, 99.5)
 FEWEST_BULK_LEVELS = 4096
+SLAB_VOXELS = 1 << 20  # bounds the temporaries of an encoding
 CHUNK_VOXELS = 1 << 22  # bounds the temporaries of a histogram
 
 
@@ -30,21 +33,34 @@ class Encoded:
 
 
 def encode(array: Array) -> Encoded:
-    """Codes for finite values: uint8 as they are, whole numbers exactly, the rest rounded."""
+    """Codes for finite values: uint8 as they are, whole numbers exactly, the rest rounded.
+
+    Works slab by slab: beside the codes it takes a few slabs of memory, whatever the size of the array.
+    """
     if array.dtype == np.uint8:
         return Encoded(codes=np.ascontiguousarray(array), scale=1.0, offset=0.0)
     low, high = float(array.min()), float(array.max())
     if high - low < LEVELS and _whole(array):
         return _encode_whole(array, low, high)
-    bulk = [float(value) for value in np.percentile(array, BULK_PERCENTILES)]
+    bulk = percentiles(array, BULK_PERCENTILES)
     width = bulk[1] - bulk[0]
     if 0 < width < (high - low) * FEWEST_BULK_LEVELS / LEVELS:
         low, high = max(low, bulk[0] - width), min(high, bulk[1] + width)
     return _encode_rounded(array, low, high)
 
 
+def _slabs(array: Array) -> Iterator[tuple[slice, ...]]:
+    """Pieces of about `SLAB_VOXELS` along the axis that memory goes through last."""
+    axis = max(range(array.ndim), key=lambda a: abs(array.strides[a]) * (array.shape[a] > 1))
+    step = max(1, SLAB_VOXELS * array.shape[axis] // array.size)
+    for start in range(0, array.shape[axis], step):
+        yield (slice(None),) * axis + (slice(start, start + step),)
+
+
 def _whole(array: Array) -> bool:
-    return bool(np.issubdtype(array.dtype, np.integer) or np.array_equal(array, np.rint(array)))
+    if np.issubdtype(array.dtype, np.integer):
+        return True
+    return all(np.array_equal(array[here], np.rint(array[here])) for here in _slabs(array))
 
 
 def _encode_whole(array: Array, low: float, high: float) -> Encoded:
@@ -52,17 +68,81 @@ def _encode_whole(array: Array, low: float, high: float) -> Encoded:
     if low - offset < -32768 or high - offset > 32767:
         offset = int(low) + 32768
     wide = np.int32 if max(abs(low), abs(high)) < 2**30 else np.int64
-    codes = (array.astype(wide) - offset).astype(np.int16) if offset else array.astype(np.int16)
-    return Encoded(codes=np.ascontiguousarray(codes), scale=1.0, offset=float(offset))
+    codes = np.empty(array.shape, dtype=np.int16)
+    for here in _slabs(array):
+        codes[here] = array[here].astype(wide) - offset if offset else array[here]
+    return Encoded(codes=codes, scale=1.0, offset=float(offset))
 
 
 def _encode_rounded(array: Array, low: float, high: float) -> Encoded:
     scale = (high - low) / (LEVELS - 1)
-    steps = np.clip(array, low, high).astype(np.result_type(array, np.float32))
-    steps -= low  # before dividing: keeps float32 accurate where the offset is large
-    steps /= scale
-    codes = (np.rint(steps, out=steps) - LEVELS // 2).clip(-32768, 32767).astype(np.int16)
-    return Encoded(codes=np.ascontiguousarray(codes), scale=scale, offset=low + LEVELS // 2 * scale)
+    codes = np.zeros(array.shape, dtype=np.int16)
+    for here in _slabs(array) if scale else ():  # one value everywhere needs no codes
+        steps = np.clip(array[here], low, high).astype(np.result_type(array, np.float32), copy=False)
+        steps -= low  # before dividing: keeps float32 accurate where the offset is large
+        steps /= scale
+        np.rint(steps, out=steps)
+        steps -= LEVELS // 2
+        codes[here] = np.clip(steps, -32768, 32767, out=steps)
+    return Encoded(codes=codes, scale=scale, offset=low + LEVELS // 2 * scale)
+
+
+def percentiles(array: Array, percents: Sequence[float]) -> list[float]:
+    """What `np.percentile` gives, without its copy of the array.
+
+    >>> percentiles(np.array([3.0, 1.0, 2.0, 5.0]), (50, 100))
+    [2.5, 5.0]
+    """
+    places = [np.float64(percent) / 100 * (array.size - 1) for percent in percents]
+    ends = [(int(place), min(int(place) + 1, array.size - 1)) for place in places]
+    found = _of_rank(array, {rank for pair in ends for rank in pair})
+    values = []
+    for place, (before, after) in zip(places, ends, strict=True):
+        share, first, last = place - before, found[before], found[after]
+        gap = last - first  # from the nearer end, as NumPy does
+        values.append(float(first + gap * share if share < 0.5 else last - gap * (1 - share)))
+    return values
+
+
+def _of_rank(array: Array, ranks: Iterable[int]) -> dict[int, Any]:
+    """The values of some ranks, 0 the least, found 16 bits at a time: counts, not a sorted copy."""
+    sample = _sortable(array[next(_slabs(array))])
+    bits = sample.dtype.itemsize * 8
+    heads = {
+        rank: (0, rank) for rank in ranks
+    }  # what is known of the value's bits; its rank among such values
+    for shift in range(bits - 16, -1, -16):
+        counts = {head: np.zeros(1 << 16, dtype=np.int64) for head, _ in heads.values()}
+        for here in _slabs(array):
+            keys = _sortable(array[here]).reshape(-1)
+            for head in counts:
+                mine = keys if shift == bits - 16 else keys[keys >> (shift + 16) == head]
+                counts[head] += np.bincount((mine >> shift).astype(np.uint16), minlength=1 << 16)
+        for rank, (head, left) in heads.items():
+            before = counts[head].cumsum()
+            digit = int(np.searchsorted(before, left, side="right"))
+            heads[rank] = (head << 16 | digit, left - int(before[digit] - counts[head][digit]))
+    return {rank: _unsorted(np.array(head, sample.dtype), array.dtype) for rank, (head, _) in heads.items()}
+
+
+def _sortable(values: Array) -> Array:
+    """Unsigned whole numbers in the order of the values, from their bits."""
+    sized = values.dtype.newbyteorder("=") if values.dtype.itemsize in (2, 4, 8) else np.dtype(np.float64)
+    values = np.ascontiguousarray(values, dtype=sized)
+    bits = values.view(f"u{sized.itemsize}")
+    top = bits.dtype.type(1 << (8 * sized.itemsize - 1))
+    if sized.kind == "f":  # negative ones count backwards
+        return np.where(bits & top, ~bits, bits | top)
+    return bits ^ top if sized.kind == "i" else bits
+
+
+def _unsorted(key: Array, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - a number of that type
+    """The value of a sortable number."""
+    sized = dtype.newbyteorder("=") if dtype.itemsize in (2, 4, 8) else np.dtype(np.float64)
+    top = key.dtype.type(1 << (8 * sized.itemsize - 1))
+    if sized.kind == "f":
+        return (key ^ top if key & top else ~key).view(sized)[()]
+    return np.float64((key ^ top if sized.kind == "i" else key).view(sized)[()])  # differences must not wrap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,6 @@ found is a `Record` for every labelled image; an image without a label is counte
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +16,8 @@ from typing import Any, Literal
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
-from foveate.data.layouts import Layout
+from foveate.data.layouts import IGNORE, Classes, Layout, named_classes, named_values, read_json, read_table
+from foveate.data.layouts import split_of as split_word
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 
@@ -30,15 +29,7 @@ PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id"
 IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
-SPLITS = {"tr": "train", "va": "val", "ts": "test"}
-LISTS = {
-    "training": "train",
-    "train": "train",
-    "validation": "val",
-    "val": "val",
-    "test": "test",
-    "testing": "test",
-}
+LISTS = ("training", "train", "validation", "val", "test", "testing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +77,7 @@ def from_source(source: Source, data: Path, want: Want) -> Labelled:
         records=tuple(found),
         unlabelled=len(images) - len(found),
         layout=source.name if isinstance(source, Layout) else "another package's layout",
-        classes=tuple(f"{name}={'+'.join(map(str, values))}" for name, values in named.items()),
+        classes=as_words(named),
     )
 
 
@@ -150,14 +141,13 @@ def pair_key(record: Record) -> str:
 def split_of(relative: str) -> str:
     """What `imagesTr`, `imagesVa` and `imagesTs` say."""
     matches = (IMAGE_FOLDER.fullmatch(part.lower()) for part in PurePosixPath(relative).parts[:-1])
-    return next((SPLITS[m[3]] for m in matches if m and m[3]), "")
+    return next((split_word(m[3], relative) for m in matches if m and m[3]), "")
 
 
 def from_table(data: Path, want: Want) -> Labelled:
     """A CSV with a column of images; the others are labels, the patient and the split."""
     path = data / "labels.csv" if data.is_dir() else data
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = list(read_table(path, ()))
     columns = list(rows[0]) if rows else []
     image = column_of(columns, IMAGE_COLUMNS)
     mask = column_of(columns, MAP_COLUMNS) if want == "maps" else ""
@@ -171,7 +161,7 @@ def from_table(data: Path, want: Want) -> Labelled:
             path=(found := files.find(row[image], path)),
             relative=files.relative(found),
             patient=row[patient] if patient else "",
-            split=split_word(row.get("split") or "", path),
+            split=split_word(row.get("split", ""), str(path)),
             maps={MAP: files.find(row[mask], path)} if mask and row[mask] else {},
             labels={} if mask else {k: v for k, v in row.items() if k not in (image, patient, "split")},
         )
@@ -187,16 +177,6 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
     """The first of some names that is a column, in the table's own spelling."""
     spelled = {column.lower().strip(): column for column in columns if column}
     return next((spelled[name] for name in names if name in spelled), "")
-
-
-def split_word(word: str, path: Path) -> str:
-    """train, val or test for the usual words; empty for none."""
-    known = {**LISTS, "": "", "valid": "val", "dev": "val"}
-    if word.lower() not in known:
-        raise FoveateError(
-            f"{path}: split {word!r}; accepted: {', '.join(w for w in known if w)}, or nothing."
-        )
-    return known[word.lower()]
 
 
 class Files:
@@ -235,20 +215,13 @@ class Files:
 def from_json(data: Path, want: Want) -> Labelled:
     """nnU-Net's and the Decathlon's dataset.json, and MONAI's lists."""
     path = data if data.suffix.lower() == ".json" else data / "dataset.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
-    if not isinstance(content, dict):
-        raise FoveateError(
-            f'{path} holds a {type(content).__name__}; accepted: an object with a list "training".'
-        )
+    content = read_json(path)
     classes, ignore = declared(content.get("labels"), path) if want == "maps" else ((), ())
     lists = {key: content[key] for key in LISTS if isinstance(content.get(key), list)}
     if not lists:
         return replace(from_folder(path.parent, want), classes=classes, ignore=ignore, layout=path.name)
     files = Files(path.parent)
-    entries = [(LISTS[key], entry) for key, items in lists.items() for entry in items]
+    entries = [(split_word(key, str(path)), entry) for key, items in lists.items() for entry in items]
     records = [record_of(entry, split, files, path, want) for split, entry in entries]
     labelled = [r for r in records if (r.maps if want == "maps" else r.labels)]
     split = {r.split for r in labelled} - {"train"}  # a single list is no split
@@ -295,12 +268,9 @@ def declared(labels: object, path: Path) -> tuple[tuple[str, ...], tuple[int, ..
     """
     if not isinstance(labels, dict):
         return (), ()
-    pairs = [(v, k) if str(k).isdecimal() else (k, v) for k, v in labels.items()]
-    try:
-        named = {str(n): [int(x) for x in (v if isinstance(v, list) else [v])] for n, v in pairs}
-    except (TypeError, ValueError):
-        raise FoveateError(
-            f'{path}: "labels" must name whole numbers, as in {{"0": "background"}}.'
-        ) from None
-    ignore = tuple(named.pop("ignore", ()))
-    return tuple(f"{n}={'+'.join(map(str, v))}" for n, v in named.items() if v != [0]), ignore
+    return as_words(named_classes(labels, path)), named_values(labels, path).get(IGNORE, ())
+
+
+def as_words(classes: Classes) -> tuple[str, ...]:
+    """Targets as the task's configuration writes them."""
+    return tuple(f"{name}={'+'.join(map(str, values))}" for name, values in classes.items())

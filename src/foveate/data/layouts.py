@@ -23,9 +23,10 @@ from foveate.data.formats import SUFFIXES, suffix_of
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
 LABELS = "labels"  # the key of the one integer map that most layouts come with
+IGNORE = "ignore"  # what nnU-Net calls the value of voxels that nobody has labelled
 SPLITS = {
     "train": ("train", "training", "tr"),
-    "val": ("val", "valid", "validation", "dev"),
+    "val": ("val", "valid", "validation", "dev", "va"),
     "test": ("test", "testing", "ts"),
 }
 
@@ -262,13 +263,17 @@ def named_classes(labels: Mapping[str, Any], path: Path) -> Classes:
     >>> named_classes({"background": 0, "whole": [1, 2], "core": 2}, Path("dataset.json"))
     {'whole': (1, 2), 'core': (2,)}
     """
+    found = named_values(labels, path)
+    return {name: values for name, values in found.items() if values != (0,) and name != IGNORE}
+
+
+def named_values(labels: Mapping[str, Any], path: Path) -> Classes:
+    """Everything that the `labels` of a dataset.json name, background and what is to be ignored too."""
     found: dict[str, tuple[int, ...]] = {}
     for key, value in labels.items():
-        name, values = (str(value), key) if isinstance(value, str) else (key, value)
+        name, values = (value, key) if isinstance(value, str) and key.isdecimal() else (key, value)
         try:
-            numbers = tuple(int(v) for v in (values if isinstance(values, list) else [values]))
+            found[name] = tuple(int(v) for v in (values if isinstance(values, list) else [values]))
         except (TypeError, ValueError):
             wrong_field(path, f"labels[{key!r}]", value, "a whole number, a list of them, or a name")
-        if numbers != (0,) and name != "ignore":
-            found[name] = numbers
     return found

@@ -1,22 +1,26 @@
-"""Which images are for training, validation and test: as a list says, or drawn by patient and stratum.
-
-One order of the patients decides everything: strata are dealt out evenly along it, so that any first n of it,
-and hence every share, is as mixed as the whole; a smaller training set is always part of a larger one.
-"""
+"""Which images a fine-tuning trains on and validates with: as a list says, or drawn as `cohort` draws."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from foveate.core.rng import stream
 from foveate.core.types import FoveateError, Record
+from foveate.data.cohort import (
+    PARTS,
+    Groups,
+    by_patient,
+    deal,
+    patient_of,
+    rarest,
+    refuse_empty,
+    stratified_order,
+)
 from foveate.data.formats import suffix_of
 
-PARTS = ("train", "val", "test")
 Split = dict[str, list[Record]]  # part -> images
 
 
@@ -29,8 +33,8 @@ class SplitConfig:
             splits_final.json, or a folder with train.txt, val.txt, test.txt; empty: what the data say
             themselves, and where they say nothing, drawn.
         fold: Which entry of a JSON that holds several.
-        val_share: Share of the patients that validate where that is drawn.
-        test_share: Share of the patients that are kept for a test where that is drawn.
+        val_share: Share of the images that validate where that is drawn.
+        test_share: Share of the images that are kept for a test where that is drawn.
         train_cases: Use only so many training cases, the first of one order; 0 uses all.
         seed: Of the draws.
         save_as: File for the plain list of names, to give to others; empty: none.
@@ -54,71 +58,41 @@ class SplitConfig:
 
 def make_split(records: Sequence[Record], strata: Sequence[str], config: SplitConfig) -> Split:
     """The parts, checked for patients in two of them, the training part cut to its first cases."""
-    stratum = {record.relative: name for record, name in zip(records, strata, strict=True)}
+    kinds = {record.relative: name for record, name in zip(records, strata, strict=True)}
     split = given_split(records, config) or own_split(records)
     if split is None:
-        split = drawn_split(records, stratum, config, test=True)
+        split = drawn_split(records, kinds, config, test=True)
     elif not split["val"]:
-        split = {**drawn_split(split["train"], stratum, config, test=False), "test": split["test"]}
+        split = {**drawn_split(split["train"], kinds, config, test=False), "test": split["test"]}
     check_split(split)
     if config.train_cases:
-        split["train"] = first_cases(split["train"], stratum, config)
+        split["train"] = first_cases(split["train"], kinds, config)
     return split
 
 
-def first_cases(train: Sequence[Record], stratum: Mapping[str, str], config: SplitConfig) -> list[Record]:
+def first_cases(train: Sequence[Record], kinds: Mapping[str, str], config: SplitConfig) -> list[Record]:
     """The first cases of the order of the training patients."""
     if config.train_cases > len(train):
         raise FoveateError(f"split.train_cases {config.train_cases}: there are {len(train)} training cases.")
-    order = patient_order(train, stratum, config.seed)
-    grouped = by_patient(train)
-    return [record for patient in order for record in grouped[patient]][: config.train_cases]
+    groups = by_patient(train)
+    order = stratified_order(groups, strata_of(groups, kinds), config.seed)
+    return [record for patient in order for record in groups[patient]][: config.train_cases]
 
 
 def drawn_split(
-    pool: Sequence[Record], stratum: Mapping[str, str], config: SplitConfig, *, test: bool
+    pool: Sequence[Record], kinds: Mapping[str, str], config: SplitConfig, *, test: bool
 ) -> Split:
-    """Test patients first in the order, then validation, then training."""
-    order, grouped = patient_order(pool, stratum, config.seed), by_patient(pool)
-    tests = max(1, round(config.test_share * len(order))) if test and config.test_share else 0
-    vals = max(1, round(config.val_share * len(order)))
-    if tests + vals >= len(order):
-        raise FoveateError(
-            f"{len(order)} patients cannot be split into training, {vals} for validation and {tests} for "
-            "test; accepted: at least one of each. Give more labelled images or a split.source."
-        )
-    parts = {"test": order[:tests], "val": order[tests : tests + vals], "train": order[tests + vals :]}
-    return {part: [record for patient in parts[part] for record in grouped[patient]] for part in PARTS}
+    """Parts drawn as `foveate split` draws them."""
+    groups = by_patient(pool)
+    shares = {"val": config.val_share, **({"test": config.test_share} if test else {})}
+    parts = deal(groups, strata_of(groups, kinds), shares, config.seed)
+    refuse_empty(parts, shares, len(groups))
+    return {part: [r for patient in parts.get(part, []) for r in groups[patient]] for part in PARTS}
 
 
-def patient_of(record: Record) -> str:
-    """The patient, or the image itself where no patient is named."""
-    return f"p:{record.patient}" if record.patient else f"i:{record.relative}"
-
-
-def by_patient(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Images of each patient."""
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        grouped[patient_of(record)].append(record)
-    return dict(grouped)
-
-
-def patient_order(records: Sequence[Record], stratum: Mapping[str, str], seed: int) -> list[str]:
-    """Patients at random, the members of every stratum spread evenly; a patient has its commonest stratum."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for patient, images in sorted(by_patient(records).items()):
-        counts = Counter(stratum[image.relative] for image in images)
-        members[min(counts, key=lambda s: (-counts[s], s))].append(patient)
-    ranked: list[tuple[float, float, str]] = []
-    for name, patients in sorted(members.items()):
-        rng = stream(seed, f"order of patients in {name}", len(patients))
-        first, ties = rng.random(), rng.random(len(patients))
-        ranked += [
-            ((rank + first) / len(patients), ties[rank], patients[i])
-            for rank, i in enumerate(rng.permutation(len(patients)).tolist())
-        ]
-    return [patient for _, _, patient in sorted(ranked)]
+def strata_of(groups: Groups, kinds: Mapping[str, str]) -> dict[str, str]:
+    """Patient -> the rarest of the kinds of its images."""
+    return rarest({p: {kinds[image.relative] for image in images} - {""} for p, images in groups.items()})
 
 
 def own_split(records: Sequence[Record]) -> Split | None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -35,11 +35,14 @@ class WindowConfig:
         overlap: Share of a window that the next one sees again, 0 to below 1.
         batch_size: Windows that the network answers at once.
         flip_axes: Axes over whose mirror images answers are averaged, such as (0,): 2 ** n times the work.
+        blend: Where windows overlap, "gaussian" trusts their middles, "flat" all of them alike, as the
+            validation while training does.
     """
 
     overlap: float = 0.5
     batch_size: int = 1
     flip_axes: tuple[int, ...] = ()
+    blend: Literal["gaussian", "flat"] = "gaussian"
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -98,7 +101,7 @@ def sliding_window(
     check_window(shape, patch, config)
     axis = sweep_axis(shape, patch)
     lines = [starts(size, p, config.overlap) for size, p in zip(shape, patch, strict=True)]
-    weights = gaussian_window(patch)
+    weights = gaussian_window(patch) if config.blend == "gaussian" else np.ones(tuple(patch), np.float32)
     sums = _Sums(shape, patch, classes, axis)
     for i, along in enumerate(lines[axis]):
         corners = list(product(*(line if a != axis else [along] for a, line in enumerate(lines))))

@@ -164,10 +164,10 @@ def finetune_config(
     keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path
 ) -> FinetuneConfig:
     """A fine-tuning on a task's split; it validates after its last step and at no other time."""
-    from foveate.run import finetune_settings
+    from foveate.run import finetune_settings, settings
 
     said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
-    said["init"] = str(init) if init else finetune_settings.SCRATCH
+    said["init"] = str(init) if init else settings.SCRATCH
     said["preview_every"] = said["validate_every"] = 10**9
     return finetune_settings.resolve(parsing.nest(said), {})
 

@@ -138,7 +138,7 @@ def resolve(file: str, flags: Mapping[str, str]) -> CompareConfig:
         raise FoveateError("--config is missing; write `foveate compare --config FILE --out DIR`.")
     keys = parsing.read_yaml(Path(file))
     groups = {name: mapping_of(keys.pop(name, None), name, file) for name in ("arms", "tasks")}
-    parsing.check_keys([*keys, *flags], GridConfig(), {})
+    parsing.check_keys([*keys, *flags], GridConfig(), {}, verb="compare")
     grid = parsing.parse(GridConfig(), keys, flags)
     arms = {name: arm_of(name, said) for name, said in groups["arms"].items()}
     tasks = {name: task_of(name, said, Path(file).parent) for name, said in groups["tasks"].items()}
@@ -184,7 +184,7 @@ def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dic
     parts = {name: dotted(values.pop(name), f"{where}.{name}") for name in named if name in values}
     plain = plain_of(config)
     try:
-        parsing.check_keys(values, plain, {})
+        parsing.check_keys(values, plain, {}, verb="compare")
         parsed = parsing.parse(plain, values, {})
     except FoveateError as error:
         raise FoveateError(f"{where}: {error}") from None
@@ -304,11 +304,13 @@ def help_page() -> str:
     """All keys."""
     parts = [
         "foveate compare --config FILE --out DIR [--only ARM,ARM] [--budget_minutes M] [--KEY VALUE ...]\n\n"
-        "The file holds keys of three kinds (docs/protocol.md; benchmarks/fewlabel/ for examples):\n"
+        "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
+        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be said\n"
+        "on the command line as well.\n"
         "  --dry_run        print the grid, its runs and its hours from measured steps, and stop\n\n"
         f"{parsing.help_text(GridConfig())}"
     ]
     for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
         meanings = parsing.attribute_help(config)
-        parts.append(f"{title}:\n" + "\n".join(f"  {key:<16} {text}" for key, text in meanings.items()))
+        parts.append("\n".join([f"{title}:", *(parsing.help_row(*each) for each in meanings.items())]))
     return "\n\n".join(parts)

@@ -18,10 +18,11 @@ import torch
 from foveate.core.contracts import Trainable
 from foveate.core.types import Batch, FoveateError, Progress, Record
 from foveate.data.cache import Cache, CachedVolume
+from foveate.data.cohort import patient_of
 from foveate.data.index import salted_id
 from foveate.data.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.prepare import cache_folder
-from foveate.data.splits import Split, SplitConfig, make_split, patient_of
+from foveate.data.splits import Split, SplitConfig, make_split
 from foveate.evaluate.metrics import mask_metrics
 from foveate.run import intake, pretrain
 from foveate.run.finetune_settings import TASKS, FinetuneConfig

@@ -15,9 +15,10 @@ import numpy as np
 from foveate.core import config as parsing
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
+from foveate.data.cohort import PARTS, patient_of
 from foveate.data.index import read_salt, replace_file, salted_id
 from foveate.data.prepare import cache_folder
-from foveate.data.splits import Split, make_split, patient_of
+from foveate.data.splits import Split, make_split
 from foveate.evaluate.statistics import bca_interval
 from foveate.run import intake
 from foveate.run.finetune_settings import TASKS, FinetuneConfig
@@ -112,23 +113,29 @@ def run_config(run: str) -> FinetuneConfig:
 def split_of(
     config: EvaluateConfig, settings: FinetuneConfig, records: Sequence[Record], cache: Path
 ) -> Split:
-    """The run's own split, found again and checked by its salted names; for `all` nothing must be in it."""
-    file = Path(config.run) / "split.json"
-    used = json.loads(file.read_text(encoding="utf-8"))
+    """The run's own split by the salted names it wrote down; for `all` nothing must be in it."""
+    used = json.loads((Path(config.run) / "split.json").read_text(encoding="utf-8"))
     trained = {name for part in ("train", "val") for name in used[part]}
     salt = read_salt(cache) if cache.is_dir() else b""
-    ids = {record.relative: salted_id(salt, record.relative) for record in records} if salt else {}
+    ids = {salted_id(salt, record.relative): record for record in records} if salt else {}
     if config.part == "all":
-        if seen := sum(name in trained for name in ids.values()):
+        if seen := sum(name in trained for name in ids):
             say(f"careful: {seen} of these images were in the run's training or validation")
         return {"train": [], "val": [], "test": []}
-    module = TASKS[settings.task.name]
-    split = make_split(records, [module.stratum(settings.task, r.labels) for r in records], settings.split)
-    again = {ids.get(record.relative) for part in ("train", "val") for record in split[part]}
-    if not trained <= again:
+    if "test" in used:
+        split = {part: [ids[name] for name in used[part] if name in ids] for part in PARTS}
+        missing = sum(map(len, used.values())) - sum(map(len, split.values()))
+    else:  # a run of before test images were written down: drawn or read again
+        module = TASKS[settings.task.name]
+        strata = [module.stratum(settings.task, record.labels) for record in records]
+        split = make_split(records, strata, settings.split)
+        again = {record.relative for part in ("train", "val") for record in split[part]}
+        missing = sum(name not in ids or ids[name].relative not in again for name in trained)
+    if missing:
         raise FoveateError(
-            f"--data {config.data} does not give the split of {config.run}: these are other images, or the "
-            "cache beside the run is gone. Accepted: the images of the run, or --part all for images that "
+            f"--data {config.data} does not give the split of {config.run} ({missing} of its images are "
+            "missing or in other parts): these are other images, the cache beside the run is gone, or an "
+            "earlier version drew the split. Accepted: the images of the run, or --part all for images that "
             "it never saw."
         )
     return split

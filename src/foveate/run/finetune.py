@@ -18,20 +18,22 @@ from foveate.core.contracts import Task
 from foveate.core.rng import key
 from foveate.core.types import Ending, FoveateError, Progress
 from foveate.data.cache import Cache
-from foveate.data.index import replace_file
+from foveate.data.cohort import PARTS
+from foveate.data.index import read_salt, replace_file, salted_id
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
-from foveate.data.splits import PARTS, as_names
+from foveate.data.splits import as_names
 from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
 from foveate.nets.pyramid import build_pyramid
 from foveate.run import folder, intake
-from foveate.run.finetune_settings import SCRATCH, TASKS, FinetuneConfig
+from foveate.run.finetune_settings import TASKS, FinetuneConfig
 from foveate.run.launch import needs_processes, run_processes
 from foveate.run.material import Material, data_hash, gather
 from foveate.run.pretrain import batches_from, schedule_of
 from foveate.run.processes import build_fabric, check_processes, settle
 from foveate.run.selection import compared_with_pretraining, note_seen
+from foveate.run.settings import SCRATCH
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -206,8 +208,13 @@ def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
     """Salted names into the run folder; plain ones only where the user asked for a file."""
     import json
 
-    ids = {"train": material.train, "val": material.val}
-    text = json.dumps({part: [v.entry.id for v in cache] for part, cache in ids.items()}, indent=1)
+    ids = {
+        part: [v.entry.id for v in cache]
+        for part, cache in (("train", material.train), ("val", material.val))
+    }
+    salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
+    ids["test"] = [salted_id(salt, record.relative) for record in material.split["test"]]
+    text = json.dumps(ids, indent=1)
     replace_file(out / "split.json", lambda stream: stream.write(text.encode() + b"\n"))
     if config.split.save_as:
         replace_file(Path(config.split.save_as), lambda file: file.write(as_names(material.split).encode()))

@@ -23,11 +23,10 @@ from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.run.selection import labelled_images
-from foveate.run.settings import RunConfig, choice, yaml_of
+from foveate.run.settings import SCRATCH, RunConfig, choice, encoder_entry, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
-SCRATCH = "none"
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 
@@ -35,9 +34,12 @@ SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 @final
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunConfig):
-    """One fine-tuning run, complete; `init` is a run folder, a weights file, or none for random weights.
+    """One fine-tuning run, complete.
 
     Attributes:
+        data: Labelled images: a folder with images/ beside labels/ or masks/, a table, a list, or what
+            `source` says.
+        init: Run folder or weights file to start from; none: random weights.
         validate_every: Steps between validations; the best checkpoint is kept beside the last.
         task: What is learnt.
         split: Which images are for training and which for validation.
@@ -93,7 +95,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
 
 
 def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
-    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and a window of lung has few."""
+    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and lung has few of them."""
     return "none" if given.get("prepare.profile") == "ct" else SCRATCH_NORMALISATION[dimension]
 
 
@@ -109,12 +111,7 @@ def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dim
         return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
     row = table(dimension, size)
     name = str(given.get("encoder.name", row.encoder))
-    entry = ENCODERS[name]
-    if dimension not in entry.dimensions:
-        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
-        raise FoveateError(
-            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
-        )
+    entry = encoder_entry(name, dimension)
     known = {field.name for field in fields(entry.config)} & {"norm"}
     norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
@@ -157,7 +154,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
         "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
-    parsing.check_keys(given, defaults, others)
+    parsing.check_keys(given, defaults, others, verb="finetune")
     config = parsing.parse(defaults, yaml_keys, flags)
     if card := card_of(given):
         check_card(config, defaults, card)
@@ -212,9 +209,10 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
         "foveate finetune --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small] "
         f"[--KEY VALUE ...]\n\nShown for --task {config.task.name}, --encoder {config.encoder.name}, "
         f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"tasks: {', '.join(TASKS)}; encoders: {', '.join(ENCODERS)}\n"
+        f"{parsing.help_list('tasks', TASKS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
+        f"{parsing.help_list('sources', SOURCES)}\n\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
         "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config)}"
+        f"{parsing.help_text(config, ['dimension'])}"
     )

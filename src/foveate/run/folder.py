@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import shutil
 import subprocess
 import time
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import yaml
@@ -21,8 +21,18 @@ from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
+from foveate.data.index import replace_file
 from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
-from foveate.run.settings import OWN_PATHS, PATHS, RESUMABLE, SHARES, PretrainConfig, RunConfig
+from foveate.run.settings import (
+    OWN_PATHS,
+    PATHS,
+    RESUMABLE,
+    SCRATCH,
+    SHARES,
+    PretrainConfig,
+    RunConfig,
+    own_paths,
+)
 from foveate.train import checkpoint
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
@@ -66,8 +76,11 @@ def check_resumable(config: RunConfig, out: Path) -> None:
                 "earlier run, which then goes on."
             )
         return
-    before = yaml.safe_load(saved.read_text(encoding="utf-8"))
-    if changed := parsing.differences(before, parsing.to_mapping(config), RESUMABLE):
+    before = dict(parsing.flatten(yaml.safe_load(saved.read_text(encoding="utf-8"))))
+    paths = own_paths(saved)
+    before |= {key: path for key, path in paths.items() if not before.get(key)}
+    unknown = () if paths else [key for key in PATHS if not before.get(key)]  # of a folder that was passed on
+    if changed := parsing.differences(before, parsing.to_mapping(config), (*RESUMABLE, *unknown)):
         raise FoveateError(
             f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
             "Say the same values to go on, or choose another --out."
@@ -120,14 +133,17 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
 
 
 def write_keys(config: RunConfig, out: Path) -> None:
-    """`run.yaml`, and for the owner alone where the images are: folders may be named after people."""
-    paths = {key: str(getattr(config, key)) for key in PATHS if getattr(config, key, "")}
-    file = out / OWN_PATHS
-    file.parent.mkdir(exist_ok=True, mode=0o700)
-    file.touch(mode=0o600)
-    file.write_text(yaml.safe_dump(paths), encoding="utf-8")
-    without: dict[str, Any] = dict.fromkeys(paths, "")
-    (out / "run.yaml").write_text(parsing.to_yaml(replace(config, **without)), encoding="utf-8")
+    """`run.yaml`, and its paths for the owner alone, before it: no `run.yaml` is ever without them."""
+    keys = dict(parsing.flatten(parsing.to_mapping(config)))
+    paths = {key: keys[key] for key in PATHS if keys.get(key) not in (None, "", SCRATCH)}
+
+    def write_paths(stream: BinaryIO) -> None:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(yaml.safe_dump(paths).encode())
+
+    (out / OWN_PATHS).parent.mkdir(exist_ok=True, mode=0o700)
+    replace_file(out / OWN_PATHS, write_paths)
+    replace_file(out / "run.yaml", lambda stream: stream.write(parsing.to_yaml(config, paths).encode()))
 
 
 def commit() -> str:

@@ -86,7 +86,7 @@ def open_model(run: str, accelerator: str) -> Model:
 def parsed(defaults: C, given: Mapping[str, Any], flags: Mapping[str, str], verb: str) -> C:
     """Defaults under a YAML file under the command line; run, data and out are needed."""
     yaml_keys = parsing.nest(given)
-    parsing.check_keys([*dict(parsing.flatten(yaml_keys)), *flags], defaults, {})
+    parsing.check_keys([*dict(parsing.flatten(yaml_keys)), *flags], defaults, {}, verb=verb)
     config = parsing.parse(defaults, yaml_keys, flags)
     for key in ("run", "data", "out"):
         if not getattr(config, key):

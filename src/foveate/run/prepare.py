@@ -55,7 +55,7 @@ def resolve(flags: Mapping[str, str]) -> PrepareRun:
         if not given.get(key):
             raise FoveateError(f"--{key} is missing; write `foveate prepare --data FOLDER --out CACHE`.")
     others = {"source": {name: SOURCES[name].Config for name in SOURCES if name != source_name(given)}}
-    parsing.check_keys(given, defaults(given, 3), others)
+    parsing.check_keys(given, defaults(given, 3), others, verb="prepare")
     return parsing.parse(defaults(given, found_dimension(given)), yaml_keys, flags)
 
 

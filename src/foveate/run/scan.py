@@ -33,7 +33,7 @@ class ScanConfig:
     """One scan.
 
     Attributes:
-        data: Folder to look at, or one file; nothing in it is changed.
+        data: SRC: the folder to look at, or one file; nothing in it is changed.
         out: Folder of the inventory; the same command again only looks at what is new or changed.
         until: The last pass: stat (names and sizes), headers, or full (voxels).
         workers: Processes that read beside this one; 0: none. The result does not depend on it.
@@ -55,7 +55,7 @@ def resolve(flags: Mapping[str, str]) -> ScanConfig:
     """The configuration that the command line describes; `--pass` is `until`, which Python lets be a name."""
     flags = {"until" if key == "pass" else key: value for key, value in flags.items()}
     defaults = ScanConfig(workers=min(4, os.cpu_count() or 1))
-    parsing.check_keys(flags, defaults, {})
+    parsing.check_keys(flags, defaults, {}, verb="scan")
     config = parsing.parse(defaults, {}, flags)
     for key in ("data", "out"):
         if not getattr(config, key):
@@ -66,7 +66,8 @@ def resolve(flags: Mapping[str, str]) -> ScanConfig:
 def help_page() -> str:
     """All keys with their meaning."""
     head = "foveate scan SRC --out INV [--pass stat|headers|full] [--workers N]\n\n"
-    return f"{head}{parsing.help_text(ScanConfig(workers=min(4, os.cpu_count() or 1)))}"
+    keys = parsing.help_text(ScanConfig(workers=min(4, os.cpu_count() or 1)))
+    return head + keys.replace("--until stat|headers|full", "--pass stat|headers|full ")
 
 
 def scan(config: ScanConfig) -> str:

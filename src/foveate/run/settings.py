@@ -18,7 +18,7 @@ from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.index import PROFILE, complete_entries, is_prepared
 from foveate.data.profiles import PrepareConfig, from_json
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders import ENCODERS, EncoderEntry
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
@@ -38,7 +38,9 @@ RESUMABLE = (
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
-PATHS = ("data", "probe")  # where images and labels are, which run.yaml does not repeat
+SCRATCH = "none"  # --init of a fine-tuning from random weights
+# Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
+PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as")
 OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
@@ -138,12 +140,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     row = table(dimension, size)
     method = method_defaults(given, dimension, size)
     name = str(given.get("encoder.name", row.encoder))
-    entry = ENCODERS[name]
-    if dimension not in entry.dimensions:
-        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
-        raise FoveateError(
-            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
-        )
+    entry = encoder_entry(name, dimension)
     norm = cast(Any, str(given.get("encoder.norm", "batch")))
     accelerated = torch.cuda.is_available()
     return PretrainConfig(
@@ -162,6 +159,17 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
+
+
+def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
+    """The encoder of a name, which must exist in that dimension."""
+    entry = ENCODERS[name]
+    if dimension not in entry.dimensions:
+        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
+        raise FoveateError(
+            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
+        )
+    return entry
 
 
 def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
@@ -209,8 +217,8 @@ def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
     return PrepareConfig()
 
 
-def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConfig:
-    """Both passes: the complete configuration of a run, every key and value checked."""
+def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str], verb: str = "pretrain") -> PretrainConfig:
+    """Both passes: the complete configuration of a run of this verb, every key and value checked."""
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
     others = {
@@ -220,7 +228,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> PretrainConf
     }
     if base := getattr(defaults.method, "base", None):
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
-    parsing.check_keys(given, defaults, others)
+    parsing.check_keys(given, defaults, others, verb=verb)
     return parsing.parse(defaults, yaml_keys, flags)
 
 
@@ -248,7 +256,7 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
 
 
 def own_paths(file: Path) -> parsing.Nested:
-    """Where the images of the run are whose run.yaml is given, if this is its folder and its owner."""
+    """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
     paths = file.parent / OWN_PATHS
     here = file.name == "run.yaml" and os.access(paths, os.R_OK)
     return parsing.read_yaml(paths) if here else {}
@@ -279,18 +287,17 @@ def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     told = given if "dimension" in given or given.get("data") else {**given, "dimension": 3}
     config = default_config(told)
-    names = ", ".join(METHODS)
     return (
         "foveate pretrain --data FOLDER --out RUN [--method NAME] [--size small] [--KEY VALUE ...]\n\n"
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"methods: {names}; encoders: {', '.join(ENCODERS)}\n"
-        f"sources: {', '.join(SOURCES)}\n"
+        f"{parsing.help_list('methods', METHODS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
+        f"{parsing.help_list('sources', SOURCES)}\n\n"
         "  --recipe NAME    a complete run that ships with foveate\n"
         "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
         "  --print_config   print the complete YAML and stop\n"
         "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config)}"
+        f"{parsing.help_text(config, ['dimension'])}"
     )
 
 

@@ -73,7 +73,8 @@ def resolve(flags: Mapping[str, str]) -> SplitConfig:
             flags[key] = f"[{flags[key]}]"
     name = flags.get("source.name", "folder")
     defaults = SplitConfig(data="", out="", source=SOURCES[name].Config())
-    parsing.check_keys(flags, defaults, {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}})
+    others = {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}}
+    parsing.check_keys(flags, defaults, others, verb="split")
     config = parsing.parse(defaults, {}, flags)
     for key in ("data", "out"):
         if not getattr(config, key):
@@ -86,7 +87,7 @@ def help_page(flags: Mapping[str, str]) -> str:
     name = flags.get("source.name", "folder")
     config = SplitConfig(data="", out="", source=SOURCES[name].Config())
     head = "foveate split DATA --out DIR [--source NAME] [--fractions 0.01,0.1] [--seed N]\n\n"
-    return f"{head}sources: {', '.join(SOURCES)}\n\n{parsing.help_text(config)}"
+    return f"{head}{parsing.help_list('sources', SOURCES)}\n\n{parsing.help_text(config)}"
 
 
 def split(config: SplitConfig) -> str:

@@ -29,6 +29,7 @@ from foveate.core.types import (
     Progress,
     Size,
 )
+from foveate.evaluate.metrics import multiclass_metrics, multilabel_metrics
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
 from foveate.nets.encoders import stages
 from foveate.nets.pyramid import Pyramid
@@ -310,30 +311,11 @@ class Classification(Task):
                 "mae": float(errors.nanmean()),
                 **named,
             }
-        if self.config.kind == "multiclass":
-            known = ~labels[:, 0].isnan()
-            answers, truth = answers[known], labels[known, 0].long()
-            hits = (answers.argmax(1) == truth).float()
-            recalls = [hits[truth == k].mean() for k in range(len(self.names)) if (truth == k).any()]
-            balanced = {"balanced_acc": float(torch.stack(recalls).mean()) if recalls else math.nan}
-            labels = torch.stack([(truth == k).float() for k in range(len(self.names))], 1)
-        else:
-            balanced = {}
-        areas = torch.tensor([auroc(answers[:, k], labels[:, k]) for k in range(len(self.names))])
-        mean = float(areas.nanmean())
-        named = {f"auroc/{name}": float(area) for name, area in zip(self.names, areas, strict=True)}
-        return {"score": mean, "auroc": mean, **balanced, **named}
-
-
-def auroc(scores: Tensor, labels: Tensor) -> float:
-    """Share of pairs of a positive and a negative that are in order, ties half; NaN without both."""
-    known = ~labels.isnan()
-    positive, negative = scores[known & (labels == 1)].double(), scores[known & (labels == 0)].double()
-    if not len(positive) or not len(negative):
-        return math.nan
-    order = negative.sort().values
-    below = torch.searchsorted(order, positive) + torch.searchsorted(order, positive, right=True)
-    return float(below.double().mean() / (2 * len(negative)))
+        exclusive = self.config.kind == "multiclass"
+        judge = multiclass_metrics if exclusive else multilabel_metrics
+        found = judge(answers.numpy(), (labels[:, 0] if exclusive else labels).numpy(), self.names)
+        said = ("auroc", *(["balanced_acc"] if exclusive else []), *(f"auroc/{name}" for name in self.names))
+        return {"score": found["auroc"], **{key: found[key] for key in said}}
 
 
 build = Classification

@@ -7,9 +7,8 @@ softmax over background and classes decides; where some do (regions inside each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +29,9 @@ from foveate.core.types import (
     Progress,
     Size,
 )
+from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.metrics import dice, mean
+from foveate.evaluate.segment import TidyConfig, segment
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
 from foveate.nets.encoders import stages
 from foveate.nets.pyramid import Pyramid
@@ -38,6 +40,7 @@ from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
 WANT = "maps"
 LABELS = "labels"  # the map that every labelled image comes with
+WINDOW = WindowConfig(blend="flat")  # of validations while training
 MILD: dict[str, Any] = {
     "noise_std": (0.0, 0.05),
     "brightness": 0.1,
@@ -245,24 +248,33 @@ class Segmentation(Task):
     def predict(self, volume: VolumeReader) -> Tensor:
         """Answers (K, *S) of a whole volume on its own grid."""
         device = next(self.parameters()).device
-        image = torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape))[None]
-        logits = tiled(lambda tile: self.outputs(tile.to(device)).float().cpu(), image, self.patch)[0]
-        if not self.exclusive:
-            return logits > 0
-        winner = logits.argmax(0)
-        return torch.stack([winner == k for k in range(len(self.names))])
+        found = segment(
+            volume,
+            lambda images: self.outputs(images.to(device)),
+            patch=self.patch,
+            classes=len(self.names),
+            activation=self.activation,
+            window=WINDOW,
+            tidy=TidyConfig(),
+        )
+        return torch.from_numpy(np.stack([found.mask(k) for k in range(len(self.names))]))
 
     def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
         """Dice of every class, the mean over cases, and the mean of those.
 
         A class that is neither in a case nor predicted there does not count for it.
         """
-        first = 1 if self.exclusive else 0
-        rows = torch.stack([dice(*self.compared(case)) for case in cases])[:, first:]  # (cases, classes)
-        means = rows.nanmean(0)
-        named = {f"dice/{name}": float(v) for name, v in zip(self.names[first:], means, strict=True)}
-        mean = float(means.nanmean())
-        return {"score": mean, "mean_fg_dice": mean, **named}
+        columns = zip(*map(self.dices, cases), strict=True)
+        names = self.names[1 if self.exclusive else 0 :]
+        named = {f"dice/{name}": mean(column) for name, column in zip(names, columns, strict=True)}
+        score = mean(list(named.values()))
+        return {"score": score, "mean_fg_dice": score, **named}
+
+    def dices(self, case: LabelledReader) -> list[float]:
+        """Dice of every class in one case."""
+        seen = self.outlines(case)
+        pairs = zip(seen["prediction"].numpy(), seen["truth"].numpy(), strict=True)
+        return [dice(predicted, truth) for predicted, truth in pairs]
 
     def compared(self, case: LabelledReader) -> tuple[Tensor, Tensor]:
         """Prediction and truth (K, *S) where the truth is known."""
@@ -283,36 +295,6 @@ def membership(groups: Sequence[tuple[int, ...]], ignore: Sequence[int]) -> Tens
     for k, values in enumerate(groups):
         table[list(values), k] = 1
     return table
-
-
-def dice(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Overlap (K,) of (K, *S); not a number where both are empty."""
-    p, y = predicted.flatten(1), truth.flatten(1)
-    return 2 * (p & y).sum(1) / (p.sum(1) + y.sum(1))
-
-
-def tiled(answer: Callable[[Tensor], Tensor], image: Tensor, patch: Sequence[int]) -> Tensor:
-    """Answers for (1, C, *S) averaged over patches that overlap by half; short axes are padded with 0."""
-    shape = image.shape[2:]
-    missing = [max(0, p - n) for p, n in zip(patch, shape, strict=True)]
-    image = F.pad(image, [pad for m in reversed(missing) for pad in (m // 2, m - m // 2)])
-    starts = [tile_starts(n, p) for n, p in zip(image.shape[2:], patch, strict=True)]
-    total, weight = torch.zeros(()), torch.zeros(image.shape[2:])
-    for start in product(*starts):
-        where: tuple[Any, ...] = (..., *(slice(a, a + p) for a, p in zip(start, patch, strict=True)))
-        part = answer(image[where])
-        total = total if total.ndim else torch.zeros(*part.shape[:2], *image.shape[2:])
-        total[where] += part
-        weight[where] += 1
-    inner = tuple(slice(m // 2, m // 2 + n) for m, n in zip(missing, shape, strict=True))
-    cut: tuple[Any, ...] = (..., *inner)
-    return (total / weight)[cut]
-
-
-def tile_starts(size: int, patch: int) -> list[int]:
-    """Where patches begin so that they cover an axis and overlap by at least half."""
-    count = 1 + -(-(size - patch) * 2 // patch)
-    return [round(i * (size - patch) / max(1, count - 1)) for i in range(count)]
 
 
 build = Segmentation

@@ -33,7 +33,7 @@ IMAGE = re.compile(r"img(\d{4})\.nii(\.gz)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Nothing to choose.
+    """BTCV in its own folders: nothing to choose.
 
     Attributes:
         name: btcv.

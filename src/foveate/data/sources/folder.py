@@ -136,7 +136,7 @@ any folders and files        images by suffix; labels by folder (labels/, masks/
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Nothing to choose.
+    """Any folder of images: nothing to choose.
 
     Attributes:
         name: folder.

@@ -30,7 +30,7 @@ VOLUME = re.compile(r"(test-)?volume-(\d+)\.nii(\.gz)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Nothing to choose.
+    """LiTS in its own folders: nothing to choose.
 
     Attributes:
         name: lits.

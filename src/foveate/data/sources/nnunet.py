@@ -36,7 +36,7 @@ PARTS = (("imagesTr", "labelsTr", ""), ("imagesTs", "labelsTs", "test"))
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Nothing to choose.
+    """nnU-Net's raw folders: nothing to choose.
 
     Attributes:
         name: nnunet.
