@@ -143,6 +143,7 @@ loss.backward()
 dist.all_reduce(weight.grad)
 if rank == 0:
     torch.save({"loss": loss.detach(), "grad": weight.grad / 2}, sys.argv[4])
+dist.destroy_process_group()
 """
 
 
