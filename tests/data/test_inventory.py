@@ -236,3 +236,14 @@ def test_a_full_disk_is_no_files_fault(tmp_path, monkeypatch):
     monkeypatch.setattr("foveate.data.inventory_pixels.thumbnail", full)
     with pytest.raises(OSError, match="No space"):
         run(tmp_path / "data", tmp_path / "inv")
+
+
+def test_a_decoder_that_does_not_start_is_no_files_fault(tmp_path, monkeypatch):
+    picture(tmp_path / "data" / "p.png")
+
+    def dead(*_, **__):
+        raise FoveateError("The process that decodes images does not start (exit code 1).")
+
+    monkeypatch.setattr("foveate.data.decoding.Decoder._started", dead)
+    with pytest.raises(FoveateError, match="does not start"):
+        run(tmp_path / "data", tmp_path / "inv")
