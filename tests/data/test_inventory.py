@@ -13,6 +13,7 @@ from tests.data.readers import dicoms
 from foveate.core.types import FoveateError
 from foveate.data import inventory
 from foveate.data import inventory_state as state
+from foveate.data.decoding import Decoder, FaultyReaderError
 from foveate.data.inventory_walk import NOT_A_FILE, NOT_LISTED, NOT_REACHED, Walk
 
 SALT = b"s" * 32
@@ -238,12 +239,16 @@ def test_a_full_disk_is_no_files_fault(tmp_path, monkeypatch):
         run(tmp_path / "data", tmp_path / "inv")
 
 
-def test_a_decoder_that_does_not_start_is_no_files_fault(tmp_path, monkeypatch):
+FAULTS = [("_started", FoveateError("does not start")), ("_ask", FaultyReaderError("no module"))]
+
+
+@pytest.mark.parametrize(("place", "fault"), FAULTS)
+def test_a_fault_of_ours_is_no_files_fault(tmp_path, monkeypatch, place, fault):
     picture(tmp_path / "data" / "p.png")
 
-    def dead(*_, **__):
-        raise FoveateError("The process that decodes images does not start (exit code 1).")
+    def faulty(*_):
+        raise fault
 
-    monkeypatch.setattr("foveate.data.decoding.Decoder._started", dead)
-    with pytest.raises(FoveateError, match="does not start"):
+    monkeypatch.setattr(Decoder, place, faulty)
+    with pytest.raises(type(fault), match=str(fault)):
         run(tmp_path / "data", tmp_path / "inv")
