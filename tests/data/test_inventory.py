@@ -13,6 +13,7 @@ from tests.data.readers import dicoms
 from foveate.core.types import FoveateError
 from foveate.data import inventory
 from foveate.data import inventory_state as state
+from foveate.data.decoding import Decoder, FaultyReaderError
 from foveate.data.inventory_walk import NOT_A_FILE, NOT_LISTED, NOT_REACHED, Walk
 
 SALT = b"s" * 32
@@ -235,4 +236,19 @@ def test_a_full_disk_is_no_files_fault(tmp_path, monkeypatch):
 
     monkeypatch.setattr("foveate.data.inventory_pixels.thumbnail", full)
     with pytest.raises(OSError, match="No space"):
+        run(tmp_path / "data", tmp_path / "inv")
+
+
+FAULTS = [("_started", FoveateError("does not start")), ("_ask", FaultyReaderError("no module"))]
+
+
+@pytest.mark.parametrize(("place", "fault"), FAULTS)
+def test_a_fault_of_ours_is_no_files_fault(tmp_path, monkeypatch, place, fault):
+    picture(tmp_path / "data" / "p.png")
+
+    def faulty(*_):
+        raise fault
+
+    monkeypatch.setattr(Decoder, place, faulty)
+    with pytest.raises(type(fault), match=str(fault)):
         run(tmp_path / "data", tmp_path / "inv")

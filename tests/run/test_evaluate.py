@@ -105,6 +105,17 @@ def test_contract_a_split_of_before_test_images_were_noted_is_still_read(keys, t
         judged(run, data, tmp_path / "other")
 
 
+def test_contract_a_part_is_the_runs_own_where_another_would_be_drawn_now(keys, tmp_path):  # noqa: F811
+    run, data = trained(keys(2))
+    file = Path(run) / "split.json"
+    noted = json.loads(file.read_text())
+    count = len(noted["val"])
+    before = {"train": noted["val"] + noted["train"][count:], "val": noted["train"][:count]}
+    file.write_text(json.dumps(before))  # as an earlier version drew it, which noted no test images
+    assert judged(run, data, tmp_path / "val", part="val")
+    assert sorted(row["id"] for row in results(tmp_path / "val")[1]) == sorted(before["val"])
+
+
 def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
     run, data = trained(keys(2))
     with pytest.raises(FoveateError, match="--part val"):

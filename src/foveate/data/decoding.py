@@ -37,6 +37,11 @@ def memory_limit() -> int:
 
 
 @final
+class FaultyReaderError(RuntimeError):
+    """A package is missing or a reader is wrong: no file's fault."""
+
+
+@final
 class _DeadError(Exception):
     """The child ended before it answered."""
 
@@ -105,7 +110,7 @@ class Decoder:
         if reason := answer.get("reason"):
             raise UnreadableImageError(path, reason)
         if fault := answer.get("fault"):
-            raise RuntimeError(f"A reader is faulty: {fault}")
+            raise FaultyReaderError(f"A reader is faulty: {fault}")
         return _volume(process, answer)
 
     def _epitaph(self, process: subprocess.Popen[bytes], *, timed_out: bool) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.core.types import Record
+from foveate.core.types import FoveateError, Record
 from foveate.data.dicom_listing import is_slice, records_of
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.index import salted_id
@@ -92,7 +92,7 @@ def unforeseen(error: Exception) -> str:
     Raises:
         Exception: the error itself, where it is the machine's and not the file's.
     """
-    if isinstance(error, OSError | MemoryError):
+    if isinstance(error, OSError | MemoryError | FoveateError):  # the last: no image can be decoded at all
         raise error
     return f"a reader stumbled over it ({type(error).__name__}); please report this"
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from foveate.core.types import Array, Volume
 from foveate.data.channels import voxel_hash
-from foveate.data.decoding import shared_decoder
+from foveate.data.decoding import FaultyReaderError, shared_decoder
 from foveate.data.formats import UnreadableImageError
 from foveate.data.index import salted_id
 from foveate.data.inventory_headers import crossed, unforeseen
@@ -45,6 +45,8 @@ def looks_of(tasks: Sequence[PixelTask], salt: bytes) -> list[tuple[int, Row]]:
 def _look(task: PixelTask, salt: bytes) -> Row:
     try:
         return _decoded(task, salt)
+    except FaultyReaderError:  # every file of its kind would be left out, for good
+        raise
     except Exception as error:
         return {"role": "other", "reason": unforeseen(error)}
 

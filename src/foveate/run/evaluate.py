@@ -122,15 +122,15 @@ def split_of(
         if seen := sum(name in trained for name in ids):
             say(f"careful: {seen} of these images were in the run's training or validation")
         return {"train": [], "val": [], "test": []}
-    if "test" in used:
-        split = {part: [ids[name] for name in used[part] if name in ids] for part in PARTS}
-        missing = sum(map(len, used.values())) - sum(map(len, split.values()))
-    else:  # a run of before test images were written down: drawn or read again
+    split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
+    missing = sum(map(len, used.values())) - sum(map(len, split.values()))
+    if "test" not in used and config.part == "test":  # a run of before they were noted: drawn or read again
         module = TASKS[settings.task.name]
         strata = [module.stratum(settings.task, record.labels) for record in records]
-        split = make_split(records, strata, settings.split)
-        again = {record.relative for part in ("train", "val") for record in split[part]}
-        missing = sum(name not in ids or ids[name].relative not in again for name in trained)
+        again = make_split(records, strata, settings.split)
+        places = {record.relative: part for part in PARTS for record in again[part]}
+        missing += sum(places.get(r.relative) != part for part in ("train", "val") for r in split[part])
+        split["test"] = again["test"]
     if missing:
         raise FoveateError(
             f"--data {config.data} does not give the split of {config.run} ({missing} of its images are "
