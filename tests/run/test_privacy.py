@@ -228,3 +228,13 @@ def test_paths_of_a_run_must_be_the_same_to_go_on_where_they_are_known(cohorts, 
     folder.check_resumable(other, tmp_path / "run")
     (tmp_path / "run" / settings.OWN_PATHS).unlink()  # as it was passed on
     folder.check_resumable(other, tmp_path / "run")
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(cohorts, tmp_path):
+    assert run.pretrain(settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1)))
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    config = settings.resolve(*settings.layers({"config": str(moved / "run.yaml"), "steps": "2"}))
+    assert (config.out, config.data) == (str(moved), str(cohorts[2]))
+    assert run.pretrain(config)
+    assert (moved / "checkpoints" / "step-000000002.ckpt").exists()
+    assert not (tmp_path / "run").exists()

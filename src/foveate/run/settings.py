@@ -251,7 +251,9 @@ def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
         merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
     if config := flags.pop("config", ""):
         merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
-        merged |= {key: path for key, path in own_paths(Path(config)).items() if not merged.get(key)}
+        own = own_paths(Path(config))
+        own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
+        merged |= {key: path for key, path in own.items() if not merged.get(key)}
     return parsing.nest(merged), flags
 
 
@@ -259,7 +261,7 @@ def own_paths(file: Path) -> parsing.Nested:
     """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
     paths = file.parent / OWN_PATHS
     here = file.name == "run.yaml" and os.access(paths, os.R_OK)
-    return parsing.read_yaml(paths) if here else {}
+    return dict(parsing.read_yaml(paths)) if here else {}
 
 
 def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
