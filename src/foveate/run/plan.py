@@ -31,6 +31,7 @@ from foveate.train.loop import Hooks, fit
 
 WARM_STEPS = 3  # the first ones of a process also choose algorithms and fill caches
 STEPS = 10
+CALIBRATED = 4  # batches that recalibration is timed on, when loading has started
 SMALL = 2  # samples of the probe that goes first, to learn what one more costs
 MARGIN = 0.1  # of time: a machine is not the same from hour to hour
 SHARE = 0.8  # of the memory that a suggestion may use
@@ -142,9 +143,10 @@ def timed(config: PretrainConfig, cache: Cache, probe: Probe) -> list[float]:
         look = health.look_of(config, fabric, method, cache)
         probe.health = seconds(lambda: look(1))
     source = run.batches_from(config, cache, method, fabric, 0)
-    one = seconds(lambda: run.recalibrate(method, islice(source, 1)))
+    first = seconds(lambda: run.recalibrate(method, islice(source, 1)))  # waits for the workers to start
+    more = seconds(lambda: run.recalibrate(method, islice(source, CALIBRATED))) / CALIBRATED
     source.close()
-    probe.once += one * run.CALIBRATION_BATCHES
+    probe.once += first + more * (run.CALIBRATION_BATCHES - 1)
     return [b - a for a, b in zip(marks[WARM_STEPS - 1 :], marks[WARM_STEPS:], strict=False)]
 
 
