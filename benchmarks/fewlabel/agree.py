@@ -1,6 +1,7 @@
 """Whether a table made again agrees with the committed one: python agree.py NEW.csv COMMITTED.csv.
 
-Every score and every difference of the one must lie in the other's 95 % interval, both ways.
+Every score and every difference of the one must lie in the other's 95 % interval, both ways. A line that has no
+score yet is missing.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ Row = dict[str, str]
 
 
 def read(path: Path) -> dict[tuple[str, ...], Row]:
-    """Lines by task, arm, way and labels."""
+    """Lines with a score by task, arm, way and labels."""
     with path.open(encoding="utf-8", newline="") as stream:
-        return {
-            tuple(row[k] for k in ("task", "arm", "way", "labels")): row for row in csv.DictReader(stream)
-        }
+        rows = [row for row in csv.DictReader(stream) if row["score_mean"]]
+    return {tuple(row[k] for k in ("task", "arm", "way", "labels")): row for row in rows}
 
 
 def disagreements(one: Row, two: Row) -> list[str]:
     """Numbers of which one lies outside of the other's interval."""
     found = []
     for key in (key.removesuffix("_mean") for key in one if key.endswith("_mean")):
-        if not one[f"{key}_mean"] or not two[f"{key}_mean"]:
+        if not one[f"{key}_mean"] or not two[f"{key}_mean"]:  # an arm has no difference to itself
             continue
         for mean, other in ((one, two), (two, one)):
             value, low, high = (float(row[f"{key}_{n}"]) for row, n in
@@ -36,9 +36,6 @@ def disagreements(one: Row, two: Row) -> list[str]:
 
 def main(new: Path, committed: Path) -> int:
     """Print what disagrees; 1 where something does."""
-    if not committed.is_file():
-        print(f"{committed} is not there yet: nothing to compare with")
-        return 0
     ours, theirs = read(new), read(committed)
     absent = sorted(set(theirs) - set(ours))
     bad = {
