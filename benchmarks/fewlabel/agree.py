@@ -1,7 +1,7 @@
 """Whether a table made again agrees with the committed one: python agree.py NEW.csv COMMITTED.csv.
 
-Every score and every difference of the one must lie in the other's 95 % interval, both ways. A line that has no
-score yet is missing.
+Every score and every difference of the one must lie in the other's 95 % interval, both ways. A line
+without a score is missing.
 """
 
 from __future__ import annotations
