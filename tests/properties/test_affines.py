@@ -54,7 +54,8 @@ def test_a_ramp_shows_the_mapped_coordinates(view):
     seen = g.sample(ramp, affine, grid).flatten(1)
     cells = torch.stack(torch.meshgrid(*[torch.arange(c).double() for c in grid], indexing="ij"))
     where = g.apply(affine, cells.flatten(1).T).T
-    reach = torch.tensor(g.low_pass_margin(affine))[:, None]  # the low-pass bends a ramp at the edge only
+    margin = g.low_pass_margin(g.low_pass_sigmas(affine), g.block_sizes(affine))
+    reach = torch.tensor(margin)[:, None]  # the low-pass bends a ramp at the edge only
     size = torch.tensor(shape)[:, None]
     inside = ((where >= reach) & (where <= size - 1 - reach)).all(0)
     assert torch.allclose(seen[:, inside], where[:, inside], atol=1e-8)

@@ -138,12 +138,12 @@ def _ends_inside_a_line(stream: BinaryIO) -> bool:
 def write_rejects(folder: Path, rejects: Iterable[tuple[str, str]]) -> None:
     """Replaces the list of (id, reason) of what the last preparation could not use."""
     lines = [json.dumps({"id": key, "reason": reason}) + "\n" for key, reason in rejects]
-    replace_file(folder / REJECTS, lambda stream: stream.write("".join(lines).encode()))
+    replace_text(folder / REJECTS, "".join(lines))
 
 
 def write_complete(folder: Path, ids: Sequence[str]) -> None:
     """Says which volumes a finished preparation consists of."""
-    replace_file(folder / COMPLETE, lambda stream: stream.write(json.dumps(list(ids)).encode()))
+    replace_text(folder / COMPLETE, json.dumps(list(ids)))
 
 
 def forget_complete(folder: Path) -> None:
@@ -185,3 +185,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The same for a text."""
+    replace_file(path, lambda stream: stream.write(text.encode()))

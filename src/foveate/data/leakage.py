@@ -19,7 +19,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.channels import read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.formats import UnreadableImageError
-from foveate.data.index import read_salt, replace_file, salted_id
+from foveate.data.index import read_salt, replace_text, salted_id
 
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders
@@ -106,7 +106,7 @@ def write_seen(
         "images": sorted(before.images | {salted_id(salt, f"voxels {digest}") for digest in voxels}),
         "patients": sorted(before.patients | {salted_id(salt, f"patient {p}") for p in patients if p}),
     }
-    replace_file(run / SEEN, lambda stream: stream.write(json.dumps(content, indent=0).encode()))
+    replace_text(run / SEEN, json.dumps(content, indent=0))
 
 
 def read_seen(run: Path) -> Seen:

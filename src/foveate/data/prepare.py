@@ -34,7 +34,7 @@ from foveate.data.index import (
     forget_complete,
     read_entries,
     read_salt,
-    replace_file,
+    replace_text,
     salted_id,
     write_complete,
     write_rejects,
@@ -111,7 +111,7 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
     """Writes down how this cache is made, or refuses one that was made otherwise."""
     path = cache / PROFILE
     if not path.exists():
-        replace_file(path, lambda stream: stream.write(as_json(config).encode()))
+        replace_text(path, as_json(config))
     found = path.read_text()
     if found != as_json(config):
         changed = "; ".join(differences(json.loads(found), json.loads(as_json(config)), ()))

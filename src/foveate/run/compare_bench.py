@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from foveate.core.types import FoveateError
-from foveate.data.index import read_salt, replace_file
+from foveate.data.index import read_salt, replace_text
 from foveate.run.compare_grid import (
     Job,
     finetune_config,
@@ -186,4 +186,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     from foveate.run.evaluate import plain
 
     text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
-    replace_file(path, lambda stream: stream.write(text.encode()))
+    replace_text(path, text)

@@ -9,10 +9,11 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from foveate.data.index import replace_file
+from foveate.data.index import replace_text
 from foveate.evaluate import tables
 from foveate.evaluate.comparison import Group, Line, Result, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency
+from foveate.run.compare_bench import CELLS, FAILURES, read_json
 from foveate.run.compare_grid import Job, jobs_of
 from foveate.run.compare_settings import LONG, SCRATCH, CompareConfig
 
@@ -23,7 +24,7 @@ LONGEST = 140  # characters of a reason in a table; failures/ has the whole
 def write(config: CompareConfig, out: Path) -> str:
     """Write everything that can be said so far; the Markdown, for the terminal."""
     jobs = jobs_of(config)
-    cells = [cell for job in jobs if (cell := read(out / "cells" / f"{job.name}.json"))]
+    cells = [cell for job in jobs if (cell := read_json(out / CELLS / f"{job.name}.json"))]
     lines = lines_of(
         [result_of(config, cell) for cell in cells if cell["kind"] == "test"],
         groups_of(jobs),
@@ -34,10 +35,12 @@ def write(config: CompareConfig, out: Path) -> str:
     shown = tables.cells_of(lines, REFERENCES, hours_of(cells))
     text = "\n\n".join(f"## {task}\n\n{tables.as_markdown(rows)}" for task, rows in shown.items())
     text = f"{text}\n\n{foot(config, jobs, cells)}\n"
-    put(out / "results.json", "[\n" + ",\n".join(json.dumps(cell) for cell in cells) + "\n]\n")
-    put(out / "table.md", text)
-    put(out / "table.csv", tables.as_csv(lines, REFERENCES))
-    put(out / "table.tex", "\n\n".join(f"% {t}\n{tables.as_latex(rows)}" for t, rows in shown.items()) + "\n")
+    replace_text(out / "results.json", "[\n" + ",\n".join(json.dumps(cell) for cell in cells) + "\n]\n")
+    replace_text(out / "table.md", text)
+    replace_text(out / "table.csv", tables.as_csv(lines, REFERENCES))
+    replace_text(
+        out / "table.tex", "\n\n".join(f"% {t}\n{tables.as_latex(rows)}" for t, rows in shown.items()) + "\n"
+    )
     for task in config.tasks:
         draw(config, task, lines, out)
     return text
@@ -63,7 +66,7 @@ def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:
     """Why runs of a group failed."""
     notes: dict[Group, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for job in jobs:
-        if job.kind == "test" and (found := read(out / "failures" / f"{job.name}.json")):
+        if job.kind == "test" and (found := read_json(out / FAILURES / f"{job.name}.json")):
             notes[job.task, job.arm, job.way, job.labels][found["reason"]] += 1
     return {
         group: "; ".join(f"{n} failed: {shorten(reason, LONGEST)}" for reason, n in reasons.items())
@@ -115,16 +118,3 @@ def draw(config: CompareConfig, task: str, lines: Sequence[Line], out: Path) -> 
         for kind in ("png", "svg"):
             ylabel = f"{config.tasks[task].metric} on the test images"
             draw_efficiency(out / f"curves-{task}.{kind}", ordered, "labelled training images", ylabel)
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
-    if not path.is_file():
-        return None
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
-
-
-def put(path: Path, text: str) -> None:
-    """The whole file or the one before."""
-    replace_file(path, lambda stream: stream.write(text.encode()))

@@ -16,7 +16,7 @@ from foveate.core import config as parsing
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.cohort import PARTS, patient_of
-from foveate.data.index import read_salt, replace_file, salted_id
+from foveate.data.index import read_salt, replace_text, salted_id
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import Split, make_split
 from foveate.evaluate.statistics import bca_interval
@@ -60,7 +60,7 @@ def evaluate(config: EvaluateConfig) -> bool:
         **extra,
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
-    replace_file(out / "summary.json", lambda stream: stream.write(text.encode()))
+    replace_text(out / "summary.json", text)
     say(table_of(summary))
     return not left_out
 
@@ -177,7 +177,7 @@ def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
     for volume, patient, row in zip(cohort.volumes, cohort.patients, rows, strict=True):
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
         writer.writerow([volume.entry.id, patient, *cells])
-    replace_file(path, lambda stream: stream.write(text.getvalue().encode()))
+    replace_text(path, text.getvalue())
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds

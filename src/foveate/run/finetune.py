@@ -19,7 +19,7 @@ from foveate.core.rng import key
 from foveate.core.types import Ending, FoveateError, Progress
 from foveate.data.cache import Cache
 from foveate.data.cohort import PARTS
-from foveate.data.index import read_salt, replace_file, salted_id
+from foveate.data.index import read_salt, replace_text, salted_id
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import as_names
@@ -215,9 +215,9 @@ def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
     salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
     ids["test"] = [salted_id(salt, record.relative) for record in material.split["test"]]
     text = json.dumps(ids, indent=1)
-    replace_file(out / "split.json", lambda stream: stream.write(text.encode() + b"\n"))
+    replace_text(out / "split.json", text + "\n")
     if config.split.save_as:
-        replace_file(Path(config.split.save_as), lambda file: file.write(as_names(material.split).encode()))
+        replace_text(Path(config.split.save_as), as_names(material.split))
 
 
 def headline(config: FinetuneConfig) -> str:

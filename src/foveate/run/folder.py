@@ -21,7 +21,7 @@ from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
-from foveate.data.index import replace_file
+from foveate.data.index import replace_file, replace_text
 from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
 from foveate.run.settings import (
     OWN_PATHS,
@@ -143,7 +143,7 @@ def write_keys(config: RunConfig, out: Path) -> None:
 
     (out / OWN_PATHS).parent.mkdir(exist_ok=True, mode=0o700)
     replace_file(out / OWN_PATHS, write_paths)
-    replace_file(out / "run.yaml", lambda stream: stream.write(parsing.to_yaml(config, paths).encode()))
+    replace_text(out / "run.yaml", parsing.to_yaml(config, paths))
 
 
 def commit() -> str:

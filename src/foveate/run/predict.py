@@ -23,7 +23,7 @@ from foveate.core import config as parsing
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.formats import suffix_of
-from foveate.data.index import replace_file
+from foveate.data.index import replace_file, replace_text
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
 from foveate.evaluate.grids import Grid, onto, source_grid
@@ -126,7 +126,7 @@ def claim(out: Path, config: PredictConfig) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(out / SCRATCH, ignore_errors=True)
-        replace_file(path, lambda stream: stream.write(json.dumps(mine, indent=1).encode() + b"\n"))
+        replace_text(path, json.dumps(mine, indent=1) + "\n")
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
 
@@ -259,4 +259,4 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
     writer = csv.DictWriter(text, ["image", *next(iter(rows.values()))])
     writer.writeheader()
     writer.writerows({"image": name, **row} for name, row in sorted(rows.items()))
-    replace_file(path, lambda stream: stream.write(text.getvalue().encode()))
+    replace_text(path, text.getvalue())

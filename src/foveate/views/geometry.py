@@ -140,9 +140,11 @@ def block_sizes(affine: Tensor) -> tuple[int, ...]:
     return tuple(map(block_size, low_pass_sigmas(affine)))
 
 
-def low_pass_margin(affine: Tensor) -> tuple[int, ...]:
-    """Voxels around a view that its low-pass reaches."""
-    return _margins(low_pass_sigmas(affine), block_sizes(affine))
+def low_pass_margin(sigmas: Sequence[float], steps: Sequence[int]) -> tuple[int, ...]:
+    """Voxels around a view that its low-pass reaches, from its sigmas and the sizes of its blocks."""
+    pairs = zip(sigmas, steps, strict=True)
+    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
+    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
 
 
 def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> Window:
@@ -152,7 +154,7 @@ def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> 
     depend on what else is read.
     """
     steps = block_sizes(affine)
-    low, high = window_of(affine, grid, _margins(low_pass_sigmas(affine), steps), shape)
+    low, high = window_of(affine, grid, low_pass_margin(low_pass_sigmas(affine), steps), shape)
     start = tuple(a // k * k for a, k in zip(low, steps, strict=True))
     return start, tuple(min(-(-b // k) * k, s) for b, k, s in zip(high, steps, shape, strict=True))
 
@@ -239,12 +241,6 @@ def _rotation(angles_degrees: Sequence[float], n: int) -> NDArray[np.float64]:
         plane[[i, j, i, j], [i, j, j, i]] = cosine, cosine, -sine, sine
         total = total @ plane
     return total
-
-
-def _margins(sigmas: Sequence[float], steps: Sequence[int]) -> Index:
-    pairs = zip(sigmas, steps, strict=True)
-    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
-    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
 
 
 def _is_axis_aligned(affine: Tensor) -> bool:
