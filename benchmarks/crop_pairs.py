@@ -178,7 +178,7 @@ def check_draws(volume: CachedVolume) -> tuple[float, int]:
     conditional = [iou(first, draw_position(rng, first, placement, LEAST_IOU)) for _ in range(2000)]
     rejected: list[float] = []
     while len(rejected) < 2000:
-        low = rng.integers(placement.first, placement.last + 1)
+        low = rng.integers(placement.first, np.asarray(placement.last) + 1)
         value = iou(first, Box(low=tuple(low.tolist()), high=tuple((low + size).tolist())))
         rejected += [value] if value >= LEAST_IOU else []
     p = float(stats.ks_2samp(conditional, rejected).pvalue)

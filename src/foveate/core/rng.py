@@ -11,6 +11,8 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike, NDArray
 
 
 def key(seed: int, purpose: str, *counters: int) -> int:
@@ -23,9 +25,26 @@ def key(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+class _Words(ISeedSequence):
+    """A key as the words that Philox asks a seed for.
+
+    The numbers are those of `Philox(key=...)`, which first fetches a seed from the system and throws it away:
+    three quarters of the time.
+    """
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.generic]:
+        """The low word is the key, the rest is 0."""
+        words = np.zeros(n_words, dtype)
+        words[0] = self.value
+        return words
+
+
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A NumPy generator of its own for a named draw."""
-    return np.random.Generator(np.random.Philox(key=key(seed, purpose, *counters)))
+    return np.random.Generator(np.random.Philox(_Words(key(seed, purpose, *counters))))
 
 
 def torch_stream(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:

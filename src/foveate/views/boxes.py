@@ -46,9 +46,9 @@ class Box:
 class Placement:
     """A size, and the first and last voxel at which a box of that size may start, per axis."""
 
-    size: Integers
-    first: Integers
-    last: Integers
+    size: tuple[int, ...]
+    first: tuple[int, ...]
+    last: tuple[int, ...]
 
 
 def iou(a: Box, b: Box) -> float:
@@ -193,10 +193,11 @@ def draw_crop(
 
     def draw_uniform() -> Box:
         placement = waiting.pop(0) if waiting else draw_placement()
-        return _box(placement, rng.integers(placement.first, placement.last + 1))
+        low = rng.integers(placement.first, np.asarray(placement.last) + 1)
+        return _box(placement, low.tolist())
 
     def draw_beside_first() -> Box:
-        fallback = place(np.asarray(first.size), spec.grid, shape, room)
+        fallback = place(first.size, spec.grid, shape, room)
         return draw_partner(rng, first, fallback, draw_placement, spec.min_iou)
 
     if spec.loose and spec.inside:
@@ -225,58 +226,62 @@ def with_tissue(draw: Callable[[], Box], rule: Tissue, measure: Measure | None) 
     return closest
 
 
-def loose_box(rng: np.random.Generator, size: Integers, shape: Sequence[int], room: Box) -> Box:
+def loose_box(rng: np.random.Generator, size: Sequence[int], shape: Sequence[int], room: Box) -> Box:
     """A box that only starts inside `room` and is cut off where the volume ends: the published code's way."""
     low = rng.integers(np.maximum(room.low, 0), np.minimum(room.high, shape))
-    high = np.minimum(low + size, shape)
+    high = np.minimum(low + np.asarray(size), shape)
     return Box(low=tuple(low.tolist()), high=tuple(high.tolist()))
 
 
-def requested_size(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec) -> Integers:
+def requested_size(rng: np.random.Generator, shape: Sequence[int], spec: CropSpec) -> tuple[int, ...]:
     """One of the sizes of the crop, a multiple of its grid, or one that covers a share of the volume."""
     if spec.source_sizes:
-        return np.asarray(spec.source_sizes[rng.integers(len(spec.source_sizes))])
+        return spec.source_sizes[rng.integers(len(spec.source_sizes))]
     if any(spec.grid_scale):
         factors = rng.uniform(*spec.grid_scale, size=len(shape))
-        return np.maximum(1, np.rint(spec.grid * factors)).astype(np.int64)
+        return tuple(max(1, round(c * f)) for c, f in zip(spec.grid, factors.tolist(), strict=True))
     share = rng.uniform(*spec.volume_share)
     # Halved in the logarithm: the ratio of two axes then stays within `aspect`.
     low, high = (math.log(ratio) / 2 for ratio in spec.aspect)
-    jitter = np.exp(rng.uniform(low, high, size=len(shape)))
-    return share_size(share, np.asarray(spec.grid) * jitter, shape)
+    jitter = rng.uniform(low, high, size=len(shape)).tolist()
+    return share_size(share, [c * math.exp(j) for c, j in zip(spec.grid, jitter, strict=True)], shape)
 
 
-def share_size(share: float, proportions: NDArray[np.float64], shape: Sequence[int]) -> Integers:
+def share_size(share: float, proportions: Sequence[float], shape: Sequence[int]) -> tuple[int, ...]:
     """The size of a box that covers `share` of the volume in these proportions as far as it fits.
 
     An axis that would stick out is clamped and the others grow, so that the share holds.
 
-    >>> share_size(0.5, np.array([1.0, 1.0]), (100, 20)).tolist()
-    [50, 20]
+    >>> share_size(0.5, [1.0, 1.0], (100, 20))
+    (50, 20)
     """
-    limit = np.asarray(shape, dtype=np.float64)
-    free = np.ones(len(shape), dtype=bool)
-    size = proportions.astype(np.float64)
+    size = [float(side) for side in proportions]
+    free = [True] * len(size)
     for _ in shape:
-        missing = share * limit.prod() / size.prod()
-        size = np.where(free, size * missing ** (1 / max(1, free.sum())), size)
-        size, free = np.minimum(size, limit), free & (size < limit)
-    return np.maximum(1, np.rint(size)).astype(np.int64)
+        missing = share * math.prod(shape) / math.prod(size)
+        growth = missing ** (1 / max(1, sum(free)))
+        size = [side * growth if grows else side for side, grows in zip(size, free, strict=True)]
+        free = [grows and side < limit for grows, side, limit in zip(free, size, shape, strict=True)]
+        size = [min(side, float(limit)) for side, limit in zip(size, shape, strict=True)]
+    return tuple(max(1, round(side)) for side in size)
 
 
-def place(size: Integers, grid: Sequence[int], shape: Sequence[int], room: Box) -> Placement:
+def place(size: Sequence[int], grid: Sequence[int], shape: Sequence[int], room: Box) -> Placement:
     """Where a box of the asked size may go inside `room`, clamped or made to stick out as the module says."""
-    cells, volume = np.asarray(grid), np.asarray(shape)
-    low, high = np.asarray(room.low), np.asarray(room.high)
-    padded = (size >= cells) & (cells > volume)
-    inner_low, inner_high = np.maximum(low, 0), np.minimum(high, volume)
-    length = np.where(padded, np.minimum(cells, high - low), np.minimum(size, inner_high - inner_low))
-    centred = np.clip((volume - length) // 2, low, high - length)
-    return Placement(
-        size=length,
-        first=np.where(padded, centred, inner_low),
-        last=np.where(padded, centred, inner_high - length),
-    )
+    axes = zip(size, grid, shape, room.low, room.high, strict=True)
+    length, first, last = zip(*(_place_axis(*axis) for axis in axes), strict=True)
+    return Placement(size=length, first=first, last=last)
+
+
+def _place_axis(size: int, cells: int, volume: int, low: int, high: int) -> tuple[int, int, int]:
+    """Length, first and last start of a box on one axis of a room [low, high)."""
+    if size >= cells > volume:
+        length = min(cells, high - low)
+        centred = min(max((volume - length) // 2, low), high - length)
+        return length, centred, centred
+    low, high = max(low, 0), min(high, volume)
+    length = min(size, high - low)
+    return length, low, high - length
 
 
 def draw_partner(
@@ -301,19 +306,19 @@ def draw_position(rng: np.random.Generator, first: Box, placement: Placement, mi
 
     Bounding the overlap of every axis leaves a region of which no less than about one in n! is admissible.
     """
-    low, size = np.asarray(first.low), np.asarray(first.size)
-    volumes = int(size.prod() + placement.size.prod())
-    best = _overlap(first, placement.size, np.asarray(_closest(first, placement).low))
+    low, theirs, ours = (np.asarray(a) for a in (first.low, first.size, placement.size))
+    volumes = int(theirs.prod() + ours.prod())
+    best = _overlap(first, ours, np.asarray(_closest(first, placement).low))
     needed = min_iou * volumes / (1 + min_iou)  # the smallest intersection
     least = np.ceil(needed * best / best.prod() - 1e-9).astype(np.int64)  # when the other axes are best
-    start = np.maximum(placement.first, low + least - placement.size)
-    stop = np.minimum(placement.last, low + size - least)
+    start = np.maximum(placement.first, low + least - ours)
+    stop = np.minimum(placement.last, low + theirs - least)
     while True:
         lows = rng.integers(start, stop + 1, size=(POSITION_BATCH, len(low)))
-        shared = _overlap(first, placement.size, lows).prod(1)
+        shared = _overlap(first, ours, lows).prod(1)
         admissible = np.flatnonzero(shared / (volumes - shared) >= min_iou)
         if len(admissible):
-            return _box(placement, lows[admissible[0]])
+            return _box(placement, lows[admissible[0]].tolist())
 
 
 def _overlap(first: Box, size: Integers, lows: Integers) -> Integers:
@@ -324,11 +329,12 @@ def _overlap(first: Box, size: Integers, lows: Integers) -> Integers:
 
 def _closest(first: Box, placement: Placement) -> Box:
     """The box of a placement that overlaps `first` most."""
-    return _box(placement, np.clip(first.low, placement.first, placement.last))
+    starts = zip(first.low, placement.first, placement.last, strict=True)
+    return _box(placement, [min(max(low, least), most) for low, least, most in starts])
 
 
-def _box(placement: Placement, low: Integers) -> Box:
-    return Box(low=tuple(low.tolist()), high=tuple((low + placement.size).tolist()))
+def _box(placement: Placement, low: Sequence[int]) -> Box:
+    return Box(low=tuple(low), high=tuple(a + b for a, b in zip(low, placement.size, strict=True)))
 
 
 def _everywhere(shape: Sequence[int], spec: CropSpec) -> Box:
