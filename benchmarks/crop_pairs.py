@@ -31,7 +31,7 @@ from foveate.data.prepare import prepare
 from foveate.data.profiles import PrepareConfig
 from foveate.views.boxes import Box, draw_boxes, draw_position, iou, place
 from foveate.views.geometry import box_affine, linear_window
-from foveate.views.pipeline import read_together, read_view, share_above
+from foveate.views.pipeline import read_together, read_views, share_above
 from timing import line, ratio
 
 SIZES = ((96, 96, 64), (96, 96, 96), (112, 112, 64), (64, 64, 32))
@@ -135,14 +135,16 @@ def tissue_share(crop: Array) -> float:
 def our_pair(volume: CachedVolume, number: int) -> list[torch.Tensor]:
     """The same from the cache."""
     boxes = draw_boxes(volume.shape, SPECS, seed=0, index=number, measure=partial(share_above, volume))
-    views = [
-        (box_affine(box.low, box.high, SPECS[name].grid), SPECS[name].grid)
+    affines = {
+        name: [box_affine(box.low, box.high, SPECS[name].grid) for box in drawn]
         for name, drawn in boxes.items()
-        for box in drawn
-    ]
-    windows = [linear_window(affine, grid, volume.shape) for affine, grid in views]
-    reader = read_together(volume, windows)  # as `make_views` does
-    return [read_view(reader, *view, window) for view, window in zip(views, windows, strict=True)]
+    }
+    windows = {
+        name: [linear_window(affine, SPECS[name].grid, volume.shape) for affine in each]
+        for name, each in affines.items()
+    }
+    reader = read_together(volume, [*windows["global"], *windows["local"]])  # as `make_views` does
+    return [read_views(reader, affines[name], SPECS[name].grid, windows[name]) for name in boxes]
 
 
 class Alone:
@@ -163,7 +165,8 @@ def check_resize(volume: CachedVolume) -> float:
         for size in sizes:
             crop = volume.read((100, 90, 80), [a + b for a, b in zip((100, 90, 80), size, strict=True)])[0]
             theirs = resize(crop.astype(np.float64), grid, order=1, mode="edge", anti_aliasing=True)
-            ours = read_view(Alone(crop), box_affine((0, 0, 0), size, grid), grid)[0]  # type: ignore[arg-type]
+            affine = box_affine((0, 0, 0), size, grid)
+            ours = read_views(Alone(crop), [affine], grid)[0, 0]  # type: ignore[arg-type]
             worst = max(worst, float(np.abs(ours.numpy() - theirs).max()))
     if worst > 1e-6:
         raise SystemExit(f"the resizes differ by {worst:.1e}")

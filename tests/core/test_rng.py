@@ -16,6 +16,14 @@ def test_a_stream_is_a_function_of_its_name_alone():
     assert np.array_equal(first, stream(3, "flip", 7).uniform(size=5))
 
 
+def test_a_stream_is_philox_under_the_key():
+    """What is drawn must not change with how the generator is made: resumed runs go on with the same draws."""
+    expected = np.random.Generator(np.random.Philox(key=key(3, "flip", 7)))
+    found = stream(3, "flip", 7)
+    assert np.array_equal(found.integers(0, 1000, 50), expected.integers(0, 1000, 50))
+    assert np.array_equal(found.standard_normal(50), expected.standard_normal(50))
+
+
 def test_seed_purpose_and_every_counter_matter():
     keys = {
         key(s, p, *c) for s in (0, 1) for p in ("a", "b") for c in ((), (0,), (1,), (0, 0), (0, 1), (1, 0))

@@ -18,7 +18,7 @@ from foveate.data.encoding import encode
 from foveate.data.index import CacheEntry
 from foveate.views import geometry as g
 from foveate.views.boxes import TISSUE_ATTEMPTS, Box, draw_boxes, iou, union_box, with_tissue
-from foveate.views.pipeline import missed_tissue, read_view, share_above
+from foveate.views.pipeline import missed_tissue, read_views, share_above
 
 
 class Memory:
@@ -234,9 +234,10 @@ def test_a_pure_resize_is_that_of_scikit_image(data):
     grid = data.draw(st.tuples(*[st.integers(2, 20)] * n))
     image = np.random.default_rng(sum(shape)).random(shape)
     expected = resize(image, grid, order=1, mode="edge", anti_aliasing=True)
-    view = read_view(Memory(image[None]), g.box_affine((0,) * n, shape, grid), grid)
+    view = read_views(Memory(image[None]), [g.box_affine((0,) * n, shape, grid)], grid)[0]
     assert np.abs(view[0].numpy() - expected).max() < 1e-6
-    single = read_view(Memory(image[None].astype(np.float32)), g.box_affine((0,) * n, shape, grid), grid)
+    narrow = Memory(image[None].astype(np.float32))
+    single = read_views(narrow, [g.box_affine((0,) * n, shape, grid)], grid)[0]
     assert np.abs(single[0].numpy() - expected).max() < 1e-6
 
 
@@ -258,4 +259,4 @@ def test_a_view_read_by_its_window_is_a_view_of_the_whole_volume(data):
         spacing_mm=(1.0, 1.0, 2.0),
     )
     whole = g.sample(torch.from_numpy(array), affine, grid)
-    assert torch.allclose(read_view(Memory(array), affine, grid), whole, atol=2e-5)
+    assert torch.allclose(read_views(Memory(array), [affine], grid)[0], whole, atol=2e-5)

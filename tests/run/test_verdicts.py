@@ -50,13 +50,13 @@ def deliberate(name, patch):
         patch.setattr("foveate.nets.heads.predictor", lambda _kind, _channels: torch.nn.Identity())
     if name == "starving":
         patch.setattr(run, "CALIBRATION_BATCHES", 1)
-        read = pipeline.read_view
+        read = pipeline.read_views
 
         def slowly(*arguments):
             time.sleep(0.05)
             return read(*arguments)
 
-        patch.setattr(pipeline, "read_view", slowly)
+        patch.setattr(pipeline, "read_views", slowly)
 
 
 def rows_of(folder):

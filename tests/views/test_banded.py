@@ -125,7 +125,7 @@ def wave_seen(shrink, cycles, *, exact):
     if exact:  # the Gaussian at full resolution
         for axis, sigma in enumerate(g.low_pass_sigmas(affine), 1):
             window = banded.finish_low_pass(window, axis, sigma, 1)
-        view = g.sample_linear(window, affine.numpy(), (cells,) * 2, np.array([size, size]))[0]
+        view = g.sample_linear([window], affine[None].numpy(), (cells,) * 2, np.array([[size, size]]))[0, 0]
     else:
         view = g.sample(window, affine, (cells,) * 2)[0]
     index = torch.arange(cells).double()

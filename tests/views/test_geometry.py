@@ -9,6 +9,10 @@ from foveate.views import geometry as g
 PLANES = {2: 1, 3: 3}
 
 
+def oblique(window, affine, grid):
+    return g.sample_oblique([window], [affine], grid)[0]
+
+
 def volume(shape, seed=0, dtype=torch.float32):
     return torch.rand(2, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
@@ -37,7 +41,7 @@ def test_a_box_at_scale_one_is_the_slice(shape, low, grid, mode):
     assert torch.equal(g.sample(image, g.box_affine(low, high, grid), grid, mode), expected)
     flipped = view_of(low, high, grid, flips=(True, *[False] * (len(grid) - 1)))
     assert torch.equal(g.sample(image, flipped, grid, mode), expected.flip(1))
-    assert torch.allclose(g.sample_oblique(image, g.box_affine(low, high, grid), grid), expected, atol=1e-5)
+    assert torch.allclose(oblique(image, g.box_affine(low, high, grid), grid), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["linear", "nearest"])
@@ -48,9 +52,9 @@ def test_outside_the_volume_is_zero_and_edge_cells_are_whole(mode):
     expected[:, 2:5, 1:5] = 1
     assert torch.equal(g.sample(image, affine, (7, 6), mode), expected)
     if mode == "linear":
-        assert torch.equal(g.sample_oblique(image, affine, (7, 6)), expected)
+        assert torch.equal(oblique(image, affine, (7, 6)), expected)
     # magnified to the very border of the volume: no fading towards the zeros outside
-    for sampled in (g.sample, g.sample_oblique):
+    for sampled in (g.sample, oblique):
         view = sampled(image, g.box_affine((0, 0), (3, 4), (12, 12)), (12, 12))
         assert torch.allclose(view, torch.ones(1, 12, 12))
 
@@ -69,10 +73,10 @@ def test_separable_and_oblique_paths_agree(shape, low, high, grid):
     flips = (True, *[False] * (len(grid) - 1))
     affine = view_of(low, high, grid, flips=flips, zoom=1.07)
     separable = g.sample_separable(image, affine, grid)
-    assert torch.allclose(separable, g.sample_oblique(image, affine, grid), atol=1e-9)
+    assert torch.allclose(separable, oblique(image, affine, grid), atol=1e-9)
     assert max(g.low_pass_sigmas(affine)) > 0  # else the low-pass was not compared
     narrow = g.sample_separable(image.float(), affine, grid)
-    assert torch.allclose(narrow, g.sample_oblique(image.float(), affine, grid), atol=1e-4)
+    assert torch.allclose(narrow, oblique(image.float(), affine, grid), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(120, 83), (68, 59, 51)])
@@ -133,3 +137,11 @@ def test_sampling_grid_of_a_batch_is_that_of_each_sample():
     where = g.apply(affines[1], cell)[0]
     expected = (2 * where + 1) / torch.tensor([11, 12, 13]) - 1
     assert torch.allclose(together[1, 3, 1, 4], expected.flip(0))
+
+
+def test_views_with_and_without_rotation_are_sampled_together():
+    images = [volume((30, 23), seed=seed) for seed in range(3)]
+    affines = [view_of((2, 1), (27, 20), (9, 8), angle=angle) for angle in (5.0, 0.0, -8.0)]
+    together = g.sample_views(images, affines, (9, 8))
+    for view, image, affine in zip(together, images, affines, strict=True):
+        assert torch.equal(view, g.sample(image, affine, (9, 8)))

@@ -6,7 +6,6 @@ import torch
 from scipy import ndimage
 
 from foveate.views import interpolate
-from foveate.views.interpolate import sample_linear
 
 GRIDS = {(13,): (9,), (12, 9): (7, 8), (1, 9): (4, 6), (11, 9, 10): (5, 6, 7), (6, 1, 1): (4, 3, 2)}
 
@@ -19,6 +18,10 @@ def turned(shape, grid, *, reach, seed=0):
     )
     middle = (np.array(shape) - 1) / 2 - linear @ (np.array(grid) - 1) / 2
     return np.concatenate([linear * reach, middle[:, None]], 1)
+
+
+def sample_linear(image, affine, grid, extent):
+    return interpolate.sample_linear([image], affine[None], grid, extent[None])[0]
 
 
 def cells_of(affine, grid):
@@ -72,3 +75,22 @@ def test_an_image_may_end_within_its_last_voxel():
     affine = np.array([[1.0, -0.3]])
     view = sample_linear(image, affine, (5,), np.array([3.6]))  # places -0.3, 0.7, 1.7, 2.7, 3.7; end 3.1
     assert view.tolist() == [[1, 1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize("together", [1, 130, 10**6])
+def test_views_of_many_images_are_those_of_each(together, monkeypatch):
+    """Of sizes, strides and reaches of their own, with and without neighbours that need clamping."""
+    monkeypatch.setattr(interpolate, "TOGETHER", together)
+    image = torch.rand(2, 24, 30, generator=torch.Generator().manual_seed(0))
+    images = [image[:, 2:20, 3:12], image.mT.contiguous()[:, 4:9], image[:, :1], image, image[:, :, 5:]]
+    affines = np.stack(
+        [
+            turned(each.shape[1:], (7, 9), reach=reach, seed=seed)
+            for seed, (each, reach) in enumerate(zip(images, (0.5, 1.4, 1.0, 0.9, 0.6), strict=True))
+        ]
+    )
+    extents = np.array([each.shape[1:] for each in images], float)
+    found = interpolate.sample_linear(images, affines, (7, 9), extents)
+    assert found.shape == (5, 2, 7, 9)
+    for view, *alone in zip(found, images, affines, extents, strict=True):
+        assert torch.equal(view, sample_linear(alone[0], alone[1], (7, 9), alone[2]))

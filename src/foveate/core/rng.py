@@ -8,6 +8,7 @@ batch independent of the number of workers and ranks.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class _Words(ISeedSequence):
     def __init__(self, value: int) -> None:
         self.value = value
 
-    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.generic]:
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[Any]:
         """The low word is the key, the rest is 0."""
         words = np.zeros(n_words, dtype)
         words[0] = self.value
@@ -44,7 +45,8 @@ class _Words(ISeedSequence):
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A NumPy generator of its own for a named draw."""
-    return np.random.Generator(np.random.Philox(_Words(key(seed, purpose, *counters))))
+    words = _Words(key(seed, purpose, *counters))
+    return np.random.Generator(np.random.Philox(words))  # type: ignore[arg-type]
 
 
 def torch_stream(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:

@@ -163,6 +163,15 @@ def block_size(sigma: float) -> int:
     return int((1 + 4 * sigma**2) ** 0.5)
 
 
+def low_pass(image: Tensor, sigmas: Sequence[float], steps: Sequence[int]) -> Tensor:
+    """An image (C, *S) after Gaussians of `sigmas` voxels, as means of blocks of `steps` voxels."""
+    for axis, step in enumerate(steps, 1):
+        image = block_means(image, axis, step)
+    for axis, (sigma, step) in enumerate(zip(sigmas, steps, strict=True), 1):
+        image = finish_low_pass(image, axis, sigma, step)
+    return image
+
+
 def block_means(image: Tensor, axis: int, size: int) -> Tensor:
     """Means of `size` neighbours along an axis; the last block repeats the edge where it sticks out."""
     length = image.shape[axis]

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from foveate.views.banded import (
     apply_along_axes,
-    block_means,
     block_size,
-    finish_low_pass,
     gaussian_radius,
+    low_pass,
     sampling_matrix,
 )
 from foveate.views.interpolate import sample_linear
@@ -63,12 +62,14 @@ def view_affine(
         zooms: magnification per axis; above 1 the view shows less than the box.
         spacing_mm: size of a voxel: the rotation is one of millimetres, not of indices.
     """
-    cells, start, stop = (np.asarray(a, dtype=np.float64) for a in (grid, low, high))
-    scale = (stop - start) / cells * np.where(flips, -1.0, 1.0) / np.asarray(zooms)
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
-    turn = _rotation(angles_degrees, len(cells)) * (spacing / spacing[:, None])  # D^-1 R D
-    linear = turn * scale
-    return _affine(linear, (start + stop) / 2 - 0.5 - linear @ (cells - 1) / 2)
+    n, spacing, box = len(grid), spacing_mm, zip(low, high, grid, flips, zooms, strict=True)
+    scales = [(stop - start) / cells * (-1 if flip else 1) / zoom for start, stop, cells, flip, zoom in box]
+    rows = []
+    for i, turn in enumerate(_rotation(angles_degrees, n)):
+        row = [turn[j] * (spacing[j] / spacing[i]) * scales[j] for j in range(n)]  # D^-1 R D
+        centre = sum(step * (cells - 1) for step, cells in zip(row, grid, strict=True)) / 2
+        rows.append([*row, (low[i] + high[i]) / 2 - 0.5 - centre])
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
@@ -161,14 +162,13 @@ def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> 
 
 def window_of(affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]) -> Window:
     """The voxels [low, high) of a volume of `shape` that a view needs; at least one on every axis."""
-    matrix = affine.double().numpy()
-    half = (np.asarray(grid) - 1) / 2
-    middle = matrix[:, -1] + matrix[:, :-1] @ half
-    reach = np.abs(matrix[:, :-1]) @ half
-    size = np.asarray(shape)
-    low = np.clip(np.floor(middle - reach).astype(int) - margin, 0, size - 1)
-    high = np.clip(np.ceil(middle + reach).astype(int) + 1 + margin, low + 1, size)
-    return tuple(low.tolist()), tuple(high.tolist())
+    low, high = [], []
+    for row, beyond, size in zip(affine.tolist(), margin, shape, strict=True):
+        halves = [step * (cells - 1) / 2 for step, cells in zip(row[:-1], grid, strict=True)]
+        middle, reach = row[-1] + sum(halves), sum(map(abs, halves))
+        low.append(min(max(math.floor(middle - reach) - beyond, 0), size - 1))
+        high.append(min(max(math.ceil(middle + reach) + 1 + beyond, low[-1] + 1), size))
+    return tuple(low), tuple(high)
 
 
 def sample(
@@ -181,9 +181,21 @@ def sample(
     """
     if mode == "nearest":
         return _sample_nearest(window, affine, grid)
-    if _is_axis_aligned(affine):
-        return sample_separable(window, affine, grid)
-    return sample_oblique(window, affine, grid)
+    return sample_views([window], [affine], grid)[0]
+
+
+def sample_views(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+    """Linear samples of windows (C, *W), each through an affine relative to it: (V, C, *grid)."""
+    aligned = [_is_axis_aligned(affine) for affine in affines]
+    if not any(aligned):
+        return sample_oblique(windows, affines, grid)
+    pairs = zip(windows, affines, aligned, strict=True)
+    return torch.stack(
+        [
+            sample_separable(window, affine, grid) if plain else sample_oblique([window], [affine], grid)[0]
+            for window, affine, plain in pairs
+        ]
+    )
 
 
 def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
@@ -196,20 +208,21 @@ def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Ten
     return apply_along_axes(window[None], bands)[0]
 
 
-def sample_oblique(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
-    """Linear sampling through any affine: low-pass, then interpolation.
+def sample_oblique(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+    """Linear sampling through any affines: low-pass, then interpolation (V, C, *grid).
 
     The low-pass of an axis that shrinks much starts with means of blocks, counted from the window's first.
     """
-    steps = block_sizes(affine)
-    matrix = affine.double().numpy().copy()
-    extent = np.asarray(window.shape[1:]) / steps
-    for axis, step in enumerate(steps, 1):
-        window = block_means(window, axis, step)
-    for axis, (sigma, step) in enumerate(zip(low_pass_sigmas(affine), steps, strict=True), 1):
-        window = finish_low_pass(window, axis, sigma, step)
-    matrix[:, -1] -= (np.asarray(steps) - 1) / 2
-    return sample_linear(window, matrix / np.asarray(steps)[:, None], grid, extent)
+    steps = np.array([block_sizes(affine) for affine in affines])
+    matrices = np.stack([affine.double().numpy() for affine in affines])
+    matrices[:, :, -1] -= (steps - 1) / 2
+    matrices /= steps[:, :, None]
+    extents = np.array([window.shape[1:] for window in windows]) / steps
+    coarse = [
+        low_pass(window, low_pass_sigmas(affine), each)
+        for window, affine, each in zip(windows, affines, steps.tolist(), strict=True)
+    ]
+    return sample_linear(coarse, matrices, grid, extents)
 
 
 def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
@@ -232,14 +245,13 @@ def _affine(linear: NDArray[np.float64], offset: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(np.concatenate([linear, offset[:, None]], 1))
 
 
-def _rotation(angles_degrees: Sequence[float], n: int) -> NDArray[np.float64]:
+def _rotation(angles_degrees: Sequence[float], n: int) -> list[list[float]]:
     """The product of one rotation per coordinate plane."""
-    total = np.eye(n)
+    total = [[float(i == j) for j in range(n)] for i in range(n)]
     for (i, j), angle in zip(combinations(range(n), 2), angles_degrees, strict=True):
         cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        plane = np.eye(n)
-        plane[[i, j, i, j], [i, j, j, i]] = cosine, cosine, -sine, sine
-        total = total @ plane
+        for row in total:
+            row[i], row[j] = cosine * row[i] + sine * row[j], cosine * row[j] - sine * row[i]
     return total
 
 

@@ -23,7 +23,15 @@ from foveate.views import intensity
 from foveate.views.appearance import Appearance, Draws
 from foveate.views.boxes import Box, draw_boxes, union_box
 from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
-from foveate.views.geometry import Window, linear_window, relative_to, sample, view_affine, window_of
+from foveate.views.geometry import (
+    Window,
+    linear_window,
+    relative_to,
+    sample,
+    sample_views,
+    view_affine,
+    window_of,
+)
 
 
 def make_views(
@@ -49,8 +57,8 @@ def make_views(
     }
     reader = read_together(volume, [window for each in windows.values() for window in each])
     for name, each in affines.items():
-        grid, pairs = specs[name].grid, zip(each, windows[name], strict=True)
-        images = torch.stack([read_view(reader, affine, grid, window) for affine, window in pairs])
+        grid = specs[name].grid
+        images = read_views(reader, each, grid, windows[name])
         maps = {
             key: torch.stack([read_map_view(volume, key, affine, grid) for affine in each])
             for key in volume.map_names
@@ -85,6 +93,8 @@ def draw_affines(
     count, n = len(boxes), len(spec.grid)
 
     def draw(purpose: str, low: float, high: float, width: int) -> NDArray[np.float64]:
+        if low == high:
+            return np.full((count, width), low)  # no other draw depends on this one
         return stream(seed, f"{purpose}/{name}", index).uniform(low, high, (count, width))
 
     flips = (draw("flip", 0, 1, n) < spec.flip_probability) & np.isin(np.arange(n), spec.flip_axes)
@@ -122,10 +132,14 @@ def read_together(volume: VolumeReader, windows: Sequence[Window]) -> Reader:
     return Region(volume, union)
 
 
-def read_view(volume: Reader, affine: Tensor, grid: Sequence[int], window: Window | None = None) -> Tensor:
-    """Read the one window that a view needs, unless it is known, and sample it: (C, *grid) float32."""
-    low, high = window or linear_window(affine, grid, volume.shape)
-    return sample(torch.from_numpy(volume.read(low, high)), relative_to(affine, low), grid)
+def read_views(
+    volume: Reader, affines: Sequence[Tensor], grid: Sequence[int], windows: Sequence[Window] = ()
+) -> Tensor:
+    """Read the one window of each view, drawn up here unless given, and sample it: (V, C, *grid) float32."""
+    windows = windows or [linear_window(affine, grid, volume.shape) for affine in affines]
+    arrays = [torch.from_numpy(volume.read(low, high)) for low, high in windows]
+    pairs = zip(affines, windows, strict=True)
+    return sample_views(arrays, [relative_to(affine, low) for affine, (low, _) in pairs], grid)
 
 
 def read_map_view(volume: VolumeReader, name: str, affine: Tensor, grid: Sequence[int]) -> Tensor:
