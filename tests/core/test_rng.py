@@ -17,7 +17,7 @@ def test_a_stream_is_a_function_of_its_name_alone():
 
 
 def test_a_stream_is_philox_under_the_key():
-    """What is drawn must not change with how the generator is made: resumed runs go on with the same draws."""
+    """However the generator is made: a resumed run must go on with the same draws."""
     expected = np.random.Generator(np.random.Philox(key=key(3, "flip", 7)))
     found = stream(3, "flip", 7)
     assert np.array_equal(found.integers(0, 1000, 50), expected.integers(0, 1000, 50))

@@ -39,14 +39,14 @@ def test_wide_matrices_are_taken_in_blocks_and_narrow_ones_whole():
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("length", [2, 12, 17])
-def test_block_means_are_those_of_a_loop(size, length):
+def test_block_sums_are_those_of_a_loop(size, length):
     image = rand(2, 3, length)
-    found = banded.block_means(image, 2, size)
+    found = banded.block_sums(image, 2, size)
     for block in range(-(-length // size)):
         taken = [min(block * size + i, length - 1) for i in range(size)]
-        assert torch.allclose(found[..., block], image[..., taken].mean(-1))
+        assert torch.allclose(found[..., block], image[..., taken].sum(-1))
     assert found.shape[2] == -(-length // size)
-    assert torch.allclose(banded.block_means(image.mT, 1, size), found.mT)
+    assert torch.allclose(banded.block_sums(image.mT, 1, size), found.mT)
 
 
 def test_blocks_and_the_rest_have_the_variance_of_the_gaussian():
@@ -56,7 +56,7 @@ def test_blocks_and_the_rest_have_the_variance_of_the_gaussian():
         assert step > 1
         impulse = torch.zeros(1, 60 * step, dtype=torch.float64)
         impulse[0, 30 * step] = 1
-        coarse = banded.finish_low_pass(banded.block_means(impulse, 1, step), 1, sigma, step)[0].numpy()
+        coarse = banded.finish_low_pass(banded.block_sums(impulse, 1, step), 1, sigma, step)[0].numpy()
         places = (np.arange(60 * step * 50) + 0.5) / 50 - 0.5
         answer = np.interp((places - (step - 1) / 2) / step, np.arange(60), coarse)
         answer /= answer.sum()

@@ -164,30 +164,33 @@ def block_size(sigma: float) -> int:
 
 
 def low_pass(image: Tensor, sigmas: Sequence[float], steps: Sequence[int]) -> Tensor:
-    """An image (C, *S) after Gaussians of `sigmas` voxels, as means of blocks of `steps` voxels."""
+    """An image (C, *S) after Gaussians of `sigmas` voxels, as sums over blocks of `steps` voxels."""
     for axis, step in enumerate(steps, 1):
-        image = block_means(image, axis, step)
+        image = block_sums(image, axis, step)
     for axis, (sigma, step) in enumerate(zip(sigmas, steps, strict=True), 1):
         image = finish_low_pass(image, axis, sigma, step)
     return image
 
 
-def block_means(image: Tensor, axis: int, size: int) -> Tensor:
-    """Means of `size` neighbours along an axis; the last block repeats the edge where it sticks out."""
-    length = image.shape[axis]
-    whole = length // size * size
+def block_sums(image: Tensor, axis: int, size: int) -> Tensor:
+    """Sums of `size` neighbours along an axis; the last block repeats the edge where it sticks out.
+
+    Sums, as dividing would be one more pass; whoever looks at few cells of them divides those.
+    """
     if size == 1:
         return image
+    length = image.shape[axis]
+    whole = length // size * size
     before = (slice(None),) * axis
     first, second = (image[(*before, slice(offset, whole, size))] for offset in range(2))
-    means = torch.lerp(first, second, 0.5)
+    sums = first + second
     for offset in range(2, size):
-        means.lerp_(image[(*before, slice(offset, whole, size))], 1 / (offset + 1))
+        sums += image[(*before, slice(offset, whole, size))]
     if whole == length:
-        return means
+        return sums
     rest = image.narrow(axis, whole, length - whole)
     missing = image.narrow(axis, length - 1, 1) * (size - rest.shape[axis])
-    return torch.cat([means, (rest.sum(axis, keepdim=True) + missing) / size], axis)
+    return torch.cat([sums, rest.sum(axis, keepdim=True) + missing], axis)
 
 
 def finish_low_pass(image: Tensor, axis: int, sigma: float, step: int) -> Tensor:

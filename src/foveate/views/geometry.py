@@ -222,7 +222,9 @@ def sample_oblique(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: S
         low_pass(window, low_pass_sigmas(affine), each)
         for window, affine, each in zip(windows, affines, steps.tolist(), strict=True)
     ]
-    return sample_linear(coarse, matrices, grid, extents)
+    views = sample_linear(coarse, matrices, grid, extents)
+    sizes = torch.from_numpy(steps.prod(1)).to(views.dtype)  # the low-pass sums over blocks
+    return views if (steps == 1).all() else views.div_(sizes.reshape(-1, *[1] * (views.ndim - 1)))
 
 
 def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:

@@ -53,10 +53,10 @@ def _sample(
     middle, reach = affines[:, :, -1] + affines[:, :, :-1] @ half, np.abs(affines[:, :, :-1]) @ half
     first, last = middle - reach, middle + reach
     sizes = np.array([image.shape[1:] for image in images])
-    outside: Array = ((first < NEAR - 0.5) | (extents - last < NEAR + 0.5)).any(1)
+    outside = np.any((first < NEAR - 0.5) | (extents - last < NEAR + 0.5), axis=1)
     kept = {
         view: _inside([place[view].numpy() for place in places], extents[view].tolist())
-        for view in outside.nonzero()[0].tolist()
+        for view in np.flatnonzero(outside).tolist()
     }
     inner = bool((first >= NEAR).all() and (sizes - last >= NEAR + 1).all())
     index, shares = _cells(places, images, None if inner else sizes)
