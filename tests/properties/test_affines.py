@@ -54,7 +54,7 @@ def test_a_ramp_shows_the_mapped_coordinates(view):
     seen = g.sample(ramp, affine, grid).flatten(1)
     cells = torch.stack(torch.meshgrid(*[torch.arange(c).double() for c in grid], indexing="ij"))
     where = g.apply(affine, cells.flatten(1).T).T
-    margin = g.low_pass_margin(g.low_pass_sigmas(affine), g.block_sizes(affine))
+    margin = g.low_pass_margin(g.low_pass_of(affine))
     reach = torch.tensor(margin)[:, None]  # the low-pass bends a ramp at the edge only
     size = torch.tensor(shape)[:, None]
     inside = ((where >= reach) & (where <= size - 1 - reach)).all(0)

@@ -84,9 +84,9 @@ def view_of(shape, grid, angle, zoom=1.0):
 def test_a_turned_view_that_shrinks_is_block_means_taps_and_interpolation(shape, grid):
     """Against SciPy on arrays of their own: filters, decimation, coordinates."""
     image, affine = rand(*shape).numpy(), view_of(shape, grid, 6.0, zoom=1.15)
-    steps = g.block_sizes(affine)
+    steps = g.low_pass_of(affine).steps
     coarse = np.pad(image, [(0, -s % k) for s, k in zip(shape, steps, strict=True)], mode="edge")
-    for axis, (sigma, k) in enumerate(zip(g.low_pass_sigmas(affine), steps, strict=True)):
+    for axis, (sigma, k) in enumerate(zip(g.low_pass_of(affine).sigmas, steps, strict=True)):
         if k == 1:
             coarse = ndimage.gaussian_filter1d(coarse, sigma, axis=axis, mode="nearest", truncate=4.0)
             continue
@@ -123,7 +123,7 @@ def wave_seen(shrink, cycles, *, exact):
     )
     window = image.expand(1, size, size)
     if exact:  # the Gaussian at full resolution
-        for axis, sigma in enumerate(g.low_pass_sigmas(affine), 1):
+        for axis, sigma in enumerate(g.low_pass_of(affine).sigmas, 1):
             window = banded.finish_low_pass(window, axis, sigma, 1)
         view = g.sample_linear([window], affine[None].numpy(), (cells,) * 2, np.array([[size, size]]))[0, 0]
     else:

@@ -74,7 +74,7 @@ def test_separable_and_oblique_paths_agree(shape, low, high, grid):
     affine = view_of(low, high, grid, flips=flips, zoom=1.07)
     separable = g.sample_separable(image, affine, grid)
     assert torch.allclose(separable, oblique(image, affine, grid), atol=1e-9)
-    assert max(g.low_pass_sigmas(affine)) > 0  # else the low-pass was not compared
+    assert max(g.low_pass_of(affine).sigmas) > 0  # else the low-pass was not compared
     narrow = g.sample_separable(image.float(), affine, grid)
     assert torch.allclose(narrow, oblique(image.float(), affine, grid), atol=1e-4)
 
@@ -104,10 +104,10 @@ def test_a_window_is_never_empty_and_stays_in_the_volume():
 
 
 def test_no_low_pass_unless_an_axis_shrinks():
-    assert g.low_pass_sigmas(g.box_affine((0, 0), (8, 8), (8, 16))) == (0, 0)
-    assert g.low_pass_sigmas(g.box_affine((0, 0), (8, 24), (8, 8))) == (0.0, 1.0)
+    assert g.low_pass_of(g.box_affine((0, 0), (8, 8), (8, 16))).sigmas == (0, 0)
+    assert g.low_pass_of(g.box_affine((0, 0), (8, 24), (8, 8))).sigmas == (0.0, 1.0)
     turned = view_of((0, 0, 0), (16, 16, 16), (16, 16, 16), angle=10.0)
-    assert g.low_pass_sigmas(turned) == (0, 0, 0)
+    assert g.low_pass_of(turned).sigmas == (0, 0, 0)
 
 
 def test_rotation_is_physical():

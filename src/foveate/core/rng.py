@@ -22,7 +22,7 @@ def key(seed: int, purpose: str, *counters: int) -> int:
     >>> key(0, "flip", 3) == key(0, "flip", 3), key(0, "flip", 3) == key(0, "flip", 4)
     (True, False)
     """
-    text = f"{seed}|{purpose}|{'|'.join(str(int(c)) for c in counters)}"
+    text = f"{seed}|{purpose}|{'|'.join([str(int(c)) for c in counters])}"
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -38,9 +38,7 @@ class _Words(ISeedSequence):
 
     def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[Any]:
         """The low word is the key, the rest is 0."""
-        words = np.zeros(n_words, dtype)
-        words[0] = self.value
-        return words
+        return np.array([self.value, *[0] * (n_words - 1)], dtype)
 
 
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:

@@ -122,9 +122,9 @@ class Draws:
 
     def uniform(self, operation: str, limits: tuple[float, float], width: int = 1) -> Tensor:
         """Uniform parameters (B, width), float64 on the CPU."""
-        return torch.from_numpy(
-            np.stack([self.stream(operation, i).uniform(*limits, size=width) for i in self.index])
-        )
+        low, high = limits
+        drawn = np.array([self.stream(operation, i).random(width) for i in self.index])
+        return torch.from_numpy(low + (high - low) * drawn)
 
     def chosen(self, operation: str, probability: float) -> Tensor:
         """Which samples an operation happens to: bool (B, 1) on the CPU."""

@@ -6,6 +6,7 @@ device, take a strength per sample, and compose with resampling before the image
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -198,8 +199,8 @@ def finish_low_pass(image: Tensor, axis: int, sigma: float, step: int) -> Tensor
     if step == 1:
         if not (radius := gaussian_radius(sigma)):
             return image
-        weights = gaussian_weights(torch.tensor([sigma], dtype=torch.float64), radius)[0].tolist()
-        return filter_axis(image, axis, weights)
+        weights = [math.exp(-0.5 * (distance / sigma) ** 2) for distance in range(-radius, radius + 1)]
+        return filter_axis(image, axis, [weight / sum(weights) for weight in weights])
     variance = (sigma**2 - (step**2 - 1) / 4) / step**2  # in blocks, below 0.32: three taps are enough
     slope = image.diff(dim=axis)
     image.narrow(axis, 0, slope.shape[axis]).add_(slope, alpha=variance / 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -93,8 +93,8 @@ def apply(affine: Tensor, points: Tensor) -> Tensor:
     return (points.double() @ linear.mT + offset[..., None, :]).to(points.dtype)
 
 
-def relative_to(affine: Tensor, low: Sequence[int]) -> Tensor:
-    """The same affine counted from voxel `low`, the first one of a window."""
+def relative_to(affine: Tensor, low: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+    """The same affines (..., n, n+1) counted from voxels `low` (..., n), the first ones of windows."""
     moved = affine.clone()
     moved[..., -1] -= torch.as_tensor(low, dtype=affine.dtype, device=affine.device)
     return moved
@@ -120,32 +120,29 @@ def sampling_grid(affines: Tensor, grid: Sequence[int], source_shape: Sequence[i
     return result
 
 
-def shrinkage(affine: Tensor) -> tuple[float, ...]:
-    """Source voxels along each axis per step of the view: above 1 fine detail would alias.
+class LowPass(NamedTuple):
+    """The filter that a view needs before it is sampled, per axis of the source."""
+
+    sigmas: tuple[float, ...]  # in voxels, 0 where the view does not shrink
+    steps: tuple[int, ...]  # sides of the blocks that it starts from: 1 where it does not, or nothing turns
+
+
+def low_pass_of(affine: Tensor) -> LowPass:
+    """The low-pass of a view.
 
     A wave of frequency f along source axis i has the frequencies f * row i in the view, so the largest
-    entry of the row decides.
+    entry of the row says how much the axis shrinks.
     """
-    return tuple(max(map(abs, row[:-1])) for row in affine.tolist())
+    shrinkage = [max(map(abs, row[:-1])) for row in affine.tolist()]
+    sigmas = tuple([max(0.0, (s - 1) / 2) for s in shrinkage])
+    steps = [1 if _is_axis_aligned(affine) else block_size(sigma) for sigma in sigmas]
+    return LowPass(sigmas, tuple(steps))
 
 
-def low_pass_sigmas(affine: Tensor) -> tuple[float, ...]:
-    """Sigma in source voxels of the filter that a view needs, 0 where it does not shrink."""
-    return tuple(max(0.0, (s - 1) / 2) for s in shrinkage(affine))
-
-
-def block_sizes(affine: Tensor) -> tuple[int, ...]:
-    """Voxels along each axis whose means the low-pass starts from: 1 where it does not, or nothing turns."""
-    if _is_axis_aligned(affine):
-        return (1,) * len(affine)
-    return tuple(map(block_size, low_pass_sigmas(affine)))
-
-
-def low_pass_margin(sigmas: Sequence[float], steps: Sequence[int]) -> tuple[int, ...]:
-    """Voxels around a view that its low-pass reaches, from its sigmas and the sizes of its blocks."""
-    pairs = zip(sigmas, steps, strict=True)
+def low_pass_margin(low_pass: LowPass) -> tuple[int, ...]:
+    """Voxels around a view that its low-pass reaches."""
     # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
-    return tuple(gaussian_radius(sigma) if step == 1 else (5 * step + 1) // 2 for sigma, step in pairs)
+    return tuple([gaussian_radius(s) if k == 1 else (5 * k + 1) // 2 for s, k in zip(*low_pass, strict=True)])
 
 
 def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> Window:
@@ -154,10 +151,11 @@ def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> 
     It begins and ends with a block of the low-pass, counted from the volume's first voxel: the view does not
     depend on what else is read.
     """
-    steps = block_sizes(affine)
-    low, high = window_of(affine, grid, low_pass_margin(low_pass_sigmas(affine), steps), shape)
-    start = tuple(a // k * k for a, k in zip(low, steps, strict=True))
-    return start, tuple(min(-(-b // k) * k, s) for b, k, s in zip(high, steps, shape, strict=True))
+    needed = low_pass_of(affine)
+    low, high = window_of(affine, grid, low_pass_margin(needed), shape)
+    start = [a // k * k for a, k in zip(low, needed.steps, strict=True)]
+    end = [min(-(-b // k) * k, s) for b, k, s in zip(high, needed.steps, shape, strict=True)]
+    return tuple(start), tuple(end)
 
 
 def window_of(affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]) -> Window:
@@ -200,7 +198,7 @@ def sample_views(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: Seq
 
 def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling without rotation: one matrix per axis holds the low-pass and the interpolation."""
-    maps, sigmas = affine.double().numpy(), low_pass_sigmas(affine)
+    maps, sigmas = affine.double().numpy(), low_pass_of(affine).sigmas
     bands = []
     for axis, (sigma, cells) in enumerate(zip(sigmas, grid, strict=True)):
         positions = maps[axis, axis] * np.arange(cells) + maps[axis, -1]
@@ -213,15 +211,13 @@ def sample_oblique(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: S
 
     The low-pass of an axis that shrinks much starts with means of blocks, counted from the window's first.
     """
-    steps = np.array([block_sizes(affine) for affine in affines])
+    needed = [low_pass_of(affine) for affine in affines]
+    steps = np.array([each.steps for each in needed])
     matrices = np.stack([affine.double().numpy() for affine in affines])
     matrices[:, :, -1] -= (steps - 1) / 2
     matrices /= steps[:, :, None]
     extents = np.array([window.shape[1:] for window in windows]) / steps
-    coarse = [
-        low_pass(window, low_pass_sigmas(affine), each)
-        for window, affine, each in zip(windows, affines, steps.tolist(), strict=True)
-    ]
+    coarse = [low_pass(window, *each) for window, each in zip(windows, needed, strict=True)]
     views = sample_linear(coarse, matrices, grid, extents)
     sizes = torch.from_numpy(steps.prod(1)).to(views.dtype)  # the low-pass sums over blocks
     return views if (steps == 1).all() else views.div_(sizes.reshape(-1, *[1] * (views.ndim - 1)))
@@ -259,4 +255,4 @@ def _rotation(angles_degrees: Sequence[float], n: int) -> list[list[float]]:
 
 def _is_axis_aligned(affine: Tensor) -> bool:
     rows = enumerate(affine.tolist())
-    return all(abs(value) < 1e-9 for i, row in rows for j, value in enumerate(row[:-1]) if i != j)
+    return not any(abs(value) >= 1e-9 for i, row in rows for j, value in enumerate(row[:-1]) if i != j)

@@ -138,8 +138,8 @@ def read_views(
     """Read the one window of each view, drawn up here unless given, and sample it: (V, C, *grid) float32."""
     windows = windows or [linear_window(affine, grid, volume.shape) for affine in affines]
     arrays = [torch.from_numpy(volume.read(low, high)) for low, high in windows]
-    pairs = zip(affines, windows, strict=True)
-    return sample_views(arrays, [relative_to(affine, low) for affine, (low, _) in pairs], grid)
+    moved = relative_to(torch.stack(list(affines)), [low for low, _ in windows])
+    return sample_views(arrays, moved.unbind(), grid)
 
 
 def read_map_view(volume: VolumeReader, name: str, affine: Tensor, grid: Sequence[int]) -> Tensor:
