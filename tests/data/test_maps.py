@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from foveate.core.types import CropSpec, FoveateError, Record
+from foveate.data.cache import open_prepared
 from foveate.data.loader import batches
 from foveate.data.maps import PLACES_PER_VALUE, UnusableMapError, as_integers, places_of
 from foveate.data.prepare import prepare
@@ -18,6 +19,7 @@ from foveate.data.profiles import PrepareConfig
 from foveate.views.pipeline import make_views
 
 SHAPE = (20, 22, 18)
+WINDOW = PrepareConfig(window="range", intensity_range=(0.0, 300.0))
 
 
 def save(path, array, affine=None):
@@ -37,8 +39,7 @@ def pair(tmp_path):
 
 
 def cached(record, tmp_path, folder="cache"):
-    window = PrepareConfig(window="range", intensity_range=(0.0, 300.0))
-    return prepare([record], tmp_path / folder, window, lambda *_: None)
+    return prepare([record], tmp_path / folder, WINDOW, lambda *_: None)
 
 
 def test_a_map_lies_on_its_image_voxel_by_voxel(pair, tmp_path):
@@ -75,6 +76,22 @@ def test_views_carry_maps_nearest_with_their_own_affine(pair, tmp_path):
         assert (images.round().long() == regions)[sure].float().mean() > 0.97
         assert batch["labels"]["age"].tolist() == [61.0, 61.0]
         assert batch["labels"]["sex"].isnan().all()
+
+
+def test_a_run_gets_the_maps_it_asked_for_and_no_others(pair, tmp_path):
+    """Pre-training in a cache in which fine-tuning has left labels of some images."""
+    noise = np.random.default_rng(1).normal(100, 30, SHAPE)
+    other = replace(pair, path=save(tmp_path / "other.nii.gz", noise), relative="other.nii.gz", maps={})
+    assert cached(pair, tmp_path)[0].map_names == ("labels",)
+    images = [replace(pair, maps={}, labels={}), replace(other, labels={})]
+    cache = prepare(images, tmp_path / "cache", WINDOW, lambda *_: None)
+    opened = open_prepared(tmp_path / "cache")
+    assert [v.map_names for c in (cache, opened) for v in c] == [()] * 4
+    spec = CropSpec(count=1, grid=(8, 8, 8), source_sizes=((8, 8, 8),))
+    maker = partial(make_views, specs={"view": spec}, seed=0)
+    options = {"batch_size": 2, "first_step": 0, "steps": 1, "seed": 0}
+    assert not next(iter(batches(cache, maker, **options)))["regions"]
+    assert cached(pair, tmp_path)[0].map_names == ("labels",)
 
 
 def test_prepared_maps_are_kept_until_their_source_changes(pair, tmp_path, monkeypatch):

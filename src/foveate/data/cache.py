@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, final
@@ -138,12 +138,12 @@ class Cache:
 
 
 def open_prepared(folder: Path) -> Cache:
-    """A finished cache, without the sources that it was made from.
+    """The images of a finished cache, without the sources that they were made from and without their maps.
 
     Raises:
         FoveateError: when it is unfinished or incomplete.
     """
-    return Cache([CachedVolume(folder, entry) for entry in complete_entries(folder)])
+    return Cache([CachedVolume(folder, replace(entry, maps=())) for entry in complete_entries(folder)])
 
 
 def _check_alike(volumes: Sequence[CachedVolume]) -> None:

@@ -91,7 +91,7 @@ def prepare(
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
         write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
     volumes = [
-        CachedVolume(cache, outcome, record.relative, record.labels, record.patient)
+        CachedVolume(cache, _asked_for(outcome, record), record.relative, record.labels, record.patient)
         for record, outcome in pairs
         if isinstance(outcome, CacheEntry)
     ]
@@ -178,8 +178,13 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
     return found
 
 
+def _asked_for(entry: CacheEntry, record: Record) -> CacheEntry:
+    """The entry without maps that another run has left in it: views of unequal maps make no batch."""
+    return replace(entry, maps=tuple(each for each in entry.maps if each.name in record.maps))
+
+
 def _is_current(record: Record, entry: CacheEntry) -> bool:
-    """Whether the sources are as they were; maps that nobody asks for any more do no harm."""
+    """Whether the sources are as they were, those of the maps that are asked for included."""
     maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
     own = image_files(record)
     sources = [(own, entry.fingerprint), *(((path,), maps.get(n)) for n, path in record.maps.items())]
