@@ -19,7 +19,7 @@ from foveate.cli import main
 from foveate.core.types import FoveateError, Record
 from foveate.data.splits import SplitConfig, make_split
 from foveate.nets import weights
-from foveate.run import compare, compare_bench, compare_work, finetune
+from foveate.run import compare, compare_bench, compare_report, compare_work, finetune
 from foveate.run.compare_grid import finetune_config, finetune_keys, jobs_of, pretrain_config, pretrain_keys
 from foveate.run.compare_settings import resolve
 
@@ -216,6 +216,47 @@ def guard_of(file, tmp_path):
     task = config.tasks["blobs"]
     tuning = finetune_config(finetune_keys(config, jobs[1], 0.01, 1), task, None, tmp_path / "x")
     return compare_work.guard(tuning, pretrain_config(pretrain_keys(config, jobs[0]), task, tmp_path / "x"))
+
+
+def two_tasks(data):
+    """A grid whose second task differs in fine-tuning alone."""
+    content = grid(data=str(data))
+    other = {**content["tasks"]["blobs"], "labels": [1]}
+    return content | {"finetune_seeds": [0], "tasks": {**content["tasks"], "fewer": other}}
+
+
+def test_tasks_that_differ_in_fine_tuning_alone_share_their_pre_trainings(data, tmp_path):
+    out = tmp_path / "out"
+    config = resolve(str(write(tmp_path, two_tasks(data))), {"out": str(out)})
+    assert compare.compare(config) == 0
+    found = cells(out)
+    assert [name for name in found if name.endswith("pretrain")] == ["blobs-restoring-p0-pretrain"]
+    report = json.loads((out / "runs/fewer-restoring-p0-full-n1-f0/transfer.encoder.json").read_text())
+    assert report["share"] == 1
+    hours = compare_report.hours_of(config, list(found.values()))
+    spent = found["blobs-restoring-p0-pretrain"]["seconds"] / 3600
+    own = {
+        task: sum(
+            c["seconds"]
+            for c in found.values()
+            if c["task"] == task and c["arm"] == "restoring" and c["kind"] == "test"
+        )
+        / 3600
+        for task in config.tasks
+    }
+    assert {task: hours[task, "restoring"] for task in config.tasks} == pytest.approx(
+        {task: own[task] + spent for task in own}
+    )
+
+
+def test_the_guard_of_a_task_looks_at_pre_trainings_it_shares(data, tmp_path):
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    shutil.copy(mine / PARTS["test"][0], mine / "images/copy.nii.gz")
+    file = write(tmp_path, two_tasks(mine), {"unlabelled": ["images/copy.nii.gz"]})
+    bench = compare_bench.Bench(resolve(str(file), {"out": str(tmp_path / "out")}))
+    with pytest.raises(FoveateError, match="have equal voxels"):
+        bench.held_out("fewer")
 
 
 @pytest.mark.parametrize("place", ["val", "test"])

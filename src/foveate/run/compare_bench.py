@@ -18,6 +18,7 @@ from foveate.run.compare_grid import (
     jobs_of,
     pretrain_config,
     pretrain_keys,
+    pretrained_on,
 )
 from foveate.run.compare_settings import SCRATCH, CompareConfig
 
@@ -95,7 +96,8 @@ class Bench:
 
     def pretraining(self, job: Job) -> Job:
         """The run that a job starts from."""
-        return Job(kind="pretrain", task=job.task, arm=job.arm, pretrain_seed=job.pretrain_seed)
+        task = pretrained_on(self.config, job.task)
+        return Job(kind="pretrain", task=task, arm=job.arm, pretrain_seed=job.pretrain_seed)
 
     def work(self, job: Job) -> None:
         """Do a run and keep what it says."""
@@ -136,7 +138,8 @@ class Bench:
         from foveate.run.compare_work import guard
 
         if task not in self.held:
-            jobs = [job for job in jobs_of(self.config) if job.task == task]
+            start = pretrained_on(self.config, task)
+            jobs = [job for job in jobs_of(self.config) if job.task == start]
             first = next((job for job in jobs if job.kind == "pretrain"), None)
             plan, nowhere = self.config.tasks[task], self.out / RUNS / "none"
             seen = pretrain_config(pretrain_keys(self.config, first), plan, nowhere) if first else None

@@ -64,11 +64,21 @@ def jobs_of(config: CompareConfig) -> list[Job]:
     jobs = []
     for place, seed in enumerate(config.grid.pretrain_seeds):
         for name, task in config.tasks.items():
-            jobs += [Job(kind="pretrain", task=name, arm=arm, pretrain_seed=seed) for arm in config.arms]
+            if pretrained_on(config, name) == name:
+                jobs += [Job(kind="pretrain", task=name, arm=arm, pretrain_seed=seed) for arm in config.arms]
             if place == 0:
                 jobs += choices_of(config, name, task)
             jobs += [job for f in config.grid.finetune_seeds for job in tests_of(config, name, task, seed, f)]
     return jobs
+
+
+def pretrained_on(config: CompareConfig, task: str) -> str:
+    """The task whose pre-trainings a task starts from: the first with the same images, split and keys."""
+
+    def facts(each: TaskConfig) -> tuple[object, ...]:
+        return each.data, each.split, each.both, each.pretrain
+
+    return next(name for name, each in config.tasks.items() if facts(each) == facts(config.tasks[task]))
 
 
 def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[Job]:

@@ -14,7 +14,7 @@ from foveate.evaluate import tables
 from foveate.evaluate.comparison import Group, Line, Result, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.run.compare_bench import CELLS, FAILURES, read_json
-from foveate.run.compare_grid import Job, jobs_of
+from foveate.run.compare_grid import Job, jobs_of, pretrained_on
 from foveate.run.compare_settings import LONG, SCRATCH, CompareConfig
 
 REFERENCES = (SCRATCH, LONG)
@@ -32,7 +32,7 @@ def write(config: CompareConfig, out: Path) -> str:
         REFERENCES,
         draws=config.grid.draws,
     )
-    shown = tables.cells_of(lines, REFERENCES, hours_of(cells))
+    shown = tables.cells_of(lines, REFERENCES, hours_of(config, cells))
     text = "\n\n".join(f"## {task}\n\n{tables.as_markdown(rows)}" for task, rows in shown.items())
     text = f"{text}\n\n{foot(config, jobs, cells)}\n"
     replace_text(out / "results.json", "[\n" + ",\n".join(json.dumps(cell) for cell in cells) + "\n]\n")
@@ -74,11 +74,14 @@ def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:
     }
 
 
-def hours_of(cells: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """Of training, by task and arm, choices and pre-training included."""
+def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """Of training, by task and arm, choices and pre-training included, also where tasks share that."""
     hours: dict[tuple[str, str], float] = defaultdict(float)
     for cell in cells:
-        hours[cell["task"], cell["arm"]] += cell["seconds"] / 3600
+        shared = cell["kind"] == "pretrain"
+        for task in config.tasks:
+            if cell["task"] == (pretrained_on(config, task) if shared else task):
+                hours[task, cell["arm"]] += cell["seconds"] / 3600
     return hours
 
 
