@@ -235,18 +235,11 @@ def test_tasks_that_differ_in_fine_tuning_alone_share_their_pre_trainings(data, 
     assert report["share"] == 1
     hours = compare_report.hours_of(config, list(found.values()))
     spent = found["blobs-restoring-p0-pretrain"]["seconds"] / 3600
-    own = {
-        task: sum(
-            c["seconds"]
-            for c in found.values()
-            if c["task"] == task and c["arm"] == "restoring" and c["kind"] == "test"
-        )
-        / 3600
-        for task in config.tasks
-    }
-    assert {task: hours[task, "restoring"] for task in config.tasks} == pytest.approx(
-        {task: own[task] + spent for task in own}
-    )
+    for task in config.tasks:
+        tested = found[f"{task}-restoring-p0-full-n{config.tasks[task].labels[0]}-f0"]["seconds"] / 3600
+        assert hours[task, "restoring"] == pytest.approx(tested + spent)
+    budget = json.loads((out / "budget.json").read_text())
+    assert budget["fewer"]["seconds"]["restoring"] == budget["blobs"]["seconds"]["restoring"]  # measured once
 
 
 def test_the_guard_of_a_task_looks_at_pre_trainings_it_shares(data, tmp_path):

@@ -44,7 +44,7 @@ class _Words(ISeedSequence):
 def stream(seed: int, purpose: str, *counters: int) -> np.random.Generator:
     """A NumPy generator of its own for a named draw."""
     words = _Words(key(seed, purpose, *counters))
-    return np.random.Generator(np.random.Philox(words))  # type: ignore[arg-type]
+    return np.random.Generator(np.random.Philox(words))  # type: ignore[arg-type]  # stubs want SeedSequence
 
 
 def torch_stream(device: torch.device, seed: int, purpose: str, *counters: int) -> torch.Generator:

@@ -138,9 +138,8 @@ class Bench:
         from foveate.run.compare_work import guard
 
         if task not in self.held:
-            start = pretrained_on(self.config, task)
-            jobs = [job for job in jobs_of(self.config) if job.task == start]
-            first = next((job for job in jobs if job.kind == "pretrain"), None)
+            start = ("pretrain", pretrained_on(self.config, task))
+            first = next((job for job in jobs_of(self.config) if (job.kind, job.task) == start), None)
             plan, nowhere = self.config.tasks[task], self.out / RUNS / "none"
             seen = pretrain_config(pretrain_keys(self.config, first), plan, nowhere) if first else None
             self.held[task] = guard(example(self.config, task, nowhere), seen)

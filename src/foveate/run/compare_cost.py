@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.run.compare_bench import BUDGET, RUNS, Bench, example, write_json
-from foveate.run.compare_grid import Job, pretrain_config, pretrain_keys
+from foveate.run.compare_grid import Job, pretrain_config, pretrain_keys, pretrained_on
 from foveate.run.compare_settings import LONG, SCRATCH, CompareConfig
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ def measure_missing(bench: Bench, *, keep: bool) -> None:
     """Seconds of a step of every arm and task that has none yet, and the steps of scratch_long: for good."""
     for name in bench.config.tasks:
         known = bench.budget.setdefault(name, {"seconds": {}})
+        before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
+        known["seconds"] |= {a: s for a, s in before.items() if a != SCRATCH and a not in known["seconds"]}
         measure(bench.config, name, known)
         if keep:
             write_json(bench.out / BUDGET, bench.budget)

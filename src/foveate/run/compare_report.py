@@ -78,10 +78,10 @@ def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tup
     """Of training, by task and arm, choices and pre-training included, also where tasks share that."""
     hours: dict[tuple[str, str], float] = defaultdict(float)
     for cell in cells:
-        shared = cell["kind"] == "pretrain"
-        for task in config.tasks:
-            if cell["task"] == (pretrained_on(config, task) if shared else task):
-                hours[task, cell["arm"]] += cell["seconds"] / 3600
+        before = cell["kind"] == "pretrain"
+        users = [t for t in config.tasks if (pretrained_on(config, t) if before else t) == cell["task"]]
+        for task in users:
+            hours[task, cell["arm"]] += cell["seconds"] / 3600
     return hours
 
 
