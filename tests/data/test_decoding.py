@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from foveate.core import signals
 from foveate.core.types import FoveateError, Record
 from foveate.data import decoding
 from foveate.data.decoding import Decoder, decode
@@ -96,6 +97,15 @@ def test_a_killed_child_is_a_reason(scan, hanging, number):
         decoder.read((hanging,))
     assert decoder.read((scan,)).array.shape == (1, 8, 9, 10)
     decoder.close()
+
+
+@pytest.mark.parametrize("number", signals.STOPPING)
+def test_a_signal_to_the_whole_group_is_not_laid_at_the_door_of_a_file(decoder, scan, number):
+    decoder.read((scan,))
+    before = child(decoder)
+    os.kill(before, number)
+    assert np.array_equal(decoder.read((scan,)).array, read_files((scan,)).array)
+    assert child(decoder) == before
 
 
 def test_a_file_that_hangs_is_a_reason(scan, hanging):

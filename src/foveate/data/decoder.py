@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from foveate.core.signals import STOPPING
 from foveate.core.types import Array, Volume
 from foveate.data.formats import UnreadableImageError, read_files
 from foveate.data.messages import IDLE_EXIT, LENGTH, fill, send
@@ -25,7 +26,8 @@ def serve(memory_bytes: int, alarm_s: int) -> None:
     requests = os.fdopen(0, "rb", buffering=0)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries that print do not reach the answers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    for number in STOPPING:  # the parent decides when to stop; a death would be laid at the file's door
+        signal.signal(number, signal.SIG_IGN)
     limit_memory(memory_bytes)
     send(answers, {"ready": True})
     while (request := _request(requests)) is not None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from foveate.core.contracts import CropViews, ViewMaker
 from foveate.core.rng import stream
+from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache import Cache, CachedVolume
 
@@ -138,6 +139,7 @@ def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> 
 
 def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)  # the workers are the parallelism
+    outlive_first_order()  # else the main process loses the batches of the step it is to save
 
 
 def batches(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.optim import Optimizer
 
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
+from foveate.core.signals import stop_signals
 from foveate.core.types import Batch, Ending, FoveateError, LostPeerError, Progress
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog
@@ -264,24 +264,3 @@ def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:
     every = (schedule.log_every, schedule.save_every, schedule.preview_every)
     log, save, preview = (last or done % n == 0 for n in every)
     return log, save, preview
-
-
-@contextmanager
-def stop_signals() -> Iterator[dict[str, int]]:
-    """Inside the context a signal only leaves an order; a second SIGINT or SIGTERM acts as usual."""
-    left = {"order": 0}
-    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
-    previous = {number: signal.getsignal(number) for number in numbers}
-
-    def receive(number: int, _frame: object) -> None:
-        left["order"] = max(left["order"], 1 + (number == signal.SIGUSR1))
-        if number != signal.SIGUSR1:  # which clusters may send twice
-            signal.signal(number, previous[signal.Signals(number)])
-
-    try:
-        for number in previous:
-            signal.signal(number, receive)
-        yield left
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
