@@ -8,8 +8,9 @@ A sample is two global views and six sub-crops with the published geometry and a
 of a volume in memory, samples once and corrupts batches of four; the others transform one view after the
 other. In 3D TorchIO starts from crops of the views' size, as the published pipeline does from its files, and
 ours from boxes of that size; with `--resize` both start from the published boxes and shrink them (TorchIO
-without a low-pass). In 2D both start from a decoded 1024 x 1024 picture; Pillow in RGB, as
-published, and in grey.
+without a low-pass). In 2D both start from a decoded 1024 x 1024 picture; Pillow in RGB, in the published order
+(crop, resize, rotate, mirror, normalise the target, grey now and then, blur, brightness, contrast, saturation,
+hue, normalise, holes), and in grey.
 
 Compared first, by Kolmogorov-Smirnov over views: mean, deviation and mean gradient of the middle of clean and
 of corrupted views, in 3D before z-scoring. They need not agree at rotated edges: TorchIO fills the corners of
@@ -33,7 +34,7 @@ from torch import Tensor
 from foveate.core.dims import defaults
 from foveate.core.types import Array, CropSpec
 from foveate.methods.pcrlv2 import PRESETS
-from foveate.views.intensity import GREY_IMAGENET
+from foveate.views.intensity import GREY_IMAGENET, rescale
 from foveate.views.pipeline import corrupt_views, make_views
 from timing import line, ratio
 
@@ -78,7 +79,7 @@ def our_batch(
         if not zscore:
             looks = {name: replace(look, normalisation="none") for name, look in looks.items()}
         done = [corrupt_views(clean[name], index, looks[name], seed=0, name=name) for name in specs]
-        return [clean["global"], *done]
+        return [rescale(clean["global"], *GREY_IMAGENET) if dimension == 2 else clean["global"], *done]
 
     return work
 
@@ -131,7 +132,7 @@ def pillow_sample(picture: Image.Image, channels: int) -> Callable[[int], list[T
                 view = geometric(source, rng, spec.grid[0], spec.volume_share)
                 look = normalised(appearance(view, rng))
                 if name == "global":
-                    clean.append(as_tensor(view))
+                    clean.append(normalised(view))
                     done.append(with_holes(look, rng))
                 else:
                     small.append(look)
@@ -146,14 +147,16 @@ def geometric(source: Image.Image, rng: random.Random, size: int, share: tuple[f
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     width, height = (min(1024, round((area * a) ** 0.5)) for a in (aspect, 1 / aspect))
     left, top = rng.randint(0, source.width - width), rng.randint(0, source.height - height)
-    box = (left, top, left + width, top + height)
-    view = source.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    view = source.crop((left, top, left + width, top + height))
+    view = view.resize((size, size), Image.Resampling.BILINEAR)
     view = view.rotate(rng.uniform(-10, 10), Image.Resampling.NEAREST)
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
 
 
 def appearance(view: Image.Image, rng: random.Random) -> Image.Image:
-    """Blur, brightness, contrast, and in colour also saturation and hue."""
+    """Blur, brightness, contrast; in colour also saturation, hue, and now and then none of it."""
+    if view.mode == "RGB" and rng.random() < 0.2:
+        view = view.convert("L").convert("RGB")
     if rng.random() < 0.5:
         view = view.filter(ImageFilter.GaussianBlur(rng.uniform(0.1, 2.0)))
     view = ImageEnhance.Brightness(view).enhance(rng.uniform(0.6, 1.4))
