@@ -8,9 +8,9 @@ A sample is two global views and six sub-crops with the published geometry and a
 of a volume in memory, samples once and corrupts batches of four; the others transform one view after the
 other. In 3D TorchIO starts from crops of the views' size, as the published pipeline does from its files, and
 ours from boxes of that size; with `--resize` both start from the published boxes and shrink them (TorchIO
-without a low-pass). In 2D both start from a decoded 1024 x 1024 picture; Pillow in RGB, in the published order
-(crop, resize, rotate, mirror, normalise the target, grey now and then, blur, brightness, contrast, saturation,
-hue, normalise, holes), and in grey.
+without a low-pass). In 2D both start from a decoded 1024 x 1024 picture; Pillow in RGB, in the published
+order (crop, resize, rotate, mirror, normalise the target, grey now and then, blur, brightness, contrast,
+saturation, hue, normalise, holes), and in grey.
 
 Compared first, by Kolmogorov-Smirnov over views: mean, deviation and mean gradient of the middle of clean and
 of corrupted views, in 3D before z-scoring. They need not agree at rotated edges: TorchIO fills the corners of
