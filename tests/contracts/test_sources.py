@@ -11,6 +11,8 @@ from tests.data.sources.miniatures import MINIATURES
 
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES, build_source, recognised
+from foveate.data.labelled import from_source
+from foveate.data.layouts import Layout
 
 NAMES = SOURCES.names()
 LAID_OUT = [name for name in NAMES if name != "folder"]
@@ -87,10 +89,15 @@ def test_every_image_has_all_values_and_channels(miniature):
         assert all(path.is_file() for path in (record.path, *record.channels))
 
 
-def test_classes_are_named(miniature):
+def test_classes_are_named_without_background_and_what_nobody_labelled(miniature):
     root, expected, source = miniature
-    if expected.classes:
-        assert expected.classes.items() <= source.classes(root).items()
+    if not isinstance(source, Layout):  # any folder of images: nothing is named
+        return
+    assert expected.classes.items() <= source.classes(root).items()
+    assert not {"background", "ignore"} & set(source.classes(root))
+    assert source.ignored(root) == expected.ignored
+    if any("labels" in record.maps for record in images_of(root, source)):
+        assert from_source(source, root, "maps").ignore == expected.ignored
 
 
 @pytest.mark.parametrize("name", LAID_OUT)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
-from foveate.data.layouts import IGNORE, Classes, Layout, named_classes, named_values, read_json, read_table
+from foveate.data.layouts import IGNORE, Classes, Layout, foreground, named_values, read_json, read_table
 from foveate.data.layouts import split_of as split_word
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
@@ -72,12 +72,13 @@ def from_source(source: Source, data: Path, want: Want) -> Labelled:
     if not found:
         kind = "label map" if want == "maps" else "value"
         raise FoveateError(f"--data {data}: none of its {len(images)} images has a {kind}.")
-    named = source.classes(data) if isinstance(source, Layout) else {}
+    layout = source if isinstance(source, Layout) else None
     return Labelled(
         records=tuple(found),
         unlabelled=len(images) - len(found),
-        layout=source.name if isinstance(source, Layout) else "another package's layout",
-        classes=as_words(named),
+        layout=layout.name if layout else "another package's layout",
+        classes=as_words(layout.classes(data)) if layout else (),
+        ignore=layout.ignored(data) if layout else (),
     )
 
 
@@ -268,7 +269,8 @@ def declared(labels: object, path: Path) -> tuple[tuple[str, ...], tuple[int, ..
     """
     if not isinstance(labels, dict):
         return (), ()
-    return as_words(named_classes(labels, path)), named_values(labels, path).get(IGNORE, ())
+    named = named_values(labels, path)
+    return as_words(foreground(named)), named.get(IGNORE, ())
 
 
 def as_words(classes: Classes) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Layout:
     tree: str
     cases: Callable[[Path], Iterable[Record]]
     axes: Dimension | None = None  # where the layout allows one only; None: the suffixes of the images say
-    targets: Callable[[Path], Classes] = lambda _root: {}
+    targets: Callable[[Path], Classes] = lambda _root: {}  # and background, "ignore"
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, from the layout or the suffixes of its images."""
@@ -56,7 +56,12 @@ class Layout:
     def classes(self, root: Path) -> Classes:
         """The targets that the layout names, empty where it names none."""
         with _refusing(self, root):
-            return self.targets(root)
+            return foreground(self.targets(root))
+
+    def ignored(self, root: Path) -> tuple[int, ...]:
+        """Values of voxels of which the layout says that nobody labelled them."""
+        with _refusing(self, root):
+            return tuple(self.targets(root).get(IGNORE, ()))
 
     def records(self, root: Path) -> Iterator[Record]:
         """Images by relative path, then the label maps that belong to them, then what had to be set aside."""
@@ -257,18 +262,21 @@ def wrong_field(path: Path, field: str, found: object, accepted: str) -> NoRetur
     raise FoveateError(f"{path}: {field} is {found!r}; accepted: {accepted}.")
 
 
-def named_classes(labels: Mapping[str, Any], path: Path) -> Classes:
-    """Targets from the `labels` of a dataset.json: {"0": name}, {name: 0} or {name: [1, 2]}; no background.
+def foreground(named: Classes) -> Classes:
+    """Targets alone, without background and what counts for nothing.
 
-    >>> named_classes({"background": 0, "whole": [1, 2], "core": 2}, Path("dataset.json"))
+    >>> foreground({"background": (0,), "whole": (1, 2), "core": (2,), "ignore": (3,)})
     {'whole': (1, 2), 'core': (2,)}
     """
-    found = named_values(labels, path)
-    return {name: values for name, values in found.items() if values != (0,) and name != IGNORE}
+    return {name: values for name, values in named.items() if values != (0,) and name != IGNORE}
 
 
 def named_values(labels: Mapping[str, Any], path: Path) -> Classes:
-    """Everything that the `labels` of a dataset.json name, background and what is to be ignored too."""
+    """What the `labels` of a dataset.json name: {"0": name}, {name: 0} or {name: [1, 2]}, background too.
+
+    >>> named_values({"background": 0, "whole": [1, 2], "core": "2"}, Path("dataset.json"))
+    {'background': (0,), 'whole': (1, 2), 'core': (2,)}
+    """
     found: dict[str, tuple[int, ...]] = {}
     for key, value in labels.items():
         name, values = (value, key) if isinstance(value, str) and key.isdecimal() else (key, value)

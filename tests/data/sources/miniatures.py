@@ -31,6 +31,7 @@ class Expected:
     maps: dict[str, str] = field(default_factory=dict)  # image -> its label map
     labels: Sequence[str] = ()  # the names of the values that every image has
     classes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
     channels: int = 0  # of every image, 0 where it is one file
     keys: dict[str, Any] = field(default_factory=dict)  # of the Config
 
@@ -91,6 +92,7 @@ def nnunet(root: Path) -> Expected:
         splits=["", "", "test"],
         maps={f"imagesTr/la_{i}_0000.nii.gz": f"labelsTr/la_{i}.nii.gz" for i in (2, 10)},
         classes={"whole": (1, 2), "core": (2,)},
+        ignored=(3,),
         channels=2,
     )
 

@@ -17,7 +17,7 @@ from foveate.data.layouts import (
     WrongLayoutError,
     case,
     existing,
-    named_classes,
+    named_values,
     read_json,
     wrong_field,
 )
@@ -75,7 +75,7 @@ def classes(root: Path) -> Classes:
     """The targets of `labels`, where the list has them."""
     path = _file(root)
     labels = read_json(path).get("labels", {})
-    return named_classes(labels, path) if isinstance(labels, dict) else {}
+    return named_values(labels, path) if isinstance(labels, dict) else {}
 
 
 def cases(root: Path, config: Config) -> Iterator[Record]:

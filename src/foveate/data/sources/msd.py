@@ -20,7 +20,7 @@ from foveate.data.layouts import (
     case,
     existing,
     folders,
-    named_classes,
+    named_values,
     read_json,
     wrong_field,
 )
@@ -80,7 +80,7 @@ def classes(root: Path) -> Classes:
     if len(tasks) > 1:
         return {}
     path = tasks[0] / "dataset.json"
-    return named_classes(read_json(path).get("labels", {}), path)
+    return named_values(read_json(path).get("labels", {}), path)
 
 
 def cases(root: Path, config: Config) -> Iterator[Record]:

@@ -16,7 +16,7 @@ from foveate.data.layouts import (
     Layout,
     WrongLayoutError,
     case,
-    named_classes,
+    named_values,
     read_json,
     set_aside,
     visible,
@@ -65,7 +65,7 @@ def _description(root: Path) -> dict[str, Any]:
 
 def classes(root: Path) -> Classes:
     """The targets of `labels`; regions are lists of values."""
-    return named_classes(_description(root).get("labels", {}), root / "dataset.json")
+    return named_values(_description(root).get("labels", {}), root / "dataset.json")
 
 
 def cases(root: Path) -> Iterator[Record]:
