@@ -25,7 +25,7 @@ from foveate.data.prepare import cache_folder
 from foveate.data.splits import Split, SplitConfig, make_split
 from foveate.evaluate.metrics import mask_metrics
 from foveate.run import intake, pretrain
-from foveate.run.finetune_settings import TASKS, FinetuneConfig
+from foveate.run.finetune_settings import TASKS, FinetuneConfig, run_config
 from foveate.run.judge import EvaluateConfig, answers_of, masks_of
 from foveate.run.material import gather
 from foveate.run.model import open_model
@@ -124,6 +124,7 @@ def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
     """What the last weights say of every test image, under salted names."""
     model = open_model(config.out, config.accelerator)
     module = TASKS[config.task.name]
+    config = replace(config, task=run_config(config.out).task)  # with the classes found in the labels
     split, _ = split_of(config)
     tests = {record.relative: record for record in split["test"]}
     cache = intake.decode(list(tests.values()), cache_place(config), config.prepare)

@@ -21,8 +21,7 @@ from foveate.data.prepare import cache_folder
 from foveate.data.splits import Split, make_split
 from foveate.evaluate.statistics import bca_interval
 from foveate.run import intake
-from foveate.run.finetune_settings import TASKS, FinetuneConfig
-from foveate.run.finetune_settings import resolve as resolve_run
+from foveate.run.finetune_settings import TASKS, FinetuneConfig, run_config
 from foveate.run.judge import Cohort, EvaluateConfig, Rows, Statistic, judge_answers, judge_masks
 from foveate.run.model import Model, found_accelerator, open_model, parsed
 from foveate.run.selection import labelled_images
@@ -99,15 +98,6 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
         calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
     )
     return cohort, len(chosen) - len(kept)
-
-
-def run_config(run: str) -> FinetuneConfig:
-    """What the fine-tuning run was told, with what its labels completed."""
-    path = Path(run) / "run.yaml"
-    if not path.is_file():
-        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
-    keys = parsing.read_yaml(path)
-    return resolve_run({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
 
 
 def split_of(

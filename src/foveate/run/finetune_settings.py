@@ -168,6 +168,15 @@ def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
     return config
 
 
+def run_config(run: str) -> FinetuneConfig:
+    """What the fine-tuning run was told, with what its labels completed."""
+    path = Path(run) / "run.yaml"
+    if not path.is_file():
+        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
+    keys = parsing.read_yaml(path)
+    return resolve({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
+
+
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
     """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
     pairs = [("encoder", config.encoder, defaults.encoder)]
