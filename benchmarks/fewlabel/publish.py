@@ -1,7 +1,8 @@
 """Put a comparison's report into the repository: python publish.py OUT FOLDER METRIC.
 
 Tables and curves as they are. Of every test image `results.json` keeps what the tables are made from: the
-compared metric to six digits and the first twelve characters of its salted names; OUT keeps the rest.
+compared metric to six digits, or answer and label of a whole image, and the first twelve characters of its
+salted names; OUT keeps the rest.
 """
 
 from __future__ import annotations
@@ -22,8 +23,16 @@ def trimmed(cell: dict[str, Any], metric: str) -> dict[str, Any]:
     names = [{key: case[key][:CHARACTERS] for key in ("id", "patient")} for case in cell["cases"]]
     if len({name["id"] for name in names}) < len(names):
         raise SystemExit(f"{cell['name']}: names are not unique after {CHARACTERS} characters")
-    scores = [float(f"{case[metric]:.{DIGITS}g}") for case in cell["cases"]]
-    return cell | {"cases": [n | {metric: score} for n, score in zip(names, scores, strict=True)]}
+    kept = [
+        {key: rounded(case[key]) for key in (metric, "answer", "label") if key in case}
+        for case in cell["cases"]
+    ]
+    return cell | {"cases": [n | values for n, values in zip(names, kept, strict=True)]}
+
+
+def rounded(value: Any) -> Any:
+    """To so many digits."""
+    return [rounded(each) for each in value] if isinstance(value, list) else float(f"{value:.{DIGITS}g}")
 
 
 def main(out: Path, folder: Path, metric: str) -> None:
