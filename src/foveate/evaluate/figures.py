@@ -152,7 +152,7 @@ def as_picture(array: Array, heat: Array) -> Array:
 
 def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str) -> None:
     """Label efficiency: a score over the number of labels, a curve with 95 % intervals per arm."""
-    figure, axes = _axes(6.4, 4.2)
+    figure, axes = _axes(7.6, 4.2)
     ticks = sorted({point.x for points in curves.values() for point in points})
     shift = 1.03  # arms side by side on the logarithmic axis, so that intervals do not hide each other
     for i, (name, points) in enumerate(curves.items()):
@@ -170,5 +170,7 @@ def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: s
     axes.minorticks_off()
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(
+        fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )  # clear of the whiskers
     _save(figure, path)
