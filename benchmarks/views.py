@@ -154,7 +154,7 @@ def geometric(source: Image.Image, rng: random.Random, size: int, share: tuple[f
 
 
 def appearance(view: Image.Image, rng: random.Random) -> Image.Image:
-    """Blur, brightness, contrast; in colour also saturation, hue, and now and then none of it."""
+    """Blur, brightness, contrast; in colour first grey now and then, and saturation and hue."""
     if view.mode == "RGB" and rng.random() < 0.2:
         view = view.convert("L").convert("RGB")
     if rng.random() < 0.5:

@@ -44,8 +44,9 @@ def _leave_orders(left: dict[str, int], usual: Mapping[signal.Signals, Any]) -> 
         left["order"] = max(left["order"], 1 + (number == signal.SIGUSR1))
         if number == signal.SIGUSR1:  # never ends a process: clusters may send it for as long as they like
             return
-        first = min(first, time.monotonic())
-        if time.monotonic() - first > SAME_SIGNAL_SECONDS:
+        now = time.monotonic()
+        first = min(first, now)
+        if now - first > SAME_SIGNAL_SECONDS:
             signal.signal(number, usual[signal.Signals(number)])
             os.kill(os.getpid(), number)
 
