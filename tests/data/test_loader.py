@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 
 import pytest
 import torch
+from torch import multiprocessing
 
 from foveate.core.contracts import CropViews
 from foveate.core.rng import stream
@@ -41,6 +43,8 @@ class Fails:
             raise KeyError("grid")
         if index == 5 and self.how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if index == 5 and self.how == "hang":
+            time.sleep(1000)
         made = Corners()(volume, index)
         if index == 5 and self.how == "shape":
             made["global"] = made["global"]._replace(images=made["global"].images[..., :2])
@@ -138,21 +142,43 @@ def test_report_of_a_death_is_explained_anywhere_and_other_errors_pass():
         raise RuntimeError("CUDA error in a worker stream")
 
 
+def test_full_shared_memory_is_explained(cache, monkeypatch):
+    def full(_samples):
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_5>: No space left on device"
+        )
+
+    monkeypatch.setattr("foveate.data.loader.default_collate", full)
+    with pytest.raises(FoveateError, match=r"shared memory \(/dev/shm\) is full.*--batch_size\."):
+        run(cache, num_workers=1)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_views_of_unequal_shapes_name_their_samples(cache, num_workers):
     with pytest.raises(FoveateError, match=r"Samples \[4, 5\] do not fit into one batch"):
         run(cache, Fails("shape"), num_workers=num_workers)
 
 
-def test_leaving_early_stops_the_workers(cache):
-    from torch import multiprocessing
-
+@pytest.mark.parametrize("how", ["", "hang"])
+def test_leaving_early_stops_the_workers(cache, how, monkeypatch):
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.3)  # patience, for what hangs
     stream_of_batches = batches(
-        cache, Corners(), seed=0, first_step=0, steps=10_000, batch_size=2, num_workers=2
+        cache, Fails(how), seed=0, first_step=0, steps=10_000, batch_size=2, num_workers=2
     )
     others = set(multiprocessing.active_children())  # of earlier tests in this process
     next(stream_of_batches)
     workers = set(multiprocessing.active_children()) - others
     assert len(workers) == 2
     stream_of_batches.close()
+    for worker in workers:
+        worker.join(10)
     assert not workers & set(multiprocessing.active_children())
+
+
+@pytest.mark.parametrize("how", ["raise", "shape", "kill"])
+def test_an_error_leaves_no_workers(cache, how):
+    others = set(multiprocessing.active_children())
+    with pytest.raises(FoveateError) as caught:
+        run(cache, Fails(how), num_workers=2)
+    assert set(multiprocessing.active_children()) <= others
+    del caught  # held until here: the error keeps the frames alive that held the processes

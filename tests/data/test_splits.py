@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.core.types import FoveateError, Record
@@ -132,3 +133,36 @@ def test_too_few_patients_and_silly_shares_are_refused():
     mixed = [*cohort(2, split="train"), Record(path=Path("q"), relative="q")]
     with pytest.raises(FoveateError, match="q has no split although others have"):
         make_split(mixed, [""] * 3, SplitConfig())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    owners=st.lists(st.integers(0, 12), min_size=8, max_size=40),
+    seed=st.integers(0, 5000),
+    counts=st.lists(st.integers(1, 8), min_size=2, max_size=4),
+)
+def test_label_sets_are_nested_and_patients_stay_together(tmp_path_factory, owners, seed, counts):
+    records = [
+        Record(path=None, relative=f"i{n}.png", patient=f"p{owner}", split="train" if owner > 4 else "")
+        for n, owner in enumerate(owners)
+    ]
+    parts = {0: "test", 1: "test", 2: "val", 3: "val"}
+    home = tmp_path_factory.mktemp("lists")
+    lists = {"train": [], "val": ["x.png"], "test": ["y.png"]}
+    held = [Record(path=None, relative=f"{n}.png", patient=n) for n in "xy"]
+    for record, owner in zip(records, owners, strict=True):
+        lists[parts.get(owner, "train")].append(record.relative)
+    if len(lists["train"]) < max(counts):
+        return
+    for part, names in lists.items():
+        (home / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
+    everyone = [*records, *held]
+    splits = [
+        make_split(everyone, [""] * len(everyone), SplitConfig(source=str(home), train_cases=n, seed=seed))
+        for n in sorted(counts)
+    ]
+    for small, large in pairwise(splits):
+        assert {r.relative for r in small["train"]} <= {r.relative for r in large["train"]}
+        assert small["test"] == large["test"]
+    held_out = {r.patient for part in ("val", "test") for r in splits[0][part]}
+    assert not held_out & {r.patient for r in splits[-1]["train"]}

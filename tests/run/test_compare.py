@@ -4,20 +4,16 @@ import json
 import os
 import shutil
 import signal
-from itertools import pairwise
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.conftest import SHAPES, blobs
 
 from foveate.cli import main
-from foveate.core.types import FoveateError, Record
-from foveate.data.splits import SplitConfig, make_split
+from foveate.core.types import FoveateError
 from foveate.nets import weights
 from foveate.run import compare, compare_bench, compare_report, compare_work, finetune
 from foveate.run.compare_grid import finetune_config, finetune_keys, jobs_of, pretrain_config, pretrain_keys
@@ -309,34 +305,13 @@ def test_what_would_make_a_task_unequal_is_refused(data, tmp_path, change, words
         resolve(str(file), {"out": "x"})
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    owners=st.lists(st.integers(0, 12), min_size=8, max_size=40),
-    seed=st.integers(0, 5000),
-    counts=st.lists(st.integers(1, 8), min_size=2, max_size=4),
-)
-def test_label_sets_are_nested_and_patients_stay_together(tmp_path_factory, owners, seed, counts):
-    records = [
-        Record(path=None, relative=f"i{n}.png", patient=f"p{owner}", split="train" if owner > 4 else "")
-        for n, owner in enumerate(owners)
-    ]
-    parts = {0: "test", 1: "test", 2: "val", 3: "val"}
-    home = tmp_path_factory.mktemp("lists")
-    lists = {"train": [], "val": ["x.png"], "test": ["y.png"]}
-    held = [Record(path=None, relative=f"{n}.png", patient=n) for n in "xy"]
-    for record, owner in zip(records, owners, strict=True):
-        lists[parts.get(owner, "train")].append(record.relative)
-    if len(lists["train"]) < max(counts):
-        return
-    for part, names in lists.items():
-        (home / f"{part}.txt").write_text("".join(f"{name}\n" for name in names))
-    everyone = [*records, *held]
-    splits = [
-        make_split(everyone, [""] * len(everyone), SplitConfig(source=str(home), train_cases=n, seed=seed))
-        for n in sorted(counts)
-    ]
-    for small, large in pairwise(splits):
-        assert {r.relative for r in small["train"]} <= {r.relative for r in large["train"]}
-        assert small["test"] == large["test"]
-    held_out = {r.patient for part in ("val", "test") for r in splits[0][part]}
-    assert not held_out & {r.patient for r in splits[-1]["train"]}
+def test_what_a_run_is_told_does_not_depend_on_where_the_command_is_given(data, tmp_path, monkeypatch):
+    told = []
+    for place in (tmp_path, data):  # a later command, which goes on, may be given in another folder
+        monkeypatch.chdir(place)
+        file = write(tmp_path, grid(data=os.path.relpath(data)))
+        config = resolve(os.path.relpath(file), {"out": os.path.relpath(tmp_path / "out")})
+        bench, jobs = compare_bench.Bench(config), jobs_of(config)
+        told.append([bench.tuning(job, bench.out / job.name) for job in jobs if job.arm == "scratch"])
+        told[-1].append(pretrain_config(bench.keys(jobs[0]), config.tasks["blobs"], bench.out / jobs[0].name))
+    assert told[0] == told[1]

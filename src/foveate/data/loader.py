@@ -25,6 +25,7 @@ from foveate.core.types import Batch, FoveateError
 from foveate.data.cache import Cache, CachedVolume
 
 PREFETCH_BATCHES = 2
+SHARED_MEMORY = "shared memory (/dev/shm) is full: enlarge it (docker: --shm-size 8g) or lower --num_workers"
 REPORT_SECONDS = 0.5  # between a connection that breaks and the signal that says why
 
 
@@ -125,7 +126,10 @@ def _collate(samples: Sequence[_Sample | _Failure]) -> Batch | _Failure:
             return sample
     try:
         merged = default_collate(list(samples))
-    except Exception as error:  # a view maker's views of unequal shapes
+    except Exception as error:  # a view maker's views of unequal shapes, or no room for the batch
+        if "shared memory" in str(error):
+            text = f"A batch has no room: {SHARED_MEMORY} or --batch_size."
+            return _Failure(text, traceback.format_exc())
         return _Failure(_describe_batch(samples, error), traceback.format_exc())
     return cast(Batch, merged)
 
@@ -173,7 +177,25 @@ def batches(
         persistent_workers=num_workers > 0,
         generator=torch.Generator(),  # else every start would draw from the global stream
     )
-    yield from map(_unwrapped, _watched(loader, num_workers))
+    with _ending_workers(loader):
+        yield from map(_unwrapped, _watched(loader, num_workers))
+
+
+@contextmanager
+def _ending_workers(loader: DataLoader[Any]) -> Iterator[None]:
+    """Ends the processes of a loader here and now.
+
+    The garbage collector, which is left with them after an error, closes their queues before it asks them
+    to end, and then waits ten seconds for each; and what hangs in a library outlives a polite signal.
+    """
+    try:
+        yield
+    finally:
+        if loader.num_workers and (running := cast(Any, loader._iterator)):
+            running._shutdown_workers()
+            for worker in running._workers:
+                if worker.is_alive():
+                    worker.kill()
 
 
 def _unwrapped(item: Batch | _Failure) -> Batch:
@@ -218,7 +240,7 @@ def worker_deaths_explained(num_workers: int) -> Iterator[None]:
 
 def _death(report: str, num_workers: int) -> FoveateError:
     if "Bus error" in report or "shared memory" in report:
-        advice = "shared memory (/dev/shm) is full: enlarge it or lower --num_workers"
+        advice = SHARED_MEMORY
     else:
         advice = "it was probably killed for want of memory: lower --num_workers or --batch_size"
     report = report.rstrip(". ")

@@ -38,7 +38,7 @@ class Bench:
     """The folder of a comparison: what is finished, what failed, what was measured."""
 
     def __init__(self, config: CompareConfig) -> None:
-        self.config, self.out = config, Path(config.grid.out)
+        self.config, self.out = config, Path(config.grid.out).resolve()
         self.budget: dict[str, Any] = {}
         self.held: dict[str, HeldOut] = {}
 

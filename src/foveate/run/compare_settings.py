@@ -245,7 +245,8 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     data = os.path.expandvars(config.data)
     if not data or "$" in data:
         raise FoveateError(f"{where}.data {config.data!r}: missing, or a variable of it is not set.")
-    config = replace(config, data=data, split=str(home / config.split))
+    # complete, since the command that goes on may be given in another folder
+    config = replace(config, data=str(Path(data).resolve()), split=str(home.resolve() / config.split))
     whole: TaskConfig = replace(config, **cast(Any, parts))
     return whole
 
