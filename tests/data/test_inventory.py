@@ -14,6 +14,7 @@ from foveate.core.types import FoveateError
 from foveate.data import inventory
 from foveate.data import inventory_state as state
 from foveate.data.decoding import Decoder, FaultyReaderError
+from foveate.data.formats import UnreadableImageError
 from foveate.data.inventory_walk import NOT_A_FILE, NOT_LISTED, NOT_REACHED, Walk
 
 SALT = b"s" * 32
@@ -252,3 +253,13 @@ def test_a_fault_of_ours_is_no_files_fault(tmp_path, monkeypatch, place, fault):
     monkeypatch.setattr(Decoder, place, faulty)
     with pytest.raises(type(fault), match=str(fault)):
         run(tmp_path / "data", tmp_path / "inv")
+
+
+def test_what_the_machine_may_have_been_to_blame_for_is_tried_again(tree, tmp_path, monkeypatch):
+    def killed(_decoder, files, **_options):
+        raise UnreadableImageError(files[0], "it ended the process that decodes it (SIGKILL)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "read", killed)
+        assert not any(row["minimum"] for row in run(tree, tmp_path / "inv")[1])
+    assert run(tree, tmp_path / "inv")[1] == run(tree, tmp_path / "fresh")[1]

@@ -140,3 +140,14 @@ def test_places_are_bounded_and_evenly_drawn():
     assert (places[:, 0] == 2).all()
     assert abs(places[:, 1].mean() - 29.5) < 3
     assert np.array_equal(places, places_of(array, "a"))
+
+
+def test_a_corrected_map_is_read_in_the_process_that_read_the_old_one(pair, tmp_path):
+    before = cached(pair, tmp_path)[0]
+    old, rows = before.read_map("labels", (0, 0, 0), SHAPE), before.places("labels")
+    image = nib.load(pair.maps["labels"])
+    save(pair.maps["labels"], 3 - np.asarray(image.dataobj), image.affine)
+    after = cached(pair, tmp_path)[0]
+    assert after.entry.content_hash == before.entry.content_hash  # the image is as it was
+    np.testing.assert_array_equal(after.read_map("labels", (0, 0, 0), SHAPE), 3 - old)
+    assert not np.array_equal(after.places("labels"), rows)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from foveate.core.types import FoveateError, Record
@@ -213,3 +214,38 @@ def test_progress_counts_every_image_once(scans, tmp_path):
     records = FolderSource().records(scans)
     prepare(records, tmp_path / "cache", PrepareConfig(), lambda done, total: calls.append((done, total)))
     assert calls == [(done, 5) for done in range(6)]
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_voxels_beside_their_header_are_watched(tmp_path, suffix):
+    def write(seed):
+        values = np.random.default_rng(seed).normal(100, 30, (8, 9, 10)).astype(np.int16)
+        sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / f"scans/a{suffix}")
+
+    (tmp_path / "scans").mkdir()
+    write(1)
+    header = (tmp_path / f"scans/a{suffix}").stat()
+    first = whole(prepared(tmp_path / "scans", tmp_path / "cache")[0])
+    write(2)
+    os.utime(tmp_path / f"scans/a{suffix}", ns=(header.st_atime_ns, header.st_mtime_ns))
+    second = whole(prepared(tmp_path / "scans", tmp_path / "cache")[0])
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(second, whole(prepared(tmp_path / "scans", tmp_path / "fresh")[0]))
+
+
+def test_one_of_several_files_that_changed_is_seen_behind_newer_ones(tmp_path, decoded):
+    paths = tuple(tmp_path / f"scan_{n}.nii" for n in range(3))  # of equal sizes
+    for n, path in enumerate(paths):
+        write_volume(path, n)
+    record = Record(path=paths[0], relative="case", channels=paths)
+
+    def made():
+        return whole(prepare([record], tmp_path / "cache", PrepareConfig(), lambda *_: None)[0])
+
+    first = made()
+    assert len(decoded) == 3
+    write_volume(paths[1], 77)
+    os.utime(paths[1], ns=(1, 1))  # as rsync -a and cp -p bring it
+    assert not np.array_equal(first, made())
+    made()
+    assert len(decoded) == 6

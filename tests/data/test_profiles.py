@@ -47,6 +47,9 @@ def test_windows_of_the_profiles():
     assert window_values(counts, "mr", fixed) == (-200.0, 200.0)
     with pytest.raises(UnusableError, match="outside the ct profile's window -1000 to 1000"):
         window_values(counts_of([1500, 1600]), "ct", config)
+    with pytest.raises(UnusableError, match=r"0 to 1 take up less than 1% of the ct.*profile generic"):
+        window_values(counts_of([0, 0, 1]), "ct", config)  # would read as constant
+    assert window_values(counts_of([0, 80]), "ct", config) == (-1000.0, 1000.0)  # a brain without its skull
 
 
 @pytest.mark.parametrize(

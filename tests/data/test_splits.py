@@ -1,6 +1,7 @@
 """Splits: patients stay together, strata are mixed, small sets lie in larger ones, lists are obeyed."""
 
 import json
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -166,3 +167,12 @@ def test_label_sets_are_nested_and_patients_stay_together(tmp_path_factory, owne
         assert small["test"] == large["test"]
     held_out = {r.patient for part in ("val", "test") for r in splits[0][part]}
     assert not held_out & {r.patient for r in splits[-1]["train"]}
+
+
+def test_names_in_another_encoding_and_with_strange_line_ends_come_back_from_their_lists(tmp_path):
+    names = [os.fsdecode(b"m\xfcller.png"), "a\u2028b.png"]
+    (tmp_path / "train.txt").write_bytes(b"".join(os.fsencode(name) + b"\n" for name in names))
+    (tmp_path / "val.txt").write_text("c.png\n")
+    records = [Record(path=Path(name), relative=name) for name in (*names, "c.png")]
+    split = make_split(records, [""] * 3, SplitConfig(source=str(tmp_path)))
+    assert [record.relative for record in split["train"]] == names

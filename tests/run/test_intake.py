@@ -44,3 +44,35 @@ def test_views_that_miss_the_tissue_rule_are_counted(tiny):
     assert note.startswith("tissue rule: 64 of the first 64 views miss it")
     easy = replace(crops["global"], tissue=Tissue(threshold=0.0, at_most=1.0, at_least=0.01))
     assert "rule: 0 of the first 64" in intake.tissue_note(cache, {**crops, "global": easy}, 0)
+
+
+def test_volumes_that_no_view_fits_are_named_and_counted(tiny):
+    config = tiny(3)
+    cache = intake.open_cache(config, Path(config.data))
+    large = replace(run.build_method(config).crops["global"], grid=(200,) * 3, source_sizes=((200,) * 3,))
+    name = cache[0].relative
+    with pytest.raises(
+        FoveateError, match=rf"^{name}: crop 'global'.* So it is with {len(cache) - 1} others\.$"
+    ):
+        intake.check_volumes(cache, {"global": large})
+    for volume in cache:
+        volume.relative = ""  # as of a prepared cache
+    with pytest.raises(FoveateError, match=f"^image {cache[0].entry.id} of the cache: crop 'global'"):
+        intake.check_volumes(cache, {"global": large})
+
+
+def test_an_image_that_comes_later_does_not_keep_a_run_from_going_on(tmp_path, capsys):
+    from foveate.run import settings
+
+    write_cohort(tmp_path / "data", 2, count=3)
+    late = min((tmp_path / "data").rglob("*.png"))
+    kept = late.read_bytes()
+    late.write_bytes(b"")  # as unreadable as a file server makes it in a bad minute
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=1)))
+    late.write_bytes(kept)
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=2)))
+    said = capsys.readouterr().err
+    assert "1 images came, or can be read, since" in said
+    assert said.count("data: 2 images") == 2
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
+    assert "data: 3 images" in capsys.readouterr().err

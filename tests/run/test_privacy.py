@@ -149,7 +149,7 @@ def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     assert list((project / "run" / "previews").glob("*.png"))
     assert (project / "run" / "exported" / "card.json").exists()
     private = split_private(project)
-    assert {path.name for path in private} == {"scan.sqlite", "rejects.csv", "paths.yaml"}
+    assert {path.name for path in private} == {"scan.sqlite", "rejects.csv", "paths.yaml", "images.txt"}
     for path in private:
         data = path.read_bytes().lower()
         assert BIRTH.encode() not in data.replace(hospital.name.lower().encode(), b"")

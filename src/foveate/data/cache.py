@@ -75,12 +75,14 @@ class CachedVolume:
     def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) of a map, integers (*window)."""
         _check_window(low, high, self.shape)
-        codes = open_array(self.folder / self.map_entry(name).file, self.entry.content_hash)
+        found = self.map_entry(name)
+        codes = open_array(self.folder / found.file, found.content_hash)
         return np.asarray(codes[tuple(map(slice, low, high))])
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
-        return np.asarray(open_array(self.folder / self.map_entry(name).places, self.entry.content_hash))
+        found = self.map_entry(name)
+        return np.asarray(open_array(self.folder / found.places, found.content_hash))
 
     def map_entry(self, name: str) -> MapEntry:
         """What is known of one map."""

@@ -17,7 +17,14 @@ SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 
 def image_files(record: Record) -> tuple[Path, ...]:
     """Every file that the image of a record is in."""
-    return record.channels or record.files or (record.path,)
+    return with_data(record.channels or record.files or (record.path,))
+
+
+def with_data(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels."""
+    from foveate.data.readers.itk import data_file
+
+    return (*files, *filter(None, map(data_file, files)))
 
 
 def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:

@@ -16,9 +16,10 @@ from foveate.core.types import Dimension, FoveateError, Record, Volume
 from foveate.data.readers.refusals import RefusalError
 
 # Suffixes that decide the format, and what they stand for. DICOM is known by content, whatever its name.
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 SUFFIXES: dict[str, Dimension] = {
     **dict.fromkeys((".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"), 3),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff"), 2),
+    **dict.fromkeys(PICTURES, 2),
 }
 ACCEPTED = f"DICOM, {', '.join(SUFFIXES)}"
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.dicom_listing import is_slice, records_of
-from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.formats import PICTURES, SUFFIXES, suffix_of
 from foveate.data.index import salted_id
 from foveate.data.names import label_evidence, named_modality
 from foveate.data.readers.dicom_header import (
@@ -147,7 +147,7 @@ def _by_suffix(path: Path, relative: str, suffix: str, root_name: str) -> Row:
     row: Row = {
         "role": "label" if named else "image",
         "evidence": named or f"suffix {suffix}",
-        "modality": named_modality(relative, root_name),
+        "modality": named_modality(relative, root_name, picture=suffix in PICTURES),
         "format": suffix[1:],
         "dimension": SUFFIXES[suffix],
     }

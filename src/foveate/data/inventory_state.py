@@ -43,10 +43,20 @@ CREATE TABLE IF NOT EXISTS members (
     PRIMARY KEY (image, place)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS members_file ON members (file);
 """
-STALE = """
+PASSING = " OR ".join(  # reasons that may be the machine's: such a file is looked at again
+    f"reason LIKE '{start}%'"
+    for start in (
+        "the system could not read it",
+        "it ended the process",
+        "it takes more than",
+        "it does not fit into memory",
+    )
+)
+STALE = f"""
 CREATE TEMP TABLE stale AS SELECT files.number AS file, series FROM files LEFT JOIN found USING (id)
     WHERE found.id IS NULL OR (found.bytes, found.mtime, found.problem)
-        IS NOT (files.bytes, files.mtime, files.problem)"""
+        IS NOT (files.bytes, files.mtime, files.problem)
+        OR files.number IN (SELECT file FROM members JOIN images ON image = images.number WHERE {PASSING})"""
 FORGET = (
     "DELETE FROM images WHERE number IN (SELECT image FROM members JOIN stale USING (file))",
     f"UPDATE files SET state = {READ} WHERE series IN (SELECT series FROM stale WHERE series != '')",

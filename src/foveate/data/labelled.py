@@ -8,7 +8,7 @@ found is a `Record` for every labelled image; an image without a label is counte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,7 +16,17 @@ from typing import Any, Literal
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
-from foveate.data.layouts import IGNORE, Classes, Layout, foreground, named_values, read_json, read_table
+from foveate.data.layouts import (
+    IGNORE,
+    PATIENT_COLUMNS,
+    Classes,
+    Layout,
+    column_of,
+    foreground,
+    named_values,
+    read_json,
+    read_table,
+)
 from foveate.data.layouts import split_of as split_word
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
@@ -25,7 +35,6 @@ Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
 MAP = "labels"
 IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_name", "path", "name")
 MAP_COLUMNS = ("label", "labels", "label_path", "mask", "mask_path", "seg", "segmentation")
-PATIENT_COLUMNS = ("patient", "patient_id", "patientid", "subject", "subject_id")
 IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
@@ -172,12 +181,6 @@ def from_table(data: Path, want: Want) -> Labelled:
     return Labelled(
         records=tuple(labelled), unlabelled=len(records) - len(labelled), layout=f"table {path.name}"
     )
-
-
-def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
-    """The first of some names that is a column, in the table's own spelling."""
-    spelled = {column.lower().strip(): column for column in columns if column}
-    return next((spelled[name] for name in names if name in spelled), "")
 
 
 class Files:

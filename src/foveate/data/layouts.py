@@ -23,6 +23,7 @@ from foveate.data.formats import SUFFIXES, suffix_of
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
 LABELS = "labels"  # the key of the one integer map that most layouts come with
+PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id")  # of tables, however they are spelled
 IGNORE = "ignore"  # what nnU-Net calls the value of voxels that nobody has labelled
 SPLITS = {
     "train": ("train", "training", "tr"),
@@ -236,6 +237,20 @@ def read_table(path: Path, required: Iterable[str], delimiter: str = ",") -> Ite
                 yield {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
     except (UnicodeDecodeError, csv.Error) as error:
         raise FoveateError(f"{path} cannot be read as a table ({type(error).__name__}).") from None
+
+
+def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
+    """The first of some names that is a column, in the table's own spelling.
+
+    >>> column_of(["Image Index", "Patient ID"], PATIENT_COLUMNS)
+    'Patient ID'
+    """
+    spelled = {_plain(column): column for column in columns if column}
+    return next((spelled[_plain(name)] for name in names if _plain(name) in spelled), "")
+
+
+def _plain(name: str) -> str:
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def read_lines(path: Path) -> list[str]:

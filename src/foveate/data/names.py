@@ -37,17 +37,22 @@ def label_evidence(relative: str) -> str:
     return f"name ends in {match[2]}" if match else ""
 
 
-def named_modality(relative: str, root: str = "") -> str:
+def named_modality(relative: str, root: str = "", *, picture: bool = False) -> str:
     """The modality that the file's name says, else the nearest folder's, else the root's; "" where unclear.
+
+    A picture of a CT has no Hounsfield units any more: nothing of the modality is left to go by.
 
     >>> named_modality("PET/a_ct.nii.gz"), named_modality("PET/a.nii.gz"), named_modality("a.nii", "ct_mr")
     ('CT', 'PT', '')
+    >>> named_modality("ct/a.png", picture=True), named_modality("cxr/a.png", picture=True)
+    ('', 'DX')
     """
     pure = PurePosixPath(relative)
     for name in (_stem(pure.name), *reversed(pure.parts[:-1]), root):
         found = {MODALITY_WORDS[word] for word in WORD.findall(name.lower()) if word in MODALITY_WORDS}
         if found:
-            return found.pop() if len(found) == 1 else ""
+            modality = found.pop() if len(found) == 1 else ""
+            return "" if picture and modality == "CT" else modality
     return ""
 
 

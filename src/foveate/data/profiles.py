@@ -17,6 +17,9 @@ from foveate.data.encoding import Histogram
 FORMAT_VERSION = 4
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
+LEAST_SHARE = (
+    0.01  # of a window of given ends that an image has to take up: one in other units looks constant
+)
 
 
 class UnusableError(Exception):
@@ -156,9 +159,15 @@ def window_values(counts: Histogram, profile: Profile, config: PrepareConfig) ->
         window = Window(kind="range", ends=config.intensity_range)
     if window.kind == "range":
         low, high = window.ends
+        name = "intensity_range" if config.window == "range" else f"the {profile} profile's window"
         if counts.percentile(100) <= low or counts.percentile(0) >= high:
-            name = "intensity_range" if config.window == "range" else f"the {profile} profile's window"
             raise UnusableError(f"all its values lie outside {name} {low:g} to {high:g}")
+        first, last = counts.percentile(0), counts.percentile(100)
+        if min(last, high) - max(first, low) < LEAST_SHARE * (high - low):
+            raise UnusableError(
+                f"its values {first:g} to {last:g} take up less than {LEAST_SHARE:.0%} of {name} {low:g} to "
+                f"{high:g}: they are in other units (--prepare.profile generic goes by percentiles)"
+            )
         return low, high
     low, high = (counts.percentile(percent) for percent in window.ends)
     if low == high:

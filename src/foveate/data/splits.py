@@ -162,10 +162,12 @@ def lists_of_file(path: Path, fold: int) -> dict[str, list[str]]:
 def lists_of_folder(path: Path) -> dict[str, list[str]]:
     """Names by part, a line each, from train.txt, val.txt and test.txt."""
     files = {part: path / f"{part}.txt" for part in PARTS}
-    texts = {part: file.read_text(encoding="utf-8") for part, file in files.items() if file.exists()}
-    return {
-        part: [line.strip() for line in text.splitlines() if line.strip()] for part, text in texts.items()
+    texts = {
+        part: file.read_text(encoding="utf-8", errors="surrogateescape")
+        for part, file in files.items()
+        if file.exists()
     }
+    return {part: [line.strip() for line in text.split("\n") if line.strip()] for part, text in texts.items()}
 
 
 def check_split(split: Split) -> None:

@@ -34,7 +34,9 @@ from foveate.run.settings import (
     own_paths,
 )
 from foveate.train import checkpoint
+from foveate.train.logging import say
 
+OWN_IMAGES = "private/images.txt"  # hashes of the voxels as they are cached
 UNSTATED = "not stated: it is for whoever holds the images to say"
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
 
@@ -136,14 +138,41 @@ def write_keys(config: RunConfig, out: Path) -> None:
     """`run.yaml`, and its paths for the owner alone, before it: no `run.yaml` is ever without them."""
     keys = dict(parsing.flatten(parsing.to_mapping(config)))
     paths = {key: keys[key] for key in PATHS if keys.get(key) not in (None, "", SCRATCH)}
-
-    def write_paths(stream: BinaryIO) -> None:
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(yaml.safe_dump(paths).encode())
-
-    (out / OWN_PATHS).parent.mkdir(exist_ok=True, mode=0o700)
-    replace_file(out / OWN_PATHS, write_paths)
+    write_private(out / OWN_PATHS, yaml.safe_dump(paths))
     replace_text(out / "run.yaml", parsing.to_yaml(config, paths))
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file for its owner alone."""
+
+    def write(stream: BinaryIO) -> None:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text.encode())
+
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    replace_file(path, write)
+
+
+def note_images(cache: Cache, out: Path) -> None:
+    """Write down which images a run is started with."""
+    write_private(out / OWN_IMAGES, "".join(f"{volume.entry.content_hash}\n" for volume in cache))
+
+
+def started_with(cache: Cache, out: Path) -> Cache:
+    """The images that the run in `out` was started with.
+
+    What came later, or could not be read at first and now can, waits for another run: else a file server's
+    bad minute at the start would keep a run from ever going on.
+    """
+    path = out / OWN_IMAGES
+    if not path.exists():
+        return cache
+    known = set(path.read_text(encoding="ascii").split())
+    kept = [volume for volume in cache if volume.entry.content_hash in known]
+    if kept and (new := len(cache) - len(kept)):
+        say(f"{new} images came, or can be read, since {out} was started: left out. Another --out takes them")
+        return Cache(kept, cache.rejects)
+    return cache
 
 
 def commit() -> str:

@@ -105,11 +105,16 @@ def derived(cache: Cache, specs: Mapping[str, DerivedSpec]) -> Cache:
 
 def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
     """Refuse a volume that is under half a view, by its file name."""
+    refused: list[tuple[str, str]] = []
     for volume in cache:
         try:
             check_fits(volume.shape, crops)
         except FoveateError as error:
-            raise FoveateError(f"{volume.relative}: {error}") from None
+            refused.append((volume.relative or f"image {volume.entry.id} of the cache", str(error)))
+    if refused:
+        name, why = refused[0]
+        others = f" So it is with {len(refused) - 1} others." if len(refused) > 1 else ""
+        raise FoveateError(f"{name}: {why}{others}")
 
 
 def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:

@@ -55,7 +55,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     given = weights.read(config.init) if config.init else None  # before hours of decoding
     method = build_method(config)
     with fabric.rank_zero_first():
-        cache = intake.open_cache(config, Path(config.data))
+        cache = folder.started_with(intake.open_cache(config, Path(config.data)), out)
         intake.check_volumes(cache, method.crops)
         cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
@@ -63,6 +63,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
             folder.prepare_out(config, out, cache.data_hash, report)
+            folder.note_images(cache, out)
         held, cache = health.set_aside(cache, config)
         note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         measure = health.measure_of(config, fabric, method, held or cache)

@@ -312,3 +312,20 @@ def test_listing_reads_no_pixel(tmp_path, monkeypatch):
     assert len(images(tmp_path)) == 1
     assert len(asked) == 5
     assert all(keys["stop_before_pixels"] and keys["specific_tags"] for keys in asked)
+
+
+def test_of_a_study_that_was_sent_again_the_whole_files_are_read(tmp_path):
+    write_series(tmp_path / "first", noise(6), SOPInstanceUID=lambda k: f"1.2.3.{k + 1}")
+    write_series(tmp_path / "second", noise(6), SOPInstanceUID=lambda k: f"1.2.3.{k + 1}")
+    cut = sorted((tmp_path / "first").iterdir())[2]
+    cut.write_bytes(cut.read_bytes()[:-20])  # within the pixels
+    record = only(tmp_path)
+    assert [path.parent.name for path in record.files].count("second") == 1
+    np.testing.assert_array_equal(
+        read_files(record.files).array, read_files(only(tmp_path / "second").files).array
+    )
+
+
+def test_slices_that_an_anonymiser_gave_one_name_are_no_copies(tmp_path):
+    write_series(tmp_path, noise(6), SOPInstanceUID="1.2.3")
+    assert [len(record.files) for record in images(tmp_path)] == [6]

@@ -97,3 +97,15 @@ def test_folder_that_cannot_be_used(tmp_path, files, words):
 def test_missing_path_is_named(tmp_path):
     with pytest.raises(FoveateError, match=r"nowhere does not exist"):
         FolderSource().dimension(tmp_path / "nowhere")
+
+
+def test_what_foveate_made_below_the_data_is_no_scan(tmp_path):
+    make(tmp_path, "a.png", "run/run.yaml", "run/environment.json", "run/previews/step-1.png")
+    make(tmp_path, "foveate-cache/ab/prepare.json", "foveate-cache/ab/volumes/x.npz", "other/run.yaml")
+    assert listed(tmp_path) == [("a.png", "image"), ("other/run.yaml", "other")]
+    assert ("previews/step-1.png", "image") in listed(tmp_path / "run")  # asked for by name
+
+
+def test_a_picture_of_a_ct_has_no_hounsfield_units(tmp_path):
+    make(tmp_path, "ct/a.png", "ct/b.nii.gz", "xray/c.png")
+    assert [record.modality for record in FolderSource().records(tmp_path)] == ["", "CT", "DX"]

@@ -101,3 +101,14 @@ def test_participants_are_values_of_their_images(tmp_path):
     assert [record.labels["sex"] for record in records] == ["F", "F", "M"]
     assert math.isnan(records[0].labels["age"])
     assert records[2].labels["age"] == 44
+
+
+@pytest.mark.parametrize(
+    "column", ["patient", "patient_id", "PatientID", "Patient ID", "subject", "Subject_Id"]
+)
+def test_the_patient_is_known_under_usual_names_and_is_no_label(tmp_path, column):
+    touch(tmp_path, "a.png", "b.png", "c.png")
+    table(tmp_path / "labels.csv", f"image,label,{column}", "a.png,1,p1", "b.png,0,p1", "c.png,1,p2")
+    records = [record for record in csv.build(csv.Config()).records(tmp_path) if record.role == "image"]
+    assert [record.patient for record in records] == ["p1", "p1", "p2"]
+    assert [dict(record.labels) for record in records] == [{"label": 1}, {"label": 0}, {"label": 1}]

@@ -81,6 +81,7 @@ class Header:
     order: tuple[int, int]  # acquisition, instance
     bits: int = 0  # stored per pixel; 0: not said
     burned_in: str = ""  # YES or NO where the file says whether text is drawn into its pixels
+    file_bytes: int = 0
 
     @property
     def has_place(self) -> bool:
@@ -159,6 +160,7 @@ def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no t
         order=(int(tags.get("AcquisitionNumber") or 0), int(tags.get("InstanceNumber") or 0)),
         bits=int(tags.get("BitsStored") or 0),
         burned_in=str(tags.get("BurnedInAnnotation") or "").upper(),
+        file_bytes=path.stat().st_size,
     )
 
 

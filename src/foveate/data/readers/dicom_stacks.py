@@ -33,7 +33,12 @@ class Stack:
 
 def stacks(headers: Sequence[Header]) -> list[Stack]:
     """The volumes and fragments of one series, copies dropped; each needs orientation and position."""
-    named = {header.instance or str(header.path): header for header in reversed(headers)}
+    named: dict[tuple[str, Sequence[float]], Header] = {}
+    for header in reversed(headers):
+        # Some anonymisers give all slices one name; of copies the largest: a transfer that broke is cut off.
+        key = (header.instance or str(header.path), header.position)
+        if key not in named or header.file_bytes >= named[key].file_bytes:
+            named[key] = header
     distinct = list(named.values())
     copies = "copies dropped" if len(distinct) < len(headers) else ""
     groups = by_geometry(distinct)

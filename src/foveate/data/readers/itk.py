@@ -44,15 +44,38 @@ def read_itk(path: Path) -> Volume:
 
 def _beside(path: Path, head: bytes) -> int:
     """Size of a data file of its own, which must lie beside the header: a header may not point elsewhere."""
-    match = DATA_FILE.search(head)
-    name = match[1].decode("utf-8", "surrogateescape") if match else "LOCAL"
-    if name.upper() == "LOCAL":
+    name = _data_name(head)
+    if not name:
         return 0
-    if PurePath(name).name != name or "\\" in name or "%" in name or name.upper().startswith("LIST"):
+    if not _is_plain(name):
         raise RefusalError("its data are not in one file beside it; convert it to one file (.mha or .nrrd)")
     if not (path.parent / name).is_file():
         raise RefusalError("the file with its data is not beside it")
     return (path.parent / name).stat().st_size
+
+
+def data_file(path: Path) -> Path | None:
+    """The file beside a header that holds its voxels; None where there is none."""
+    if path.suffix.lower() not in READERS:
+        return None
+    try:
+        with path.open("rb") as stream:
+            name = _data_name(stream.read(HEADER_BYTES))
+        found = path.parent / name
+        return found if name and _is_plain(name) and found.is_file() else None
+    except OSError:  # whoever reads it will say so
+        return None
+
+
+def _data_name(head: bytes) -> str:
+    match = DATA_FILE.search(head)
+    name = match[1].decode("utf-8", "surrogateescape") if match else ""
+    return "" if name.upper() == "LOCAL" else name
+
+
+def _is_plain(name: str) -> bool:
+    listed = "%" in name or name.upper().startswith("LIST")
+    return PurePath(name).name == name and "\\" not in name and not listed
 
 
 def _voxel_bytes(pixel_id: int) -> int:

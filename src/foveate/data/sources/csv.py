@@ -12,10 +12,12 @@ from foveate.core.types import Record
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.layouts import (
     LABELS,
+    PATIENT_COLUMNS,
     Layout,
     Missing,
     WrongLayoutError,
     case,
+    column_of,
     existing,
     read_table,
     split_of,
@@ -25,9 +27,9 @@ TREE = """
 FOLDER/labels.csv            (or the path of any .csv file as --data)
   image,label,patient,split
   a.nii.gz,a_seg.nii.gz,p1,train       paths start at the table's folder, or at images/ and labels/ in it
-  b.png,1,p2,test                      or values: any column beside image, patient and split
+  b.png,1,p2,test                      or values: any column beside image, patient and split;
+                                       patient may be patient_id, subject or subject_id
 """
-RESERVED = ("patient", "split")
 IMAGE_FOLDERS, MAP_FOLDERS = ("", "images"), ("", "labels", "masks")
 
 
@@ -41,7 +43,7 @@ class Config:
         image: The column with the path of the image.
         map: The column with the path of a label map. A cell of it that is no path of an image is a value.
         values: The columns with values of the whole image; empty: every column that is not image, map,
-            patient or split.
+            split or the patient's.
         missing: `skip` goes on without the rows whose files are not there.
     """
 
@@ -72,10 +74,13 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
     rows = list(read_table(table, (config.image, *config.values)))
     columns = list(rows[0]) if rows else []
     has_maps = any(_is_image(row.get(config.map, "")) for row in rows)
-    reserved = (config.image, *RESERVED, *((config.map,) if has_maps else ()))
+    patient = column_of(columns, PATIENT_COLUMNS)
+    reserved = (config.image, patient, "split", *((config.map,) if has_maps else ()))
     values = config.values or tuple(name for name in columns if name and name not in reserved)
     listing = _Listing(root, table.parent)
-    records = (_case(listing, row, values, config, has_maps=has_maps) for row in rows)
+    records = (
+        _case(listing, row, values, config, patient=row.get(patient, ""), has_maps=has_maps) for row in rows
+    )
     yield from existing(records, config.missing, str(table))
 
 
@@ -97,7 +102,13 @@ class _Listing:
 
 
 def _case(
-    listing: _Listing, row: Mapping[str, str], values: tuple[str, ...], config: Config, *, has_maps: bool
+    listing: _Listing,
+    row: Mapping[str, str],
+    values: tuple[str, ...],
+    config: Config,
+    *,
+    patient: str,
+    has_maps: bool,
 ) -> Record:
     path = listing.find(row[config.image], IMAGE_FOLDERS)
     label = row.get(config.map, "") if has_maps else ""
@@ -105,7 +116,7 @@ def _case(
         listing.root,
         path,
         evidence=f"column {config.image}",
-        patient=row.get("patient", ""),
+        patient=patient,
         split=split_of(row.get("split", ""), row[config.image]),
         maps={LABELS: listing.find(label, MAP_FOLDERS)} if label else {},
         labels={name: value_of(row[name]) for name in values},

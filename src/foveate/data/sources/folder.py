@@ -1,8 +1,9 @@
 """A plain folder (or a single file): images wherever they are, DICOM series put together, labels set aside.
 
-Hidden files and folders are ignored. A folder reached twice through links is listed once, so links
-that form a loop end. Why a record has its role is said in `Record.evidence`: the names of file and folder,
-or what the header of a DICOM file says. A file with a suffix of another format is never opened here.
+Hidden files and folders are ignored, and so are foveate's own runs and caches below the folder. A folder
+reached twice through links is listed once, so links that form a loop end. Why a record has its role is said
+in `Record.evidence`: the names of file and folder, or what the header of a DICOM file says. A file with a
+suffix of another format is never opened here.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from pathlib import Path
 from typing import Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
-from foveate.data.formats import ACCEPTED, SUFFIXES, dimension_of, suffix_of
+from foveate.data.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
+from foveate.data.index import PROFILE, VOLUMES
 from foveate.data.names import label_evidence, named_modality
+
+OWN = ({"run.yaml", "environment.json"}, {PROFILE, VOLUMES})  # what lies in a run folder, in a cache
 
 
 @final
@@ -61,12 +65,15 @@ def _records(relatives: Mapping[Path, str], root: Path) -> Iterator[Record]:
 
 
 def _files(folder: Path, visited: set[str]) -> Iterator[Path]:
-    """Files below `folder`; `visited` holds the real paths of folders already listed."""
+    """Files below `folder` that foveate did not make; `visited`: real paths of folders already listed."""
     real = os.path.realpath(folder)
     if real in visited:
         return
+    children = _children(folder)
+    if visited and any(marks <= {path.name for path in children} for marks in OWN):
+        return  # a run or a cache below the data: its previews are no scans
     visited.add(real)
-    for path in _children(folder):
+    for path in children:
         if path.is_dir():
             yield from _files(path, visited)
         elif path.is_file():  # false for a link that leads nowhere
@@ -91,7 +98,7 @@ def _record(path: Path, relative: str, root: Path) -> Record:
     evidence = label_evidence(relative)
     if evidence:
         return Record(path=path, relative=relative, role="label", evidence=evidence)
-    modality = named_modality(relative, root.name)
+    modality = named_modality(relative, root.name, picture=suffix in PICTURES)
     return Record(path=path, relative=relative, role="image", evidence=f"suffix {suffix}", modality=modality)
 
 
