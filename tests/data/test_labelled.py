@@ -131,7 +131,8 @@ def test_nnunet_json_with_regions(tmp_path):
 def test_tables_and_json_are_read_as_the_named_layouts_read_them(tmp_path):
     """Blanks around cells, a short row, a byte-order mark, numbers as text, a class called 1."""
     picture(tmp_path / "a.png")
-    (tmp_path / "t.csv").write_text("image,patient,kind,split\n a.png , 7 , benign ,TR\na.png,8\n")
+    picture(tmp_path / "b.png")
+    (tmp_path / "t.csv").write_text("image,patient,kind,split\n a.png , 7 , benign ,TR\nb.png,8\n")
     first, second = read_labelled(tmp_path / "t.csv", "values").records
     assert (first.patient, first.split, dict(first.labels)) == ("7", "train", {"kind": "benign"})
     assert (second.patient, second.split, dict(second.labels)) == ("8", "", {"kind": ""})
@@ -172,3 +173,15 @@ def test_a_bad_json_is_refused(tmp_path, content, message):
     (tmp_path / "list.json").write_text(content)
     with pytest.raises(FoveateError, match=message):
         read_labelled(tmp_path / "list.json", "maps")
+
+
+def test_an_image_that_is_listed_twice_must_be_the_same_twice(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("image,kind\na.png,1\na.png,1\n")
+    assert len(read_labelled(tmp_path / "t.csv", "values").records) == 2
+    (tmp_path / "t.csv").write_text("image,kind,patient\na.png,1,Jane\na.png,0,Joan\n")
+    with pytest.raises(
+        FoveateError, match=r"a.png is listed twice with different labels and different patient"
+    ) as e:
+        read_labelled(tmp_path / "t.csv", "values")
+    assert "J" not in str(e.value).replace(str(tmp_path), "")

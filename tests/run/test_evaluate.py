@@ -3,11 +3,12 @@
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.run.test_finetune import keys, labelled  # noqa: F401 - fixtures
+from tests.run.test_finetune import keys, labelled, write_pair  # noqa: F401 - fixtures
 
 from foveate.core.types import FoveateError
 from foveate.evaluate.statistics import bca_interval
@@ -82,8 +83,6 @@ def test_contract_numbers_get_errors(keys, tmp_path):  # noqa: F811
 
 
 def test_contract_other_images_are_not_taken_for_the_runs_test_part(keys, labelled, tmp_path):  # noqa: F811
-    import shutil
-
     run, _ = trained(keys(2, **SPLIT))
     other = tmp_path / "other"
     shutil.copytree(labelled[2], other)
@@ -130,3 +129,28 @@ def test_contract_undefined_is_null_and_has_no_interval():
     found = verb.with_intervals(lambda picked: {"m": float(values[picked].mean())}, list("abc"), config)
     alone = bca_interval(lambda picked: float(values[picked].mean()), list("abc"), seed=0, draws=20)
     assert (found["m"]["low"], found["m"]["high"]) == alone
+
+
+def test_contract_training_images_are_known_under_any_name(keys, labelled, tmp_path, capsys):  # noqa: F811
+    run, data = trained(keys(2, **SPLIT))
+    elsewhere = tmp_path / "elsewhere"
+    for kind in ("images", "labels"):
+        (elsewhere / kind).mkdir(parents=True)
+        for path in (labelled[2] / kind).iterdir():
+            shutil.copy(path, elsewhere / kind / f"x{path.name}")
+    for place in (data, str(elsewhere)):
+        capsys.readouterr()
+        assert judged(run, place, tmp_path / "out", part="all")
+        assert "careful: 4 of these images, or their patients" in capsys.readouterr().err
+    (Path(run) / "seen.json").unlink()
+    assert judged(run, data, tmp_path / "out", part="all")
+    assert "whether the run was trained on these images is not known" in capsys.readouterr().err
+
+
+def test_contract_values_that_the_run_does_not_know_are_an_error(keys, tmp_path):  # noqa: F811
+    run, _ = trained(keys(2, **SPLIT))
+    write_pair(tmp_path / "other", 2, 0, value=7)
+    with pytest.raises(
+        FoveateError, match=r"images/c0.png: its labels hold the values \[7\].*accepted: \[0, 1\]"
+    ):
+        judged(run, str(tmp_path / "other"), tmp_path / "out", part="all")

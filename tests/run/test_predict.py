@@ -117,7 +117,12 @@ def test_contract_a_bad_file_stops_nothing_and_what_is_done_stays(tmp_path, give
     (tmp_path / "in/bad.nii.gz").write_bytes(b"no scan")
     finished, out = given(tmp_path / "in")
     assert not finished
-    assert {p.name for p in out.rglob("*") if p.is_file()} == {"a.nii.gz", "c.nii.gz", "predict.json"}
+    assert {p.name for p in out.rglob("*") if p.is_file()} == {
+        "a.nii.gz",
+        "c.nii.gz",
+        "predict.json",
+        "done.txt",
+    }
     said = capsys.readouterr().err
     assert "failed: bad.nii.gz" in said
     assert "2 of 3 images" in said
@@ -195,3 +200,29 @@ def test_contract_the_verb_says_what_is_missing_and_what_is_wrong(capsys, tmp_pa
     assert "window.overlap" in capsys.readouterr().err
     assert main(["predict", "--help"]) == 0
     assert "window.flip_axes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, given, dense):
+    model = ideal()
+    if not dense:
+        task = SimpleNamespace(
+            activation="none", class_names=("size",), predict=lambda v: torch.ones(1) * v.shape[0]
+        )
+        card = model.card | {"task": {"name": "classification"}}
+        model = models.Model(task=task, card=card, device=torch.device("cpu"))
+    for number, shape in enumerate([(17, 21, 12), (20, 18, 14), (20, 18, 14)]):
+        scan = tmp_path / f"day{number}/scan.nii.gz"
+        write_scan(scan, orientation="RAS", shape=shape)
+        os.utime(scan, (1e9 + number, 1e9 + number))  # exported long before any prediction
+        finished, out = given(scan.parent, model=model)
+        assert finished
+        if dense:
+            assert nib.load(out / "scan.nii.gz").shape == shape
+        else:
+            (row,) = csv.DictReader((out / "predictions.csv").open())
+            assert float(row["size"]) == shape[0]
+    result = next(out.glob("scan.nii.gz" if dense else "predictions.csv"))
+    before = result.read_bytes(), (out / "done.txt").read_text()
+    given(tmp_path / "day2", model=model)
+    assert (result.read_bytes(), (out / "done.txt").read_text()) == before

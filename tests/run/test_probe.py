@@ -113,3 +113,14 @@ def test_a_folder_without_a_fitting_mask_is_refused(tiny, tmp_path):
         probe.cases_of(tiny(2, probe=str(tmp_path / "empty")))
     with pytest.raises(FoveateError, match=r"a folder of masks, or a labels\.csv"):
         probe.cases_of(tiny(2, probe=str(tmp_path / "nowhere")))
+
+
+def test_rows_without_a_label_are_left_out_with_a_word(tiny, labels, cohorts, capsys):
+    folder = labels(2, "csv")
+    rows = (folder / "labels.csv").read_text().splitlines()
+    rows[1] = rows[1].replace(",a,", ",,")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    cases, _ = probe.cases_of(tiny(2, probe=str(folder)))
+    assert {case.labels[probe.LABEL] for case in cases} == {"a", "b"}
+    assert len(cases) == len(rows) - 2
+    assert f"1 of {len(rows) - 1} rows have no label" in capsys.readouterr().err

@@ -135,3 +135,9 @@ def test_validation_is_scikit_learns_without_what_is_missing():
     assert found["auroc/x"] == pytest.approx(roc_auc_score([0, 1, 1], shares[[0, 1, 3], 0]), abs=1e-6)
     assert math.isnan(found["auroc/y"])
     assert set(found) == {"score", "auroc", "auroc/x", "auroc/y"}
+
+
+def test_none_is_a_class_and_blanks_are_not():
+    column = ("none", "mild", "", "N/A", "null", None, float("nan"))
+    found = settle(replace(PLAIN, targets=("grade",)), LabelFacts(columns={"grade": column}))
+    assert found.classes == ("mild", "none")

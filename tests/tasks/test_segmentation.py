@@ -192,3 +192,15 @@ def test_a_frozen_encoder_keeps_weights_and_statistics():
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.net.encoder.state_dict().items())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.net.decoder.parameters())
+
+
+def test_ignored_values_below_zero_count_nowhere():
+    model = task(classes=("a=1", "b=2"), ignore=(-1,))
+    target, known = model.targets(torch.tensor([[[[-1, 0, 1, 2]]]]))
+    assert known[0, 0, 0, 0].tolist() == [False, True, True, True]
+    assert target[0, :, 0, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    labels = np.random.default_rng(0).integers(0, 3, (24, 24, 16))
+    labels[:3] = -1
+    _, truth = model.eval().compared(Case(np.zeros((1, *labels.shape), np.float32), labels))
+    assert not truth[:, :3].any()
+    assert truth[1:, 3:].sum() == (labels > 0).sum()

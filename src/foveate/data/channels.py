@@ -27,6 +27,15 @@ def with_data(files: Sequence[Path]) -> tuple[Path, ...]:
     return (*files, *filter(None, map(data_file, files)))
 
 
+def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
+    """Size and time of change; of several files the sum of their sizes and a hash of both of each."""
+    stats = [path.stat() for path in paths]
+    if len(stats) == 1:
+        return stats[0].st_size, stats[0].st_mtime_ns
+    facts = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
+    return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
+
+
 def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
     """The image of a record, its channels stacked in their order.
 

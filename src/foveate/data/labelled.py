@@ -59,6 +59,7 @@ def read_labelled(data: Path, want: Want) -> Labelled:
         FoveateError: nothing is labelled, or the layout contradicts itself.
     """
     found = reader_of(data, want)(data, want)
+    _refuse_contradictions(found.records, data)
     if not found.records:
         kind = "label map" if want == "maps" else "value"
         raise FoveateError(
@@ -181,6 +182,23 @@ def from_table(data: Path, want: Want) -> Labelled:
     return Labelled(
         records=tuple(labelled), unlabelled=len(records) - len(labelled), layout=f"table {path.name}"
     )
+
+
+def _refuse_contradictions(records: Iterable[Record], data: Path) -> None:
+    """An image that is listed twice must be said to be the same twice."""
+    known: dict[str, Record] = {}
+    for record in records:
+        if (first := known.setdefault(record.relative, record)) != record:
+            raise FoveateError(
+                f"--data {data}: {record.relative} is listed twice with {_difference(first, record)}; "
+                "accepted: once, or twice the same."
+            )
+
+
+def _difference(one: Record, other: Record) -> str:
+    """Which fields differ; no patient's name reaches a message."""
+    fields = ("maps", "labels", "patient", "split")
+    return " and ".join(f"different {name}" for name in fields if getattr(one, name) != getattr(other, name))
 
 
 class Files:

@@ -20,7 +20,7 @@ import numpy as np
 from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
-from foveate.data.channels import image_files, read_image, voxel_hash, with_data
+from foveate.data.channels import fingerprint_of, image_files, read_image, voxel_hash, with_data
 from foveate.data.decoding import decode
 from foveate.data.encoding import Encoded, encode, histogram
 from foveate.data.estimate import check_disk, estimated_bytes
@@ -192,17 +192,8 @@ def _is_current(record: Record, entry: CacheEntry) -> bool:
         *((with_data([path]), maps.get(n)) for n, path in record.maps.items()),
     ]
     return all(
-        all(path.exists() for path in paths) and _fingerprint(*paths) == known for paths, known in sources
+        all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
     )
-
-
-def _fingerprint(*paths: Path) -> tuple[int, int]:
-    """Size and time of change; of several files the sum of their sizes and a hash of both of each."""
-    stats = [path.stat() for path in paths]
-    if len(stats) == 1:
-        return stats[0].st_size, stats[0].st_mtime_ns
-    facts = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
-    return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
 
 
 def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
@@ -223,7 +214,7 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = _fingerprint(*image_files(record))
+        fingerprint = fingerprint_of(image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
@@ -263,7 +254,7 @@ def _read_map(name: str, path: Path, image: Volume) -> Array:
 
 
 def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
-    fingerprint = _fingerprint(*with_data([path]))
+    fingerprint = fingerprint_of(with_data([path]))
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(

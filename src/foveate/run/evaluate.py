@@ -17,6 +17,7 @@ from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.cohort import PARTS, patient_of
 from foveate.data.index import read_salt, replace_text, salted_id
+from foveate.data.leakage import seen_before
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import Split, make_split
 from foveate.evaluate.statistics import bca_interval
@@ -91,6 +92,8 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     kept = [record for record in chosen if record.relative in by_name]
     if not kept:
         raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
+    if config.part == "all":
+        warn_of_seen(config.run, kept, [by_name[record.relative].entry.voxel_hash for record in kept])
     salt = read_salt(cache)
     cohort = Cohort(
         volumes=[encoded[record.relative] for record in kept],
@@ -100,17 +103,25 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     return cohort, len(chosen) - len(kept)
 
 
+def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> None:
+    """Say how many images, or patients of them, the run has learnt from, whatever they are called now."""
+    try:
+        seen = len(seen_before(Path(run), records, voxels))
+    except FoveateError as error:
+        say(f"careful: whether the run was trained on these images is not known. {error}")
+        return
+    if seen:
+        say(f"careful: {seen} of these images, or their patients, were in the run's training or validation")
+
+
 def split_of(
     config: EvaluateConfig, settings: FinetuneConfig, records: Sequence[Record], cache: Path
 ) -> Split:
     """The run's own split by the salted names it wrote down; for `all` nothing must be in it."""
     used = json.loads((Path(config.run) / "split.json").read_text(encoding="utf-8"))
-    trained = {name for part in ("train", "val") for name in used[part]}
     salt = read_salt(cache) if cache.is_dir() else b""
     ids = {salted_id(salt, record.relative): record for record in records} if salt else {}
     if config.part == "all":
-        if seen := sum(name in trained for name in ids):
-            say(f"careful: {seen} of these images were in the run's training or validation")
         return {"train": [], "val": [], "test": []}
     split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
     missing = sum(map(len, used.values())) - sum(map(len, split.values()))

@@ -232,8 +232,10 @@ def headline(config: FinetuneConfig) -> str:
 
 def summary(material: Material) -> str:
     """Counts only: no name reaches a log."""
-    counts = ", ".join(f"{len(material.split[part])} {part}" for part in PARTS)
-    return f"data: {material.layout}; {counts}"
+    used = {"train": len(material.train), "val": len(material.val), "test": len(material.split["test"])}
+    lost = sum(len(material.split[part]) - used[part] for part in ("train", "val"))
+    counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
+    return f"data: {material.layout}; {counts}" + f"; {lost} labelled images could not be used" * bool(lost)
 
 
 def card(config: FinetuneConfig, task: Task, material: Material, score: float) -> weights.Card:

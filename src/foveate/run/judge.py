@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, final
 import numpy as np
 import torch
 
-from foveate.core.types import Array
+from foveate.core.types import Array, FoveateError
 from foveate.data.cache import CachedVolume
 from foveate.data.labelled import MAP
 from foveate.evaluate import calibration, figures, metrics
@@ -107,9 +107,15 @@ def masks_of(
     said = model.card["task"]
     labels = volume.read_map(MAP, [0] * len(volume.shape), volume.shape)
     known = ~np.isin(labels, said["ignore"])
+    named = cast(dict[str, tuple[int, ...]], model.module.unions(said["classes"]))
+    declared = {0, *(value for values in named.values() for value in values), *said["ignore"]}
+    if strange := sorted({*volume.map_entry(MAP).values} - declared):
+        raise FoveateError(
+            f"{volume.relative}: its labels hold the values {strange}, which no class of the run declares; "
+            f"accepted: {sorted(declared)}."
+        )
     found = segment_volume(model, volume, config.window, config.tidy)
     first = len(model.task.class_names) - len(said["classes"])
-    named = cast(dict[str, tuple[int, ...]], model.module.unions(said["classes"]))
     predicted = {name: found.mask(first + k) & known for k, name in enumerate(named)}
     return predicted, {name: np.isin(labels, values) & known for name, values in named.items()}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from foveate.core.types import FoveateError, LabelFacts
+from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache import Cache, CachedVolume
 from foveate.data.labelled import MAP, Labelled
 from foveate.data.splits import Split, make_split
@@ -32,14 +32,14 @@ class Material:
 def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Material:
     """Find, split and decode the labelled images; complete the task's configuration with their labels.
 
-    `limit` decodes only so many of every part, for a look.
+    `limit` decodes only so many of every part, for a look; values of whole images are known without.
     """
     module = TASKS[config.task.name]
     found = labelled_images(config.source, Path(config.data), module.WANT)
     split = make_split(
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
-    chosen = {part: split[part][:limit] for part in ("train", "val")}
+    chosen = {part: spread(split[part], limit) for part in ("train", "val")}
     records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
     both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
@@ -54,7 +54,8 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
             raise FoveateError(
                 f"--data {config.data}: no image for {part} could be read; accepted: at least one."
             )
-    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found))
+    listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
+    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found, listed))
     encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
     return Material(
         config=replace(config, task=task),
@@ -65,19 +66,30 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     )
 
 
-def facts_of(train: Sequence[CachedVolume], val: Sequence[CachedVolume], found: Labelled) -> LabelFacts:
-    """What the labels hold."""
+def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """At most so many, from the first to the last: neighbours in a list are often of one kind."""
+    step = -(-len(records) // limit) if limit and records else 1
+    return list(records[::step])
+
+
+def facts_of(
+    train: Sequence[CachedVolume],
+    val: Sequence[CachedVolume],
+    found: Labelled,
+    listed: Sequence[Mapping[str, Any]],
+) -> LabelFacts:
+    """What the labels hold; `listed`: the values of whole images for training."""
 
     def values(volumes: Sequence[CachedVolume]) -> set[int]:
         return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
 
-    names = dict.fromkeys(name for volume in train for name in volume.labels)
+    names = dict.fromkeys(name for labels in listed for name in labels)
     return LabelFacts(
         values=tuple(sorted(values(train))),
         others=tuple(sorted(values(val) - values(train))),
         classes=found.classes,
         ignore=found.ignore,
-        columns={name: tuple(volume.labels.get(name) for volume in train) for name in names},
+        columns={name: tuple(labels.get(name) for labels in listed) for name in names},
     )
 
 

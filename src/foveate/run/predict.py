@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch import Tensor
 from foveate.core import config as parsing
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache import CachedVolume
+from foveate.data.channels import fingerprint_of, image_files
 from foveate.data.formats import suffix_of
 from foveate.data.index import replace_file, replace_text
 from foveate.data.sources.folder import FolderSource
@@ -42,7 +43,7 @@ from foveate.run.model import (
 )
 from foveate.train.logging import say
 
-TABLE, SETTINGS = "predictions.csv", "predict.json"
+TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
 SAVE_SECONDS = 5.0  # between two writings of the table
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -142,15 +143,17 @@ def predict_masks(
 ) -> Iterator[tuple[Record, str]]:
     """Label maps; every image with the reason why it has none, empty where it has."""
     out = Path(config.out)
+    journal = Journal(out)
     names = mask_names(images, model.card["dimension"])
     for record in images:
         target = out / names[record.relative]
         try:
-            if not is_done(target, record):
+            if not (target.exists() and journal.has(record)):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with prepared(record, model.prepare, out) as volume:
                     found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
                     write_all(model, found, volume, record, target)
+                journal.add(record)
             yield record, ""
         except FAILURES as error:
             yield record, reason_of(error)
@@ -173,9 +176,28 @@ def stem_of(record: Record) -> str:
     return record.relative.removesuffix(record.relative[-len(suffix_of(record.path)) or None :])
 
 
-def is_done(target: Path, record: Record) -> bool:
-    """Whether a result is there that is younger than its image."""
-    return target.exists() and target.stat().st_mtime >= record.path.stat().st_mtime
+@final
+class Journal:
+    """Which images have a result: another image of the same name, or a changed one, has none."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / DONE
+        self.lines = set(self.path.read_text(encoding="ascii").split()) if self.path.exists() else set()
+
+    def has(self, record: Record) -> bool:
+        """Whether this very image was answered."""
+        return self._line(record) in self.lines
+
+    def add(self, record: Record) -> None:
+        """Note an image whose result is written."""
+        self.lines.add(line := self._line(record))
+        with self.path.open("a", encoding="ascii") as stream:
+            stream.write(f"{line}\n")
+
+    @staticmethod
+    def _line(record: Record) -> str:
+        facts = (record.relative, *fingerprint_of(image_files(record)))
+        return blake2b(repr(facts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: Record, target: Path) -> None:
@@ -216,21 +238,29 @@ def predict_table(
 ) -> Iterator[tuple[Record, str]]:
     """Probabilities of whole images, a row each in `predictions.csv`."""
     path, written = Path(config.out) / TABLE, time.monotonic()
-    rows = read_table(path)
+    rows, journal = read_table(path), Journal(Path(config.out))
+    fresh: list[Record] = []
+
+    def save() -> None:
+        write_table(path, rows)
+        while fresh:  # after their rows: what is noted is there
+            journal.add(fresh.pop())
+
     try:
         for record in images:
             try:
-                if record.relative not in rows:
+                if record.relative not in rows or not journal.has(record):
                     with prepared(record, model.prepare, Path(config.out)) as volume:
                         rows[record.relative] = row_of(model, model.task.predict(volume))  # type: ignore[operator]
+                    fresh.append(record)
                 yield record, ""
             except FAILURES as error:
                 yield record, reason_of(error)
             if time.monotonic() - written > SAVE_SECONDS:
-                write_table(path, rows)
+                save()
                 written = time.monotonic()
     finally:
-        write_table(path, rows)
+        save()
 
 
 def row_of(model: Model, answers: Tensor) -> dict[str, str]:

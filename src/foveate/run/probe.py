@@ -29,7 +29,9 @@ from foveate.nets.pyramid import Pyramid
 from foveate.run.intake import of_dimension
 from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig
+from foveate.tasks.classification import is_missing
 from foveate.train.health import undisturbed
+from foveate.train.logging import say
 from foveate.views.pipeline import make_views, normalise, with_channels
 
 CASES = 60  # at most, drawn by the seed
@@ -94,7 +96,10 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
                 f"--probe {table}, line {line}: no image below --data is called {row['image']}."
             )
         patient = row.get("patient") or record.patient
-        found.append(replace(record, labels={LABEL: row["label"]}, patient=patient))
+        if not is_missing(label := (row["label"] or "").strip()):
+            found.append(replace(record, labels={LABEL: label}, patient=patient))
+    if missing := len(rows) - len(found):
+        say(f"--probe {table}: {missing} of {len(rows)} rows have no label and are left out")
     return found
 
 

@@ -43,7 +43,7 @@ MILD: dict[str, Any] = {
     "contrast": 0.2,
     "log_gamma": (-0.2, 0.2),
 }
-MISSING = ("", "nan", "na", "n/a", "none", "null")
+MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
 
 
 @dataclass(frozen=True, kw_only=True)

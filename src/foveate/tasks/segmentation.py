@@ -156,8 +156,9 @@ class Segmentation(Task):
         self.names = (("background",) if self.exclusive else ()) + tuple(named)
         groups = ([(0,)] if self.exclusive else []) + list(named.values())
         self.register_buffer("table", membership(groups, config.ignore), persistent=False)
-        self.register_buffer("known", ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore)),
-                             persistent=False)  # fmt: skip
+        known = ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore))
+        known[-1] = False  # the row of negative values
+        self.register_buffer("known", known, persistent=False)
         finest = len(net.channels) - 1
         if not 0 <= config.deep_supervision <= finest:
             raise FoveateError(
@@ -242,7 +243,12 @@ class Segmentation(Task):
 
     def targets(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Label values (B, *S) to answers (B, K, *S) and whether they are known (B, 1, *S)."""
-        return self.table[labels].movedim(-1, 1), self.known[labels][:, None]
+        places = self.places(labels)
+        return self.table[places].movedim(-1, 1), self.known[places][:, None]
+
+    def places(self, labels: Tensor) -> Tensor:
+        """Rows of the tables: values below 0, which can only be ignored ones, share the last."""
+        return torch.where(labels < 0, len(self.table) - 1, labels)
 
     @torch.no_grad()
     def predict(self, volume: VolumeReader) -> Tensor:
@@ -279,6 +285,7 @@ class Segmentation(Task):
     def compared(self, case: LabelledReader) -> tuple[Tensor, Tensor]:
         """Prediction and truth (K, *S) where the truth is known."""
         labels = torch.from_numpy(case.read_map(LABELS, [0] * len(case.shape), case.shape).astype(np.int64))
+        labels = self.places(labels)
         target, known = self.table.cpu()[labels].movedim(-1, 0), self.known.cpu()[labels]
         return self.predict(case) & known, target.bool() & known
 
@@ -291,7 +298,7 @@ class Segmentation(Task):
 
 def membership(groups: Sequence[tuple[int, ...]], ignore: Sequence[int]) -> Tensor:
     """(values, K): which value belongs to which answer."""
-    table = torch.zeros(1 + max(v for values in (*groups, tuple(ignore)) for v in values), len(groups))
+    table = torch.zeros(2 + max(v for values in (*groups, tuple(ignore)) for v in values), len(groups))
     for k, values in enumerate(groups):
         table[list(values), k] = 1
     return table

@@ -20,7 +20,12 @@ from foveate.data.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suf
 from foveate.data.index import PROFILE, VOLUMES
 from foveate.data.names import label_evidence, named_modality
 
-OWN = ({"run.yaml", "environment.json"}, {PROFILE, VOLUMES})  # what lies in a run folder, in a cache
+OWN = (  # what lies in a run folder, in a cache, beside predictions, in an evaluation
+    {"run.yaml", "environment.json"},
+    {PROFILE, VOLUMES},
+    {"predict.json"},
+    {"summary.json", "cases.csv"},
+)
 
 
 @final
@@ -71,7 +76,7 @@ def _files(folder: Path, visited: set[str]) -> Iterator[Path]:
         return
     children = _children(folder)
     if visited and any(marks <= {path.name for path in children} for marks in OWN):
-        return  # a run or a cache below the data: its previews are no scans
+        return  # below the data: a preview or a prediction is no scan
     visited.add(real)
     for path in children:
         if path.is_dir():
