@@ -1,5 +1,6 @@
 """Files of a cache: both formats, whole or absent; estimates and full disks."""
 
+import errno
 import math
 import resource
 import sys
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from foveate.core.types import FoveateError, Record
@@ -108,3 +110,20 @@ def test_a_real_limit_on_file_size_leaves_a_consistent_cache(tmp_path):
     assert len(entries) == 1
     cache = prepared(tmp_path / "in", tmp_path / "cache")
     assert [math.prod(volume.shape) for volume in cache] == [990, 60000, 512]
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+def test_the_estimate_knows_the_grid_of_metaimage_and_nrrd(tmp_path, suffix):
+    values = np.random.default_rng(0).normal(size=(20, 30, 40)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(values), tmp_path / f"a{suffix}")
+    records = [r for r in FolderSource().records(tmp_path) if r.role == "image"]
+    assert estimate.estimated_bytes(records, PrepareConfig()) == 2 * values.size
+    if suffix in (".mha", ".mhd"):  # NRRD says directions, not distances
+        coarse = PrepareConfig(spacing_mm=(2.0, 2.0, 2.0))
+        assert estimate.estimated_bytes(records, coarse) == 2 * values.size / 8
+
+
+def test_a_cache_that_cannot_be_written_is_a_paragraph_wherever_it_is_met(tmp_path):
+    for code, words in ((errno.EROFS, "cannot be written"), (errno.ENOSPC, "is full")):
+        with pytest.raises(FoveateError, match=words), store.disk_errors(tmp_path):
+            raise OSError(code, "x")

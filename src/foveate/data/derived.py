@@ -17,7 +17,7 @@ from foveate.core.contracts import DerivedSpec
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache import Cache, CachedVolume
 from foveate.data.index import VOLUMES, MapEntry
-from foveate.data.store import write_array
+from foveate.data.store import disk_errors, write_array
 
 VERSION = 1  # of the computations: raise it when one of them gives other maps
 
@@ -30,7 +30,8 @@ def with_derived(
     for name, spec in specs.items():
         for i, volume in enumerate(volumes):
             if name not in volume.map_names:
-                volumes[i] = add_map(volume, name, spec)
+                with disk_errors(volume.folder):
+                    volumes[i] = add_map(volume, name, spec)
             on_progress(i + 1, len(volumes))
     return Cache(volumes, cache.rejects)
 

@@ -2,7 +2,7 @@
 
 Whole numbers that fit into 16 bits are kept exactly. Other values are rounded to the nearest of 65536
 levels over their range; where a few extreme voxels would leave the bulk of an image with too few levels,
-the levels cover the bulk with a margin and the extremes saturate.
+the levels cover the bulk with a margin, and what any profile's window shows; the extremes saturate.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from foveate.core.types import Array, FoveateError
 
 LEVELS = 65536
 BULK_PERCENTILES = (0.5, 99.5)
+SHOWN_PERCENTILES = (0.05, 99.95)  # beyond every window of percentiles that a profile has
 FEWEST_BULK_LEVELS = 4096
 SLAB_VOXELS = 1 << 20  # bounds the temporaries of an encoding
 CHUNK_VOXELS = 1 << 22  # bounds the temporaries of a histogram
@@ -39,13 +40,15 @@ def encode(array: Array) -> Encoded:
     """
     if array.dtype == np.uint8:
         return Encoded(codes=np.ascontiguousarray(array), scale=1.0, offset=0.0)
+    if array.dtype == np.float16:  # its differences may be too large for it
+        array = array.astype(np.float32)
     low, high = float(array.min()), float(array.max())
     if high - low < LEVELS and _whole(array):
         return _encode_whole(array, low, high)
-    bulk = percentiles(array, BULK_PERCENTILES)
-    width = bulk[1] - bulk[0]
+    first, last, *shown = percentiles(array, (*BULK_PERCENTILES, *SHOWN_PERCENTILES))
+    width = last - first
     if 0 < width < (high - low) * FEWEST_BULK_LEVELS / LEVELS:
-        low, high = max(low, bulk[0] - width), min(high, bulk[1] + width)
+        low, high = max(low, min(first - width, shown[0])), min(high, max(last + width, shown[1]))
     return _encode_rounded(array, low, high)
 
 

@@ -11,6 +11,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.channels import image_files
 from foveate.data.formats import suffix_of
 from foveate.data.profiles import PrepareConfig
+from foveate.data.readers import itk
 
 SAMPLE = 64  # images whose headers are read; the others are taken to be like them
 BYTES_PER_VOXEL = {"npy": 2.0, "blosc2": 1.35}  # LZ4 leaves about two thirds of a CT
@@ -49,12 +50,16 @@ def _voxels(record: Record, config: PrepareConfig) -> float | None:
 
         with Image.open(record.path) as picture:
             shape, spacing = picture.size, (1.0, 1.0)
+    elif suffix in itk.READERS:
+        shape, spacing = itk.claimed_grid(record.path)
     elif record.modality:
         return _dicom_voxels(record)
     else:
         return None
     if config.spacing_mm == "native":
         return float(math.prod(shape))
+    if not spacing:
+        return None
     ratio = math.prod(spacing) / math.prod(config.spacing_mm)
     return float(math.prod(shape) * ratio)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -42,7 +39,7 @@ from foveate.data.index import (
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
 from foveate.data.profiles import PrepareConfig, Profile, UnusableError, as_json, profile_of, window_values
 from foveate.data.resample import crop_foreground, to_spacing
-from foveate.data.store import SUFFIXES, check_format, write_array
+from foveate.data.store import SUFFIXES, check_format, disk_errors, write_array
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
@@ -78,7 +75,7 @@ def prepare(
     """
     images = [record for record in records if record.role == "image"]
     check_format(config.format)
-    with _disk_errors(cache):
+    with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
         _claim(cache, config)
         _remove_stale(cache / VOLUMES)
@@ -122,28 +119,6 @@ def _remove_stale(folder: Path) -> None:
     for path in folder.glob("*.tmp"):
         if time.time() - path.stat().st_mtime > STALE_SECONDS:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _disk_errors(cache: Path) -> Iterator[None]:
-    """Turns a full or read-only disk into a paragraph; what was finished before stays usable."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            mib = shutil.disk_usage(cache).free >> 20
-            raise FoveateError(
-                f"The disk of the cache {cache} is full ({mib} MiB left, or your quota is used up); "
-                "make room and start again: the volumes that are done are kept."
-            ) from error
-        if error.errno == errno.EFBIG:
-            raise FoveateError(
-                f"A volume exceeds the limit on the size of a file in {cache} (ulimit -f); raise it and "
-                "start again: the volumes that are done are kept."
-            ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise FoveateError(f"The cache {cache} cannot be written ({error.strerror}).") from error
-        raise
 
 
 def _outcomes(

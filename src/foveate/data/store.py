@@ -5,8 +5,11 @@ A file appears whole or not at all. The suffix alone says how it is read, so tha
 
 from __future__ import annotations
 
+import errno
 import io
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +24,28 @@ SUFFIXES: dict[Format, str] = {"npy": ".npy", "blosc2": ".b2nd"}
 OPEN_FILES = 64  # per process; far below any limit on open files
 CHUNK = 64  # voxels along each axis of what is compressed together: a window touches few of them
 BLOCK_VOXELS = 4096  # of a chunk that are decompressed on their own: 16 along three axes, 64 along two
+
+
+@contextmanager
+def disk_errors(cache: Path) -> Iterator[None]:
+    """Turns a full or read-only disk into a paragraph; what was finished before stays usable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            mib = shutil.disk_usage(cache).free >> 20
+            raise FoveateError(
+                f"The disk of the cache {cache} is full ({mib} MiB left, or your quota is used up); "
+                "make room and start again: the volumes that are done are kept."
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise FoveateError(
+                f"A volume exceeds the limit on the size of a file in {cache} (ulimit -f); raise it and "
+                "start again: the volumes that are done are kept."
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise FoveateError(f"The cache {cache} cannot be written ({error.strerror}).") from error
+        raise
 
 
 def check_format(kind: Format) -> None:

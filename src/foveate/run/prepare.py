@@ -16,6 +16,7 @@ from foveate.data.catalogue import SOURCES
 from foveate.data.estimate import estimated_bytes, gib
 from foveate.data.index import is_prepared
 from foveate.data.profiles import PrepareConfig
+from foveate.data.store import disk_errors
 from foveate.run import intake
 from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import found_dimension
@@ -86,7 +87,8 @@ def run_prepare(config: PrepareRun) -> Cache:
     found = images_for_pretraining(config.source, Path(config.data), config.split)
     images = intake.of_dimension(found, config.dimension)
     folder = Path(config.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_files(folder)
     needed, free = estimated_bytes(images, config.prepare), shutil.disk_usage(folder).free
     say(f"{len(images)} images; the whole cache takes about {gib(needed)}, {gib(free)} are free")

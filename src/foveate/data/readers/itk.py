@@ -14,6 +14,10 @@ from foveate.data.readers.refusals import DEFLATE_RATIO, RefusalError, check_cla
 HEADER_BYTES = 1 << 16
 READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
 DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.*?)\s*$", re.MULTILINE | re.IGNORECASE)
+SIZES = re.compile(rb"^(?:DimSize\s*=|sizes:)\s*([\d ]+?)\s*$", re.MULTILINE | re.IGNORECASE)
+SPACINGS = re.compile(
+    rb"^(?:ElementSpacing\s*=|spacings:)\s*([-+.\deE ]+?)\s*$", re.MULTILINE | re.IGNORECASE
+)
 COMPRESSED = re.compile(
     rb"^(?:CompressedData\s*=\s*true|encoding:\s*(?:gz|bz|hex|te?xt|ascii)).*$", re.MULTILINE | re.IGNORECASE
 )
@@ -40,6 +44,19 @@ def read_itk(path: Path) -> Volume:
     image = reader.Execute()
     values = native(sitk.GetArrayFromImage(image)).T  # ITK's arrays are [z, y, x]
     return canonical_volume(values.reshape(spatial_shape(shape)), LPS_TO_RAS @ _affine(reader))
+
+
+def claimed_grid(path: Path) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Shape and spacing as the text of a header has them, without a library that a bad one could crash.
+
+    The spacing is empty where it is not said in a line of its own, as in NRRD with directions.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(HEADER_BYTES)
+    size, spacing = SIZES.search(head), SPACINGS.search(head)
+    if not size:
+        raise ValueError(path.suffix)
+    return tuple(map(int, size[1].split())), tuple(map(float, spacing[1].split())) if spacing else ()
 
 
 def _beside(path: Path, head: bytes) -> int:
