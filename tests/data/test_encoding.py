@@ -84,7 +84,9 @@ def encoded_at_once(array):
     first, last, *shown = map(float, np.percentile(array, (0.5, 99.5, 0.05, 99.95)))
     width = last - first
     if 0 < width < (high - low) * 4096 / 65536:
-        low, high = max(low, min(first - width, shown[0])), min(high, max(last + width, shown[1]))
+        below = min(first - width, shown[0]) if first - shown[0] <= 100 * width else first - width
+        above = max(last + width, shown[1]) if shown[1] - last <= 100 * width else last + width
+        low, high = max(low, below), min(high, above)
     scale = (high - low) / 65535
     if not scale:
         return np.zeros(array.shape, np.int16), scale, low
@@ -156,3 +158,12 @@ def test_hot_spots_that_a_window_shows_do_not_saturate():
     hot = (values > 5) & (values <= shown)
     assert np.abs(decoded - values)[hot].max() <= encoded.scale
     assert encoded.scale < 80 / 60000  # whole numbers of levels are left to the rest
+
+
+@pytest.mark.parametrize("hot", [1e6, 1e9, -1e9])
+def test_voxels_that_a_division_by_zero_left_cost_the_rest_no_levels(hot):
+    """As in maps of diffusion or perfusion."""
+    values = np.random.default_rng(0).normal(100, 20, (1, 64, 64, 64)).astype(np.float32)
+    values.reshape(-1)[::1000] = hot
+    encoded = encode(values)
+    assert len(np.unique(encoded.codes)) > 20_000

@@ -211,10 +211,11 @@ def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, give
         )
         card = model.card | {"task": {"name": "classification"}}
         model = models.Model(task=task, card=card, device=torch.device("cpu"))
-    for number, shape in enumerate([(17, 21, 12), (20, 18, 14), (20, 18, 14)]):
-        scan = tmp_path / f"day{number}/scan.nii.gz"
-        write_scan(scan, orientation="RAS", shape=shape)
-        os.utime(scan, (1e9 + number, 1e9 + number))  # exported long before any prediction
+    for number, shape in enumerate([(17, 21, 12), (20, 18, 14), (17, 21, 12)]):
+        scan = tmp_path / f"day{number % 2}/scan.nii.gz"
+        if not scan.exists():
+            write_scan(scan, orientation="RAS", shape=shape)
+            os.utime(scan, (1e9 + number, 1e9 + number))  # exported long before any prediction
         finished, out = given(scan.parent, model=model)
         assert finished
         if dense:
@@ -224,5 +225,15 @@ def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, give
             assert float(row["size"]) == shape[0]
     result = next(out.glob("scan.nii.gz" if dense else "predictions.csv"))
     before = result.read_bytes(), (out / "done.txt").read_text()
-    given(tmp_path / "day2", model=model)
+    given(tmp_path / "day0", model=model)
     assert (result.read_bytes(), (out / "done.txt").read_text()) == before
+
+
+@pytest.mark.parametrize(("data", "out"), [("in", "in"), ("in/a.nii.gz", "in"), ("in", "."), ("in", "in/b")])
+def test_contract_no_result_replaces_an_image(tmp_path, given, data, out):
+    for name in ("a", "b/a"):
+        write_scan(tmp_path / f"in/{name}.nii.gz")
+    before = {p: p.read_bytes() for p in (tmp_path / "in").rglob("*.gz")}
+    with pytest.raises(run.FoveateError, match=r"a.nii.gz lies in it, and a result could replace an image"):
+        given(tmp_path / data, out=out)
+    assert {p: p.read_bytes() for p in (tmp_path / "in").rglob("*") if p.is_file()} == before

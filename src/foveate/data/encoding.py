@@ -20,6 +20,7 @@ LEVELS = 65536
 BULK_PERCENTILES = (0.5, 99.5)
 SHOWN_PERCENTILES = (0.05, 99.95)  # beyond every window of percentiles that a profile has
 FEWEST_BULK_LEVELS = 4096
+MOST_WIDTHS = 100  # of the bulk on either side; what lies further out is no signal, and the bulk needs levels
 SLAB_VOXELS = 1 << 20  # bounds the temporaries of an encoding
 CHUNK_VOXELS = 1 << 22  # bounds the temporaries of a histogram
 
@@ -48,7 +49,8 @@ def encode(array: Array) -> Encoded:
     first, last, *shown = percentiles(array, (*BULK_PERCENTILES, *SHOWN_PERCENTILES))
     width = last - first
     if 0 < width < (high - low) * FEWEST_BULK_LEVELS / LEVELS:
-        low, high = max(low, min(first - width, shown[0])), min(high, max(last + width, shown[1]))
+        low = max(low, min([first - width, *[x for x in shown if first - x <= MOST_WIDTHS * width]]))
+        high = min(high, max([last + width, *[x for x in shown if x - last <= MOST_WIDTHS * width]]))
     return _encode_rounded(array, low, high)
 
 

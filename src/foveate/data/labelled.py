@@ -188,7 +188,13 @@ def _refuse_contradictions(records: Iterable[Record], data: Path) -> None:
     """An image that is listed twice must be said to be the same twice."""
     known: dict[str, Record] = {}
     for record in records:
-        if (first := known.setdefault(record.relative, record)) != record:
+        first = known.setdefault(record.relative, record)
+        if (first.labels, first.maps, first.patient, first.split) != (
+            record.labels,
+            record.maps,
+            record.patient,
+            record.split,
+        ):
             raise FoveateError(
                 f"--data {data}: {record.relative} is listed twice with {_difference(first, record)}; "
                 "accepted: once, or twice the same."
@@ -197,8 +203,11 @@ def _refuse_contradictions(records: Iterable[Record], data: Path) -> None:
 
 def _difference(one: Record, other: Record) -> str:
     """Which fields differ; no patient's name reaches a message."""
-    fields = ("maps", "labels", "patient", "split")
-    return " and ".join(f"different {name}" for name in fields if getattr(one, name) != getattr(other, name))
+    columns = {**one.labels, **other.labels}
+    differing = [name for name in columns if one.labels.get(name) != other.labels.get(name)]
+    fields = ("maps", "patient", "split")
+    differing += [name for name in fields if getattr(one, name) != getattr(other, name)]
+    return "different " + ", ".join(differing)
 
 
 class Files:

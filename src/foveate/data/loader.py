@@ -192,10 +192,12 @@ def _ending_workers(loader: DataLoader[Any]) -> Iterator[None]:
         yield
     finally:
         if loader.num_workers and (running := cast(Any, loader._iterator)):
-            running._shutdown_workers()
-            for worker in running._workers:
-                if worker.is_alive():
-                    worker.kill()
+            try:
+                running._shutdown_workers()
+            finally:
+                for worker in running._workers:
+                    if worker.is_alive():
+                        worker.kill()
 
 
 def _unwrapped(item: Batch | _Failure) -> Batch:

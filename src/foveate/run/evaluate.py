@@ -111,7 +111,8 @@ def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> 
         say(f"careful: whether the run was trained on these images is not known. {error}")
         return
     if seen:
-        say(f"careful: {seen} of these images, or their patients, were in the run's training or validation")
+        parts = "training, validation or pre-training"
+        say(f"careful: {seen} of these images, or their patients, were in the run's {parts}")
 
 
 def split_of(

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import time
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -167,8 +168,13 @@ def started_with(cache: Cache, out: Path) -> Cache:
     path = out / OWN_IMAGES
     if not path.exists():
         return cache
-    known = set(path.read_text(encoding="ascii").split())
-    kept = [volume for volume in cache if volume.entry.content_hash in known]
+    known = Counter(path.read_text(encoding="ascii").split())
+    seen: Counter[str] = Counter()
+    kept = []
+    for volume in cache:
+        seen[volume.entry.content_hash] += 1
+        if seen[volume.entry.content_hash] <= known[volume.entry.content_hash]:
+            kept.append(volume)
     if kept and (new := len(cache) - len(kept)):
         say(f"{new} images came, or can be read, since {out} was started: left out. Another --out takes them")
         return Cache(kept, cache.rejects)

@@ -85,6 +85,7 @@ def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
     images = images_of(Path(config.data))
+    refuse_among_images(images, out)
     claim(out, config)
     outcomes = predict_masks if model.dense else predict_table
     done, failed = 0, []
@@ -108,6 +109,17 @@ def images_of(data: Path) -> list[Record]:
     if len(images) < len(found):
         say(f"set aside: {len(found) - len(images)} files that are no images, or labels")
     return images
+
+
+def refuse_among_images(images: Sequence[Record], out: Path) -> None:
+    """No image may lie where the results go: a mask has the name of its image."""
+    home = out.resolve()
+    for record in images:
+        if any(path.resolve().is_relative_to(home) for path in image_files(record)):
+            raise FoveateError(
+                f"--out {out}: {record.relative} lies in it, and a result could replace an image; accepted: "
+                "a folder without images."
+            )
 
 
 def claim(out: Path, config: PredictConfig) -> None:
@@ -148,12 +160,13 @@ def predict_masks(
     for record in images:
         target = out / names[record.relative]
         try:
-            if not (target.exists() and journal.has(record)):
+            line = journal.line(record)
+            if not (target.exists() and journal.has(line)):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with prepared(record, model.prepare, out) as volume:
                     found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
                     write_all(model, found, volume, record, target)
-                journal.add(record)
+                journal.add(line)
             yield record, ""
         except FAILURES as error:
             yield record, reason_of(error)
@@ -182,22 +195,28 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.path = out / DONE
-        self.lines = set(self.path.read_text(encoding="ascii").split()) if self.path.exists() else set()
+        text = self.path.read_text(encoding="ascii") if self.path.exists() else ""
+        self.known = dict(
+            pair for line in text.splitlines() if len(pair := line.split()) == 2
+        )  # the last counts
 
-    def has(self, record: Record) -> bool:
-        """Whether this very image was answered."""
-        return self._line(record) in self.lines
+    def has(self, line: tuple[str, str]) -> bool:
+        """Whether this very image was answered last."""
+        return self.known.get(line[0]) == line[1]
 
-    def add(self, record: Record) -> None:
+    def add(self, line: tuple[str, str]) -> None:
         """Note an image whose result is written."""
-        self.lines.add(line := self._line(record))
+        self.known[line[0]] = line[1]
         with self.path.open("a", encoding="ascii") as stream:
-            stream.write(f"{line}\n")
+            stream.write(f"{line[0]} {line[1]}\n")
 
     @staticmethod
-    def _line(record: Record) -> str:
+    def line(record: Record) -> tuple[str, str]:
+        """Hashes of an image's name, and of its size and time; taken before it is read."""
         facts = (record.relative, *fingerprint_of(image_files(record)))
-        return blake2b(repr(facts).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+        texts = (repr(fact).encode("utf-8", "surrogateescape") for fact in (record.relative, facts))
+        name, all_facts = (blake2b(text, digest_size=16).hexdigest() for text in texts)
+        return name, all_facts
 
 
 def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: Record, target: Path) -> None:
@@ -239,7 +258,7 @@ def predict_table(
     """Probabilities of whole images, a row each in `predictions.csv`."""
     path, written = Path(config.out) / TABLE, time.monotonic()
     rows, journal = read_table(path), Journal(Path(config.out))
-    fresh: list[Record] = []
+    fresh: list[tuple[str, str]] = []
 
     def save() -> None:
         write_table(path, rows)
@@ -249,10 +268,11 @@ def predict_table(
     try:
         for record in images:
             try:
-                if record.relative not in rows or not journal.has(record):
+                line = journal.line(record)
+                if record.relative not in rows or not journal.has(line):
                     with prepared(record, model.prepare, Path(config.out)) as volume:
                         rows[record.relative] = row_of(model, model.task.predict(volume))  # type: ignore[operator]
-                    fresh.append(record)
+                    fresh.append(line)
                 yield record, ""
             except FAILURES as error:
                 yield record, reason_of(error)

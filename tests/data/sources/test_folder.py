@@ -102,7 +102,9 @@ def test_missing_path_is_named(tmp_path):
 def test_what_foveate_made_below_the_data_is_no_scan(tmp_path):
     make(tmp_path, "a.png", "run/run.yaml", "run/environment.json", "run/previews/step-1.png")
     make(tmp_path, "foveate-cache/ab/prepare.json", "foveate-cache/ab/volumes/x.npz", "other/run.yaml")
-    assert listed(tmp_path) == [("a.png", "image"), ("other/run.yaml", "other")]
+    make(tmp_path, "predicted/predict.json", "predicted/a.png", "labels/predict.json", "labels/a.png")
+    found = [(name, role) for name, role in listed(tmp_path) if role != "other"]
+    assert found == [("a.png", "image"), ("labels/a.png", "label")]  # corrected predictions may become labels
     assert ("previews/step-1.png", "image") in listed(tmp_path / "run")  # asked for by name
 
 

@@ -112,3 +112,10 @@ def test_the_patient_is_known_under_usual_names_and_is_no_label(tmp_path, column
     records = [record for record in csv.build(csv.Config()).records(tmp_path) if record.role == "image"]
     assert [record.patient for record in records] == ["p1", "p1", "p2"]
     assert [dict(record.labels) for record in records] == [{"label": 1}, {"label": 0}, {"label": 1}]
+
+
+def test_an_index_without_a_name_is_no_patient(tmp_path):
+    touch(tmp_path, "a.png")
+    table(tmp_path / "labels.csv", ",image,label", "0,a.png,1")  # as pandas writes it
+    (record,) = [r for r in csv.build(csv.Config()).records(tmp_path) if r.role == "image"]
+    assert (record.patient, dict(record.labels)) == ("", {"label": 1})

@@ -79,7 +79,8 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
     values = config.values or tuple(name for name in columns if name and name not in reserved)
     listing = _Listing(root, table.parent)
     records = (
-        _case(listing, row, values, config, patient=row.get(patient, ""), has_maps=has_maps) for row in rows
+        _case(listing, row, values, config, patient=row[patient] if patient else "", has_maps=has_maps)
+        for row in rows
     )
     yield from existing(records, config.missing, str(table))
 

@@ -18,7 +18,7 @@ from typing import Literal, NoReturn, final
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
 from foveate.data.index import PROFILE, VOLUMES
-from foveate.data.names import label_evidence, named_modality
+from foveate.data.names import LABEL_FOLDER, label_evidence, named_modality
 
 OWN = (  # what lies in a run folder, in a cache, beside predictions, in an evaluation
     {"run.yaml", "environment.json"},
@@ -75,7 +75,8 @@ def _files(folder: Path, visited: set[str]) -> Iterator[Path]:
     if real in visited:
         return
     children = _children(folder)
-    if visited and any(marks <= {path.name for path in children} for marks in OWN):
+    labels = LABEL_FOLDER.fullmatch(folder.name.lower())  # predictions that became labels stay labels
+    if visited and not labels and any(marks <= {path.name for path in children} for marks in OWN):
         return  # below the data: a preview or a prediction is no scan
     visited.add(real)
     for path in children:
