@@ -237,3 +237,25 @@ def test_contract_no_result_replaces_an_image(tmp_path, given, data, out):
     with pytest.raises(run.FoveateError, match=r"a.nii.gz lies in it, and a result could replace an image"):
         given(tmp_path / data, out=out)
     assert {p: p.read_bytes() for p in (tmp_path / "in").rglob("*") if p.is_file()} == before
+
+
+def test_contract_killed_while_a_result_is_replaced_the_earlier_image_has_none(tmp_path, given, monkeypatch):
+    for number, shape in enumerate([(17, 21, 12), (20, 18, 14)]):
+        write_scan(tmp_path / f"day{number}/scan.nii.gz", orientation="RAS", shape=shape)
+    _, out = given(tmp_path / "day0")
+    with monkeypatch.context() as patch:
+        patch.setattr(run.Journal, "add", killed_at_a_result(run.Journal.add))
+        with pytest.raises(KeyboardInterrupt):
+            given(tmp_path / "day1")
+    assert nib.load(out / "scan.nii.gz").shape == (20, 18, 14)
+    given(tmp_path / "day0")
+    assert nib.load(out / "scan.nii.gz").shape == (17, 21, 12)
+
+
+def killed_at_a_result(add):
+    def note(journal, line):
+        if line[1] != run.NO_RESULT:
+            raise KeyboardInterrupt
+        add(journal, line)
+
+    return note

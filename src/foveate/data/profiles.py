@@ -17,9 +17,7 @@ from foveate.data.encoding import Histogram
 FORMAT_VERSION = 4
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
-LEAST_SHARE = (
-    0.01  # of a window of given ends that an image has to take up: one in other units looks constant
-)
+LEAST_SHARE = 0.01  # of a window of given ends that an image takes up: one in other units looks constant
 
 
 class UnusableError(Exception):

@@ -170,7 +170,6 @@ def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: s
     axes.minorticks_off()
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.yaxis.grid(visible=True, alpha=0.3)
-    axes.legend(
-        fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)
-    )  # clear of the whiskers
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}  # clear of the whiskers
+    axes.legend(fontsize=8, frameon=False, **beside)
     _save(figure, path)

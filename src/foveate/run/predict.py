@@ -44,6 +44,7 @@ from foveate.run.model import (
 from foveate.train.logging import say
 
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
+NO_RESULT = "-"
 SAVE_SECONDS = 5.0  # between two writings of the table
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -165,6 +166,7 @@ def predict_masks(
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with prepared(record, model.prepare, out) as volume:
                     found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
+                    journal.forget(line)
                     write_all(model, found, volume, record, target)
                 journal.add(line)
             yield record, ""
@@ -196,13 +198,17 @@ class Journal:
     def __init__(self, out: Path) -> None:
         self.path = out / DONE
         text = self.path.read_text(encoding="ascii") if self.path.exists() else ""
-        self.known = dict(
-            pair for line in text.splitlines() if len(pair := line.split()) == 2
-        )  # the last counts
+        pairs = (line.split() for line in text.splitlines())
+        self.known = dict(pair for pair in pairs if len(pair) == 2)  # the last of a name counts
 
     def has(self, line: tuple[str, str]) -> bool:
         """Whether this very image was answered last."""
         return self.known.get(line[0]) == line[1]
+
+    def forget(self, line: tuple[str, str]) -> None:
+        """Before a result is replaced: killed in between, it would be taken for that of the earlier image."""
+        if line[0] in self.known:
+            self.add((line[0], NO_RESULT))
 
     def add(self, line: tuple[str, str]) -> None:
         """Note an image whose result is written."""
@@ -261,6 +267,8 @@ def predict_table(
     fresh: list[tuple[str, str]] = []
 
     def save() -> None:
+        for line in fresh:
+            journal.forget(line)
         write_table(path, rows)
         while fresh:  # after their rows: what is noted is there
             journal.add(fresh.pop())
