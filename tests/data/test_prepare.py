@@ -14,8 +14,8 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from foveate.core.types import FoveateError, Record
+from foveate.data import index, store
 from foveate.data import prepare as prepare_module
-from foveate.data import store
 from foveate.data.index import INDEX, REJECTS, SALT, VOLUMES
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.profiles import PrepareConfig
@@ -249,3 +249,32 @@ def test_one_of_several_files_that_changed_is_seen_behind_newer_ones(tmp_path, d
     assert not np.array_equal(first, made())
     made()
     assert len(decoded) == 6
+
+
+def test_two_runs_that_prepare_one_cache_at_once_do_not_stop_each_other(scans, tmp_path, monkeypatch):
+    """A temporary file of the other is seen and gone again; of two salts both take the first."""
+    folder = tmp_path / "cache"
+    (folder / VOLUMES).mkdir(parents=True)
+    (folder / VOLUMES / "seen.tmp").symlink_to(folder / "gone")
+    drawn, others = index.secrets.token_bytes, []
+
+    def drawn_late(count):
+        if not others:
+            others.append(None)
+            others.append(index.read_salt(folder))  # between our look and our draw
+        return drawn(count)
+
+    monkeypatch.setattr(index.secrets, "token_bytes", drawn_late)
+    cache = prepared(scans, folder)
+    assert others[1] == (folder / SALT).read_bytes()
+    assert len(cache) == len(prepared(scans, folder)) == 5
+    assert [path.name for path in folder.rglob("*.tmp")] == ["seen.tmp"]
+
+
+def test_a_salt_is_written_where_files_cannot_be_linked(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(index.Path, "hardlink_to", refuse)
+    assert index.read_salt(tmp_path) == index.read_salt(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [SALT]

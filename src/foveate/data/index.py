@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -75,11 +76,10 @@ def salted_id(salt: bytes, relative: str) -> str:
 
 
 def read_salt(folder: Path) -> bytes:
-    """The salt of a cache folder, drawn when there is none."""
+    """The salt of a cache folder, drawn when there is none; of two runs that start at once both take one."""
     path = folder / SALT
     if not path.exists():
-        fresh = secrets.token_bytes(SALT_BYTES)
-        replace_file(path, lambda stream: stream.write(fresh))
+        _create_file(path, secrets.token_bytes(SALT_BYTES))
     salt = path.read_bytes()
     if len(salt) != SALT_BYTES:
         raise FoveateError(f"{path} holds {len(salt)} bytes instead of {SALT_BYTES}; delete {folder}.")
@@ -176,13 +176,31 @@ def complete_entries(folder: Path) -> list[CacheEntry]:
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file so that a crash leaves the old one or the new one, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with _written(path, write) as temporary:
+        temporary.replace(path)
+
+
+def _create_file(path: Path, content: bytes) -> None:
+    """Writes a file unless there is one by then."""
+    with _written(path, lambda stream: stream.write(content)) as temporary:
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            temporary.replace(path)
+
+
+@contextmanager
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    """A complete file beside `path`, under a name of its own; removed where it is left."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("wb") as stream:
+        with temporary.open("xb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -117,8 +118,11 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
 
 def _remove_stale(folder: Path) -> None:
     for path in folder.glob("*.tmp"):
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
-            path.unlink(missing_ok=True)
+        with suppress(
+            FileNotFoundError
+        ):  # another run prepares the same cache and has just finished that file
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
 
 
 def _outcomes(
