@@ -25,12 +25,13 @@ from numpy.random import Generator
 from scipy import ndimage, stats
 from skimage.transform import resize
 
+from foveate.core.codes import Codes
 from foveate.core.types import Array, CropSpec, Record, Tissue
 from foveate.data.cache import CachedVolume
 from foveate.data.prepare import prepare
 from foveate.data.profiles import PrepareConfig
 from foveate.views.boxes import Box, draw_boxes, draw_position, iou, place
-from foveate.views.geometry import box_affine, linear_window
+from foveate.views.geometry import box_affine, linear_windows
 from foveate.views.pipeline import read_together, read_views, share_above
 from timing import line, ratio
 
@@ -136,13 +137,10 @@ def our_pair(volume: CachedVolume, number: int) -> list[torch.Tensor]:
     """The same from the cache."""
     boxes = draw_boxes(volume.shape, SPECS, seed=0, index=number, measure=partial(share_above, volume))
     affines = {
-        name: [box_affine(box.low, box.high, SPECS[name].grid) for box in drawn]
+        name: torch.stack([box_affine(box.low, box.high, SPECS[name].grid) for box in drawn])
         for name, drawn in boxes.items()
     }
-    windows = {
-        name: [linear_window(affine, SPECS[name].grid, volume.shape) for affine in each]
-        for name, each in affines.items()
-    }
+    windows = {name: linear_windows(each, SPECS[name].grid, volume.shape) for name, each in affines.items()}
     reader = read_together(volume, [*windows["global"], *windows["local"]])  # as `make_views` does
     return [read_views(reader, affines[name], SPECS[name].grid, windows[name]) for name in boxes]
 
@@ -153,9 +151,9 @@ class Alone:
     def __init__(self, values: Array) -> None:
         self.values, self.shape = values[None], values.shape
 
-    def read(self, low: tuple[int, ...], high: tuple[int, ...]) -> Array:
+    def codes(self, low: tuple[int, ...], high: tuple[int, ...]) -> Codes:
         """A window."""
-        return self.values[(slice(None), *map(slice, low, high))]
+        return Codes(self.values, 0, 1, inside=True).part(low, high)
 
 
 def check_resize(volume: CachedVolume) -> float:
@@ -166,7 +164,7 @@ def check_resize(volume: CachedVolume) -> float:
             crop = volume.read((100, 90, 80), [a + b for a, b in zip((100, 90, 80), size, strict=True)])[0]
             theirs = resize(crop.astype(np.float64), grid, order=1, mode="edge", anti_aliasing=True)
             affine = box_affine((0, 0, 0), size, grid)
-            ours = read_views(Alone(crop), [affine], grid)[0, 0]  # type: ignore[arg-type]
+            ours = read_views(Alone(crop), affine[None], grid)[0, 0]  # type: ignore[arg-type]
             worst = max(worst, float(np.abs(ours.numpy() - theirs).max()))
     if worst > 1e-6:
         raise SystemExit(f"the resizes differ by {worst:.1e}")

@@ -67,7 +67,9 @@ def test_histogram_agrees_with_numpy(percent, seed, dtype):
 def test_window_is_accurate_far_from_zero():
     array = 30_000 + np.linspace(0, 1, 101)
     encoded = encode(array)
-    got = windowed(encoded.codes, scale=encoded.scale, offset=encoded.offset, low=30_000.25, high=30_000.75)
+    got = windowed(
+        encoded.codes, scale=encoded.scale, offset=encoded.offset, low=30_000.25, high=30_000.75
+    ).values()
     np.testing.assert_allclose(got, np.clip((array - 30_000.25) * 2, 0, 1), atol=1e-4)
     assert got.dtype == np.float32
 

@@ -9,54 +9,64 @@ from scipy import ndimage
 
 from foveate.views import banded
 from foveate.views import geometry as g
+from foveate.views.low_pass import block_size, block_sums, finish_low_pass, low_pass, low_pass_of
 
 
 def rand(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def filled(bands, size):
+    """The matrices (B, G, size) that bands stand for."""
+    rows = bands[-1].rows.stop
+    matrices = torch.zeros(len(bands[0].matrices), rows, size, dtype=torch.float64)
+    for each in bands:
+        matrices[:, each.rows, each.columns] = each.matrices
+    return matrices
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_products_by_blocks_are_those_of_whole_matrices(data):
-    size, cells = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 70))
+    size, cells, length = (data.draw(st.integers(1, most)) for most in (90, 70, 60))
     sigma, scale = data.draw(st.floats(0, 2)), data.draw(st.sampled_from([-1.7, -0.4, 0.4, 1.0, 1.7]))
     start = data.draw(st.floats(-5, 5)) + (0 if scale > 0 else size)
-    band = banded.sampling_matrix(start + scale * np.arange(cells), sigma, size)
-    images = rand(3, 2, 5, size)
-    first = banded.gaussian_matrices(
-        torch.tensor([0.0, 0.7, sigma]), banded.gaussian_radius(max(sigma, 0.7)), 5
-    )
-    band = banded.Banded(matrices=band.matrices.expand(3, -1, -1), first=band.first, end=band.end)
-    expected = torch.einsum("bfi,bgj,bcij->bcfg", first.matrices, band.matrices, images)
+    one = banded.sampling_bands(start + scale * np.arange(cells), sigma, size, torch.float64)
+    images = rand(3, 2, length, size)
+    first = banded.gaussian_bands(torch.tensor([0.0, 0.7, sigma], dtype=torch.float64), length, images)
+    band = [each._replace(matrices=each.matrices.expand(3, -1, -1)) for each in one]
+    expected = torch.einsum("bfi,bgj,bcij->bcfg", filled(first, length), filled(band, size), images)
     assert torch.allclose(banded.apply_along_axes(images, [first, band]), expected, atol=1e-12)
+    looped = ndimage.gaussian_filter1d(np.eye(length), max(sigma, 1e-3), axis=0, mode="nearest")
+    assert np.allclose(filled(first, length)[2].numpy(), looped, atol=1e-12)
 
 
-def test_wide_matrices_are_taken_in_blocks_and_narrow_ones_whole():
-    assert len(banded.gaussian_matrices(torch.tensor([2.0]), 8, 224).blocks()) > 5
-    assert len(banded.gaussian_matrices(torch.tensor([2.0]), 8, 16).blocks()) == 1
-    assert len(banded.dense(torch.ones(1, 64, 64)).blocks()) == 1
+def test_wide_matrices_are_taken_in_bands_and_narrow_ones_whole():
+    assert len(banded.gaussian_bands(torch.tensor([2.0]), 224, torch.ones(1))) > 5
+    assert len(banded.gaussian_bands(torch.tensor([2.0]), 16, torch.ones(1))) == 1
+    assert len(banded.sampling_bands(np.arange(64.0), 0, 64, torch.float32)) == 4
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("length", [2, 12, 17])
 def test_block_sums_are_those_of_a_loop(size, length):
     image = rand(2, 3, length)
-    found = banded.block_sums(image, 2, size)
+    found = torch.from_numpy(block_sums(image.numpy(), (1, size)))
     for block in range(-(-length // size)):
         taken = [min(block * size + i, length - 1) for i in range(size)]
         assert torch.allclose(found[..., block], image[..., taken].sum(-1))
     assert found.shape[2] == -(-length // size)
-    assert torch.allclose(banded.block_sums(image.mT, 1, size), found.mT)
+    assert torch.allclose(torch.from_numpy(block_sums(image.mT.numpy(), (size, 1))), found.mT)
 
 
 def test_blocks_and_the_rest_have_the_variance_of_the_gaussian():
     """Of a point between blocks, averaged over where it lies, beyond that of linear interpolation itself."""
     for sigma in (0.87, 1.2, 1.5, 2.0, 3.1):
-        step = banded.block_size(sigma)
+        step = block_size(sigma)
         assert step > 1
         impulse = torch.zeros(1, 60 * step, dtype=torch.float64)
         impulse[0, 30 * step] = 1
-        coarse = banded.finish_low_pass(banded.block_sums(impulse, 1, step), 1, sigma, step)[0].numpy()
+        coarse = low_pass(impulse, (sigma,), (step,)).sums[0].numpy()
         places = (np.arange(60 * step * 50) + 0.5) / 50 - 0.5
         answer = np.interp((places - (step - 1) / 2) / step, np.arange(60), coarse)
         answer /= answer.sum()
@@ -84,9 +94,9 @@ def view_of(shape, grid, angle, zoom=1.0):
 def test_a_turned_view_that_shrinks_is_block_means_taps_and_interpolation(shape, grid):
     """Against SciPy on arrays of their own: filters, decimation, coordinates."""
     image, affine = rand(*shape).numpy(), view_of(shape, grid, 6.0, zoom=1.15)
-    steps = g.low_pass_of(affine).steps
+    steps = low_pass_of(affine.tolist()).steps
     coarse = np.pad(image, [(0, -s % k) for s, k in zip(shape, steps, strict=True)], mode="edge")
-    for axis, (sigma, k) in enumerate(zip(g.low_pass_of(affine).sigmas, steps, strict=True)):
+    for axis, (sigma, k) in enumerate(zip(low_pass_of(affine.tolist()).sigmas, steps, strict=True)):
         if k == 1:
             coarse = ndimage.gaussian_filter1d(coarse, sigma, axis=axis, mode="nearest", truncate=4.0)
             continue
@@ -123,8 +133,8 @@ def wave_seen(shrink, cycles, *, exact):
     )
     window = image.expand(1, size, size)
     if exact:  # the Gaussian at full resolution
-        for axis, sigma in enumerate(g.low_pass_of(affine).sigmas, 1):
-            window = banded.finish_low_pass(window, axis, sigma, 1)
+        for axis, sigma in enumerate(low_pass_of(affine.tolist()).sigmas, 1):
+            window = finish_low_pass(window, axis, sigma, 1)
         view = g.sample_linear([window], affine[None].numpy(), (cells,) * 2, np.array([[size, size]]))[0, 0]
     else:
         view = g.sample(window, affine, (cells,) * 2)[0]

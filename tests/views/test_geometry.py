@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from foveate.views import geometry as g
+from foveate.views.low_pass import low_pass_of
 
 PLANES = {2: 1, 3: 3}
 
 
 def oblique(window, affine, grid):
-    return g.sample_oblique([window], [affine], grid)[0]
+    return g.sample_oblique([window], affine[None], grid)[0]
 
 
 def volume(shape, seed=0, dtype=torch.float32):
@@ -74,7 +75,7 @@ def test_separable_and_oblique_paths_agree(shape, low, high, grid):
     affine = view_of(low, high, grid, flips=flips, zoom=1.07)
     separable = g.sample_separable(image, affine, grid)
     assert torch.allclose(separable, oblique(image, affine, grid), atol=1e-9)
-    assert max(g.low_pass_of(affine).sigmas) > 0  # else the low-pass was not compared
+    assert max(low_pass_of(affine.tolist()).sigmas) > 0  # else the low-pass was not compared
     narrow = g.sample_separable(image.float(), affine, grid)
     assert torch.allclose(narrow, oblique(image.float(), affine, grid), atol=1e-4)
 
@@ -87,7 +88,7 @@ def test_a_window_gives_the_same_view_as_the_whole_volume(shape, angle, shrink):
     low, high = [s // 3 for s in shape], [s - s // 3 for s in shape]
     grid = tuple(int((b - a) / shrink) for a, b in zip(low, high, strict=True))
     affine = view_of(low, high, grid, angle=angle, spacing=(1.0, 2.0, 1.5)[: len(shape)])
-    first, last = g.linear_window(affine, grid, shape)
+    first, last = g.linear_window(affine.tolist(), grid, shape)
     assert (first, last) != ((0,) * len(shape), shape)
     window = image[(slice(None), *map(slice, first, last))]
     whole = g.sample(image, affine, grid)
@@ -97,17 +98,17 @@ def test_a_window_gives_the_same_view_as_the_whole_volume(shape, angle, shrink):
 def test_a_window_is_never_empty_and_stays_in_the_volume():
     for low in (-50, 50):
         affine = g.box_affine((low, 2), (low + 4, 6), (4, 4))
-        first, last = g.window_of(affine, (4, 4), (0, 0), (10, 10))
+        first, last = g.window_of(affine.tolist(), (4, 4), (0, 0), (10, 10))
         assert all(0 <= a < b <= 10 for a, b in zip(first, last, strict=True))
         window = torch.ones(1, *[b - a for a, b in zip(first, last, strict=True)])
         assert not g.sample(window, g.relative_to(affine, first), (4, 4)).any()
 
 
 def test_no_low_pass_unless_an_axis_shrinks():
-    assert g.low_pass_of(g.box_affine((0, 0), (8, 8), (8, 16))).sigmas == (0, 0)
-    assert g.low_pass_of(g.box_affine((0, 0), (8, 24), (8, 8))).sigmas == (0.0, 1.0)
+    assert low_pass_of(g.box_affine((0, 0), (8, 8), (8, 16)).tolist()).sigmas == (0, 0)
+    assert low_pass_of(g.box_affine((0, 0), (8, 24), (8, 8)).tolist()).sigmas == (0.0, 1.0)
     turned = view_of((0, 0, 0), (16, 16, 16), (16, 16, 16), angle=10.0)
-    assert g.low_pass_of(turned).sigmas == (0, 0, 0)
+    assert low_pass_of(turned.tolist()).sigmas == (0, 0, 0)
 
 
 def test_rotation_is_physical():
@@ -142,6 +143,6 @@ def test_sampling_grid_of_a_batch_is_that_of_each_sample():
 def test_views_with_and_without_rotation_are_sampled_together():
     images = [volume((30, 23), seed=seed) for seed in range(3)]
     affines = [view_of((2, 1), (27, 20), (9, 8), angle=angle) for angle in (5.0, 0.0, -8.0)]
-    together = g.sample_views(images, affines, (9, 8))
+    together = g.sample_views(images, torch.stack(affines), (9, 8))
     for view, image, affine in zip(together, images, affines, strict=True):
         assert torch.equal(view, g.sample(image, affine, (9, 8)))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor, nn
 
+from foveate.core.codes import Codes
 from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
 
 
@@ -155,6 +156,10 @@ class VolumeReader(Protocol):
 
     def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
+        ...
+
+    def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
+        """The same window as it is stored."""
         ...
 
     @property

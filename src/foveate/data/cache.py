@@ -10,6 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
+from foveate.core.codes import Codes
 from foveate.core.types import Array, FoveateError
 from foveate.data.encoding import windowed
 from foveate.data.index import CacheEntry, MapEntry, complete_entries
@@ -61,10 +62,14 @@ class CachedVolume:
         Raises:
             ValueError: when the window is empty or leaves the volume.
         """
+        return self.codes(low, high).values()
+
+    def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
+        """The same window as it is stored: a view of a mapped file where it is one."""
         _check_window(low, high, self.shape)
         entry = self.entry
-        codes = open_array(self.folder / entry.file, entry.content_hash)
-        window = codes[(slice(None), *map(slice, low, high))]  # (C, *window)
+        array = open_array(self.folder / entry.file, entry.content_hash)
+        window = array[(slice(None), *map(slice, low, high))]  # (C, *window)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
 
     @property

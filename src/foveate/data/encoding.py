@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.core.codes import Codes
 from foveate.core.types import Array, FoveateError
 
 LEVELS = 65536
@@ -183,15 +184,12 @@ def histogram(encoded: Encoded) -> Histogram:
     return Histogram(counts=counts, values=codes * encoded.scale + encoded.offset)
 
 
-def windowed(codes: Array, *, scale: float, offset: float, low: float, high: float) -> Array:
-    """Codes as float32 with the value `low` at 0 and `high` at 1, clipped.
+def windowed(array: Array, *, scale: float, offset: float, low: float, high: float) -> Codes:
+    """Codes with the value `low` at 0 and `high` at 1.
 
-    >>> windowed(np.array([-5, 0, 5, 10], np.int16), scale=2.0, offset=0.0, low=0.0, high=20.0).tolist()
-    [0.0, 0.0, 0.5, 1.0]
+    >>> windowed(np.array([-5, 0, 5], np.int16), scale=2.0, offset=0.0, low=0.0, high=20.0).values().tolist()
+    [0.0, 0.0, 0.5]
     """
     if high <= low:
         raise FoveateError(f"The intensity window [{low}, {high}] is empty; its end must exceed its start.")
-    values = codes.astype(np.float32)
-    values -= np.float32((low - offset) / scale)  # codes are exact in float32, so subtract first
-    values *= np.float32(scale / (high - low))
-    return np.clip(values, 0.0, 1.0, out=values)
+    return Codes(array, (low - offset) / scale, (high - offset) / scale)

@@ -6,6 +6,7 @@ micro-batch m of rank r holds t*G + m*world*batch_size + r*batch_size + [0, batc
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -143,6 +144,7 @@ def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> 
 
 def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)  # the workers are the parallelism
+    gc.freeze()  # else every full collection goes through all that torch has imported
     outlive_first_order()  # else the main process loses the batches of the step it is to save
 
 

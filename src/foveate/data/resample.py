@@ -102,7 +102,8 @@ def crop_foreground(
     Raises:
         UnusableError: when nothing is.
     """
-    seen = windowed(volume.array, scale=1.0, offset=0.0, low=window[0], high=window[1]).max(0) > threshold
+    values = windowed(volume.array, scale=1.0, offset=0.0, low=window[0], high=window[1]).values()
+    seen = values.max(0) > threshold
     box = []
     for axis, size in enumerate(seen.shape):
         share = seen.mean(tuple(i for i in range(seen.ndim) if i != axis))

@@ -132,6 +132,15 @@ class Draws:
             return torch.ones(len(self.index), 1, dtype=torch.bool)  # no other draw depends on this one
         return self.uniform(f"{operation}_probability", (0, 1)) < probability
 
+    def intensity_factors(self, config: Appearance) -> tuple[Tensor, Tensor]:
+        """Brightness and contrast (B,) each."""
+        brightness, contrast = (
+            self.uniform(name, (1 - half, 1 + half))[:, 0] if half else torch.ones(len(self.index))
+            for name, half in (("brightness", config.brightness), ("contrast", config.contrast))
+        )
+        kept = ~self.chosen("brightness", config.brightness_probability)[:, 0]
+        return brightness.masked_fill(kept, 1.0), contrast
+
     def stacked(self, operation: str, draw: Callable[[np.random.Generator], NDArray[Any]]) -> Tensor:
         """One array per sample, each drawn from the operation's stream of that sample."""
         return torch.from_numpy(np.stack([draw(self.stream(operation, i)) for i in self.index]))

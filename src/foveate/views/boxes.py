@@ -193,8 +193,10 @@ def draw_crop(
 
     def draw_uniform() -> Box:
         placement = waiting.pop(0) if waiting else draw_placement()
-        low = rng.integers(placement.first, np.asarray(placement.last) + 1)
-        return _box(placement, low.tolist())
+        pairs = zip(
+            placement.first, placement.last, strict=True
+        )  # one by one is faster, the numbers are the same
+        return _box(placement, [int(rng.integers(first, last + 1)) for first, last in pairs])
 
     def draw_beside_first() -> Box:
         fallback = place(first.size, spec.grid, shape, room)
@@ -262,6 +264,8 @@ def share_size(share: float, proportions: Sequence[float], shape: Sequence[int])
         growth = missing ** (1 / max(1, sum(free)))
         size = [side * growth if grows else side for side, grows in zip(size, free, strict=True)]
         free = [grows and side < limit for grows, side, limit in zip(free, size, shape, strict=True)]
+        if all(free):
+            break
         size = [min(side, float(limit)) for side, limit in zip(size, shape, strict=True)]
     return tuple(max(1, round(side)) for side in size)
 

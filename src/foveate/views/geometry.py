@@ -10,21 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.views.banded import (
-    apply_along_axes,
-    block_size,
-    gaussian_radius,
-    low_pass,
-    sampling_matrix,
-)
+from foveate.core.codes import Codes
+from foveate.views.banded import apply_along_axes, sampling_bands
 from foveate.views.interpolate import sample_linear
+from foveate.views.low_pass import Rows, is_axis_aligned, low_pass, low_pass_margin, low_pass_of, summed
+from foveate.views.planes import sample_planes
 
 Index = tuple[int, ...]
 Window = tuple[Index, Index]
@@ -120,48 +117,28 @@ def sampling_grid(affines: Tensor, grid: Sequence[int], source_shape: Sequence[i
     return result
 
 
-class LowPass(NamedTuple):
-    """The filter that a view needs before it is sampled, per axis of the source."""
-
-    sigmas: tuple[float, ...]  # in voxels, 0 where the view does not shrink
-    steps: tuple[int, ...]  # sides of the blocks that it starts from: 1 where it does not, or nothing turns
+def linear_windows(affines: Tensor, grid: Sequence[int], shape: Sequence[int]) -> list[Window]:
+    """The window of every view for linear sampling, from affines (V, n, n+1)."""
+    return [linear_window(rows, grid, shape) for rows in affines.tolist()]
 
 
-def low_pass_of(affine: Tensor) -> LowPass:
-    """The low-pass of a view.
-
-    A wave of frequency f along source axis i has the frequencies f * row i in the view, so the largest
-    entry of the row says how much the axis shrinks.
-    """
-    shrinkage = [max(map(abs, row[:-1])) for row in affine.tolist()]
-    sigmas = tuple([max(0.0, (s - 1) / 2) for s in shrinkage])
-    steps = [1 if _is_axis_aligned(affine) else block_size(sigma) for sigma in sigmas]
-    return LowPass(sigmas, tuple(steps))
-
-
-def low_pass_margin(low_pass: LowPass) -> tuple[int, ...]:
-    """Voxels around a view that its low-pass reaches."""
-    # Of blocks the point lies between two, each with a neighbour: two and a half blocks at most.
-    return tuple([gaussian_radius(s) if k == 1 else (5 * k + 1) // 2 for s, k in zip(*low_pass, strict=True)])
-
-
-def linear_window(affine: Tensor, grid: Sequence[int], shape: Sequence[int]) -> Window:
+def linear_window(rows: Rows, grid: Sequence[int], shape: Sequence[int]) -> Window:
     """The voxels [low, high) of a volume of `shape` for linear sampling.
 
     It begins and ends with a block of the low-pass, counted from the volume's first voxel: the view does not
     depend on what else is read.
     """
-    needed = low_pass_of(affine)
-    low, high = window_of(affine, grid, low_pass_margin(needed), shape)
+    needed = low_pass_of(rows)
+    low, high = window_of(rows, grid, low_pass_margin(needed), shape)
     start = [a // k * k for a, k in zip(low, needed.steps, strict=True)]
     end = [min(-(-b // k) * k, s) for b, k, s in zip(high, needed.steps, shape, strict=True)]
     return tuple(start), tuple(end)
 
 
-def window_of(affine: Tensor, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]) -> Window:
+def window_of(rows: Rows, grid: Sequence[int], margin: Sequence[int], shape: Sequence[int]) -> Window:
     """The voxels [low, high) of a volume of `shape` that a view needs; at least one on every axis."""
     low, high = [], []
-    for row, beyond, size in zip(affine.tolist(), margin, shape, strict=True):
+    for row, beyond, size in zip(rows, margin, shape, strict=True):
         halves = [step * (cells - 1) / 2 for step, cells in zip(row[:-1], grid, strict=True)]
         middle, reach = row[-1] + sum(halves), sum(map(abs, halves))
         low.append(min(max(math.floor(middle - reach) - beyond, 0), size - 1))
@@ -179,48 +156,60 @@ def sample(
     """
     if mode == "nearest":
         return _sample_nearest(window, affine, grid)
-    return sample_views([window], [affine], grid)[0]
+    return sample_views([window], affine[None], grid)[0]
 
 
-def sample_views(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
-    """Linear samples of windows (C, *W), each through an affine relative to it: (V, C, *grid)."""
-    aligned = [_is_axis_aligned(affine) for affine in affines]
+def sample_views(windows: Sequence[Codes | Tensor], affines: Tensor, grid: Sequence[int]) -> Tensor:
+    """Linear samples of windows (C, *W), each through an affine relative to it: (V, C, *grid).
+
+    Args:
+        windows: values, or as they are stored; then a mean over values at an end of the intensity window may
+            leave [0, 1] by rounding.
+        affines: one per window, (V, n, n+1).
+        grid: of the views.
+    """
+    aligned = list(map(is_axis_aligned, affines.tolist()))
     if not any(aligned):
         return sample_oblique(windows, affines, grid)
-    pairs = zip(windows, affines, aligned, strict=True)
-    return torch.stack(
-        [
-            sample_separable(window, affine, grid) if plain else sample_oblique([window], [affine], grid)[0]
-            for window, affine, plain in pairs
-        ]
-    )
+    views = [
+        sample_separable(window, affine, grid) if plain else sample_oblique([window], affine[None], grid)[0]
+        for window, affine, plain in zip(windows, affines, aligned, strict=True)
+    ]
+    return torch.stack(views)
 
 
-def sample_separable(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
+def sample_separable(window: Codes | Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling without rotation: one matrix per axis holds the low-pass and the interpolation."""
-    maps, sigmas = affine.double().numpy(), low_pass_of(affine).sigmas
+    maps, sigmas = affine.double().numpy(), low_pass_of(affine.tolist()).sigmas
+    stored = summed(window, [1] * len(grid))
+    values = stored.above_zero()
     bands = []
     for axis, (sigma, cells) in enumerate(zip(sigmas, grid, strict=True)):
         positions = maps[axis, axis] * np.arange(cells) + maps[axis, -1]
-        bands.append(sampling_matrix(positions, sigma, window.shape[axis + 1]).to(window.dtype))
-    return apply_along_axes(window[None], bands)[0]
+        bands.append(sampling_bands(positions, sigma, values.shape[axis + 1], values.dtype))
+    view = apply_along_axes(values[None], bands)[0]
+    return view if stored.unit == 1 else view.mul_(stored.unit)
 
 
-def sample_oblique(windows: Sequence[Tensor], affines: Sequence[Tensor], grid: Sequence[int]) -> Tensor:
+def sample_oblique(windows: Sequence[Codes | Tensor], affines: Tensor, grid: Sequence[int]) -> Tensor:
     """Linear sampling through any affines: low-pass, then interpolation (V, C, *grid).
 
     The low-pass of an axis that shrinks much starts with means of blocks, counted from the window's first.
     """
-    needed = [low_pass_of(affine) for affine in affines]
+    needed = [low_pass_of(rows) for rows in affines.tolist()]
     steps = np.array([each.steps for each in needed])
-    matrices = np.stack([affine.double().numpy() for affine in affines])
-    matrices[:, :, -1] -= (steps - 1) / 2
-    matrices /= steps[:, :, None]
+    matrices = affines.double().numpy() / steps[:, :, None]
+    matrices[:, :, -1] -= (steps - 1) / (2 * steps)
     extents = np.array([window.shape[1:] for window in windows]) / steps
-    coarse = [low_pass(window, *each) for window, each in zip(windows, needed, strict=True)]
-    views = sample_linear(coarse, matrices, grid, extents)
-    sizes = torch.from_numpy(steps.prod(1)).to(views.dtype)  # the low-pass sums over blocks
-    return views if (steps == 1).all() else views.div_(sizes.reshape(-1, *[1] * (views.ndim - 1)))
+    found = (low_pass(window, *each) for window, each in zip(windows, needed, strict=True))
+    if len(grid) == 2:
+        return sample_planes(found, matrices, grid, extents)
+    coarse = list(found)
+    views = sample_linear([each.above_zero() for each in coarse], matrices, grid, extents)
+    units = [each.unit for each in coarse]
+    return (
+        views if set(units) == {1} else views.mul_(views.new_tensor(units).reshape(-1, *[1] * len(grid), 1))
+    )
 
 
 def _sample_nearest(window: Tensor, affine: Tensor, grid: Sequence[int]) -> Tensor:
@@ -251,8 +240,3 @@ def _rotation(angles_degrees: Sequence[float], n: int) -> list[list[float]]:
         for row in total:
             row[i], row[j] = cosine * row[i] + sine * row[j], cosine * row[j] - sine * row[i]
     return total
-
-
-def _is_axis_aligned(affine: Tensor) -> bool:
-    rows = enumerate(affine.tolist())
-    return not any(abs(value) >= 1e-9 for i, row in rows for j, value in enumerate(row[:-1]) if i != j)

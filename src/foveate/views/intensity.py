@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.core.rng import torch_stream
-from foveate.views.banded import Banded, apply_along_axes, dense, gaussian_matrices, gaussian_radius
+from foveate.views.banded import apply_along_axes, gaussian_bands, whole
 
 SMALLEST_DEVIATION = 1e-4  # of images in [0, 1]: below one step of a 12-bit scan, so only constants meet it
 GREY_IMAGENET = (0.449, 0.226)  # mean and standard deviation of ImageNet, averaged over its colours
@@ -31,7 +31,7 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     rows = sigmas.amax(1).gt(0).nonzero()[:, 0]
     if not len(rows):
         return images
-    bands = [_blur_matrices(images, sigmas[rows, i], images.shape[i + 2]) for i in range(sigmas.shape[1])]
+    bands = [gaussian_bands(sigmas[rows, i], images.shape[i + 2], images) for i in range(sigmas.shape[1])]
     if len(rows) == len(images):
         return apply_along_axes(images, bands)
     there = rows.to(images.device)
@@ -51,15 +51,13 @@ def add_noise(images: Tensor, noise: Tensor, stds: Tensor) -> Tensor:
     return torch.addcmul(images, noise, _per_sample(stds, images))
 
 
-def scale_brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply every sample by its factor (B,); values are not clipped."""
-    return images * _per_sample(factors, images)
+def scale_intensities(images: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Multiply every sample by its brightness (B,), then stretch it about its mean by its contrast (B,).
 
-
-def scale_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Stretch every sample about its mean by its factor (B,); values are not clipped."""
-    factor = _per_sample(factors, images)
-    return images * factor + (1 - factor) * _mean(images)
+    In one pass, as both are linear; values are not clipped.
+    """
+    about = _mean(images) * _per_sample(brightness * (1 - contrast), images)
+    return torch.addcmul(about, images, _per_sample(brightness * contrast, images))
 
 
 def apply_gamma(images: Tensor, log_gammas: Tensor) -> Tensor:
@@ -133,7 +131,7 @@ def apply_bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
         cube.permute(*range(2, n + 2), 0, 1)[term] = column.to(images)[:, None]
     powers = torch.arange(size, device=images.device)
     lines = [torch.linspace(-1, 1, s, device=images.device, dtype=images.dtype) for s in shape]
-    bands = [dense((line[:, None] ** powers).expand(len(images), -1, -1)) for line in lines]
+    bands = [whole((line[:, None] ** powers).expand(len(images), -1, -1)) for line in lines]
     return images * apply_along_axes(cube, bands).exp()
 
 
@@ -149,12 +147,7 @@ def standardise(images: Tensor) -> Tensor:
 
 def rescale(images: Tensor, mean: float, std: float) -> Tensor:
     """Subtract a fixed mean and divide by a fixed deviation."""
-    return (images - mean) / std
-
-
-def _blur_matrices(images: Tensor, sigmas: Tensor, size: int) -> Banded:
-    radius = gaussian_radius(float(sigmas.max()))  # read on the CPU: no wait for the device
-    return gaussian_matrices(sigmas.to(images.device), radius, size).to(images.dtype)
+    return torch.add(images.new_tensor(-mean / std), images, alpha=1 / std)  # in one pass
 
 
 def _mean(images: Tensor) -> Tensor:

@@ -16,16 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.core.codes import Codes
 from foveate.core.contracts import CropViews, VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import Array, Batch, CropSpec, FoveateError, Normalisation
+from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
 from foveate.views.appearance import Appearance, Draws
 from foveate.views.boxes import Box, draw_boxes, union_box
 from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
 from foveate.views.geometry import (
     Window,
-    linear_window,
+    linear_windows,
     relative_to,
     sample,
     sample_views,
@@ -51,10 +52,7 @@ def make_views(
         name: draw_affines(boxes, name, specs[name], volume.spacing_mm, seed=seed, index=index)
         for name, boxes in drawn.items()
     }
-    windows = {
-        name: [linear_window(affine, specs[name].grid, volume.shape) for affine in each]
-        for name, each in affines.items()
-    }
+    windows = {name: linear_windows(each, specs[name].grid, volume.shape) for name, each in affines.items()}
     reader = read_together(volume, [window for each in windows.values() for window in each])
     for name, each in affines.items():
         grid = specs[name].grid
@@ -63,7 +61,7 @@ def make_views(
             key: torch.stack([read_map_view(volume, key, affine, grid) for affine in each])
             for key in volume.map_names
         }
-        views[name] = CropViews(images.clamp_(0, 1), torch.stack(each).float(), maps)
+        views[name] = CropViews(images.clamp_(0, 1), each.float(), maps)
     return {name: views[name] for name in specs}
 
 
@@ -71,8 +69,7 @@ def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
     """The share of a box's own voxels, padding left out, with a value above the threshold."""
     low = [max(0, start) for start in box.low]
     high = [min(end, size) for end, size in zip(box.high, volume.shape, strict=True)]
-    values = volume.read(low, high)
-    return np.count_nonzero(values > threshold) / values.size  # faster than the mean of booleans
+    return volume.codes(low, high).share_above(threshold)
 
 
 def missed_tissue(
@@ -88,8 +85,8 @@ def missed_tissue(
 
 def draw_affines(
     boxes: Sequence[Box], name: str, spec: CropSpec, spacing_mm: Sequence[float], *, seed: int, index: int
-) -> list[Tensor]:
-    """One float64 affine per box, with the flips, rotations and zooms of the crop."""
+) -> Tensor:
+    """One float64 affine per box, with the flips, rotations and zooms of the crop: (V, n, n+1)."""
     count, n = len(boxes), len(spec.grid)
 
     def draw(purpose: str, low: float, high: float, width: int) -> NDArray[np.float64]:
@@ -97,13 +94,14 @@ def draw_affines(
             return np.full((count, width), low)  # no other draw depends on this one
         return stream(seed, f"{purpose}/{name}", index).uniform(low, high, (count, width))
 
-    flips = (draw("flip", 0, 1, n) < spec.flip_probability) & np.isin(np.arange(n), spec.flip_axes)
+    flips = (draw("flip", 0, 1, n) < spec.flip_probability) & [axis in spec.flip_axes for axis in range(n)]
     angles = draw("rotation", -spec.rotation_degrees, spec.rotation_degrees, n * (n - 1) // 2)
     zooms = draw("zoom", 1 - spec.zoom, 1 + spec.zoom, n)
-    return [
+    affines = [
         view_affine(b.low, b.high, spec.grid, flips=f, angles_degrees=a, zooms=z, spacing_mm=spacing_mm)
         for b, f, a, z in zip(boxes, flips.tolist(), angles.tolist(), zooms.tolist(), strict=True)
     ]
+    return torch.stack(affines)
 
 
 @final
@@ -112,12 +110,14 @@ class Region:
 
     def __init__(self, volume: VolumeReader, box: Box) -> None:
         self.shape, self.low = volume.shape, box.low
-        self.values = volume.read(box.low, box.high)
+        self.whole = volume.codes(box.low, box.high).addable()  # once for all windows
 
-    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+    def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
         """The window [low, high), where it lies."""
-        places = zip(low, high, self.low, strict=True)
-        return self.values[(slice(None), *(slice(a - start, b - start) for a, b, start in places))]
+        first, end = (
+            [a - start for a, start in zip(corner, self.low, strict=True)] for corner in (low, high)
+        )
+        return self.whole.part(first, end)
 
 
 Reader = VolumeReader | Region
@@ -133,18 +133,17 @@ def read_together(volume: VolumeReader, windows: Sequence[Window]) -> Reader:
 
 
 def read_views(
-    volume: Reader, affines: Sequence[Tensor], grid: Sequence[int], windows: Sequence[Window] = ()
+    volume: Reader, affines: Tensor, grid: Sequence[int], windows: Sequence[Window] = ()
 ) -> Tensor:
     """Read the one window of each view, drawn up here unless given, and sample it: (V, C, *grid) float32."""
-    windows = windows or [linear_window(affine, grid, volume.shape) for affine in affines]
-    arrays = [torch.from_numpy(volume.read(low, high)) for low, high in windows]
-    moved = relative_to(torch.stack(list(affines)), [low for low, _ in windows])
-    return sample_views(arrays, moved.unbind(), grid)
+    windows = windows or linear_windows(affines, grid, volume.shape)
+    moved = relative_to(affines, [low for low, _ in windows])
+    return sample_views([volume.codes(*window) for window in windows], moved, grid)
 
 
 def read_map_view(volume: VolumeReader, name: str, affine: Tensor, grid: Sequence[int]) -> Tensor:
     """The map `name` seen through the same affine, nearest and never filtered: (*grid) int64."""
-    low, high = window_of(affine, grid, [0] * len(grid), volume.shape)
+    low, high = window_of(affine.tolist(), grid, [0] * len(grid), volume.shape)
     window = torch.from_numpy(volume.read_map(name, low, high).astype(np.int64))
     return sample(window[None], relative_to(affine, low), grid, "nearest")[0]
 
@@ -196,12 +195,8 @@ def corrupt_intensity(images: Tensor, draw: Draws, config: Appearance) -> Tensor
         noise = intensity.draw_noise(images, draw.index, seed=draw.seed, purpose=draw.purpose("noise"))
         stds = draw.uniform("noise_std", config.noise_std) * draw.chosen("noise", config.noise_probability)
         images = intensity.add_noise(images, noise, stds[:, 0])
-    if half := config.brightness:
-        factors = draw.uniform("brightness", (1 - half, 1 + half))
-        kept = ~draw.chosen("brightness", config.brightness_probability)
-        images = intensity.scale_brightness(images, factors.masked_fill(kept, 1.0)[:, 0])
-    if half := config.contrast:
-        images = intensity.scale_contrast(images, draw.uniform("contrast", (1 - half, 1 + half))[:, 0])
+    if config.brightness or config.contrast:
+        images = intensity.scale_intensities(images, *draw.intensity_factors(config))
     if any(config.log_gamma):
         logs = draw.uniform("gamma", config.log_gamma) * draw.chosen("gamma", config.gamma_probability)
         images = intensity.apply_gamma(images, logs[:, 0])
