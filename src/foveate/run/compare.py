@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.run import compare_report
-from foveate.run.compare_bench import BUDGET, CELLS, RUNS, Bench, StoppedError, read_json
+from foveate.run.compare_bench import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError, read_json
 from foveate.run.compare_cost import hours, measure_missing, seconds
 from foveate.run.compare_grid import Job, jobs_of
 from foveate.run.compare_settings import LONG, SCRATCH, CompareConfig
@@ -53,28 +53,53 @@ def done(bench: Bench, job: Job) -> bool:
 
 
 def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
-    """The runs that are left, with one progress display; stops where the time is up."""
+    """The runs that are left, with one progress display; stops where the time is up.
+
+    Runs that another process of the same comparison is at work on are passed over, with those that start from
+    them, and looked at again: whoever is free takes what can be done.
+    """
     started, finished = time.monotonic(), total - len(todo)
     limit = bench.config.grid.budget_minutes * 60
-    pace = Pace()
+    pace, waiting, said = Pace(), list(todo), False
     with display(total, finished) as shown:
-        for place, job in enumerate(todo):
-            if limit and time.monotonic() - started > limit:
-                OWN.print(f"stopped after {limit / 60:g} minutes: the same command goes on from here")
-                return
-            shown(finished, job.name, sum(pace.expected(bench, each) for each in todo[place:]))
-            before = time.monotonic()
-            try:
-                with quiet():
-                    bench.work(job)
-                finished += 1
-                pace.took(job, time.monotonic() - before)
-            except StoppedError:
-                raise
-            except Exception as error:
-                OWN.print(f"failed: {job.name}: {bench.fail(job, error)}", markup=False)
-                shutil.rmtree(bench.out / RUNS / job.name / "previews", ignore_errors=True)
+        while waiting:
+            passed: list[Job] = []
+            for place, job in enumerate(waiting):
+                if limit and time.monotonic() - started > limit:
+                    OWN.print(f"stopped after {limit / 60:g} minutes: the same command goes on from here")
+                    return
+                with bench.claim(job.name) as free:
+                    if not free or any(need in passed for need in bench.needs(job)):
+                        passed.append(job)
+                        continue
+                    left = sum(pace.expected(bench, each) for each in [*passed, *waiting[place:]])
+                    shown(finished, job.name, left)
+                    finished += done(bench, job) or attempt(bench, job, pace)
+            if len(passed) == len(waiting):
+                if not said:
+                    OWN.print(
+                        f"waiting for other processes: the last {len(passed)} runs are, or need, their work"
+                    )
+                said = True
+                time.sleep(PATIENCE)
+            waiting = passed
         shown(finished, "", 0.0)
+
+
+def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
+    """Do a run, or say and keep why it failed."""
+    before = time.monotonic()
+    try:
+        with quiet():
+            bench.work(job)
+    except StoppedError:
+        raise
+    except Exception as error:
+        OWN.print(f"failed: {job.name}: {bench.fail(job, error)}", markup=False)
+        shutil.rmtree(bench.out / RUNS / job.name / "previews", ignore_errors=True)
+        return False
+    pace.took(job, time.monotonic() - before)
+    return True
 
 
 @final

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from foveate.core.claims import claim
 from foveate.core.types import FoveateError
 from foveate.data.index import read_salt, replace_text
 from foveate.run.compare_grid import (
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from foveate.run.compare_work import HeldOut
     from foveate.run.finetune_settings import FinetuneConfig
 
-BUDGET, CELLS, FAILURES, RUNS = "budget.json", "cells", "failures", "runs"
+BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
+PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
 
 
 class StoppedError(Exception):
@@ -88,11 +92,38 @@ class Bench:
     def choices(self, job: Job) -> dict[float, float | None]:
         """Validation scores of an arm's learning rates, as far as they are known."""
         found = {}
-        for each in jobs_of(self.config):
-            if each.kind == "choice" and (each.task, each.arm, each.way) == (job.task, job.arm, job.way):
-                cell = read_json(self.out / CELLS / f"{each.name}.json")
-                found[each.rate] = (cell or {}).get("validation")
+        for each in self.choice_jobs(job):
+            cell = read_json(self.out / CELLS / f"{each.name}.json")
+            found[each.rate] = (cell or {}).get("validation")
         return found
+
+    def choice_jobs(self, job: Job) -> list[Job]:
+        """The runs that choose a job's learning rate."""
+        mine = (job.task, job.arm, job.way)
+        return [
+            each
+            for each in jobs_of(self.config)
+            if each.kind == "choice" and (each.task, each.arm, each.way) == mine
+        ]
+
+    def claim(self, name: str) -> AbstractContextManager[bool]:
+        """Hold the work of a name, unless another process of this comparison is at it."""
+        return claim(self.out / CLAIMS / name)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """The same, after whoever is at it."""
+        while True:
+            with self.claim(name) as free:
+                if free:
+                    yield
+                    return
+            time.sleep(PATIENCE)
+
+    def needs(self, job: Job) -> list[Job]:
+        """The runs that a job starts from."""
+        before = [self.pretraining(job)] if is_pretrained(job) else []
+        return before + (self.choice_jobs(job) if job.kind == "test" else [])
 
     def pretraining(self, job: Job) -> Job:
         """The run that a job starts from."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.run.compare_bench import BUDGET, RUNS, Bench, example, write_json
+from foveate.run.compare_bench import BUDGET, RUNS, Bench, example, read_json, write_json
 from foveate.run.compare_grid import Job, pretrain_config, pretrain_keys, pretrained_on
 from foveate.run.compare_settings import LONG, SCRATCH, CompareConfig
 
@@ -17,13 +17,22 @@ if TYPE_CHECKING:
 
 def measure_missing(bench: Bench, *, keep: bool) -> None:
     """Seconds of a step of every arm and task that has none yet, and the steps of scratch_long: for good."""
+    if keep:
+        with bench.alone(BUDGET):  # whoever measures first says it for all
+            bench.budget = read_json(bench.out / BUDGET) or {}
+            measure_all(bench)
+            write_json(bench.out / BUDGET, bench.budget)
+    else:
+        measure_all(bench)
+
+
+def measure_all(bench: Bench) -> None:
+    """What is not yet known, of every task."""
     for name in bench.config.tasks:
         known = bench.budget.setdefault(name, {"seconds": {}})
         before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
         known["seconds"] |= {a: s for a, s in before.items() if a != SCRATCH and a not in known["seconds"]}
         measure(bench.config, name, known)
-        if keep:
-            write_json(bench.out / BUDGET, bench.budget)
 
 
 def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +14,12 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foveate.core.claims import claim
+from foveate.core.types import FoveateError
 from foveate.train.loggers import open_loggers
 from foveate.train.verdicts import ADVICE, Judge, Verdict
 
+LOCK = ".lock"  # empty; held while a process writes to the run
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -40,6 +44,7 @@ class RunLog:
         self.loggers = open_loggers(loggers, folder) if active else []
         self.judge, self.standing = Judge(total), set[str]()
         self.judged = False
+        self.held = ExitStack()
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
@@ -52,6 +57,11 @@ class RunLog:
         self.task = self.bar.add_task(verb, total=total, state="")
 
     def __enter__(self) -> Self:
+        if self.active and not self.held.enter_context(claim(self.folder / LOCK)):
+            raise FoveateError(
+                f"--out {self.folder}: another process is at work on this run; accepted: wait until it has "
+                "ended, or another --out."
+            )
         self.bar.start()
         return self
 
@@ -59,6 +69,7 @@ class RunLog:
         self.bar.stop()
         for logger in self.loggers:
             logger.close()
+        self.held.close()
 
     def resume_at(self, step: int) -> None:
         """Drop metrics of steps that the checkpoint does not hold: they will be written again."""

@@ -1,0 +1,27 @@
+"""Who is at work on what: a file that one process holds until it lets go or ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[bool]:
+    """Whether no other process holds this file; then it is held until the end of the block.
+
+    A record lock: processes that were forked do not keep it, and it works between machines where the file
+    system has locks. Where it has none everybody may go on.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # POSIX allows either word for it
+            yield False
+            return
+        except OSError:
+            pass
+        yield True
