@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foveate.core.codes import Codes
+from foveate.core.codes import FINE, Codes
 from foveate.views import geometry as g
 from foveate.views.low_pass import block_sums, summed
 
@@ -24,6 +24,14 @@ def windows(draw):
     rng = np.random.default_rng(draw(st.integers(0, 9)))
     shape = (draw(st.integers(1, 2)), draw(st.integers(1, 17)), draw(st.integers(1, 14)))
     return Codes(rng.uniform(*limits, shape).astype(kind), *sorted(ends))
+
+
+def turned(high, grid, angle, low=None):
+    """The affine (1, n, n+1) of a view of a box."""
+    n = len(grid)
+    flips, angles = (True, False, False)[:n], (angle,) * (n * (n - 1) // 2)
+    turns = {"flips": flips, "angles_degrees": angles, "zooms": (1.0,) * n, "spacing_mm": (1.0,) * n}
+    return g.view_affine(low or (0,) * n, high, grid, **turns)[None]
 
 
 def looped_values(codes):
@@ -61,12 +69,33 @@ def test_property_sums_of_codes_read_as_sums_of_values(codes, steps):
     found = read(summed(codes, steps), steps, codes)
     expected = block_sums(looped_values(codes), steps)
     spread = max(1, np.abs(codes.array.astype(float)).max() / (codes.one - codes.zero))
-    fine = (
-        1 / 4096 if codes.array.dtype.kind != "f" else 0
-    )  # an end between two codes is rounded where they are fine
-    assert np.abs(found - expected).max() <= np.prod(steps) * (2e-6 * spread + fine)
+    whole = codes.array.dtype.kind != "f" and (codes.zero, codes.one) == (round(codes.zero), round(codes.one))
+    allowed = 1e-6 if whole else 2e-6 * spread + 1 / FINE  # an end between two codes may be rounded
+    assert np.abs(found - expected).max() <= np.prod(steps) * allowed
     again = read(summed(codes.addable(), steps), steps, codes)
     assert np.array_equal(again, found)
+
+
+@pytest.mark.parametrize("noise", [-1e-10, 0.0, 1e-10])
+def test_a_threshold_on_a_code_leaves_out_that_code_whatever_rounding_does(noise):
+    """A scale and an offset in floating point put the low end beside the code that it is."""
+    background = np.full((1, 4, 4), -32768, np.int16)
+    assert Codes(background, -32768 + noise, 32767.0).share_above(0.0) == 0
+    percents = np.arange(100, dtype=np.uint8).reshape(1, 10, 10)
+    for percent in range(100):
+        assert Codes(percents, noise, 100.0).share_above(percent / 100) == (99 - percent) / 100
+
+
+@pytest.mark.parametrize("width", [50, 255])
+def test_narrow_windows_far_from_zero_are_as_exact_as_others(width):
+    rng = np.random.default_rng(0)
+    for zero in (-32768, 32000):
+        codes = Codes(rng.integers(zero, zero + width, (1, 90, 80)).astype(np.int16), zero, zero + width)
+        affine = turned((90, 80), (30, 25), 7.0)
+        views = [
+            g.sample_views([each], affine, (30, 25)) for each in (codes, torch.from_numpy(codes.values()))
+        ]
+        assert (views[0] - views[1]).abs().max() < 1e-6
 
 
 def test_whole_ends_are_exact_and_coarse_codes_between_two_are_not_rounded():
@@ -93,18 +122,10 @@ def test_views_of_codes_are_views_of_their_values(n, angle, shrink):
     """Stored with an offset, and with both ends inside what occurs."""
     array = np.random.default_rng(0).integers(-1400, 1800, (1, *(50, 61, 43)[:n])).astype(np.int16)
     before, codes = array.copy(), Codes(array, -1000.0, 1000.0)
-    affine = g.view_affine(
-        (-4, 3, 0)[:n],
-        (46, 60, 43)[:n],
-        tuple(int(size / shrink) for size in (50, 57, 43)[:n]),
-        flips=(True, False, False)[:n],
-        angles_degrees=(angle,) * (n * (n - 1) // 2),
-        zooms=(1.0,) * n,
-        spacing_mm=(1.0,) * n,
-    )
     grid = tuple(int(size / shrink) for size in (50, 57, 43)[:n])
+    affine = turned((46, 60, 43)[:n], grid, angle, low=(-4, 3, 0)[:n])
     values = torch.from_numpy(codes.values())
-    found, expected = (g.sample_views([each], affine[None], grid) for each in (codes, values))
+    found, expected = (g.sample_views([each], affine, grid) for each in (codes, values))
     assert (found - expected).abs().max() < 1e-6
     assert (expected == 0).any()  # beyond the image
     assert np.array_equal(array, before)  # nothing is done in place

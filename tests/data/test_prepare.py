@@ -92,11 +92,15 @@ def test_killed_run_goes_on_where_it_was(scans, tmp_path, decoded):
     (folder / INDEX).write_bytes(b"".join(lines[:3]) + lines[3][:50])  # killed inside the fourth line
     stray = folder / VOLUMES / "0123.npy.1.tmp"
     stray.write_bytes(b"half a volume")
-    os.utime(stray, (1, 1))
+    above = folder / "complete.json.1.tmp"
+    above.write_bytes(b"[")
+    for each in (stray, above):
+        os.utime(each, (1, 1))
     decoded.clear()
     assert prepared(scans, folder).data_hash == reference
     assert decoded == [f"{PATIENT}_scan_{n}.nii.gz" for n in (3, 4)]
     assert not stray.exists()
+    assert not above.exists()
     decoded.clear()
     assert prepared(scans, folder).data_hash == reference  # the broken line broke no later one
     assert decoded == []
@@ -251,30 +255,27 @@ def test_one_of_several_files_that_changed_is_seen_behind_newer_ones(tmp_path, d
     assert len(decoded) == 6
 
 
-def test_two_runs_that_prepare_one_cache_at_once_do_not_stop_each_other(scans, tmp_path, monkeypatch):
+@pytest.mark.parametrize("links", [True, False])
+def test_two_runs_that_prepare_one_cache_at_once_do_not_stop_each_other(scans, tmp_path, monkeypatch, links):
     """A temporary file of the other is seen and gone again; of two salts both take the first."""
     folder = tmp_path / "cache"
     (folder / VOLUMES).mkdir(parents=True)
     (folder / VOLUMES / "seen.tmp").symlink_to(folder / "gone")
-    drawn, others = index.secrets.token_bytes, []
+    create, others = index._create_file, []
 
-    def drawn_late(count):
+    def late(path, content):
         if not others:
             others.append(None)
-            others.append(index.read_salt(folder))  # between our look and our draw
-        return drawn(count)
+            others.append(index.read_salt(folder))  # between our look and our writing
+        create(path, content)
 
-    monkeypatch.setattr(index.secrets, "token_bytes", drawn_late)
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(index, "_create_file", late)
+    if not links:
+        monkeypatch.setattr(index.Path, "hardlink_to", refuse)
     cache = prepared(scans, folder)
     assert others[1] == (folder / SALT).read_bytes()
     assert len(cache) == len(prepared(scans, folder)) == 5
     assert [path.name for path in folder.rglob("*.tmp")] == ["seen.tmp"]
-
-
-def test_a_salt_is_written_where_files_cannot_be_linked(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(index.Path, "hardlink_to", refuse)
-    assert index.read_salt(tmp_path) == index.read_salt(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [SALT]

@@ -40,6 +40,14 @@ def test_property_views_are_those_of_gathers(data):
     assert found.shape == (len(images), 2, *grid)
 
 
+def test_a_row_exactly_on_an_edge_is_kept_as_by_gathers():
+    image, extent = torch.ones(1, 4, 9, dtype=torch.float64), np.array([[4.0, 9.0]])
+    for row in ([0.5, 0, -0.5], [-0.5, 0, 3.5], [0, 0, 3.5], [0, 0, 3.6]):
+        affine = np.array([[row, [0.3, 0.5, -0.5]]])
+        found = sample_planes([Summed(image, 0.0, 1.0)], affine, (9, 9), extent)
+        assert torch.equal(found, sample_linear([image], affine, (9, 9), extent))
+
+
 @pytest.mark.parametrize("turn", [0.0, 0.2])
 def test_cells_beyond_every_edge_are_zero(turn):
     image = torch.ones(1, 8, 8)

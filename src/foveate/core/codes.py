@@ -14,7 +14,8 @@ import numpy as np
 
 from foveate.core.types import Array
 
-FINE = 4096  # codes between 0 and 1 from which on rounding an end of the window changes nothing that is seen
+FINE = 2**14  # an end of a window may be rounded to a code where that moves it by 1 / FINE of the window or less
+ROUNDING = 1e-6  # codes by which a scale and an offset in floating point may miss a whole one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,13 @@ class Codes:
     def share_above(self, threshold: float) -> float:
         """The share of them that reads as more than a threshold, 0 <= threshold < 1."""
         limit: float = self.zero + threshold * (self.one - self.zero)
-        if self.array.dtype.kind != "f":
-            limit = math.floor(limit)  # whole numbers are compared as such
+        if self.array.dtype.kind != "f":  # whole numbers are compared as such
+            whole = round(limit)
+            limit = whole if abs(limit - whole) < ROUNDING else math.floor(limit)
         return np.count_nonzero(self.array > limit) / self.array.size  # faster than the mean of booleans
 
     def addable(self) -> Codes:
-        """The same in numbers whose sums read as sums: whole ones inside the window, or values."""
+        """The same in numbers whose sums read as sums: whole ones inside the window, from 0 on, or values."""
         if self.inside:
             return self
         low, high = round(self.zero), round(self.one)
@@ -71,6 +73,9 @@ class Codes:
         least, most = int(np.iinfo(self.array.dtype).min), int(np.iinfo(self.array.dtype).max)
         if low > most or high < least:  # all read as one end
             return Codes(self.values(), 0.0, 1.0, inside=True)
-        if least < low or high < most:
-            return replace(self, array=np.clip(self.array, max(low, least), min(high, most)), inside=True)
-        return replace(self, inside=True)
+        if low <= least and most <= high and least == 0:
+            return replace(self, inside=True)
+        low, high = max(low, least), min(high, most)
+        held = np.clip(self.array, low, high)
+        held -= held.dtype.type(low)  # what exceeds the type comes out right without a sign
+        return Codes(held.view(f"u{held.itemsize}"), self.zero - low, self.one - low, inside=True)

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -187,8 +187,9 @@ def _create_file(path: Path, content: bytes) -> None:
             path.hardlink_to(temporary)
         except FileExistsError:
             return
-        except OSError:  # a file system without links
-            temporary.replace(path)
+        except OSError:  # a file system without links: for a moment others may see a part
+            with suppress(FileExistsError), path.open("xb") as stream:
+                stream.write(content)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def prepare(
     with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
         _claim(cache, config)
-        _remove_stale(cache / VOLUMES)
+        _remove_stale(cache)
         forget_complete(cache)
         salt = read_salt(cache)
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
@@ -116,8 +116,8 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
         raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
 
 
-def _remove_stale(folder: Path) -> None:
-    for path in folder.glob("*.tmp"):
+def _remove_stale(cache: Path) -> None:
+    for path in [*cache.glob("*.tmp"), *(cache / VOLUMES).glob("*.tmp")]:
         with suppress(
             FileNotFoundError
         ):  # another run prepares the same cache and has just finished that file

@@ -68,10 +68,13 @@ def _ends(affines: Floats, grid: Sequence[int], extents: Floats) -> dict[int, tu
     beyond = (middle - reach < NEAR - 0.5) | (extents - middle - reach < NEAR + 0.5)
     leaving = np.flatnonzero(beyond.any(1))
     turn, step, start = np.moveaxis(affines[leaving], 2, 0)[..., None]  # (V, 2, 1)
-    step = np.where(np.abs(step) < 1e-100, 1e-100, step)  # no step: all or none
     at = turn * np.arange(grid[0]) + start  # (V, 2, rows)
-    sides = (-0.5 - at) / step, (extents[leaving, :, None] - 0.5 - at) / step
-    low, high = np.minimum(*sides).max(1), np.maximum(*sides).min(1)  # columns between which it does
+    room = at + 0.5, extents[leaving, :, None] - 0.5 - at  # to both edges
+    still = np.abs(step) < 1e-100  # no column differs from another
+    all_or_none = np.where((room[0] >= 0) & (room[1] >= 0), np.inf, -np.inf)
+    sides = [side / np.where(still, 1, step) for side in (-room[0], room[1])]
+    low = np.where(still, -all_or_none, np.minimum(*sides)).max(1)  # columns between which it is inside
+    high = np.where(still, all_or_none, np.maximum(*sides)).min(1)
     before = np.ceil(low).clip(0, grid[1]).astype(np.int64)
     after = (grid[1] - 1 - np.floor(high)).clip(0, grid[1]).astype(np.int64)
     return dict(zip(leaving.tolist(), zip(before, after, strict=True), strict=True))
