@@ -14,7 +14,7 @@ import numpy as np
 
 from foveate.core.types import Array
 
-FINE = 2**14  # an end of a window may be rounded to a code where that moves it by 1 / FINE of the window or less
+FINE = 2**14  # an end of a window may be rounded to a code where that moves it by 1 / FINE of it or less
 ROUNDING = 1e-6  # codes by which a scale and an offset in floating point may miss a whole one
 
 
