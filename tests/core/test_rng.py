@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
-from foveate.core.rng import key, stream, torch_stream
+from foveate.core.rng import key, stream, torch_stream, uniforms
 
 
 def test_a_stream_is_a_function_of_its_name_alone():
@@ -55,3 +56,21 @@ def test_torch_streams_repeat():
     other = torch.randn(4, generator=torch_stream(cpu, 1, "noise", 3))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+def test_numbers_of_a_reused_generator_are_those_of_a_stream_of_its_own():
+    """Whatever was drawn before, in whatever thread, and while a stream is half used."""
+    half = stream(1, "half")
+    half.integers(0, 9)  # keeps 32 bits for the next draw
+    expected = stream(1, "half")
+    expected.integers(0, 9)
+
+    def drawn(index):
+        return [uniforms(seed, "x", index, width=width).tolist() for seed in (0, 2**40) for width in (5, 1)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(drawn, range(300)))
+    for index, rows in enumerate(found):
+        firsts = [stream(seed, "x", index).random(5).tolist() for seed in (0, 2**40)]
+        assert rows == [row for first in firsts for row in (first, first[:1])]
+    assert half.integers(0, 9, 20).tolist() == expected.integers(0, 9, 20).tolist()

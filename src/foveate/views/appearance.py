@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.core.rng import stream, torch_stream
+from foveate.core.rng import stream, torch_stream, uniforms
 from foveate.core.types import Normalisation
 from foveate.views.corrupt import (
     draw_holes,
@@ -123,7 +123,8 @@ class Draws:
     def uniform(self, operation: str, limits: tuple[float, float], width: int = 1) -> Tensor:
         """Uniform parameters (B, width), float64 on the CPU."""
         low, high = limits
-        drawn = np.array([self.stream(operation, i).random(width) for i in self.index])
+        purpose = self.purpose(operation)
+        drawn = np.array([uniforms(self.seed, purpose, i, width=width) for i in self.index])
         return torch.from_numpy(low + (high - low) * drawn)
 
     def chosen(self, operation: str, probability: float) -> Tensor:
