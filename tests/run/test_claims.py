@@ -11,7 +11,7 @@ from tests.run.test_compare import cells, data, finished, grid, write  # noqa: F
 from foveate.core.claims import claim
 from foveate.core.types import FoveateError
 from foveate.run import compare, pretrain
-from foveate.run.compare_bench import CLAIMS
+from foveate.run.compare_bench import CLAIMS, Bench
 from foveate.run.compare_settings import resolve
 from foveate.train.logging import LOCK
 
@@ -95,6 +95,38 @@ def test_what_another_process_is_at_waits_and_the_rest_goes_on(data, tmp_path, m
     assert len(done) == 1
     assert len(done[0]) == 4  # scratch and scratch_long at two seeds
     assert not any("restoring" in name for name in done[0])
+    assert len(cells(out)) == 7
+
+
+def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_path, monkeypatch):  # noqa: F811
+    out = tmp_path / "out"
+    config = resolve(str(write(tmp_path, grid(data=str(data)))), {"out": str(out)})
+    work, taken, slept = Bench.work, [], []
+
+    def fails_once(bench, job):
+        if job.kind == "pretrain" and not taken:
+            other = held(out / CLAIMS / job.name)
+            taken.append((other, job))
+            raise RuntimeError("no memory")
+        if job.arm == "scratch" and len(taken) == 1:  # by now the other process has begun with it
+            taken.append(taken[0][0].__enter__())
+        work(bench, job)
+
+    def sleep(_seconds):
+        slept.append({path.stem for path in (out / "cells").iterdir()})
+        work(Bench.opened, taken[0][1])
+        taken[1].kill()
+        taken[1].wait()
+
+    monkeypatch.setattr(Bench, "work", fails_once)
+    monkeypatch.setattr(Bench, "opened", None, raising=False)
+    monkeypatch.setattr(compare.time, "sleep", sleep)
+    monkeypatch.setattr(
+        compare, "Bench", lambda config: setattr(Bench, "opened", Bench(config)) or Bench.opened
+    )
+    assert compare.compare(config) == 0
+    assert len(slept) == 1
+    assert not any("restoring" in name for name in slept[0])
     assert len(cells(out)) == 7
 
 

@@ -69,7 +69,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
                     OWN.print(f"stopped after {limit / 60:g} minutes: the same command goes on from here")
                     return
                 with bench.claim(job.name) as free:
-                    if not free or any(need in passed for need in bench.needs(job)):
+                    if not free or any(need in passed or bench.is_taken(need) for need in bench.needs(job)):
                         passed.append(job)
                         continue
                     left = sum(pace.expected(bench, each) for each in [*passed, *waiting[place:]])

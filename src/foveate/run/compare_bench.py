@@ -120,6 +120,11 @@ class Bench:
                     return
             time.sleep(PATIENCE)
 
+    def is_taken(self, job: Job) -> bool:
+        """Whether another process is at a run, one that failed here perhaps."""
+        with self.claim(job.name) as free:
+            return not free
+
     def needs(self, job: Job) -> list[Job]:
         """The runs that a job starts from."""
         before = [self.pretraining(job)] if is_pretrained(job) else []
