@@ -22,6 +22,6 @@ def claim(path: Path) -> Iterator[bool]:
         except (BlockingIOError, PermissionError):  # POSIX allows either word for it
             yield False
             return
-        except OSError:
+        except OSError:  # no locks here, as said above
             pass
         yield True

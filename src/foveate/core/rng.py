@@ -52,7 +52,7 @@ class _Reused(threading.local):
     """A generator that is given another key for every draw, which is a fourth of making one."""
 
     def __init__(self) -> None:
-        self.bits = np.random.Philox(_Words(0))  # type: ignore[arg-type]  # as above
+        self.bits = np.random.Philox(_Words(0))  # type: ignore[arg-type]  # stubs want SeedSequence
         self.generator = np.random.Generator(self.bits)
         self.start = self.bits.state
 

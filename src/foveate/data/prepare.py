@@ -118,9 +118,7 @@ def _claim(cache: Path, config: PrepareConfig) -> None:
 
 def _remove_stale(cache: Path) -> None:
     for path in [*cache.glob("*.tmp"), *(cache / VOLUMES).glob("*.tmp")]:
-        with suppress(
-            FileNotFoundError
-        ):  # another run prepares the same cache and has just finished that file
+        with suppress(FileNotFoundError):  # another run that prepares the same cache has just finished it
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 

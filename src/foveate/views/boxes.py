@@ -193,9 +193,8 @@ def draw_crop(
 
     def draw_uniform() -> Box:
         placement = waiting.pop(0) if waiting else draw_placement()
-        pairs = zip(
-            placement.first, placement.last, strict=True
-        )  # one by one is faster, the numbers are the same
+        # Drawn one by one they are the same numbers, sooner.
+        pairs = zip(placement.first, placement.last, strict=True)
         return _box(placement, [int(rng.integers(first, last + 1)) for first, last in pairs])
 
     def draw_beside_first() -> Box:
