@@ -48,22 +48,31 @@ def reaches(new: dict[Line, Row], committed: dict[Line, Row]) -> dict[Line, floa
     return found
 
 
+def disagreeing(new: dict[Line, Row], committed: dict[Line, Row]) -> list[Line]:
+    """Lines that lie further apart than they may."""
+    return [
+        line for line, reach in reaches(new, committed).items() if abs(moved(new, committed, line)) > reach
+    ]
+
+
+def moved(new: dict[Line, Row], committed: dict[Line, Row], line: Line) -> float:
+    """New minus committed."""
+    return float(new[line]["score_mean"]) - float(committed[line]["score_mean"])
+
+
 def main(new: Path, committed: Path) -> int:
     """Print every line; 1 where one disagrees or is missing."""
     ours, theirs = read(new), read(committed)
-    found, bad = reaches(ours, theirs), 0
+    found, bad = reaches(ours, theirs), disagreeing(ours, theirs)
     for line, reach in found.items():
-        mean, before = (float(rows[line]["score_mean"]) for rows in (ours, theirs))
-        apart = abs(mean - before) > reach
-        bad += apart
-        verdict = "disagrees" if apart else "agrees"
+        verdict = "disagrees" if line in bad else "agrees"
         print(
-            f"{' '.join(line):50} {mean:.3f} - {before:.3f} = {mean - before:+.3f} +-{reach:.3f}  {verdict}"
+            f"{' '.join(line):50} new - committed {moved(ours, theirs, line):+.3f} +-{reach:.3f}  {verdict}"
         )
     absent = sorted(set(theirs) - set(ours))
     for line in absent:
         print(*line, "is missing")
-    print(f"{len(found)} lines compared, {bad} disagree, {len(absent)} are missing")
+    print(f"{len(found)} lines compared, {len(bad)} disagree, {len(absent)} are missing")
     return int(bool(bad or absent or not found))
 
 

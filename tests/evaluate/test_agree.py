@@ -9,6 +9,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/fewlabel/agree.py"
 TRUTH = {("3", "a"): 0.80, ("3", "b"): 0.81, ("3", "c"): 0.79, ("10", "a"): 0.83, ("10", "b"): 0.84}
+NUMBERS = ("score_mean", "score_seed_sd", "score_seeds")
 SPREAD = {"3": 0.02, "10": 0.005}  # of trainings: fewer labels, more chance
 
 
@@ -27,22 +28,15 @@ def table(rng, *, moved=(), seeds=2):
         scores = truth + SPREAD[labels] * rng.normal(size=seeds)
         mean = scores.mean() + (moved[2] if (labels, arm) == tuple(moved[:2]) else 0)
         sd = scores.std(ddof=1) if seeds > 1 else ""
-        rows["hippocampus", "full", labels, arm] = {
-            "score_mean": str(mean), "score_seed_sd": str(sd), "score_seeds": str(seeds)
-        }  # fmt: skip
+        values = map(str, (mean, sd, seeds))
+        rows["hippocampus", "full", labels, arm] = dict(zip(NUMBERS, values, strict=True))
     return rows
-
-
-def disagreeing(agree, new, committed):
-    found = agree.reaches(new, committed)
-    score = lambda rows, line: float(rows[line]["score_mean"])  # noqa: E731
-    return [line for line, reach in found.items() if abs(score(new, line) - score(committed, line)) > reach]
 
 
 def write(path, rows):
     names = ("task", "way", "labels", "arm")
     with path.open("w", newline="") as stream:
-        out = csv.DictWriter(stream, [*names, "score_mean", "score_seed_sd", "score_seeds"])
+        out = csv.DictWriter(stream, [*names, *NUMBERS])
         out.writeheader()
         out.writerows(dict(zip(names, line, strict=True), **row) for line, row in rows.items())
     return path
@@ -50,7 +44,7 @@ def write(path, rows):
 
 def test_an_honest_repeat_agrees_95_times_in_100(agree):
     rng = np.random.default_rng(0)
-    wrong = np.mean([bool(disagreeing(agree, table(rng), table(rng))) for _ in range(2000)])
+    wrong = np.mean([bool(agree.disagreeing(table(rng), table(rng))) for _ in range(2000)])
     assert 0.02 < wrong < 0.065  # 5 % and three standard errors; far below it the reach would be slack
 
 
@@ -58,7 +52,7 @@ def test_an_honest_repeat_agrees_95_times_in_100(agree):
 def test_a_line_that_moved_is_caught(agree, labels, by, at_least):
     rng = np.random.default_rng(1)
     pairs = [(table(rng, moved=(labels, "b", by)), table(rng)) for _ in range(300)]
-    named = [("hippocampus", "full", labels, "b") in disagreeing(agree, *pair) for pair in pairs]
+    named = [("hippocampus", "full", labels, "b") in agree.disagreeing(*pair) for pair in pairs]
     assert np.mean(named) > at_least
 
 
