@@ -27,9 +27,9 @@ from skimage.transform import resize
 
 from foveate.core.codes import Codes
 from foveate.core.types import Array, CropSpec, Record, Tissue
-from foveate.data.cache import CachedVolume
-from foveate.data.prepare import prepare
-from foveate.data.profiles import PrepareConfig
+from foveate.data.cache.prepare import prepare
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import CachedVolume
 from foveate.views.boxes import Box, draw_boxes, draw_position, iou, place
 from foveate.views.geometry import box_affine, linear_windows
 from foveate.views.pipeline import read_together, read_views, share_above

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.types import CropSpec
-from foveate.data.cache import Cache, CachedVolume
-from foveate.data.index import CacheEntry
+from foveate.data.cache.index import CacheEntry
+from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.loader import batches
 from foveate.views.pipeline import make_views
 

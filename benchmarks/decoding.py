@@ -15,9 +15,9 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from foveate.data.decoding import Decoder
-from foveate.data.formats import read_files
+from foveate.data.decoding.decoder import Decoder
 from foveate.data.readers.canonical import to_source
+from foveate.data.readers.formats import read_files
 from foveate.data.sources.folder import FolderSource
 
 REPEATS, FILES = 7, 12

@@ -2,7 +2,7 @@
 
 Every file must come back as finite numbers in two or three axes, or be refused with a reason of one line that
 does not name it. Listing a folder runs in this process and must not fail; decoding runs in the child of
-`foveate.data.decoding`, whose deaths are counted. Files that break a rule are kept in `fuzz-findings/`.
+`data.decoding`, whose deaths are counted. Files that break a rule are kept in `fuzz-findings/`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.decoding import Decoder
-from foveate.data.formats import UnreadableImageError
+from foveate.data.decoding.decoder import Decoder
+from foveate.data.readers.formats import UnreadableImageError
 from foveate.data.sources.folder import FolderSource
 from mutations import mutated, samples
 

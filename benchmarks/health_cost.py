@@ -17,12 +17,14 @@ from pathlib import Path
 
 import torch
 
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import PretrainConfig, resolve
+from foveate.commands.pretrain.images import open_cache
+from foveate.commands.pretrain.run import build_fabric
 from foveate.core import config as parsing
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
-from foveate.run import intake
-from foveate.run.pretrain import batches_from, build_fabric, build_method
-from foveate.run.settings import PretrainConfig, resolve
+from foveate.runtime.steps import batches_from
 from foveate.train import health
 from foveate.train.optim import build_optimizer
 
@@ -47,7 +49,7 @@ def check_unchanged(method: Method, batch: Batch, progress: Progress) -> None:
 def rounds(config: PretrainConfig, count: int) -> list[tuple[float, float]]:
     """(seconds of a step, seconds of a measurement) of every round."""
     method, fabric = build_method(config), build_fabric(config)
-    cache = intake.open_cache(config, Path(config.data))
+    cache = open_cache(config, Path(config.data))
     source = batches_from(config, cache, method, fabric, 0)
     some = [next(source) for _ in range(max(STEPS, health.SAMPLES // config.batch_size))]
     fixed: Batch = {**some[0], "index": torch.cat([x["index"] for x in some])[: health.SAMPLES]}

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from foveate.commands.demo.brains import build_cohort
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import from_keys
+from foveate.commands.pretrain.images import open_cache
+from foveate.commands.pretrain.run import build_fabric, pretrain
 from foveate.core.types import Batch, Progress
-from foveate.data.virtual_brains import build_cohort
 from foveate.nets.layers import running_statistics
-from foveate.run import intake
-from foveate.run.pretrain import batches_from, build_fabric, build_method, pretrain
-from foveate.run.settings import from_keys
+from foveate.runtime.steps import batches_from
 from foveate.train import checkpoint
 from foveate.views.alignment import meet
 from foveate.views.geometry import apply
@@ -40,7 +42,7 @@ def batch_of(keys: dict[str, Any], *, trained: bool = False) -> tuple[Any, Batch
         folder = Path(config.out) / "checkpoints"
         path = checkpoint.path_of(folder, checkpoint.newest_step(folder))
         method.load_state_dict(torch.load(path, weights_only=True)["model"])
-    cache = intake.open_cache(config, Path(config.data))
+    cache = open_cache(config, Path(config.data))
     beyond = replace(config, steps=config.steps + 1)
     return method, next(batches_from(beyond, cache, method, fabric, config.steps))
 

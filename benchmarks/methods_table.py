@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from foveate.run.settings import METHODS
+from foveate.runtime.registries import METHODS
 from foveate.train.verdicts import Judge
 
 COHORTS = {2: "nih_cxr256_multilabel", 3: "msd_hippocampus"}

@@ -21,13 +21,13 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from foveate.commands.demo.brains import build_cohort
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.images import open_cache
 from foveate.core import config as parsing
 from foveate.core.types import Batch
 from foveate.data.loader import batches
-from foveate.data.virtual_brains import build_cohort
 from foveate.methods.pcrlv2 import PCRLv2
-from foveate.run import intake
-from foveate.run.settings import PretrainConfig
 from foveate.views.pipeline import make_views
 from restoration import trained
 
@@ -57,7 +57,7 @@ def batch_of(config: PretrainConfig, method: PCRLv2, brains: Path) -> Batch:
     build_cohort(brains, BRAINS, 0, lambda _done, _total: None)
     with tempfile.TemporaryDirectory() as scratch:
         images = brains / "images"
-        cache = intake.open_cache(replace(config, data=str(images), out=str(Path(scratch) / "run")), images)
+        cache = open_cache(replace(config, data=str(images), out=str(Path(scratch) / "run")), images)
         views = partial(make_views, specs=method.crops, seed=SEED)
         return next(batches(cache, views, seed=SEED, first_step=0, steps=1, batch_size=BATCH))
 

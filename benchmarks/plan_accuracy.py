@@ -24,7 +24,8 @@ PLAN = """
 import sys, json, time
 if sys.argv[2]:
     time.perf_counter = time.process_time
-from foveate.run import plan, settings
+from foveate.commands.plan import run as plan
+from foveate.commands.pretrain import config as settings
 if sys.argv[2]:
     plan.age_seconds = time.process_time
 keys = json.loads(sys.argv[1])

@@ -25,16 +25,17 @@ from lightning_fabric import Fabric
 from monai.metrics.regression import SSIMMetric
 from torch import Tensor
 
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import PretrainConfig, from_keys, resolve
+from foveate.commands.pretrain.images import open_cache
+from foveate.commands.pretrain.run import pretrain
 from foveate.core import config as parsing
 from foveate.core.dims import LAYERS
 from foveate.core.types import Batch, FoveateError
 from foveate.data.loader import batches
 from foveate.data.sources.folder import Config
 from foveate.methods.pcrlv2 import PCRLv2
-from foveate.run import intake
-from foveate.run.pretrain import build_method, pretrain
-from foveate.run.selection import images_for_pretraining
-from foveate.run.settings import PretrainConfig, from_keys, resolve
+from foveate.runtime.selection import images_for_pretraining
 from foveate.train import checkpoint
 from foveate.views.intensity import gaussian_blur
 from foveate.views.pipeline import corrupt_views, make_views
@@ -88,7 +89,7 @@ def trained(run: Path) -> tuple[PretrainConfig, PCRLv2]:
 
 def held_out_batches(config: PretrainConfig, method: PCRLv2, folder: Path) -> Iterator[Batch]:
     """Every held-out image the same number of times, under boxes of its own each time."""
-    cache = intake.open_cache(replace(config, data=str(folder)), folder)
+    cache = open_cache(replace(config, data=str(folder)), folder)
     views = partial(make_views, specs=method.crops, seed=SEED)
     steps = len(cache) * VIEWS // BATCH
     return batches(cache, views, seed=SEED, first_step=0, steps=steps, batch_size=BATCH)

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from foveate.data.cohort import by_patient, draw, strata
+from foveate.data.cohort.draw import by_patient, draw, strata
 from foveate.data.sources.chestxray14 import FINDINGS, Config, build
 
 COUNT, PATIENTS, FOLDERS = 112_120, 30_805, 12

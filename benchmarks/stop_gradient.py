@@ -27,15 +27,15 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import PretrainConfig, resolve
+from foveate.commands.pretrain.images import open_cache
 from foveate.core import config as parsing
 from foveate.core.types import Batch, Progress
 from foveate.data.loader import batches
 from foveate.evaluate.embedding import uniformity
 from foveate.methods.pcrlv2 import PCRLv2
 from foveate.nets.layers import running_statistics
-from foveate.run import intake
-from foveate.run.pretrain import build_method
-from foveate.run.settings import PretrainConfig, resolve
 from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
 from foveate.views.pipeline import make_views
 
@@ -99,7 +99,7 @@ def train(config: PretrainConfig, source: Iterator[Batch], probe: Batch, every: 
 def measure(config: PretrainConfig, every: int) -> dict[str, dict[str, Any]]:
     """All arms."""
     crops = build_method(config).crops
-    cache = intake.open_cache(config, Path(config.data))
+    cache = open_cache(config, Path(config.data))
     views = partial(make_views, specs=crops, seed=config.seed)
     load = partial(batches, cache, views, first_step=0)
     probe = next(load(seed=config.seed + 1, steps=1, batch_size=PROBES))

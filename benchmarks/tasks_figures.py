@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from foveate.cli import main as foveate
+from foveate.commands.demo.brains import build_cohort
 from foveate.core.types import Array
-from foveate.data.virtual_brains import build_cohort
 
 BRAINS, SLICES = 24, 8  # of every brain
 SPOT = 5.0  # voxels, the standard deviation of the bright spot

@@ -16,9 +16,9 @@ import nibabel as nib
 import numpy as np
 
 from foveate.core.types import Array, Record
-from foveate.data.cache import CachedVolume
-from foveate.data.prepare import prepare
-from foveate.data.profiles import PrepareConfig
+from foveate.data.cache.prepare import prepare
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import CachedVolume
 from timing import line, ratio
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from foveate.core.rng import stream
-from foveate.data.labelled import read_labelled
+from foveate.data.cohort.labelled import read_labelled
 from foveate.data.sources.folder import Config, build
 
 HERE = Path(__file__).parent

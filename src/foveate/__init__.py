@@ -31,8 +31,8 @@ def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa
         keys: Any key of the configuration, nested ones as mappings: `size="small", encoder={"width": 4}`.
             `recipe` and `config` name a recipe and a YAML file, as on the command line.
     """
-    from foveate.run import pretrain as run
-    from foveate.run import settings
+    from foveate.commands.pretrain import config as settings
+    from foveate.commands.pretrain import run
 
     return bool(run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys})))
 
@@ -47,8 +47,8 @@ def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, 
         init: Run folder or weights file to start from, or "none".
         keys: Any key of the configuration, as for `pretrain`.
     """
-    from foveate.run import finetune as run
-    from foveate.run import finetune_settings
+    from foveate.commands.finetune import config as finetune_settings
+    from foveate.commands.finetune import run
 
     given = {"data": str(data), "out": str(out), "task": task, "init": str(init), **keys}
     return bool(run.finetune(finetune_settings.from_keys(given)))

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from foveate.commands.methods.run import list_methods
 from foveate.core.types import FoveateError, LostPeerError
+from foveate.runtime.config import SWITCHES, layers
 
 INCOMPLETE, STOPPED = 1, 130
 
@@ -53,24 +55,24 @@ def is_first() -> bool:
 
 def pretrain(arguments: list[str]) -> int:
     """Pre-train on a folder: --data FOLDER --out RUN [--method pcrlv2] [--size small]."""
-    from foveate.run import settings
+    from foveate.commands.pretrain import config as settings
 
     return _train(arguments, settings, "pretrain")
 
 
 def plan(arguments: list[str]) -> int:
     """What a run will cost, from ten steps on this machine: --data FOLDER [the options of pretrain]."""
+    from foveate.commands.pretrain import config as settings
     from foveate.core import config as parsing
-    from foveate.run import settings
 
     flags, switches = parsing.read_flags(arguments, ("help",))
-    yaml_keys, flags = settings.layers(flags)
+    yaml_keys, flags = layers(flags)
     if "help" in switches:
         print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
         return 0
     config = settings.resolve(yaml_keys, {"out": "RUN", **flags}, "plan")
     settings.require(config)
-    from foveate.run import plan as run
+    from foveate.commands.plan import run
 
     print(run.plan(config))
     return 0
@@ -78,8 +80,8 @@ def plan(arguments: list[str]) -> int:
 
 def scan(arguments: list[str]) -> int:
     """What a folder holds, what is left out and why: SRC --out INV [--pass stat|headers|full]."""
+    from foveate.commands.scan import run
     from foveate.core.config import read_flags
-    from foveate.run import scan as run
 
     named = ["--data"] if arguments and not arguments[0].startswith("-") else []
     flags, switches = read_flags([*named, *arguments], run.SWITCHES)
@@ -89,8 +91,8 @@ def scan(arguments: list[str]) -> int:
 
 def prepare(arguments: list[str]) -> int:
     """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
+    from foveate.commands.prepare import run
     from foveate.core import config as parsing
-    from foveate.run import prepare as run
 
     flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
     if "help" in switches:
@@ -106,8 +108,8 @@ def prepare(arguments: list[str]) -> int:
 
 def split(arguments: list[str]) -> int:
     """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
+    from foveate.commands.split import run
     from foveate.core.config import read_flags
-    from foveate.run import split as run
 
     named = ["--data"] if arguments and not arguments[0].startswith("-") else []
     flags, switches = read_flags([*named, *arguments], run.SWITCHES)
@@ -117,7 +119,7 @@ def split(arguments: list[str]) -> int:
 
 def convert(arguments: list[str]) -> int:
     """Bring other people's weights in: FILE --out NEW.safetensors [--in_channels N] [--inflate mean]."""
-    from foveate.run import convert as run
+    from foveate.commands.convert import run
 
     if {"--help", "-h"} & set(arguments):
         print(run.help_page())
@@ -129,7 +131,7 @@ def convert(arguments: list[str]) -> int:
 
 def finetune(arguments: list[str]) -> int:
     """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
-    from foveate.run import finetune_settings
+    from foveate.commands.finetune import config as finetune_settings
 
     return _train(arguments, finetune_settings, "finetune")
 
@@ -139,10 +141,9 @@ def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 -
     from importlib import import_module
 
     from foveate.core import config as parsing
-    from foveate.run import settings
 
-    flags, switches = parsing.read_flags(arguments, settings.SWITCHES)
-    yaml_keys, flags = settings.layers(flags)
+    flags, switches = parsing.read_flags(arguments, SWITCHES)
+    yaml_keys, flags = layers(flags)
     if "help" in switches:
         print(keys.help_page(yaml_keys, flags))
         return 0
@@ -151,8 +152,8 @@ def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 -
         print(parsing.to_yaml(config), end="")
         return 0
     keys.require(config)
-    run = import_module(f"foveate.run.{verb}")
-    from foveate.run.processes import requeue_before_the_first_step
+    run = import_module(f"foveate.commands.{verb}.run")
+    from foveate.runtime.processes import requeue_before_the_first_step
 
     if "dry_run" in switches:
         print(run.dry_run(config))
@@ -163,29 +164,29 @@ def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 -
 
 def predict(arguments: list[str]) -> int:
     """Masks or classes of images, from a fine-tuned run: --run RUN2 --data FILES --out FOLDER."""
-    import foveate.run.predict as run
+    from foveate.commands.predict import run
 
     return _on_files(arguments, run, predict, run.predict)
 
 
 def evaluate(arguments: list[str]) -> int:
     """How good a fine-tuned run is on labelled images: --run RUN2 --data D --out FOLDER [--part test]."""
-    import foveate.run.evaluate as run
+    from foveate.commands.evaluate import run
 
     return _on_files(arguments, run, evaluate, run.evaluate)
 
 
 def compare(arguments: list[str]) -> int:
     """Does pre-training help? A fair grid of arms, labels and seeds: --config FILE --out DIR [--dry_run]."""
+    from foveate.commands.compare import config as compare_settings
     from foveate.core import config as parsing
-    from foveate.run import compare_settings
 
     flags, switches = parsing.read_flags(arguments, ("help", "dry_run"))
     if "help" in switches:
         print(compare_settings.help_page())
         return 0
     config = compare_settings.resolve(flags.pop("config", ""), flags)
-    from foveate.run import compare as run
+    from foveate.commands.compare import run
 
     if "dry_run" in switches:
         print(run.dry_run(config))
@@ -213,18 +214,16 @@ def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], b
 
 def methods(arguments: list[str]) -> int:
     """List the methods with their citations."""
-    from foveate.run import settings
-
     if arguments:
         raise FoveateError(f"`foveate methods` takes no options; it was given {' '.join(arguments)}.")
-    print(settings.list_methods())
+    print(list_methods())
     return 0
 
 
 def demo(arguments: list[str]) -> int:
     """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N] [--finetune_steps N]."""
+    from foveate.commands.demo.run import run_demo
     from foveate.core.config import read_flags
-    from foveate.run.demo import run_demo
 
     flags, switches = read_flags(arguments, ("help",))
     if "help" in switches:

@@ -24,9 +24,8 @@ def test_importing_foveate_imports_nothing_heavy():
 def test_pretraining_needs_no_optional_package():
     """Imports with the packages of the extras made unimportable, as on a machine without them."""
     absent = ("scipy", "nilearn", "sklearn", "pandas", "matplotlib", "torchvision")
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({absent})); import foveate.run.pretrain, foveate.cli"
-    )
+    block = f"import sys; sys.modules.update(dict.fromkeys({absent}))"
+    code = f"{block}; import foveate.commands.pretrain.run, foveate.cli"
     python(code)
 
 

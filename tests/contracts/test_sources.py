@@ -11,7 +11,7 @@ from tests.data.sources.miniatures import MINIATURES
 
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES, build_source, recognised
-from foveate.data.labelled import from_source
+from foveate.data.cohort.labelled import from_source
 from foveate.data.layouts import Layout
 
 NAMES = SOURCES.names()

@@ -4,12 +4,13 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from foveate.commands.methods.run import list_methods
+from foveate.commands.pretrain.config import resolve
 from foveate.core import registry
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
 from foveate.nets.encoders import ENCODERS
-from foveate.run.finetune_settings import TASKS
-from foveate.run.settings import METHODS, list_methods, resolve
+from foveate.runtime.registries import METHODS, TASKS
 
 
 @pytest.fixture(params=[METHODS, TASKS, SOURCES, ENCODERS], ids=lambda r: r.group)

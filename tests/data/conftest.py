@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from foveate.data.cache import Cache
-from foveate.data.prepare import prepare
-from foveate.data.profiles import PrepareConfig
+from foveate.data.cache.prepare import prepare
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import Cache
 from foveate.data.sources.folder import FolderSource
 
 PATIENT = "JaneDoe"

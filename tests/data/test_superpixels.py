@@ -9,9 +9,9 @@ from PIL import Image
 
 from foveate.core.contracts import DerivedSpec
 from foveate.core.types import CropSpec, FoveateError, Record
-from foveate.data.derived import with_derived
-from foveate.data.prepare import prepare
-from foveate.data.profiles import PrepareConfig
+from foveate.data.cache.derived import with_derived
+from foveate.data.cache.prepare import prepare
+from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.superpixels import SuperpixelConfig, superpixels
 from foveate.views.pipeline import make_views
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foveate.core.types import Record
-from foveate.data.formats import read_volume
+from foveate.data.readers.formats import read_volume
 from foveate.evaluate.files import write_mask, write_probabilities
 from foveate.evaluate.grids import Grid, onto, source_grid
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.images import open_cache
 from foveate.core.rng import key
 from foveate.core.types import Progress
-from foveate.run import intake
-from foveate.run import pretrain as run
-from foveate.run.settings import METHODS
+from foveate.runtime.registries import METHODS
+from foveate.runtime.steps import batches_from
 from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
 
 CURVES = Path(__file__).parent / "curves"
@@ -27,11 +29,11 @@ OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg"), 
 
 def curve(config, dtype=torch.float64):
     """Every term of every step, by a loop of its own."""
-    fabric, method = run.build_fabric(config), run.build_method(config).to(dtype)
-    cache = intake.open_cache(config, Path(config.data))
+    fabric, method = run.build_fabric(config), build_method(config).to(dtype)
+    cache = open_cache(config, Path(config.data))
     optimizer = build_optimizer(method, config.optim)
     rows = []
-    for step, batch in enumerate(run.batches_from(config, cache, method, fabric, 0)):
+    for step, batch in enumerate(batches_from(config, cache, method, fabric, 0)):
         torch.manual_seed(key(config.seed, "layers", step, 0) >> 1)
         progress = Progress(step, config.steps, config.seed)
         batch["crops"] = {name: views.to(dtype) for name, views in batch["crops"].items()}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.contrast import nt_xent
 from foveate.methods.masked import draw_mask
 from foveate.methods.moco import enqueue
-from foveate.run import pretrain as run
 from foveate.testing.test_method import first_batch
 from foveate.train import health
 
@@ -125,7 +125,7 @@ def test_masks_are_blocks_of_the_bottleneck_drawn_by_key():
 
 def test_a_share_of_all_or_nothing_is_refused(tiny):
     with pytest.raises(FoveateError, match=r"method.mask_share 1.0: accepted"):
-        run.build_method(tiny(2, method={"name": "masked", "mask_share": 1.0}))
+        build_method(tiny(2, method={"name": "masked", "mask_share": 1.0}))
 
 
 TWO = """

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights
-from foveate.run import pretrain as run
 from foveate.testing.test_method import first_batch
 
 GLOBAL = ("simsiam", "byol")
@@ -126,4 +127,4 @@ def test_restoring_methods_see_the_first_of_these_views(tiny, name):
 )
 def test_pgl_refuses_what_cannot_be_compared(tiny, change, message):
     with pytest.raises(FoveateError, match=message):
-        run.build_method(tiny(3, method={"name": "pgl", **change}))
+        build_method(tiny(3, method={"name": "pgl", **change}))

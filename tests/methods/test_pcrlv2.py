@@ -9,10 +9,12 @@ import torch
 
 import parity
 import pcrlv2_transcription as transcription
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import Progress
 from foveate.methods.pcrlv2 import PCRLv2
-from foveate.run import intake
-from foveate.run import pretrain as run
+from foveate.runtime.steps import batches_from
 
 GRIDS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 8], [8, 8, 8])}
 DIMENSIONS = pytest.mark.parametrize("dimension", [2, 3])
@@ -137,9 +139,9 @@ SWITCHES = {
 
 
 def first_batch(config):
-    fabric, method = run.build_fabric(config), run.build_method(config)
-    cache = intake.open_cache(config, run.Path(config.data))
-    return method, next(run.batches_from(config, cache, method, fabric, 0))
+    fabric, method = run.build_fabric(config), build_method(config)
+    cache = open_cache(config, run.Path(config.data))
+    return method, next(batches_from(config, cache, method, fabric, 0))
 
 
 @DIMENSIONS

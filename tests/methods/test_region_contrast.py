@@ -6,11 +6,13 @@ import pytest
 import torch
 from tests.conftest import blobs
 
+from foveate.commands.finetune import config as finetune_settings
+from foveate.commands.finetune.run import finetune
+from foveate.commands.pretrain import config as settings
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights
-from foveate.run import finetune_settings, settings
-from foveate.run import pretrain as run
-from foveate.run.finetune import finetune
 from foveate.testing.test_method import first_batch
 from foveate.views.regions import RegionSampling, batch_cells, touching
 
@@ -102,7 +104,7 @@ def test_with_weight_0_it_is_the_base_exactly(tiny, base):
 
 def test_over_byol_the_decoder_is_trained_and_exported(tiny):
     config = tiny(2, method={"name": NAME, "base": {"name": "byol"}}, steps=2)
-    method = run.build_method(config)
+    method = build_method(config)
     assert len(method.net.decoder.blocks) == 5
     assert len(method.base.net.decoder.blocks) == 0
     before = {k: v.clone() for k, v in method.net.decoder.state_dict().items()}
@@ -175,7 +177,7 @@ def test_lambda_rises_over_its_share_of_the_run(tiny):
 )
 def test_what_does_not_fit_is_refused(tiny, change, message):
     with pytest.raises(FoveateError, match=message):
-        run.build_method(tiny(2, method={"name": NAME, **change}))
+        build_method(tiny(2, method={"name": NAME, **change}))
 
 
 def resolved(**flags):

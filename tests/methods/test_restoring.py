@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import resolve
 from foveate.core.types import FoveateError, Progress
-from foveate.run import pretrain as run
-from foveate.run.settings import resolve
 from foveate.testing.test_method import first_batch
 
 
@@ -44,9 +45,7 @@ def test_weights_on_moved_voxels(tiny, error):
 
 def test_context_restoration_without_a_swap_is_refused(tiny):
     with pytest.raises(FoveateError, match="nothing to restore"):
-        run.build_method(
-            tiny(3, method={"name": "context_restoration", "global_appearance": {"swap_count": 0}})
-        )
+        build_method(tiny(3, method={"name": "context_restoration", "global_appearance": {"swap_count": 0}}))
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -75,12 +74,12 @@ def test_the_light_decoder_trains_and_has_fewer_weights(tiny, dimension):
         dimension, method={"name": "context_restoration"}, decoder={"light": True, "skips": False}, steps=2
     )
     full = tiny(dimension, method={"name": "context_restoration"}, decoder={"skips": False})
-    sizes = [sum(p.numel() for p in run.build_method(c).net.decoder.parameters()) for c in (light, full)]
+    sizes = [sum(p.numel() for p in build_method(c).net.decoder.parameters()) for c in (light, full)]
     assert sizes[0] < 0.5 * sizes[1]
-    assert [list(run.build_method(c).exported()) for c in (light, full)] == [
+    assert [list(build_method(c).exported()) for c in (light, full)] == [
         ["encoder"],
         ["encoder", "decoder"],
     ]
     assert run.pretrain(light)
     with pytest.raises(FoveateError, match="has no skips"):
-        run.build_method(tiny(dimension, method={"name": "context_restoration"}, decoder={"light": True}))
+        build_method(tiny(dimension, method={"name": "context_restoration"}, decoder={"light": True}))

@@ -14,9 +14,9 @@ from skimage.transform import resize
 
 from foveate.core.codes import Codes
 from foveate.core.types import CropSpec, FoveateError, Tissue
-from foveate.data.cache import CachedVolume
-from foveate.data.encoding import encode
-from foveate.data.index import CacheEntry
+from foveate.data.cache.encoding import encode
+from foveate.data.cache.index import CacheEntry
+from foveate.data.cache.volumes import CachedVolume
 from foveate.views import geometry as g
 from foveate.views.boxes import TISSUE_ATTEMPTS, Box, draw_boxes, iou, union_box, with_tissue
 from foveate.views.pipeline import missed_tissue, read_views, share_above

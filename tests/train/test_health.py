@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from foveate.commands.pretrain import health as composed
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
 from foveate.core.types import Progress
 from foveate.evaluate import embedding
-from foveate.run import health as composed
-from foveate.run import pretrain as run
+from foveate.runtime.steps import batches_from
 from foveate.train import health
 from foveate.train.loop import gradient_norms
 from foveate.views.pipeline import normalise
@@ -19,9 +21,9 @@ from foveate.views.pipeline import normalise
 @pytest.fixture(params=[2, 3])
 def parts(request, tiny):
     config = tiny(request.param, batch_size=4)
-    method = run.build_method(config)
+    method = build_method(config)
     cache = run.intake.open_cache(config, run.Path(config.data))
-    return method, next(run.batches_from(config, cache, method, run.build_fabric(config), 0))
+    return method, next(batches_from(config, cache, method, run.build_fabric(config), 0))
 
 
 def test_measuring_changes_no_weight_buffer_gradient_or_random_state(parts):
@@ -111,8 +113,8 @@ def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):
 def test_methods_without_a_whole_decoder_are_looked_at_too(tiny, name):
     """What may collapse has no decoder: its bottleneck is measured, and a target's distance."""
     config = tiny(3, method={"name": name})
-    method, cache = run.build_method(config), run.intake.open_cache(config, run.Path(config.data))
-    batch = next(run.batches_from(config, cache, method, run.build_fabric(config), 0))
+    method, cache = build_method(config), run.intake.open_cache(config, run.Path(config.data))
+    batch = next(batches_from(config, cache, method, run.build_fabric(config), 0))
     found = health.measure(method, batch, Progress(0, 10, 0))
     stride = 4 if name == "pgl" else 8
     assert f"features/stride{stride}/std" in found

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import FoveateError, Progress
-from foveate.run import intake
-from foveate.run import pretrain as run
+from foveate.runtime.steps import batches_from
 from foveate.train.optim import OptimConfig, learning_rate
 
 
@@ -33,7 +35,7 @@ def test_two_micro_batches_have_the_gradient_of_one_batch(tiny, dimension):
     for name, batch, accumulate in (("whole", 4, 1), ("halves", 2, 2)):
         config = tiny(dimension, name, batch_size=batch, accumulate=accumulate, **options)
         assert config.decoder.norm == "group"
-        before = run.build_method(config).exported()["encoder"].state_dict()
+        before = build_method(config).exported()["encoder"].state_dict()
         assert run.pretrain(config)
         after, _ = run.weights.read(config.out)
         moved.append({k: after[f"encoder.{k}"] - v for k, v in before.items()})
@@ -59,10 +61,10 @@ def test_clipping_bounds_the_update(tiny):
         steps=1,
         optim={"name": "sgd", "lr": 1.0, "clip_norm": 1e-3, "weight_decay": 0.0, "warmup_steps": 0},
     )
-    before = [p.detach().clone() for p in run.build_method(config).parameters()]
+    before = [p.detach().clone() for p in build_method(config).parameters()]
     assert run.pretrain(config)
     state = torch.load(next((run.Path(config.out) / "checkpoints").glob("*.ckpt")), weights_only=True)
-    names = [name for name, _ in run.build_method(config).named_parameters()]
+    names = [name for name, _ in build_method(config).named_parameters()]
     squares = [(state["model"][n] - p).square().sum() for n, p in zip(names, before, strict=True)]
     assert 0.5e-3 < float(sum(squares)) ** 0.5 <= 1.001e-3
 
@@ -80,9 +82,9 @@ def test_metrics_hold_every_term_and_the_wait(tiny):
 def test_local_crops_do_not_write_running_statistics_unless_as_published(tiny):
     for compat, unchanged in (("fixed", True), ("reference", False)):
         config = tiny(3, method={"compat": compat})
-        fabric, method = run.build_fabric(config), run.build_method(config)
-        cache = intake.open_cache(config, run.Path(config.data))
-        batch = next(run.batches_from(config, cache, method, fabric, 0))
+        fabric, method = run.build_fabric(config), build_method(config)
+        cache = open_cache(config, run.Path(config.data))
+        batch = next(batches_from(config, cache, method, fabric, 0))
         means = {k: v.clone() for k, v in method.net.state_dict().items() if k.endswith("running_mean")}
         _, _, crops = method.looks(batch, 0)
         method.embed_crops(crops, {0, 1, 2})

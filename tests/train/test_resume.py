@@ -12,9 +12,9 @@ import torch
 import yaml
 from tests.conftest import stop_at, tiny_keys
 
+from foveate.commands.pretrain import config as settings
+from foveate.commands.pretrain import run
 from foveate.core.types import FoveateError
-from foveate.run import pretrain as run
-from foveate.run import settings
 from foveate.train import checkpoint
 
 WEIGHTS = "exported/weights.safetensors"

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
-from foveate.data.channels import image_files
-from foveate.data.formats import SUFFIXES, suffix_of
+from foveate.data.readers.channels import image_files
+from foveate.data.readers.formats import SUFFIXES, suffix_of
 
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it

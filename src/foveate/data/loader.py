@@ -23,7 +23,7 @@ from foveate.core.contracts import CropViews, ViewMaker
 from foveate.core.rng import stream
 from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
-from foveate.data.cache import Cache, CachedVolume
+from foveate.data.cache.volumes import Cache, CachedVolume
 
 PREFETCH_BATCHES = 2
 SHARED_MEMORY = "shared memory (/dev/shm) is full: enlarge it (docker: --shm-size 8g) or lower --num_workers"

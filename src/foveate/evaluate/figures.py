@@ -10,7 +10,7 @@ import numpy as np
 
 from foveate.core.dims import LAYERS
 from foveate.core.types import Array
-from foveate.data.index import replace_file
+from foveate.data.cache.index import replace_file
 from foveate.evaluate.metrics import NAN, auroc
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")

@@ -10,7 +10,7 @@ import numpy as np
 
 from foveate.core.dims import LAYERS
 from foveate.core.types import Array
-from foveate.data.index import replace_file
+from foveate.data.cache.index import replace_file
 from foveate.evaluate.grids import Grid
 
 LEVELS = 65535  # of a stored probability

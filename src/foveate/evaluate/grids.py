@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core.types import Array, Record
-from foveate.data.formats import read_files, suffix_of
+from foveate.data.readers.formats import read_files, suffix_of
 
 NIFTI = (".nii", ".nii.gz")
 GEOMETRY_FIELDS = (

@@ -39,7 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def installed(kind: str) -> list[str]:
     """All names of a kind."""
     from foveate.nets.encoders import ENCODERS
-    from foveate.run.settings import METHODS
+    from foveate.runtime.registries import METHODS
 
     return {"method": METHODS, "encoder": ENCODERS}[kind].names()
 
@@ -58,7 +58,7 @@ def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., Any]:
     """(dimension, **keys) -> a complete configuration on the session's cohort."""
 
     def build(dimension: Dimension, out: str = "run", **keys: Any) -> object:  # noqa: ANN401 - any key
-        from foveate.run import settings
+        from foveate.commands.pretrain import config as settings
         from foveate.testing.runs import tiny_keys
 
         return settings.from_keys(tiny_keys(dimension, cohorts[dimension], tmp_path / out, **keys))

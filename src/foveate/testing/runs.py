@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.types import Dimension
-from foveate.run import settings
-from foveate.run.settings import PretrainConfig
+from foveate.runtime.registries import method_defaults
 from foveate.train.logging import RunLog
 
 VIEWS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 16], [8, 8, 8])}
@@ -54,7 +54,7 @@ def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[
     names = {"method.name": method.get("name", "pcrlv2")}
     if "base" in method:
         names["method.base.name"] = method["base"]["name"]
-    preset = settings.method_defaults(names, dimension, "small")
+    preset = method_defaults(names, dimension, "small")
     adapt(nested["method"], getattr(preset, "base", preset))
     if hasattr(preset, "base"):
         nested["method"] = {"base": nested["method"]}
@@ -66,7 +66,7 @@ def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[
 
 def stop_at(config: PretrainConfig, step: int) -> None:
     """Leave a run as SIGTERM after `step` leaves it."""
-    from foveate.run import pretrain as run
+    from foveate.commands.pretrain import run
 
     class Bomb(RunLog):
         def advance(self, step_done: int) -> None:

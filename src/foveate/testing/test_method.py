@@ -12,13 +12,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.images import open_cache
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
 from foveate.nets import weights
-from foveate.run import intake
-from foveate.run import pretrain as run
-from foveate.run.processes import build_fabric
-from foveate.run.settings import PretrainConfig
+from foveate.runtime.processes import build_fabric
+from foveate.runtime.steps import batches_from
 from foveate.testing.runs import stop_at
 from foveate.train import health
 
@@ -29,9 +31,9 @@ PRECISIONS = pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 
 def first_batch(config: PretrainConfig) -> tuple[Fabric, Method, Batch]:
     """What the first step of a run begins with."""
-    fabric, method = build_fabric(config), run.build_method(config)
-    cache = intake.open_cache(config, Path(config.data))
-    return fabric, method, next(run.batches_from(config, cache, method, fabric, 0))
+    fabric, method = build_fabric(config), build_method(config)
+    cache = open_cache(config, Path(config.data))
+    return fabric, method, next(batches_from(config, cache, method, fabric, 0))
 
 
 def first_losses(config: PretrainConfig) -> tuple[Method, dict[str, Tensor]]:
@@ -102,12 +104,12 @@ def test_resume_is_bit_equal(tiny: Tiny, dimension: int, foveate_method: str, pr
 def loads_back(folder: Path, config: PretrainConfig) -> None:
     """Exported weights fill a new encoder whose maps are as it says, and a new method wholly."""
     encoder: Any = weights.load_encoder(folder)
-    spec = next(iter(run.build_method(config).crops.values()))
+    spec = next(iter(build_method(config).crops.values()))
     maps = encoder(torch.zeros(1, encoder.card["in_channels"], *spec.grid))
     assert [m.shape[1] for m in maps] == list(encoder.channels)
     assert [spec.grid[0] // m.shape[2] for m in maps] == list(encoder.strides)
     tensors, _ = weights.read(folder)
-    report = weights.transfer(run.build_method(config).exported(), tensors, min_share=1.0)
+    report = weights.transfer(build_method(config).exported(), tensors, min_share=1.0)
     assert report.share == 1.0
     assert not report.unused
 

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from tests.data.sources.miniatures import LUNA_COLUMNS, luna16, table
 
 from foveate.core.types import FoveateError
-from foveate.data.formats import read_volume
+from foveate.data.readers.formats import read_volume
 from foveate.data.sources.luna16 import Config, build
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
-from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.layouts import (
     LABELS,
     PATIENT_COLUMNS,
@@ -22,6 +21,7 @@ from foveate.data.layouts import (
     read_table,
     split_of,
 )
+from foveate.data.readers.formats import SUFFIXES, suffix_of
 
 TREE = """
 FOLDER/labels.csv            (or the path of any .csv file as --data)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
-from foveate.data.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
-from foveate.data.index import PROFILE, VOLUMES
+from foveate.data.cache.index import PROFILE, VOLUMES
 from foveate.data.names import LABEL_FOLDER, label_evidence, named_modality
+from foveate.data.readers.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
 
 OWN = (  # what lies in a run folder, in a cache, beside predictions, in an evaluation
     {"run.yaml", "environment.json"},
@@ -60,8 +60,8 @@ class FolderSource:
 
 
 def _records(relatives: Mapping[Path, str], root: Path) -> Iterator[Record]:
-    from foveate.data.dicom_listing import dicom_records
-    from foveate.data.readers.dicom_header import is_dicom
+    from foveate.data.readers.dicom.header import is_dicom
+    from foveate.data.readers.dicom.listing import dicom_records
 
     unnamed = {path: name for path, name in relatives.items() if suffix_of(path) not in SUFFIXES}
     dicom = {path: name for path, name in unnamed.items() if is_dicom(path)}

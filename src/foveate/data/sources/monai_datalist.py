@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
-from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.layouts import (
     LABELS,
     Classes,
@@ -21,6 +20,7 @@ from foveate.data.layouts import (
     read_json,
     wrong_field,
 )
+from foveate.data.readers.formats import SUFFIXES, suffix_of
 
 TREE = """
 FOLDER/dataset.json          (or the path of any .json file as --data)

@@ -1,0 +1,1 @@
+"""One package per command: its configuration, its run and its own parts."""

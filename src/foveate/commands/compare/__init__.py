@@ -1,0 +1,1 @@
+"""`foveate compare`: does pre-training help? A fair grid of arms, labels and seeds."""

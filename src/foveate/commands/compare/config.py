@@ -1,0 +1,317 @@
+"""The configuration of a comparison: who competes, on what, with how many labels and seeds."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast, final
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError
+
+SCRATCH, LONG = "scratch", "scratch_long"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
+
+Keys = Mapping[str, Any]  # dotted keys of another verb
+
+# What an arm may say of its own: its method and what becomes of its weights. All else is one for all arms.
+ARM_PRETRAIN = ("method.", "optim.", "decoder.")
+ARM_FINETUNE = ("tuning.",)
+# What a task says once for pre-training and fine-tuning, so that scratch has the network of the others.
+BOTH = ("size", "dimension", "encoder.", "prepare.", "source.", "accelerator", "precision")
+BOTH_MAY = (*BOTH, "num_workers", "batch_size")
+OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "on_seen", "method.name")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ArmConfig:
+    """One competitor besides scratch and scratch_long, which always take part.
+
+    Attributes:
+        method: The pre-training method.
+        pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
+        finetune: Keys of `foveate finetune` for this arm only: tuning.*
+    """
+
+    method: str = ""
+    pretrain: Keys = field(default_factory=dict)
+    finetune: Keys = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """One task that all arms learn.
+
+    Attributes:
+        data: Labelled images; $VARIABLES of the environment are filled in.
+        split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it, seen from the file
+            of the comparison.
+        labels: How many training images are labelled; each set is a part of the next.
+        fractions: The same as shares of the training images, beside `labels`.
+        metric: What is compared, more being better: a name of docs/metrics.md.
+        choice_labels: With how many labels learning rates are chosen; one of the counts.
+        probe_labels: With how many labels features are probed; the counts, or some of them.
+        long_labels: With how many labels scratch_long runs, which is the dearest; empty: all counts.
+        long_steps: Fine-tuning steps of scratch_long; 0: as many as the dearest arm's pre-training and
+            fine-tuning take together, measured once and written down in budget.json.
+        both: Keys of `foveate pretrain` and `foveate finetune` for all arms.
+        pretrain: Keys of `foveate pretrain` for all arms.
+        finetune: Keys of `foveate finetune` for all arms.
+        probe: Keys of `foveate finetune` that make a probe of it.
+    """
+
+    data: str = ""
+    split: str = ""
+    labels: tuple[int, ...] = ()
+    fractions: tuple[float, ...] = ()
+    metric: str = "mean_fg_dice"
+    choice_labels: int = 0
+    probe_labels: tuple[int, ...] = ()
+    long_labels: tuple[int, ...] = ()
+    long_steps: int = 0
+    both: Keys = field(default_factory=dict)
+    pretrain: Keys = field(default_factory=dict)
+    finetune: Keys = field(default_factory=dict)
+    probe: Keys = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """What holds for the whole comparison.
+
+    Attributes:
+        out: Folder for runs, cells and the report; the same command again goes on.
+        pretrain_seeds: Of the pre-trainings of every arm.
+        finetune_seeds: Of the fine-tunings on every pre-training: which images are labelled, batches,
+            initial weights of what is not transferred.
+        learning_rates: Every arm takes one of them, by its own score on the validation images; a single
+            one is taken unseen.
+        choice_seed: Of the runs that choose the learning rate; none of `finetune_seeds`.
+        only: Arms to work on now, separated by commas; empty: all.
+        budget_minutes: Start no other run after so many minutes; 0: work to the end.
+        draws: Of bootstrap and permutation.
+    """
+
+    out: str = ""
+    pretrain_seeds: tuple[int, ...] = (0,)
+    finetune_seeds: tuple[int, ...] = (0, 1, 2)
+    learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    choice_seed: int = 900
+    only: str = ""
+    budget_minutes: float = 0.0
+    draws: int = 4000
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """One comparison, complete."""
+
+    grid: GridConfig
+    arms: Mapping[str, ArmConfig]
+    tasks: Mapping[str, TaskConfig]
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """All arms, scratch first."""
+        return (SCRATCH, LONG, *self.arms)
+
+    @property
+    def working(self) -> tuple[str, ...]:
+        """The arms to work on now."""
+        named = [name.strip() for name in self.grid.only.split(",") if name.strip()]
+        for name in named:
+            if name not in self.everyone:
+                raise FoveateError(f"--only {name}: accepted are {', '.join(self.everyone)}.")
+        return tuple(name for name in self.everyone if not named or name in named)
+
+
+def resolve(file: str, flags: Mapping[str, str]) -> CompareConfig:
+    """The comparison that a file describes, command line on top; every key checked."""
+    if not file:
+        raise FoveateError("--config is missing; write `foveate compare --config FILE --out DIR`.")
+    keys = parsing.read_yaml(Path(file))
+    groups = {name: mapping_of(keys.pop(name, None), name, file) for name in ("arms", "tasks")}
+    parsing.check_keys([*keys, *flags], GridConfig(), {}, verb="compare")
+    grid = parsing.parse(GridConfig(), keys, flags)
+    arms = {name: arm_of(name, said) for name, said in groups["arms"].items()}
+    tasks = {name: task_of(name, said, Path(file).parent) for name, said in groups["tasks"].items()}
+    config = CompareConfig(grid=grid, arms=arms, tasks=tasks)
+    check(config)
+    return config
+
+
+def mapping_of(value: object, name: str, where: str) -> dict[str, Any]:
+    """Something that must be a mapping."""
+    if not isinstance(value, dict) or not value:
+        raise FoveateError(f"{where}: {name} is missing or empty; accepted: a mapping of names.")
+    return value
+
+
+def dotted(value: object, where: str) -> dict[str, Any]:
+    """Nested keys as dotted ones, `method: NAME` spelled out."""
+    if not isinstance(value, dict):
+        raise FoveateError(f"{where} holds {value!r}; accepted: keys and values.")
+    return dict(parsing.flatten(parsing.spelled_out(value)))
+
+
+def checked(keys: Keys, may: Iterable[str], where: str, why: str) -> None:
+    """Refuse keys outside of some groups."""
+    for key in keys:
+        if not any(key == each or (each.endswith(".") and key.startswith(each)) for each in may):
+            raise FoveateError(f"{where}.{key}: {why}; accepted: {', '.join(may)}.")
+
+
+def refused(keys: Keys, never: Iterable[str], where: str, why: str) -> None:
+    """Refuse keys inside of some groups."""
+    for key in keys:
+        if any(key == each or (each.endswith(".") and key.startswith(each)) for each in never):
+            raise FoveateError(f"{where}.{key}: {why}.")
+
+
+def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dict[str, Any]]]:  # noqa: ANN401
+    """A Config's plain values parsed, and its groups of dotted keys."""
+    values = dict(mapping_of(said, where, "--config"))
+    if isinstance(values.get("method"), dict):
+        values["method"] = values["method"].get("name", "")
+    named = {k for k, v in parsing.to_mapping(config).items() if isinstance(v, dict)}
+    parts = {name: dotted(values.pop(name), f"{where}.{name}") for name in named if name in values}
+    plain = plain_of(config)
+    try:
+        parsing.check_keys(values, plain, {}, verb="compare")
+        parsed = parsing.parse(plain, values, {})
+    except FoveateError as error:
+        raise FoveateError(f"{where}: {error}") from None
+    known = {name: getattr(parsed, name) for name in parsing.field_names(type(parsed))}
+    return replace(config, **known), parts
+
+
+def plain_of(config: Any) -> Any:  # noqa: ANN401 - a dataclass of the plain fields alone
+    """The same Config without its groups of keys, for the parser."""
+    import dataclasses
+
+    fields = [
+        (f.name, f.type, f)
+        for f in dataclasses.fields(config)
+        if not isinstance(getattr(config, f.name), dict)
+    ]
+    made = dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)
+    made.__doc__, made.__module__ = type(config).__doc__, __name__
+    return made(**{name: getattr(config, name) for name, _, _ in fields})
+
+
+def arm_of(name: str, said: object) -> ArmConfig:
+    """One arm."""
+    where = f"arms.{name}"
+    if not NAME.fullmatch(name) or name in (SCRATCH, LONG):
+        raise FoveateError(
+            f"{where}: accepted are names of small letters, digits and underscores; {SCRATCH} and {LONG} "
+            "take part by themselves."
+        )
+    config: ArmConfig
+    config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
+    from foveate.runtime.registries import METHODS
+
+    METHODS[config.method]  # an unknown one is an error that names the others
+    equal = "arms differ in nothing else, or they could not be compared"
+    checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
+    refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"say {where}.method")
+    checked(parts.get("finetune", {}), ARM_FINETUNE, f"{where}.finetune", equal)
+    whole: ArmConfig = replace(config, **cast(Any, parts))
+    return whole
+
+
+def task_of(name: str, said: object, home: Path) -> TaskConfig:
+    """One task, its paths complete."""
+    where = f"tasks.{name}"
+    if not NAME.fullmatch(name):
+        raise FoveateError(f"{where}: accepted are names of small letters, digits and underscores.")
+    config: TaskConfig
+    config, parts = groups_of(said, TaskConfig(), where)
+    for part, keys in parts.items():
+        refused(keys, OURS, f"{where}.{part}", "the comparison sets it")
+    checked(parts.get("both", {}), BOTH_MAY, f"{where}.both", "not a key of both verbs")
+    for part in ("pretrain", "finetune", "probe"):
+        refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"say it in {where}.both, for all arms alike")
+    refused(parts.get("finetune", {}), ("optim.lr",), f"{where}.finetune", "say learning_rates")
+    if "task.name" not in parts.get("finetune", {}):
+        raise FoveateError(f"{where}.finetune.task is missing; accepted: segmentation, classification.")
+    data = os.path.expandvars(config.data)
+    if not data or "$" in data:
+        raise FoveateError(f"{where}.data {config.data!r}: missing, or a variable of it is not set.")
+    # complete, since the command that goes on may be given in another folder
+    config = replace(config, data=str(Path(data).resolve()), split=str(home.resolve() / config.split))
+    whole: TaskConfig = replace(config, **cast(Any, parts))
+    return whole
+
+
+def check(config: CompareConfig) -> None:
+    """Refuse what cannot be compared."""
+    grid = config.grid
+    if not grid.out:
+        raise FoveateError("--out is missing; write `foveate compare --config FILE --out DIR`.")
+    for name in ("pretrain_seeds", "finetune_seeds", "learning_rates"):
+        values = getattr(grid, name)
+        if not values or len(set(values)) < len(values) or min(values) < 0:
+            raise FoveateError(f"{name} {list(values)}: accepted are different numbers, at least one.")
+    if max(*grid.finetune_seeds, grid.choice_seed) >= SEEDS_PER_PRETRAINING:
+        raise FoveateError(f"finetune_seeds and choice_seed: accepted are below {SEEDS_PER_PRETRAINING}.")
+    if grid.choice_seed in grid.finetune_seeds:
+        raise FoveateError(f"choice_seed {grid.choice_seed} is one of finetune_seeds; accepted: another.")
+    for name, task in config.tasks.items():
+        if not (Path(task.split) / "test.txt").is_file():
+            raise FoveateError(
+                f"tasks.{name}.split {task.split} has no test.txt; accepted: a folder with train.txt, "
+                "val.txt and test.txt."
+            )
+        counts = counts_of(task)
+        if not counts:
+            raise FoveateError(f"tasks.{name}.labels: accepted are counts from 1, or fractions.")
+        for key, values in (
+            ("choice_labels", [task.choice_labels]),
+            ("probe_labels", task.probe_labels),
+            ("long_labels", task.long_labels),
+        ):
+            needed = key != "choice_labels" or len(grid.learning_rates) > 1
+            if needed and (strange := sorted(set(values) - set(counts))):
+                raise FoveateError(f"tasks.{name}.{key} {strange[0]}: accepted are {list(counts)}.")
+    assert config.working
+
+
+def lines_of(split: str, part: str) -> list[str]:
+    """Names in a list of a split."""
+    path = Path(split) / f"{part}.txt"
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else ""
+    return [line for line in text.split("\n") if line]
+
+
+def counts_of(task: TaskConfig) -> tuple[int, ...]:
+    """Label counts, rising; a fraction is of the training images."""
+    train = len(lines_of(task.split, "train"))
+    counts = {*task.labels, *(max(1, round(share * train)) for share in task.fractions)}
+    for count in counts:
+        if not 1 <= count <= train:
+            raise FoveateError(f"labels {count}: accepted are 1 to {train}, the training images.")
+    return tuple(sorted(counts))
+
+
+def help_page() -> str:
+    """All keys."""
+    parts = [
+        "foveate compare --config FILE --out DIR [--only ARM,ARM] [--budget_minutes M] [--KEY VALUE ...]\n\n"
+        "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
+        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be said\n"
+        "on the command line as well.\n"
+        "  --dry_run        print the grid, its runs and its hours from measured steps, and stop\n\n"
+        f"{parsing.help_text(GridConfig())}"
+    ]
+    for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
+        meanings = parsing.attribute_help(config)
+        parts.append("\n".join([f"{title}:", *(parsing.help_row(*each) for each in meanings.items())]))
+    return "\n\n".join(parts)

@@ -1,0 +1,87 @@
+"""What the runs of a comparison cost: measured once, written down, and the length of scratch_long with it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
+from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example, read_json, write_json
+from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys, pretrained_on
+
+if TYPE_CHECKING:
+    from foveate.commands.pretrain.config import PretrainConfig
+
+
+def measure_missing(bench: Bench, *, keep: bool) -> None:
+    """Seconds of a step of every arm and task that has none yet, and the steps of scratch_long: for good."""
+    if keep:
+        with bench.alone(BUDGET):  # whoever measures first says it for all
+            bench.budget = read_json(bench.out / BUDGET) or {}
+            measure_all(bench)
+            write_json(bench.out / BUDGET, bench.budget)
+    else:
+        measure_all(bench)
+
+
+def measure_all(bench: Bench) -> None:
+    """What is not yet known, of every task."""
+    for name in bench.config.tasks:
+        known = bench.budget.setdefault(name, {"seconds": {}})
+        before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
+        known["seconds"] |= {a: s for a, s in before.items() if a != SCRATCH and a not in known["seconds"]}
+        measure(bench.config, name, known)
+
+
+def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:
+    """Computing, reading and work seconds of a step, where not known; an arm that fails is left out."""
+    from foveate.commands.compare import work as compare_work
+
+    tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
+    seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
+    if SCRATCH not in seconds:
+        seconds[SCRATCH] = compare_work.step_seconds(tuning)
+    for arm in config.arms:
+        settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
+        steps[arm] = settings.steps
+        if arm not in seconds:
+            with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
+                seconds[arm] = compare_work.step_seconds(settings)
+    known["steps"] = steps
+    if "long_steps" not in known:
+        known["long_steps"] = long_steps(steps, seconds)
+
+
+def pretraining(config: CompareConfig, task: str, arm: str) -> PretrainConfig:
+    """The first pre-training of an arm."""
+    job = Job(kind="pretrain", task=task, arm=arm, pretrain_seed=config.grid.pretrain_seeds[0])
+    nowhere = Path(config.grid.out) / RUNS / "none"
+    return pretrain_config(pretrain_keys(config, job), config.tasks[task], nowhere)
+
+
+def long_steps(steps: dict[str, int], seconds: dict[str, Sequence[float]]) -> int:
+    """Fine-tuning steps that are as much work as the dearest pre-training and a fine-tuning together.
+
+    >>> long_steps({"scratch": 400, "a": 300}, {"scratch": [0, 0, 0.2], "a": [0, 0, 0.4]})
+    1000
+    """
+    works = [steps[arm] * each[2] for arm, each in seconds.items() if arm in steps and arm != SCRATCH]
+    return steps[SCRATCH] + round(max(works, default=0.0) / seconds[SCRATCH][2])
+
+
+def seconds(bench: Bench, job: Job) -> float:
+    """What a run is expected to take: computing and reading side by side where a worker reads."""
+    known = bench.budget[job.task]
+    who = job.arm if job.kind == "pretrain" else SCRATCH
+    steps, each = known["steps"].get(who, 0), known["seconds"].get(who, (0.0, 0.0, 0.0))
+    if job.arm == LONG:
+        steps = bench.long_steps(job.task)
+    workers = bench.config.tasks[job.task].both.get("num_workers", 1)
+    return float(steps * (max(each[:2]) if workers else sum(each[:2])))
+
+
+def hours(bench: Bench, jobs: Sequence[Job]) -> float:
+    """Of some runs, one after the other."""
+    return sum(seconds(bench, job) for job in jobs) / 3600

@@ -1,0 +1,228 @@
+"""The folder of a comparison: what is finished, what failed, what was measured, and how a run is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from foveate.commands.compare.config import SCRATCH, CompareConfig
+from foveate.commands.compare.grid import (
+    Job,
+    finetune_config,
+    finetune_keys,
+    fingerprint,
+    is_pretrained,
+    jobs_of,
+    pretrain_config,
+    pretrain_keys,
+    pretrained_on,
+)
+from foveate.core.claims import claim
+from foveate.core.types import FoveateError
+from foveate.data.cache.index import read_salt, replace_text
+
+if TYPE_CHECKING:
+    from foveate.commands.compare.work import HeldOut
+    from foveate.commands.finetune.config import FinetuneConfig
+
+BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
+PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
+
+
+class StoppedError(Exception):
+    """A signal came: the run is saved, the grid stops."""
+
+
+@final
+class Bench:
+    """The folder of a comparison: what is finished, what failed, what was measured."""
+
+    def __init__(self, config: CompareConfig) -> None:
+        self.config, self.out = config, Path(config.grid.out).resolve()
+        self.budget: dict[str, Any] = {}
+        self.held: dict[str, HeldOut] = {}
+
+    def open(self) -> None:
+        """Make the folder, or find what is in it."""
+        for name in (CELLS, FAILURES, RUNS):
+            (self.out / name).mkdir(parents=True, exist_ok=True)
+        self.salt = read_salt(self.out)
+        self.budget = read_json(self.out / BUDGET) or {}
+
+    def cell(self, job: Job) -> dict[str, Any] | None:
+        """What a finished run left; refuses one that was told something else."""
+        found = read_json(self.out / CELLS / f"{job.name}.json")
+        if found and found["fingerprint"] != fingerprint(self.keys(job)):
+            raise FoveateError(
+                f"--out {self.out} holds {job.name} with another configuration; accepted: the values that "
+                "it was started with (more arms, labels and seeds may be added), or another --out."
+            )
+        return found
+
+    def failure(self, job: Job) -> str:
+        """Why a run failed when it was last tried; empty where it did not."""
+        return str((read_json(self.out / FAILURES / f"{job.name}.json") or {}).get("reason", ""))
+
+    def keys(self, job: Job) -> dict[str, Any]:
+        """What a run is told."""
+        if job.kind == "pretrain":
+            return pretrain_keys(self.config, job)
+        return finetune_keys(self.config, job, self.rate(job), self.long_steps(job.task))
+
+    def long_steps(self, task: str) -> int:
+        """Of scratch_long: as said, or as measured."""
+        return self.config.tasks[task].long_steps or int(self.budget.get(task, {}).get("long_steps", 0))
+
+    def rate(self, job: Job) -> float:
+        """The learning rate: that of a choice, the only one, or the best on the validation images."""
+        if job.kind == "choice":
+            return job.rate
+        rates = self.config.grid.learning_rates
+        if len(rates) == 1:
+            return rates[0]
+        scores = {rate: score for rate, score in self.choices(job).items() if score is not None}
+        if len(scores) < len(rates):
+            raise FoveateError("not every learning rate could be tried")
+        return max(scores, key=lambda rate: (scores[rate], -rate))
+
+    def choices(self, job: Job) -> dict[float, float | None]:
+        """Validation scores of an arm's learning rates, as far as they are known."""
+        found = {}
+        for each in self.choice_jobs(job):
+            cell = read_json(self.out / CELLS / f"{each.name}.json")
+            found[each.rate] = (cell or {}).get("validation")
+        return found
+
+    def choice_jobs(self, job: Job) -> list[Job]:
+        """The runs that choose a job's learning rate."""
+        mine = (job.task, job.arm, job.way)
+        return [
+            each
+            for each in jobs_of(self.config)
+            if each.kind == "choice" and (each.task, each.arm, each.way) == mine
+        ]
+
+    def claim(self, name: str) -> AbstractContextManager[bool]:
+        """Hold the work of a name, unless another process of this comparison is at it."""
+        return claim(self.out / CLAIMS / name)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """The same, after whoever is at it."""
+        while True:
+            with self.claim(name) as free:
+                if free:
+                    yield
+                    return
+            time.sleep(PATIENCE)
+
+    def is_taken(self, job: Job) -> bool:
+        """Whether another process is at a run, one that failed here perhaps."""
+        with self.claim(job.name) as free:
+            return not free
+
+    def needs(self, job: Job) -> list[Job]:
+        """The runs that a job starts from."""
+        before = [self.pretraining(job)] if is_pretrained(job) else []
+        return before + (self.choice_jobs(job) if job.kind == "test" else [])
+
+    def pretraining(self, job: Job) -> Job:
+        """The run that a job starts from."""
+        task = pretrained_on(self.config, job.task)
+        return Job(kind="pretrain", task=task, arm=job.arm, pretrain_seed=job.pretrain_seed)
+
+    def work(self, job: Job) -> None:
+        """Do a run and keep what it says."""
+        from foveate.commands.compare import work as compare_work
+        from foveate.runtime import folder
+
+        task, run = self.config.tasks[job.task], self.out / RUNS / job.name
+        if job.kind == "pretrain":
+            config = pretrain_config(self.keys(job), task, run)
+            found = compare_work.run_pretraining(config, self.held_out(job.task))
+        else:
+            tuning = self.tuning(job, run)
+            found = compare_work.run_finetuning(tuning, self.salt, test=job.kind == "test")
+        if found is None:
+            raise StoppedError
+        keys = self.keys(job)
+        facts = {
+            "name": job.name,
+            **vars(job),
+            **({"rate": keys["optim.lr"]} if "optim.lr" in keys else {}),
+            "fingerprint": fingerprint(keys),
+            "commit": folder.commit(),
+        }
+        write_json(self.out / CELLS / f"{job.name}.json", facts | found)
+        (self.out / FAILURES / f"{job.name}.json").unlink(missing_ok=True)
+
+    def tuning(self, job: Job, run: Path) -> FinetuneConfig:
+        """The configuration of a fine-tuning."""
+        init = None
+        if is_pretrained(job):
+            before = self.pretraining(job)
+            if self.cell(before) is None:
+                raise FoveateError(f"its pre-training failed: {self.failure(before) or 'not done'}")
+            init = self.out / RUNS / before.name
+        return finetune_config(self.keys(job), self.config.tasks[job.task], init, run)
+
+    def held_out(self, task: str) -> HeldOut:
+        """Validation and test images of a task, checked against its training images, once."""
+        from foveate.commands.compare.work import guard
+
+        if task not in self.held:
+            start = ("pretrain", pretrained_on(self.config, task))
+            first = next((job for job in jobs_of(self.config) if (job.kind, job.task) == start), None)
+            plan, nowhere = self.config.tasks[task], self.out / RUNS / "none"
+            seen = pretrain_config(pretrain_keys(self.config, first), plan, nowhere) if first else None
+            self.held[task] = guard(example(self.config, task, nowhere), seen)
+        return self.held[task]
+
+    def fail(self, job: Job, error: BaseException) -> str:
+        """Keep the reason without the names of images and folders; with them, for the terminal."""
+        from foveate.commands.predict.run import reason_of
+
+        reason = reason_of(error)
+        held = self.held.get(job.task)
+        names = {*(held.names if held else ()), self.config.tasks[job.task].data, str(self.out)}
+        write_json(self.out / FAILURES / f"{job.name}.json", {"reason": without(reason, names)})
+        return reason
+
+
+def example(config: CompareConfig, task: str, nowhere: Path) -> FinetuneConfig:
+    """A fine-tuning of scratch."""
+    job = next(
+        job for job in jobs_of(config) if job.task == task and job.kind == "test" and job.arm == SCRATCH
+    )
+    keys = finetune_keys(config, job, config.grid.learning_rates[0], 1)
+    return finetune_config(keys, config.tasks[task], None, nowhere)
+
+
+def without(reason: str, names: set[str]) -> str:
+    """A reason in which every name of an image, and every folder, is replaced."""
+    parts = {
+        part for name in names for part in (name, Path(name).name, Path(name).name.split(".")[0]) if part
+    }
+    for part in sorted(parts, key=len, reverse=True):
+        reason = reason.replace(part, "<name>")
+    return reason
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is none."""
+    if not path.is_file():
+        return None
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """The whole file or the one before."""
+    from foveate.commands.evaluate.run import plain
+
+    text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
+    replace_text(path, text)

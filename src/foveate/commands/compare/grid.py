@@ -1,0 +1,194 @@
+"""The runs of a comparison: their names, their order and what each is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from foveate.commands.compare.config import (
+    LONG,
+    SCRATCH,
+    SEEDS_PER_PRETRAINING,
+    CompareConfig,
+    TaskConfig,
+    counts_of,
+)
+from foveate.core import config as parsing
+from foveate.runtime.config import RANDOM_WEIGHTS
+
+if TYPE_CHECKING:
+    from foveate.commands.finetune.config import FinetuneConfig
+    from foveate.commands.pretrain.config import PretrainConfig
+
+Way = Literal["full", "probe"]
+FROZEN = {"tuning.encoder": "frozen"}
+LIGHT = {"decoder.light": True, "decoder.skips": False}  # what a dense probe reads the features with
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run; its name is that of its folder and of its result."""
+
+    kind: Literal["pretrain", "choice", "test"]
+    task: str
+    arm: str
+    pretrain_seed: int
+    way: Way = "full"
+    labels: int = 0
+    finetune_seed: int = 0
+    rate: float = 0.0  # of a choice
+
+    @property
+    def name(self) -> str:
+        """Deterministic, and safe as a file name."""
+        start = f"{self.task}-{self.arm}-p{self.pretrain_seed}"
+        if self.kind == "pretrain":
+            return f"{start}-pretrain"
+        end = f"n{self.labels}-f{self.finetune_seed}"
+        return f"{start}-{self.way}-{end}" + (f"-rate{self.rate:g}" if self.kind == "choice" else "")
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        if self.kind == "pretrain":
+            return self.pretrain_seed
+        return self.pretrain_seed * SEEDS_PER_PRETRAINING + self.finetune_seed
+
+
+def jobs_of(config: CompareConfig) -> list[Job]:
+    """All runs in an order in which each follows what it needs, replicates outermost: pieces make tables."""
+    jobs = []
+    for place, seed in enumerate(config.grid.pretrain_seeds):
+        for name, task in config.tasks.items():
+            if pretrained_on(config, name) == name:
+                jobs += [Job(kind="pretrain", task=name, arm=arm, pretrain_seed=seed) for arm in config.arms]
+            if place == 0:
+                jobs += choices_of(config, name, task)
+            jobs += [job for f in config.grid.finetune_seeds for job in tests_of(config, name, task, seed, f)]
+    return jobs
+
+
+def pretrained_on(config: CompareConfig, task: str) -> str:
+    """The task whose pre-trainings a task starts from: the first with the same images, split and keys."""
+
+    def facts(each: TaskConfig) -> tuple[object, ...]:
+        return each.data, each.split, each.both, each.pretrain
+
+    return next(name for name, each in config.tasks.items() if facts(each) == facts(config.tasks[task]))
+
+
+def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[Job]:
+    """The runs that choose learning rates; none where there is one."""
+    if len(config.grid.learning_rates) == 1:
+        return
+    for arm in config.everyone:
+        for way in ways_of(arm, task):
+            for rate in config.grid.learning_rates:
+                yield Job(
+                    kind="choice",
+                    task=name,
+                    arm=arm,
+                    way=way,
+                    rate=rate,
+                    labels=task.choice_labels,
+                    pretrain_seed=config.grid.pretrain_seeds[0],
+                    finetune_seed=config.grid.choice_seed,
+                )
+
+
+def tests_of(
+    config: CompareConfig, name: str, task: TaskConfig, seed: int, finetune_seed: int
+) -> Iterator[Job]:
+    """The runs of one replicate."""
+    for labels in counts_of(task):
+        for arm in config.everyone:
+            for way in ways_of(arm, task):
+                counts = task.probe_labels if way == "probe" else counts_of(task)
+                if arm == LONG:
+                    counts = task.long_labels or counts
+                if labels in counts:
+                    yield Job(
+                        kind="test",
+                        task=name,
+                        arm=arm,
+                        way=way,
+                        labels=labels,
+                        pretrain_seed=seed,
+                        finetune_seed=finetune_seed,
+                    )
+
+
+def ways_of(arm: str, task: TaskConfig) -> tuple[Way, ...]:
+    """A longer training of random features is no other probe."""
+    return ("full", "probe") if task.probe_labels and arm != LONG else ("full",)
+
+
+def pretrain_keys(config: CompareConfig, job: Job) -> dict[str, Any]:
+    """Keys of `foveate pretrain`, without folders."""
+    task, arm = config.tasks[job.task], config.arms[job.arm]
+    return {
+        **task.both,
+        **task.pretrain,
+        **arm.pretrain,
+        "method.name": arm.method,
+        "seed": job.seed,
+        "keep_checkpoints": 1,
+    }
+
+
+def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int) -> dict[str, Any]:
+    """Keys of `foveate finetune`, without folders and weights: validation is at the end, so last is best."""
+    task = config.tasks[job.task]
+    own = config.arms[job.arm].finetune if job.arm in config.arms else {}
+    keys = {**task.both, **task.finetune, **own}
+    if job.way == "probe":
+        from foveate.runtime.registries import TASKS
+
+        dense = TASKS[keys["task.name"]].WANT == "maps"
+        keys |= {**FROZEN, **(LIGHT if dense else {}), **task.probe}
+    if job.arm == LONG:
+        keys["steps"] = long_steps
+    return {
+        **keys,
+        "seed": job.seed,
+        "optim.lr": rate,
+        "split.train_cases": job.labels,
+        "split.seed": job.seed,
+        "keep_checkpoints": 1,
+    }
+
+
+def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path) -> PretrainConfig:
+    """A pre-training on the training images of a task's split."""
+    from foveate.commands.pretrain import config as settings
+
+    said = {**keys, "data": task.data, "split": task.split, "out": str(out)}
+    return settings.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
+
+
+def finetune_config(
+    keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path
+) -> FinetuneConfig:
+    """A fine-tuning on a task's split; it validates after its last step and at no other time."""
+    from foveate.commands.finetune import config as finetune_settings
+
+    said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
+    said["init"] = str(init) if init else RANDOM_WEIGHTS
+    said["preview_every"] = said["validate_every"] = 10**9
+    return finetune_settings.resolve(parsing.nest(said), {})
+
+
+def fingerprint(keys: Mapping[str, Any]) -> str:
+    """A hash of what a run was told."""
+    text = json.dumps(keys, sort_keys=True, default=list)
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def is_pretrained(job: Job) -> bool:
+    """Whether a job starts from weights of its own arm."""
+    return job.kind != "pretrain" and job.arm not in (SCRATCH, LONG)

@@ -1,0 +1,123 @@
+"""The report of a comparison, from the files that its runs left: tables, curves and the raw results."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
+from foveate.commands.compare.folder import CELLS, FAILURES, read_json
+from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
+from foveate.data.cache.index import replace_text
+from foveate.evaluate import tables
+from foveate.evaluate.comparison import Group, Line, Result, lines_of, scores_of
+from foveate.evaluate.figures import Point, draw_efficiency
+
+REFERENCES = (SCRATCH, LONG)
+LONGEST = 140  # characters of a reason in a table; failures/ has the whole
+
+
+def write(config: CompareConfig, out: Path) -> str:
+    """Write everything that can be said so far; the Markdown, for the terminal."""
+    jobs = jobs_of(config)
+    cells = [cell for job in jobs if (cell := read_json(out / CELLS / f"{job.name}.json"))]
+    lines = lines_of(
+        [result_of(config, cell) for cell in cells if cell["kind"] == "test"],
+        groups_of(jobs),
+        notes_of(jobs, out),
+        REFERENCES,
+        draws=config.grid.draws,
+    )
+    shown = tables.cells_of(lines, REFERENCES, hours_of(config, cells))
+    text = "\n\n".join(f"## {task}\n\n{tables.as_markdown(rows)}" for task, rows in shown.items())
+    text = f"{text}\n\n{foot(config, jobs, cells)}\n"
+    replace_text(out / "results.json", "[\n" + ",\n".join(json.dumps(cell) for cell in cells) + "\n]\n")
+    replace_text(out / "table.md", text)
+    replace_text(out / "table.csv", tables.as_csv(lines, REFERENCES))
+    replace_text(
+        out / "table.tex", "\n\n".join(f"% {t}\n{tables.as_latex(rows)}" for t, rows in shown.items()) + "\n"
+    )
+    for task in config.tasks:
+        draw(config, task, lines, out)
+    return text
+
+
+def groups_of(jobs: Sequence[Job]) -> list[Group]:
+    """What a line is for, in the order of the table."""
+    found = dict.fromkeys((j.task, j.arm, j.way, j.labels) for j in jobs if j.kind == "test")
+    return sorted(found, key=lambda group: (group[0], group[2], group[3]))
+
+
+def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
+    """The scores of a run."""
+    return Result(
+        group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
+        replicate=(cell["pretrain_seed"], cell["finetune_seed"]),
+        scores=scores_of(cell["cases"], cell, config.tasks[cell["task"]].metric),
+        first_batch=cell["first_batch"],
+    )
+
+
+def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:
+    """Why runs of a group failed."""
+    notes: dict[Group, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for job in jobs:
+        if job.kind == "test" and (found := read_json(out / FAILURES / f"{job.name}.json")):
+            notes[job.task, job.arm, job.way, job.labels][found["reason"]] += 1
+    return {
+        group: "; ".join(f"{n} failed: {shorten(reason, LONGEST)}" for reason, n in reasons.items())
+        for group, reasons in notes.items()
+    }
+
+
+def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """Of training, by task and arm, choices and pre-training included, also where tasks share that."""
+    hours: dict[tuple[str, str], float] = defaultdict(float)
+    for cell in cells:
+        before = cell["kind"] == "pretrain"
+        users = [t for t in config.tasks if (pretrained_on(config, t) if before else t) == cell["task"]]
+        for task in users:
+            hours[task, cell["arm"]] += cell["seconds"] / 3600
+    return hours
+
+
+def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, Any]]) -> str:
+    """What a reader of the table must know."""
+    rates = dict.fromkeys(
+        f"{c['task']}/{c['arm']}/{c['way']}: {c['rate']:g}" for c in cells if c["kind"] == "test"
+    )
+    steps = dict.fromkeys(
+        f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
+    )
+    metrics = ", ".join(f"{name}: {task.metric}" for name, task in config.tasks.items())
+    commits = ", ".join(dict.fromkeys(c["commit"] for c in cells))
+    total = sum(c["seconds"] for c in cells) / 3600
+    return "\n".join(
+        [
+            f"Scores: {metrics}. Seeds are replicates (pre-training seed x fine-tuning seed), each with its "
+            "own labelled images; intervals are over patients and seeds, differences are paired, p is "
+            "Holm-corrected within a task and a reference.",
+            f"Learning rates: {', '.join(rates) or '-'}.",
+            f"Steps: {', '.join(steps) or '-'}.",
+            f"{len(cells)} of {len(jobs)} runs, {total:.2f} hours of training; commit {commits or '-'}.",
+        ]
+    )
+
+
+def draw(config: CompareConfig, task: str, lines: Sequence[Line], out: Path) -> None:
+    """Label efficiency as PNG and SVG, where there is something to draw."""
+    curves: dict[str, list[Point]] = {}
+    for line in lines:
+        name, arm, way, labels = line.group
+        if line.score and (name, way) == (task, "full"):
+            score = line.score
+            curves.setdefault(arm, []).append(Point(labels, score.mean, score.low, score.high))
+    ordered = {arm: curves[arm] for arm in config.everyone if arm in curves}
+    if ordered:
+        for kind in ("png", "svg"):
+            ylabel = f"{config.tasks[task].metric} on the test images"
+            draw_efficiency(out / f"curves-{task}.{kind}", ordered, "labelled training images", ylabel)

@@ -1,0 +1,182 @@
+"""A comparison: every run of the grid, one after the other, each left as a file; then the report."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Any, final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from foveate.commands.compare import report as compare_report
+from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
+from foveate.commands.compare.cost import hours, measure_missing, seconds
+from foveate.commands.compare.folder import (
+    BUDGET,
+    CELLS,
+    PATIENCE,
+    RUNS,
+    Bench,
+    StoppedError,
+    read_json,
+)
+from foveate.commands.compare.grid import Job, jobs_of
+from foveate.train.logging import CONSOLE
+
+OWN = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def compare(config: CompareConfig) -> int:
+    """Work through the grid and report; 0 done, 1 some runs failed, 130 stopped by a signal."""
+    bench = Bench(config)
+    bench.open()
+    with quiet():
+        for name in config.tasks:
+            bench.held_out(name)
+        measure_missing(bench, keep=True)
+    jobs = [job for job in jobs_of(config) if job.arm in config.working]
+    todo = [job for job in jobs if not done(bench, job)]
+    OWN.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done, about {hours(bench, todo):.1f} h left")
+    stopped = False
+    try:
+        work_through(bench, todo, len(jobs))
+    except StoppedError:
+        stopped = True
+    finally:
+        OWN.print(compare_report.write(config, bench.out), markup=False)
+    failed = [job for job in jobs if bench.failure(job)]
+    if failed:
+        OWN.print(f"{len(failed)} runs failed; the same command tries them again")
+    return 130 if stopped else int(bool(failed))
+
+
+def done(bench: Bench, job: Job) -> bool:
+    """Whether a run is finished as it is asked for now."""
+    return (bench.out / CELLS / f"{job.name}.json").exists() and bench.cell(job) is not None
+
+
+def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
+    """The runs that are left, with one progress display; stops where the time is up.
+
+    Runs that another process of the same comparison is at work on are passed over, with those that start from
+    them, and looked at again: whoever is free takes what can be done.
+    """
+    started, finished = time.monotonic(), total - len(todo)
+    limit = bench.config.grid.budget_minutes * 60
+    pace, waiting, said = Pace(), list(todo), False
+    with display(total, finished) as shown:
+        while waiting:
+            passed: list[Job] = []
+            for place, job in enumerate(waiting):
+                if limit and time.monotonic() - started > limit:
+                    OWN.print(f"stopped after {limit / 60:g} minutes: the same command goes on from here")
+                    return
+                with bench.claim(job.name) as free:
+                    if not free or any(need in passed or bench.is_taken(need) for need in bench.needs(job)):
+                        passed.append(job)
+                        continue
+                    left = sum(pace.expected(bench, each) for each in [*passed, *waiting[place:]])
+                    shown(finished, job.name, left)
+                    finished += done(bench, job) or attempt(bench, job, pace)
+            if len(passed) == len(waiting):
+                if not said:
+                    OWN.print(
+                        f"waiting for other processes: the last {len(passed)} runs are, or need, their work"
+                    )
+                said = True
+                time.sleep(PATIENCE)
+            waiting = passed
+        shown(finished, "", 0.0)
+
+
+def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
+    """Do a run, or say and keep why it failed."""
+    before = time.monotonic()
+    try:
+        with quiet():
+            bench.work(job)
+    except StoppedError:
+        raise
+    except Exception as error:
+        OWN.print(f"failed: {job.name}: {bench.fail(job, error)}", markup=False)
+        shutil.rmtree(bench.out / RUNS / job.name / "previews", ignore_errors=True)
+        return False
+    pace.took(job, time.monotonic() - before)
+    return True
+
+
+@final
+class Pace:
+    """How long runs of a kind took so far, tests and all; before the first one, its training steps."""
+
+    def __init__(self) -> None:
+        self.seen: dict[Any, list[float]] = defaultdict(list)
+
+    def took(self, job: Job, spent: float) -> None:
+        """One more."""
+        self.seen[self.kind(job)].append(spent)
+
+    def expected(self, bench: Bench, job: Job) -> float:
+        """Seconds of a run that is to come."""
+        seen = self.seen.get(self.kind(job))
+        return sum(seen) / len(seen) if seen else seconds(bench, job)
+
+    def kind(self, job: Job) -> tuple[str, ...]:
+        """What takes about as long."""
+        long = LONG if job.arm == LONG else ""
+        return job.task, job.kind, job.way, job.arm if job.kind == "pretrain" else long
+
+
+@contextlib.contextmanager
+def display(total: int, finished: int) -> Iterator[Any]:
+    """A bar, or a line for every run where there is no terminal."""
+    columns = (BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=OWN, disable=not OWN.is_terminal) as bar:
+        task = bar.add_task("", total=total, completed=finished)
+
+        def show(count: int, name: str, left: float) -> None:
+            text = f"{timedelta(seconds=round(left))} left: {name}" if name else "done"
+            bar.update(task, completed=count, description=text)
+            if not OWN.is_terminal:
+                OWN.print(f"{count}/{total} {text}", markup=False)
+
+        yield show
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Runs inside say nothing in the terminal; their folders keep their logs."""
+    before, CONSOLE.quiet = CONSOLE.quiet, True
+    try:
+        yield
+    finally:
+        CONSOLE.quiet = before
+
+
+def dry_run(config: CompareConfig) -> str:
+    """The grid, its runs and their hours from measured steps; nothing is written."""
+    bench = Bench(config)
+    bench.budget = read_json(bench.out / BUDGET) or {}
+    with quiet():
+        for name in config.tasks:
+            bench.held_out(name)
+        measure_missing(bench, keep=False)
+    jobs = [job for job in jobs_of(config) if job.arm in config.working]
+    lines = [f"{'task':<16}{'arm':<24}{'runs':>6}{'s/step':>9}{'hours':>8}"]
+    for task in config.tasks:
+        for arm in config.working:
+            mine = [job for job in jobs if (job.task, job.arm) == (task, arm)]
+            step = bench.budget[task]["seconds"].get(arm, bench.budget[task]["seconds"][SCRATCH])[0]
+            lines.append(f"{task:<16}{arm:<24}{len(mine):>6}{step:>9.3f}{hours(bench, mine):>8.2f}")
+        lines.append(f"{task}: {bench.long_steps(task)} fine-tuning steps for {LONG}")
+    total = {kind: sum(job.kind == kind for job in jobs) for kind in ("pretrain", "choice", "test")}
+    lines.append(
+        f"{len(jobs)} runs ({total['pretrain']} pre-trainings, {total['choice']} to choose learning rates, "
+        f"{total['test']} tested), about {hours(bench, jobs):.1f} h; nothing was written"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,247 @@
+"""One run of a comparison: pre-train, fine-tune, answer the test images once; what a step costs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from foveate.commands.evaluate.scores import EvaluateConfig, answers_of, masks_of
+from foveate.commands.finetune.build import build_task
+from foveate.commands.finetune.config import FinetuneConfig, run_config
+from foveate.commands.finetune.labels import gather
+from foveate.commands.pretrain import run as pretrain
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.images import sample_cache
+from foveate.core.contracts import Trainable
+from foveate.core.types import Batch, FoveateError, Progress, Record
+from foveate.data.cache.index import salted_id
+from foveate.data.cache.prepare import cache_folder
+from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.cohort.draw import patient_of
+from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
+from foveate.data.cohort.splits import Split, SplitConfig, make_split
+from foveate.evaluate.metrics import mask_metrics
+from foveate.runtime import images as intake
+from foveate.runtime.config import RunConfig
+from foveate.runtime.finetuned import open_model
+from foveate.runtime.processes import build_fabric
+from foveate.runtime.registries import TASKS
+from foveate.runtime.selection import images_for_pretraining, labelled_images
+from foveate.runtime.steps import batches_from
+from foveate.train.optim import build_optimizer
+
+MEASURED_STEPS = 4
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Validation and test images of a task with their voxel hashes, and names that must reach no file."""
+
+    records: Sequence[Record]
+    hashes: Sequence[str | None]
+    names: frozenset[str]
+
+
+def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut:
+    """Refuse a split whose validation or test images or patients are in the pre-training set, or shared.
+
+    Raises:
+        FoveateError: naming the first such image.
+    """
+    split, everything = split_of(config)
+    seen = (
+        []
+        if pretraining is None
+        else images_for_pretraining(pretraining.source, Path(pretraining.data), pretraining.split)
+    )
+    held = [*split["val"], *split["test"]]
+    parts = {"training": [*split["train"], *seen], "val": split["val"], "test": split["test"]}
+    patients = {record.patient for record in parts["training"]} - {""}
+    if shared := [record.relative for record in held if record.patient in patients]:
+        raise FoveateError(
+            f"{shared[0]} is for validation or the test, and its patient is in the training or pre-training "
+            "set; accepted: every patient in one part only."
+        )
+    unique = {record.relative: record for records in parts.values() for record in records}
+    hashes = dict(zip(unique, hashes_of(list(unique.values())), strict=True))
+    names = {part: dict.fromkeys(record.relative for record in records) for part, records in parts.items()}
+    refuse_shared_voxels(names, hashes)
+    return HeldOut(
+        records=held,
+        hashes=[hashes[record.relative] for record in held],
+        names=frozenset(record.relative for record in [*everything, *seen]),
+    )
+
+
+def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
+    """The whole split of a task, whatever the number of labels, and all labelled images."""
+    module = TASKS[config.task.name]
+    records = labelled_images(config.source, Path(config.data), module.WANT).records
+    strata = [module.stratum(config.task, record.labels) for record in records]
+    return make_split(records, strata, SplitConfig(source=config.split.source)), records
+
+
+def run_pretraining(config: PretrainConfig, held: HeldOut) -> dict[str, Any] | None:
+    """Pre-train and look once more, at what was seen; what is to be kept of it, None after a signal."""
+    if not pretrain.pretrain(config):
+        return None
+    run = Path(config.out)
+    if found := seen_before(run, held.records, held.hashes):
+        name, why = next(iter(found.items()))
+        raise FoveateError(f"{name} is for validation or the test: {why}.")
+    seconds = seconds_of(run)
+    drop_checkpoints(run)
+    return {"steps": config.steps, "batch_size": config.batch_size, "seconds": seconds}
+
+
+def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[str, Any] | None:
+    """Fine-tune, then answer the test images once where it is not a choice; None after a signal."""
+    from foveate.commands.finetune import run as finetune
+
+    if not finetune.finetune(config):
+        return None
+    run = Path(config.out)
+    rows = [row for row in metrics_of(run) if "val/score" in row]
+    found = {
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "seconds": seconds_of(run),
+        "validation": rows[-1]["val/score"],
+        "first_batch": first_batch(config),
+    }
+    if test:
+        found |= answers(config, salt)
+    drop_checkpoints(run)
+    return found
+
+
+def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
+    """What the last weights say of every test image, under salted names."""
+    model = open_model(config.out, config.accelerator)
+    module = TASKS[config.task.name]
+    config = replace(config, task=run_config(config.out).task)  # with the classes found in the labels
+    split, _ = split_of(config)
+    tests = {record.relative: record for record in split["test"]}
+    cache = intake.decode(list(tests.values()), cache_place(config), config.prepare)
+    if cache.rejects:
+        raise FoveateError(f"{cache.rejects[0].relative} is for the test: {cache.rejects[0].reason}.")
+    volumes = [
+        CachedVolume(v.folder, v.entry, v.relative, module.encode(config.task, v.labels)) for v in cache
+    ]
+    names = [
+        {"id": salted_id(salt, v.relative), "patient": salted_id(salt, patient_of(tests[v.relative]))}
+        for v in volumes
+    ]
+    if model.dense:
+        judge = EvaluateConfig(accelerator=config.accelerator)
+        rows = [mask_metrics(*masks_of(judge, model, v), v.spacing_mm) for v in volumes]
+        return {"cases": [{**name, **row} for name, row in zip(names, rows, strict=True)]}
+    shares, labels = answers_of(model, volumes)
+    said = {"class_names": list(model.task.class_names), "activation": model.task.activation}
+    return said | {
+        "cases": [
+            {**name, "answer": answer.tolist(), "label": label.tolist()}
+            for name, answer, label in zip(names, shares, labels, strict=True)
+        ]
+    }
+
+
+def cache_place(config: RunConfig) -> Path:
+    """The cache beside the runs."""
+    return cache_folder(Path(config.out).parent, Path(config.data), config.prepare)
+
+
+def first_batch(config: FinetuneConfig) -> str:
+    """A hash of the bytes of the first batch: equal for all arms with equal labels and seed."""
+    config = replace(config, num_workers=0)
+    material = gather(config, cache_place(config))
+    config = material.config
+    with closing(batches(config, material.train, build_task(config))) as source:
+        return digest(next(source))
+
+
+def digest(batch: Batch) -> str:
+    """A hash of everything in a batch."""
+    found = blake2b(digest_size=16)
+    for part in ("crops", "affines", "regions", "labels"):
+        tensors: Mapping[str, torch.Tensor] = batch[part]
+        for name in sorted(tensors):
+            found.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    found.update(batch["index"].numpy().tobytes())
+    return found.hexdigest()
+
+
+def batches(config: RunConfig, cache: Cache, trained: Trainable) -> Any:  # noqa: ANN401 - a generator
+    """The batches of a run from its start."""
+    return batches_from(config, cache, trained, build_fabric(config), 0)
+
+
+def metrics_of(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def seconds_of(run: Path) -> float:
+    """Training time as the log has it, whether the run was interrupted or not."""
+    total, before = 0.0, 0
+    for row in metrics_of(run):
+        if "seconds_per_step" in row:
+            total += row["seconds_per_step"] * (row["step"] - before)
+            before = row["step"]
+    return round(total, 1)
+
+
+def drop_checkpoints(run: Path) -> None:
+    """A finished run needs its exported weights only."""
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+
+
+def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float, float]:
+    """Seconds of a step's computing, of making its batch, and of the processors' work in computing.
+
+    The least of a few after one to warm up. The work is what budgets are compared by: on a machine that
+    others use as well, the clock on the wall counts them too.
+    """
+    config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
+    with tempfile.TemporaryDirectory() as scratch:
+        if isinstance(config, FinetuneConfig):
+            material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+            config, cache = material.config, material.train
+            trained: Trainable = build_task(config)
+        else:
+            trained = build_method(config)
+            cache = sample_cache(config, Path(config.data), Path(scratch))[1]
+        with closing(batches(config, cache, trained)) as source:
+            taken = list(timed(config, trained, source))
+    computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))
+    return computing, reading, work
+
+
+def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Iterator[tuple[float, ...]]:
+    """Seconds of computing, reading and work for every step."""
+    fabric = build_fabric(config)
+    net, optimizer = fabric.setup(trained, build_optimizer(trained, config.optim))
+    worked = time.process_time if config.accelerator == "cpu" else time.perf_counter
+    for step in range(1 + MEASURED_STEPS):
+        started = time.perf_counter()
+        batch = next(source)
+        read, before = time.perf_counter(), worked()
+        losses = net(fabric.to_device(batch), Progress(step, config.steps, config.seed))
+        total = torch.stack(list(losses.values())).sum()
+        fabric.backward(total)
+        optimizer.step()
+        optimizer.zero_grad()
+        total.item()  # waits for the device
+        yield time.perf_counter() - read, read - started, worked() - before

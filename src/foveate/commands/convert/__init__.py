@@ -1,0 +1,1 @@
+"""`foveate convert`: weights of other projects come in."""

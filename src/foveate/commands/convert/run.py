@@ -1,0 +1,237 @@
+"""`foveate convert`: somebody else's weights, or our own for another input, as a file with a card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from hashlib import file_digest
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torch import Tensor, nn
+
+from foveate.core import config as parsing
+from foveate.core.dims import LAYERS
+from foveate.core.types import Dimension, FoveateError
+from foveate.nets import weights
+from foveate.nets.adapt import Inflation
+from foveate.nets.cards import Card, encoder_config
+from foveate.nets.encoders import ENCODERS
+from foveate.nets.families import check_strides, families
+from foveate.nets.foreign import read_file, weights_inside
+from foveate.nets.recognise import Match, misfit, recognise
+from foveate.nets.transfer import BOOKKEEPING, TransferReport, transfer
+from foveate.runtime.folder import commit
+from foveate.train.logging import CONSOLE, say
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """One conversion.
+
+    Attributes:
+        out: The safetensors file to write; a card and a report are written beside it.
+        family: Whose file it is; empty: found from its names and shapes.
+        prefix: Only names that start so are read, for files that hold two networks.
+        in_channels: Image channels of the result; 0: those of the file. 1 -> n and n -> 1.
+        inflate: A 2D ResNet becomes 3D: "mean" spreads its kernels, "centre" puts them in the middle slice.
+        window: Attention window of the result (swin); 0: that of the file.
+        min_transfer: Least share of the encoder's weights that must fit.
+    """
+
+    out: str = ""
+    family: str = ""
+    prefix: str = ""
+    in_channels: int = 0
+    inflate: Literal["no", "mean", "centre"] = "no"
+    window: int = 0
+    min_transfer: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """What a file holds, under our names."""
+
+    tensors: dict[str, Tensor]
+    card: Card
+    notes: tuple[str, ...]
+    min_share: float
+
+
+def convert(source: Path, config: ConvertConfig) -> TransferReport:
+    """Read, recognise, adapt and write; the report says what went where."""
+    out = Path(config.out)
+    check_out(source, out)
+    held = read_held(source, config)
+    encoder, dimension = target(held.card, config)
+    parts: dict[str, nn.Module] = {"encoder": ENCODERS[encoder.name].build(encoder, dimension)}
+    own = {n: t for n, t in held.tensors.items() if n.startswith("encoder.")}
+    inflation: Inflation = config.inflate
+    report = transfer(
+        parts, own, min_share=held.min_share, inflation=inflation, source=str(source), notes=held.notes
+    )
+    tensors = {f"encoder.{n}": t for n, t in parts["encoder"].state_dict().items()}
+    tensors = {n: t for n, t in tensors.items() if n not in report.random or n.endswith(BOOKKEEPING)}
+    rest = {n: t for n, t in held.tensors.items() if n.startswith("decoder.")}
+    kept = rest if dimension == held.card["dimension"] and held.card.get("decoder") else {}
+    card = {**held.card, "dimension": dimension, "in_channels": encoder.in_channels}
+    card |= {"encoder": parsing.to_mapping(encoder), "axis_order": LAYERS[dimension].axis_order}
+    if dimension != held.card["dimension"]:
+        card |= {"decoder": None, "spacing_mm": None}
+    if report.adapted:
+        card["adapted"] = sorted(set(report.adapted.values()))
+    write(tensors | kept, card, report, out)
+    return report
+
+
+def write(tensors: Mapping[str, Tensor], card: Card, report: TransferReport, out: Path) -> None:
+    """The weights, and what is known of them beside."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        weights.write(tensors, card, out)
+        out.with_suffix(".card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        out.with_suffix(".transfer.json").write_text(report.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
+
+
+def check_out(source: Path, out: Path) -> None:
+    """Refuse names that would be overwritten or not be found again."""
+    if out.suffix != ".safetensors":
+        raise FoveateError(f"--out {out}: accepted is a name that ends in .safetensors.")
+    if out.exists():
+        raise FoveateError(f"--out {out} exists already; nothing was written. Choose another name.")
+    if not source.exists():
+        raise FoveateError(f"{source}: there is no such file; accepted: a file of weights, or a run folder.")
+
+
+def read_held(source: Path, config: ConvertConfig) -> Held:
+    """Our own file as it is, any other through its family's table."""
+    if source.is_dir():
+        source = weights.locate(source)
+    content, metadata = read_file(source)
+    if "card" in metadata:
+        tensors, card = weights.read(source)
+        return Held(tensors=tensors, card=card, notes=(), min_share=config.min_transfer)
+    tensors, key = weights_inside(content, source)
+    if config.prefix:
+        start = config.prefix
+        tensors = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+        if not tensors:
+            raise FoveateError(f"--prefix {start}: no name of {source} starts so.")
+    match = recognise(tensors, str(source), config.family)
+    if match.fit < config.min_transfer:
+        raise FoveateError(misfit(match, str(source), config.min_transfer))
+    notes = notes_of(match, key, check_strides(match.family, content))
+    ours = {n: t for n, t in match.translation.tensors.items() if n.split(".")[0] in match.parts}
+    return Held(
+        tensors=ours,
+        card=card_of(match, source),
+        notes=notes,
+        min_share=min(config.min_transfer, match.report.share),
+    )
+
+
+def notes_of(match: Match, key: str, strides: str) -> tuple[str, ...]:
+    """What a person should know of how a file was read."""
+    left = match.translation
+    notes = [
+        f"family: {match.family.name} ({match.family.title}), weights under {key or 'the top of the file'}",
+        f"encoder: {match.encoder.name} in {match.dimension}D",
+        strides,
+        f"left behind: {len(left.dropped)} tensors of heads and copies" if left.dropped else "",
+        f"not known to the family: {', '.join(left.unknown[:3])}" if left.unknown else "",
+        f"would also be read as: {', '.join(match.others)}; --family chooses" if match.others else "",
+    ]
+    return tuple(note for note in notes if note)
+
+
+def target(card: Card, config: ConvertConfig) -> tuple[Any, Dimension]:
+    """The encoder that is to hold the weights."""
+    encoder = encoder_config(card)
+    names = set(asdict(encoder))
+    changes = {k: v for k in ("in_channels", "window") if (v := getattr(config, k))}
+    if "window" in changes and "window" not in names:
+        raise FoveateError(f"--window {config.window}: {encoder.name} has no attention window.")
+    dimension = cast(Dimension, card["dimension"])
+    if config.inflate != "no":
+        if dimension != min(LAYERS) or not encoder.name.startswith("resnet"):
+            raise FoveateError(
+                f"--inflate {config.inflate}: this is {encoder.name} in {dimension}D; accepted: 2D ResNets."
+            )
+        dimension = cast(Dimension, max(LAYERS))
+    return replace(encoder, **changes), dimension
+
+
+def content_hash(path: Path) -> str:
+    """Of a file's bytes, read in pieces."""
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def card_of(match: Match, source: Path) -> Card:
+    """What is known of foreign weights. No path and no identity."""
+    known = match.family.card
+    return {
+        "format": weights.FORMAT,
+        "foveate": version("foveate"),
+        "commit": commit(),
+        "dimension": match.dimension,
+        "axis_order": LAYERS[match.dimension].axis_order,
+        "in_channels": match.encoder.in_channels,
+        "intensity": known["intensity"],
+        "normalisation": known["normalisation"],
+        "spacing_mm": known["spacing_mm"],
+        "method": {"name": match.family.name},
+        "family": match.family.name,
+        "source_sha256": content_hash(source),
+        "encoder": parsing.to_mapping(match.encoder),
+        "decoder": parsing.to_mapping(match.decoder) if match.decoder else None,
+        "views": None,
+        "steps": None,
+        "data": None,
+        "weights_licence": known.get("weights_licence", "not stated in the file: ask whoever made it"),
+        "data_licence": "not stated in the file",
+        "citation": known["citation"],
+    }
+
+
+def show(report: TransferReport, config: ConvertConfig) -> None:
+    """The report in the terminal, and where things are."""
+    CONSOLE.print(report.table())
+    say(f'{config.out}; card and report beside it. Next: --init {config.out}, or foveate.load_encoder("...")')
+
+
+def parse_arguments(arguments: list[str]) -> tuple[Path, ConvertConfig]:
+    """FILE and options of the command line."""
+    files = [a for i, a in enumerate(arguments) if not a.startswith("--") and not takes_value(arguments, i)]
+    if len(files) != 1:
+        raise FoveateError("Say one file: `foveate convert FILE --out NEW.safetensors`.")
+    rest = [a for i, a in enumerate(arguments) if a != files[0] or takes_value(arguments, i)]
+    flags, _ = parsing.read_flags(rest, ())
+    if strangers := sorted(set(flags) - set(asdict(ConvertConfig()))):
+        from foveate.core.registry import nearest
+
+        hint = nearest(strangers[0], list(asdict(ConvertConfig())))
+        raise FoveateError(f"--{strangers[0]}: `foveate convert` has no such key{hint}.")
+    config = parsing.parse(ConvertConfig(), {}, flags)
+    if not config.out:
+        raise FoveateError("--out is missing; write `foveate convert FILE --out NEW.safetensors`.")
+    return Path(files[0]), config
+
+
+def takes_value(arguments: list[str], i: int) -> bool:
+    """Whether the word at i is the value of the option before it."""
+    return i > 0 and arguments[i - 1].startswith("--") and "=" not in arguments[i - 1]
+
+
+def help_page() -> str:
+    """All keys, and the families."""
+    known = "\n".join(f"  {name:<16}{family.title}" for name, family in families().items())
+    return (
+        "foveate convert FILE --out NEW.safetensors [--KEY VALUE ...]\n\n"
+        "Brings weights of a known family in, or fits a foveate file to another input; runs nothing in it.\n"
+        f"families:\n{known}\n\n{parsing.help_text(ConvertConfig())}"
+    )

@@ -1,0 +1,1 @@
+"""`foveate demo`: the main job on virtual brains."""

@@ -1,0 +1,1 @@
+"""`foveate evaluate`: how good a fine-tuned run is on labelled images."""

@@ -1,0 +1,208 @@
+"""Evaluation: a fine-tuned run on labelled images, case by case, with intervals over patients."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.commands.evaluate.scores import (
+    Cohort,
+    EvaluateConfig,
+    Rows,
+    Statistic,
+    judge_answers,
+    judge_masks,
+)
+from foveate.commands.finetune.config import FinetuneConfig, run_config
+from foveate.core import config as parsing
+from foveate.core.types import Array, FoveateError, Record
+from foveate.data.cache.index import read_salt, replace_text, salted_id
+from foveate.data.cache.prepare import cache_folder
+from foveate.data.cache.volumes import CachedVolume
+from foveate.data.cohort.draw import PARTS, patient_of
+from foveate.data.cohort.leakage import seen_before
+from foveate.data.cohort.splits import Split, make_split
+from foveate.evaluate.statistics import bca_interval
+from foveate.runtime import images as intake
+from foveate.runtime.finetuned import Model, found_accelerator, open_model, parsed
+from foveate.runtime.registries import TASKS
+from foveate.runtime.selection import labelled_images
+from foveate.train.logging import say
+
+
+def defaults() -> EvaluateConfig:
+    """What holds where nothing is said."""
+    return EvaluateConfig(accelerator=found_accelerator())
+
+
+def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> EvaluateConfig:
+    """The configuration, every key checked."""
+    return parsed(defaults(), given, flags, "evaluate")
+
+
+def evaluate(config: EvaluateConfig) -> bool:
+    """Judge a run and write down how; True when every image could be used."""
+    model, out = open_model(config.run, config.accelerator), Path(config.out)
+    cohort, left_out = gather(config, model)
+    out.mkdir(parents=True, exist_ok=True)
+    judge = judge_masks if model.dense else judge_answers
+    rows, statistic, extra = judge(config, model, cohort, out)
+    write_cases(out / "cases.csv", cohort, rows)
+    summary = {
+        "part": config.part,
+        "cases": len(rows),
+        "patients": len(set(cohort.patients)),
+        "left_out": left_out,
+        "task": model.card["task"]["name"],
+        "class_names": list(model.task.class_names),
+        "weights_data_hash": model.card["data_hash"],
+        "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")},
+        "metrics": with_intervals(statistic, cohort.patients, config),
+        **extra,
+    }
+    text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
+    replace_text(out / "summary.json", text)
+    say(table_of(summary))
+    return not left_out
+
+
+def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
+    """The images of the part that is asked for, and how many could not be used."""
+    settings = run_config(config.run)
+    module = TASKS[settings.task.name]
+    cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
+    known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
+    cache = known if known.is_dir() else cache
+    found = labelled_images(settings.source, Path(config.data), module.WANT)
+    split = split_of(config, settings, found.records, known)
+    chosen = list(found.records) if config.part == "all" else split[config.part]
+    if not chosen:
+        raise FoveateError(
+            f"--part {config.part}: the run's split has no such image; accepted: --part val, whose images "
+            "chose the checkpoint, or --part all on a data set that the run never saw."
+        )
+    tuned = split["val"] if config.part in ("test", "all") and not model.dense else []
+    names = {record.relative for record in chosen}
+    tuned = [record for record in tuned if record.relative not in names]
+    both = intake.decode([*chosen, *tuned], cache, model.prepare)
+    by_name = {volume.relative: volume for volume in both}
+    encoded = {
+        name: CachedVolume(v.folder, v.entry, v.relative, module.encode(settings.task, v.labels))
+        for name, v in by_name.items()
+    }
+    kept = [record for record in chosen if record.relative in by_name]
+    if not kept:
+        raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
+    if config.part == "all":
+        warn_of_seen(config.run, kept, [by_name[record.relative].entry.voxel_hash for record in kept])
+    salt = read_salt(cache)
+    cohort = Cohort(
+        volumes=[encoded[record.relative] for record in kept],
+        patients=[salted_id(salt, patient_of(record)) for record in kept],
+        calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
+    )
+    return cohort, len(chosen) - len(kept)
+
+
+def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> None:
+    """Say how many images, or patients of them, the run has learnt from, whatever they are called now."""
+    try:
+        seen = len(seen_before(Path(run), records, voxels))
+    except FoveateError as error:
+        say(f"careful: whether the run was trained on these images is not known. {error}")
+        return
+    if seen:
+        parts = "training, validation or pre-training"
+        say(f"careful: {seen} of these images, or their patients, were in the run's {parts}")
+
+
+def split_of(
+    config: EvaluateConfig, settings: FinetuneConfig, records: Sequence[Record], cache: Path
+) -> Split:
+    """The run's own split by the salted names it wrote down; for `all` nothing must be in it."""
+    used = json.loads((Path(config.run) / "split.json").read_text(encoding="utf-8"))
+    salt = read_salt(cache) if cache.is_dir() else b""
+    ids = {salted_id(salt, record.relative): record for record in records} if salt else {}
+    if config.part == "all":
+        return {"train": [], "val": [], "test": []}
+    split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
+    missing = sum(map(len, used.values())) - sum(map(len, split.values()))
+    if "test" not in used and config.part == "test":  # a run of before they were noted: drawn or read again
+        module = TASKS[settings.task.name]
+        strata = [module.stratum(settings.task, record.labels) for record in records]
+        again = make_split(records, strata, settings.split)
+        places = {record.relative: part for part in PARTS for record in again[part]}
+        missing += sum(places.get(r.relative) != part for part in ("train", "val") for r in split[part])
+        split["test"] = again["test"]
+    if missing:
+        raise FoveateError(
+            f"--data {config.data} does not give the split of {config.run} ({missing} of its images are "
+            "missing or in other parts): these are other images, the cache beside the run is gone, or an "
+            "earlier version drew the split. Accepted: the images of the run, or --part all for images that "
+            "it never saw."
+        )
+    return split
+
+
+def with_intervals(
+    statistic: Statistic, patients: Sequence[str], config: EvaluateConfig
+) -> dict[str, dict[str, float]]:
+    """Every metric with its 95 % bootstrap interval over patients."""
+    value = statistic(np.arange(len(patients)))
+    drawn: dict[bytes, dict[str, float]] = {}
+
+    def one(key: str) -> Callable[[Array], float]:
+        def compute(picked: Array) -> float:
+            name = picked.tobytes()
+            if name not in drawn:  # all metrics of a draw at once: every key sees the same draws
+                drawn[name] = statistic(picked)
+            return drawn[name][key]
+
+        return compute
+
+    answer = {}
+    for key, number in value.items():
+        counts = key == "n" or key.startswith("n/")
+        low, high = (
+            (math.nan, math.nan)
+            if counts
+            else bca_interval(one(key), patients, seed=config.seed, draws=config.draws)
+        )
+        answer[key] = {"value": number, **({} if counts else {"low": low, "high": high})}
+    return answer
+
+
+def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
+    """A row per case under its salted name."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", "patient", *rows[0]])
+    for volume, patient, row in zip(cohort.volumes, cohort.patients, rows, strict=True):
+        cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
+        writer.writerow([volume.entry.id, patient, *cells])
+    replace_text(path, text.getvalue())
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
+    """NaN as null: JSON has no other word for "not defined"."""
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def table_of(summary: Mapping[str, Any]) -> str:
+    """The metrics for people."""
+    lines = [f"{summary['part']}: {summary['cases']} images of {summary['patients']} patients"]
+    for key, each in summary["metrics"].items():
+        interval = f"  [{each['low']:.3f}, {each['high']:.3f}]" if "low" in each else ""
+        lines.append(f"  {key:<28}{each['value']:>9.3f}{interval}")
+    return "\n".join(lines)

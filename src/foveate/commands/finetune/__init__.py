@@ -1,0 +1,1 @@
+"""`foveate finetune`: learn a task from labels."""

@@ -1,0 +1,216 @@
+"""The configuration of a fine-tuning run; what the card of --init says is not open to choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, cast, final
+
+import torch
+
+from foveate.core import config as parsing
+from foveate.core.dims import TASK_DEFAULTS
+from foveate.core.dims import defaults as table
+from foveate.core.types import Dimension, FoveateError, Normalisation, Size
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.catalogue import SOURCES, source_config
+from foveate.data.cohort.leakage import OnSeen
+from foveate.data.cohort.splits import SplitConfig
+from foveate.data.readers.formats import dimension_of
+from foveate.nets import weights
+from foveate.nets.encoders import ENCODERS
+from foveate.nets.pyramid import DecoderConfig
+from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card, yaml_of
+from foveate.runtime.registries import TASKS
+from foveate.runtime.selection import labelled_images
+from foveate.train.optim import OptimConfig, TuningConfig
+
+ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
+SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig(RunConfig):
+    """One fine-tuning run, complete.
+
+    Attributes:
+        data: Labelled images: a folder with images/ beside labels/ or masks/, a table, a list, or what
+            `source` says.
+        init: Run folder or weights file to start from; none: random weights.
+        validate_every: Steps between validations; the best checkpoint is kept beside the last.
+        task: What is learnt.
+        split: Which images are for training and which for validation.
+        tuning: What moves, and how fast.
+        on_seen: What to do about test images that the pre-training of `init` has seen, or whose patients it
+            has: refuse them, or go on and mark the run.
+    """
+
+    validate_every: int
+    task: Any
+    split: SplitConfig
+    tuning: TuningConfig
+    on_seen: OnSeen = "refuse"
+
+
+def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
+    """The first pass: defaults for the task, the weights, the dimension and the size that were given."""
+    if "task.name" not in given:
+        raise FoveateError(f"--task is missing; accepted: {', '.join(TASKS)}.")
+    size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
+    task = TASKS[str(given["task.name"])]
+    card = card_of(given)
+    dimension = found_dimension(given, card, task.WANT)
+    row = TASK_DEFAULTS[dimension, size]
+    encoder = default_encoder(given, card, dimension, size)
+    how = cast(Normalisation, card.get("normalisation") or scratch_normalisation(given, dimension))
+    accelerated = torch.cuda.is_available()
+    return FinetuneConfig(
+        data="",
+        out="",
+        dimension=dimension,
+        size=size,
+        steps=row.steps,
+        batch_size=row.batch_size,
+        save_every=200 if size == "small" else 1000,
+        preview_every=200 if size == "small" else 5000,
+        validate_every=100 if size == "small" else 1000,
+        accelerator="cuda" if accelerated else "cpu",
+        precision="bf16-mixed" if accelerated else "32-true",
+        source=SOURCES[str(given.get("source.name", "folder"))].Config(),
+        prepare=from_card(PrepareConfig, card.get("intensity") or {}),
+        task=task.Config.preset(dimension, size, how),
+        split=SplitConfig(),
+        tuning=TuningConfig(),
+        encoder=encoder,
+        decoder=DecoderConfig(
+            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=getattr(encoder, "norm", "batch")
+        ),
+        optim=OptimConfig(
+            name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
+        ),
+    )
+
+
+def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
+    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and lung has few of them."""
+    return "none" if given.get("prepare.profile") == "ct" else SCRATCH_NORMALISATION[dimension]
+
+
+def card_of(given: Mapping[str, Any]) -> weights.Card:
+    """The card of --init; empty for a run from random weights."""
+    source = str(given.get("init", ""))
+    return {} if source in ("", RANDOM_WEIGHTS) else weights.read(source)[1]
+
+
+def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+    """The card's encoder, or the one of the size."""
+    if card:
+        return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
+    row = table(dimension, size)
+    name = str(given.get("encoder.name", row.encoder))
+    entry = encoder_entry(name, dimension)
+    known = {field.name for field in fields(entry.config)} & {"norm"}
+    norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
+    return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
+
+
+def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> Dimension:  # noqa: ANN401
+    """2 or 3, on which --dimension, the files and the card must agree."""
+    said: dict[str, int] = {}
+    if "dimension" in given:
+        said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
+    if given.get("data"):
+        records = labelled_images(source_config(given), Path(str(given["data"])), want).records
+        said["--data"] = dimension_of(records[0])
+    if card:
+        said["the card of --init"] = int(card["dimension"])
+    if not said:
+        raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+    if len(set(said.values())) > 1:
+        words = ", ".join(f"{who} says {dimension}D" for who, dimension in said.items())
+        raise FoveateError(f"{words}; accepted: weights and images of one dimension.")
+    return cast(Dimension, next(iter(said.values())))
+
+
+def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConfig:
+    """Both passes: the complete configuration of a run, every key and value checked."""
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    defaults = default_config(given)
+    others = {
+        "task": {name: each.Config for name, each in TASKS.others(defaults.task.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
+    }
+    parsing.check_keys(given, defaults, others, verb="finetune")
+    config = parsing.parse(defaults, yaml_keys, flags)
+    if card := card_of(given):
+        check_card(config, defaults, card)
+    return config
+
+
+def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
+    """The configuration that keyword arguments of `foveate.finetune` describe."""
+    config = resolve(yaml_of(keys), {})
+    require(config)
+    return config
+
+
+def run_config(run: str) -> FinetuneConfig:
+    """What the fine-tuning run was told, with what its labels completed."""
+    path = Path(run) / "run.yaml"
+    if not path.is_file():
+        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
+    keys = parsing.read_yaml(path)
+    return resolve({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
+
+
+def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
+    """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
+    pairs = [("encoder", config.encoder, defaults.encoder)]
+    if card.get("intensity"):
+        pairs.append(("prepare", config.prepare, defaults.prepare))
+    if card.get("normalisation"):
+        pairs.append(("task.appearance", config.task.appearance, defaults.task.appearance))
+    for part, said, fixed in pairs:
+        for name, value in parsing.to_mapping(fixed).items():
+            mine = parsing.to_mapping(said)[name]
+            if name in ADAPTED:
+                continue
+            if mine != value and (part != "task.appearance" or name == "normalisation"):
+                raise FoveateError(
+                    f"--{part}.{name} {mine} contradicts the card of --init {config.init}, which says "
+                    f"{value}; drop the key, or start from other weights."
+                )
+
+
+def require(config: FinetuneConfig) -> None:
+    """What a run cannot do without."""
+    for key in ("data", "out", "init"):
+        if not getattr(config, key):
+            raise FoveateError(
+                f"--{key} is missing; write `foveate finetune --data FOLDER --task {config.task.name} "
+                "--init RUN --out RUN2`, with --init none for random weights."
+            )
+    for key in ("steps", "validate_every"):
+        if getattr(config, key) < 1:
+            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+
+
+def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
+    """All keys of the run that the given names describe."""
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    told = given if "dimension" in given or given.get("data") or card_of(given) else {**given, "dimension": 3}
+    config = default_config({"task.name": "segmentation", **told})
+    return (
+        "foveate finetune --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small] "
+        f"[--KEY VALUE ...]\n\nShown for --task {config.task.name}, --encoder {config.encoder.name}, "
+        f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
+        f"{parsing.help_list('tasks', TASKS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
+        f"{parsing.help_list('sources', SOURCES)}\n\n"
+        "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
+        "  --print_config   print the complete YAML and stop\n"
+        "  --dry_run        build everything, do one step, say what would happen\n\n"
+        f"{parsing.help_text(config, ['dimension'])}"
+    )

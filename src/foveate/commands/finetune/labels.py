@@ -1,0 +1,115 @@
+"""The labelled images of a fine-tuning run: found, split, decoded, and what their labels complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, final
+
+from foveate.commands.finetune.config import FinetuneConfig
+from foveate.core.types import FoveateError, LabelFacts, Record
+from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.cohort.labelled import MAP, Labelled
+from foveate.data.cohort.splits import Split, make_split
+from foveate.runtime import images as intake
+from foveate.runtime.registries import TASKS
+from foveate.runtime.selection import labelled_images
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The images of a run, decoded, and the configuration that their labels complete."""
+
+    config: FinetuneConfig
+    train: Cache
+    val: Cache
+    split: Split
+    layout: str
+
+
+def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Material:
+    """Find, split and decode the labelled images; complete the task's configuration with their labels.
+
+    `limit` decodes only so many of every part, for a look; values of whole images are known without.
+    """
+    module = TASKS[config.task.name]
+    found = labelled_images(config.source, Path(config.data), module.WANT)
+    split = make_split(
+        found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
+    )
+    chosen = {part: spread(split[part], limit) for part in ("train", "val")}
+    records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
+    both = intake.decode(records, cache, config.prepare)
+    if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
+        said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
+        raise FoveateError(
+            f"{len(wrong)} labelled images cannot be used: {said}. Mend them or take them out."
+        )
+    by_name = {volume.relative: volume for volume in both}
+    parts = {p: [by_name[r.relative] for r in chosen[p] if r.relative in by_name] for p in chosen}
+    for part, volumes in parts.items():
+        if not volumes:
+            raise FoveateError(
+                f"--data {config.data}: no image for {part} could be read; accepted: at least one."
+            )
+    listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
+    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found, listed))
+    encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
+    return Material(
+        config=replace(config, task=task),
+        train=encoded["train"],
+        val=encoded["val"],
+        split=split,
+        layout=f"{found.layout}; {found.unlabelled} images without a label left out",
+    )
+
+
+def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
+    """At most so many, from the first to the last: neighbours in a list are often of one kind."""
+    step = -(-len(records) // limit) if limit and records else 1
+    return list(records[::step])
+
+
+def facts_of(
+    train: Sequence[CachedVolume],
+    val: Sequence[CachedVolume],
+    found: Labelled,
+    listed: Sequence[Mapping[str, Any]],
+) -> LabelFacts:
+    """What the labels hold; `listed`: the values of whole images for training."""
+
+    def values(volumes: Sequence[CachedVolume]) -> set[int]:
+        return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
+
+    names = dict.fromkeys(name for labels in listed for name in labels)
+    return LabelFacts(
+        values=tuple(sorted(values(train))),
+        others=tuple(sorted(values(val) - values(train))),
+        classes=found.classes,
+        ignore=found.ignore,
+        columns={name: tuple(labels.get(name) for labels in listed) for name in names},
+    )
+
+
+def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
+    """The same volume with its labels as numbers."""
+    return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
+
+
+def data_hash(material: Material) -> str:
+    """A hash of voxels, labels and split, without names."""
+    digest = blake2b(digest_size=16)
+    for part, cache in (("train", material.train), ("val", material.val)):
+        for line in sorted(
+            repr((v.entry.content_hash, map_hashes(v), sorted(v.labels.items()))) for v in cache
+        ):
+            digest.update(f"{part} {line}\n".encode())
+    return digest.hexdigest()
+
+
+def map_hashes(volume: CachedVolume) -> list[str]:
+    """Of the label maps."""
+    return [each.content_hash for each in volume.entry.maps if each.name == MAP]

@@ -1,0 +1,278 @@
+"""Fine-tuning: from an encoder and labelled images to a run folder with a model that predicts."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from foveate.commands.finetune.build import build_task, encoder_of
+from foveate.commands.finetune.config import FinetuneConfig, resolve
+from foveate.commands.finetune.labels import Material, data_hash, gather
+from foveate.core import config as parsing
+from foveate.core.config import read_yaml
+from foveate.core.contracts import Task
+from foveate.core.types import Ending, FoveateError, Progress
+from foveate.data.cache.index import read_salt, replace_text, salted_id
+from foveate.data.cache.prepare import cache_folder
+from foveate.data.cache.volumes import Cache
+from foveate.data.cohort.draw import PARTS
+from foveate.data.cohort.splits import as_names
+from foveate.data.loader import worker_deaths_explained
+from foveate.nets import weights
+from foveate.nets.layers import forget_statistics
+from foveate.runtime import folder
+from foveate.runtime import images as intake
+from foveate.runtime.card import ancestor, input_notes, shared_card
+from foveate.runtime.config import RANDOM_WEIGHTS
+from foveate.runtime.launch import needs_processes, run_processes
+from foveate.runtime.processes import build_fabric, check_processes
+from foveate.runtime.selection import compared_with_pretraining, note_seen
+from foveate.runtime.steps import batches_from, schedule_of
+from foveate.train import checkpoint
+from foveate.train.logging import RunLog, say
+from foveate.train.loop import Hooks, fit
+from foveate.train.optim import build_optimizer, parameter_groups
+from foveate.train.overlays import write_overlays
+from foveate.train.peers import Peers, check_same, lost_peers_explained
+
+PICTURED_CASES = 3
+
+RANK = "foveate.commands.finetune.run:from_file"  # what each of several processes calls
+
+
+def from_file(path: Path) -> Ending:
+    """This process's share of the run that a YAML file describes."""
+    return finetune(resolve(read_yaml(path), {}))
+
+
+def finetune(config: FinetuneConfig) -> Ending:
+    """Run to the end or to a signal; at the end weights are exported."""
+    if needs_processes(config):
+        return run_processes(RANK, config)
+    with lost_peers_explained():
+        return finetune_here(config, build_fabric(config))
+
+
+def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
+    """This process's share of the run."""
+    out, peers = Path(config.out), Peers(fabric)
+    say(headline(config))
+    with fabric.rank_zero_first():
+        material = gather(config, cache_folder(out.parent, Path(config.data), config.prepare))
+    config = material.config
+    folder.check_resumable(config, out)
+    task = build_task(config)
+    check_images(config, task, material)
+    check_same(peers, data_hash(material), "images or labels")
+    verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
+    active = fabric.is_global_zero
+    with fabric.rank_zero_first():
+        if active:
+            folder.prepare_out(config, out, data_hash(material))
+            write_split(config, material, out)
+        note_seen(out, [*material.train, *material.val], config.init, active=active)
+    with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
+        log.note(f"{summary(material)}{verdict}")
+        for line in start_from(task, material, out if active else None):
+            log.note(line)
+        ending = train(fabric, task, material, log, peers)
+        if ending and fabric.is_global_zero:
+            score = restore_best(task, out / "checkpoints")
+            path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
+            log.note(f"exported {path.relative_to(out)}, the best by validation (score {score:.4f})")
+        elif not ending:
+            log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
+    peers.barrier()
+    return ending
+
+
+def train(fabric: Fabric, task: Task, material: Material, log: RunLog, peers: Peers) -> Ending:
+    """The loop, with what it needs from here."""
+    config = material.config
+    hooks = Hooks(
+        preview=partial(draw_preview, fabric, task, material.val, log.folder),
+        name_volumes=partial(intake.name_volumes, material.train, config.seed),
+        validate=partial(validate, fabric, task, material.val, peers),
+    )
+    load = partial(batches_from, config, material.train, task, fabric)
+    with worker_deaths_explained(config.num_workers):
+        return fit(
+            fabric,
+            task,
+            load,
+            schedule=schedule_of(config),
+            optim=config.optim,
+            log=log,
+            hooks=hooks,
+            groups=parameter_groups(task.stages(), set(encoder_of(task).parameters()), config.tuning),
+        )
+
+
+def check_images(config: FinetuneConfig, task: Task, material: Material) -> None:
+    """Refuse images that the network or the windows cannot take."""
+    wanted = config.encoder.in_channels
+    for cache in (material.train, material.val):
+        if cache.channels not in (1, wanted):
+            raise FoveateError(
+                f"The images have {cache.channels} channels, the encoder takes {wanted}; accepted: {wanted}, "
+                "or 1, which is repeated."
+            )
+        intake.check_volumes(cache, task.crops)
+
+
+def start_from(task: Task, material: Material, out: Path | None = None) -> list[str]:
+    """Copy what --init holds and `tuning` asks for; what was done, in words, and whole in `out`."""
+    config = material.config
+    if config.init == RANDOM_WEIGHTS:
+        return ["weights: random (--init none)"]
+    tensors, card = weights.read(config.init)
+    parts = task.exported()
+    notes = input_notes(card, config, task, material.train)
+    lines = [f"--init, input: {note}" for note in notes]
+    for part, least in {"encoder": config.min_transfer, "decoder": 0.0}.items():
+        if part == "encoder" or (config.tuning.transfer == "encoder_decoder" and part in parts):
+            held = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+            goal, source = {part: parts[part]}, f"--init {config.init}"
+            report = weights.transfer(goal, held, min_share=least, source=source, notes=notes)
+            lines.append(f"--init, {part}: {report.summary()}")
+            if out:
+                (out / f"transfer.{part}.json").write_text(report.to_json(), encoding="utf-8")
+    if config.tuning.norm_statistics == "fresh":
+        forget_statistics(parts["encoder"])
+    return lines
+
+
+@torch.no_grad()
+def validate(fabric: Fabric, task: Task, cases: Cache, peers: Peers, step: int) -> dict[str, float]:  # noqa: ARG001
+    """Metrics of the validation images, computed once and the same on all ranks."""
+    metrics: dict[str, float] = {}
+    if fabric.is_global_zero:
+        task.eval()
+        with fabric.autocast():
+            metrics = task.validate(list(cases))
+        task.train()
+    return peers.from_first(metrics)
+
+
+@torch.no_grad()
+def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int) -> None:
+    """Outlines of truth and prediction over the first few validation images."""
+    if not fabric.is_global_zero:
+        return
+    task.eval()
+    with fabric.autocast():
+        drawn = [(volume, task.outlines(volume)) for volume in list(cases)[:PICTURED_CASES]]
+    task.train()
+    pictures = [
+        (torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape)[0]), outlines)
+        for volume, outlines in drawn
+        if outlines
+    ]
+    if pictures:
+        write_overlays(out / "previews" / f"step-{step:09d}.png", pictures)
+
+
+def restore_best(task: Task, checkpoints: Path) -> float:
+    """Load the best checkpoint into the task; its score, not a number where there was none."""
+    path = checkpoints / checkpoint.BEST
+    if not path.exists():
+        return float("nan")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    task.load_state_dict(state["model"])
+    return float(state["best"])
+
+
+def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
+    """Salted names into the run folder; plain ones only where the user asked for a file."""
+    import json
+
+    ids = {
+        part: [v.entry.id for v in cache]
+        for part, cache in (("train", material.train), ("val", material.val))
+    }
+    salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
+    ids["test"] = [salted_id(salt, record.relative) for record in material.split["test"]]
+    text = json.dumps(ids, indent=1)
+    replace_text(out / "split.json", text + "\n")
+    if config.split.save_as:
+        replace_text(Path(config.split.save_as), as_names(material.split))
+
+
+def headline(config: FinetuneConfig) -> str:
+    """The first line of a run."""
+    start = "random weights" if config.init == RANDOM_WEIGHTS else "pre-trained weights"
+    return (
+        f"foveate {version('foveate')}: {config.task.name}, {config.dimension}D, "
+        f"{config.encoder.name} (width {config.encoder.width}) from {start}, batch {config.batch_size} x "
+        f"{config.accumulate}, {config.steps} steps on {config.accelerator}, {config.precision}"
+    )
+
+
+def summary(material: Material) -> str:
+    """Counts only: no name reaches a log."""
+    used = {"train": len(material.train), "val": len(material.val), "test": len(material.split["test"])}
+    lost = sum(len(material.split[part]) - used[part] for part in ("train", "val"))
+    counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
+    return f"data: {material.layout}; {counts}" + f"; {lost} labelled images could not be used" * bool(lost)
+
+
+def card(config: FinetuneConfig, task: Task, material: Material, score: float) -> weights.Card:
+    """What predict and a later user must know of the weights."""
+    mapping: dict[str, Any] = parsing.to_mapping(config)
+    return shared_card(config, task, material.train) | {
+        "task": mapping["task"],
+        "class_names": list(task.class_names),
+        "activation": task.activation,
+        "patch": list(task.patch),
+        "tuning": mapping["tuning"],
+        "started_from": "random weights"
+        if config.init == RANDOM_WEIGHTS
+        else weights.read(config.init)[1].get("data_hash", "weights of others"),
+        "initial_weights": ancestor("" if config.init == RANDOM_WEIGHTS else config.init),
+        "validation_score": score if math.isfinite(score) else None,
+        "batch_norm_statistics": "of training",
+        "data_hash": data_hash(material),
+    }
+
+
+def dry_run(config: FinetuneConfig) -> str:
+    """Build everything from the first few images, do one step, and say what a real run would do."""
+    import tempfile
+
+    check_processes(config)
+    config = replace(config, devices=1, num_nodes=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        fabric = build_fabric(config)
+        material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+        config = material.config
+        task = build_task(config)
+        check_images(config, task, material)
+        lines = start_from(task, material)
+        net, optimizer = fabric.setup(task, build_optimizer(task, config.optim))
+        batch = fabric.to_device(next(batches_from(config, material.train, task, fabric, 0)))
+        started = time.perf_counter()
+        losses = net(batch, Progress(0, config.steps, config.seed))
+        fabric.backward(torch.stack(list(losses.values())).sum())
+        optimizer.step()
+        seconds = (time.perf_counter() - started) * config.accumulate
+    terms = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+    return "\n".join(
+        [
+            headline(config),
+            summary(material),
+            *lines,
+            f"answers: {', '.join(task.class_names)} ({task.activation})",
+            f"parameters: {sum(p.numel() for p in task.parameters()):,}",
+            f"one step: {terms}; {seconds:.2f} s, the first of a process being the slowest",
+            f"would do: {config.steps} steps, about {config.steps * seconds / 3600:.1f} h, into "
+            f"{config.out}; nothing was written there",
+        ]
+    )

@@ -1,0 +1,1 @@
+"""`foveate methods`: what can be trained."""

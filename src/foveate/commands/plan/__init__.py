@@ -1,0 +1,1 @@
+"""`foveate plan`: what a pre-training run will cost."""

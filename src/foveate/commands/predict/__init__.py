@@ -1,0 +1,1 @@
+"""`foveate predict`: masks or classes of images."""

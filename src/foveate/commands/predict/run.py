@@ -1,0 +1,320 @@
+"""Prediction: a fine-tuned run over files, one at a time, with results in each file's own geometry.
+
+What is done is never done again, what fails is said and left out, and no file is half-written.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from torch import Tensor
+
+from foveate.core import config as parsing
+from foveate.core.types import Array, FoveateError, Record
+from foveate.data.cache.index import replace_file, replace_text
+from foveate.data.cache.volumes import CachedVolume
+from foveate.data.readers.channels import fingerprint_of, image_files
+from foveate.data.readers.formats import suffix_of
+from foveate.data.sources.folder import FolderSource
+from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
+from foveate.evaluate.grids import Grid, onto, source_grid
+from foveate.evaluate.inference import WindowConfig, zeros
+from foveate.evaluate.segment import Segmentation, TidyConfig
+from foveate.nets import weights
+from foveate.runtime.finetuned import (
+    SCRATCH_FOLDER,
+    Model,
+    found_accelerator,
+    open_model,
+    parsed,
+    prepared,
+    progress,
+    segment_volume,
+)
+from foveate.train.logging import say
+
+TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
+NO_RESULT = "-"
+SAVE_SECONDS = 5.0  # between two writings of the table
+FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """One prediction.
+
+    Attributes:
+        run: Folder of a fine-tuning run, or its weights file.
+        data: Folder of images, or one file.
+        out: Folder for the results; the same command again goes on where it was.
+        probabilities: Write the probabilities of every class beside the mask.
+        window: How volumes are covered.
+        tidy: What is done to masks.
+        accelerator: Where to compute.
+    """
+
+    run: str = ""
+    data: str = ""
+    out: str = ""
+    probabilities: bool = False
+    window: WindowConfig = field(default_factory=WindowConfig)
+    tidy: TidyConfig = field(default_factory=TidyConfig)
+    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+
+
+def defaults() -> PredictConfig:
+    """What holds where nothing is said."""
+    return PredictConfig(accelerator=found_accelerator())
+
+
+def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> PredictConfig:
+    """The configuration, every key checked."""
+    return parsed(defaults(), given, flags, "predict")
+
+
+def predict(config: PredictConfig) -> bool:
+    """Predict every image; True when none failed."""
+    model, out = open_model(config.run, config.accelerator), Path(config.out)
+    images = images_of(Path(config.data))
+    refuse_among_images(images, out)
+    claim(out, config)
+    outcomes = predict_masks if model.dense else predict_table
+    done, failed = 0, []
+    with progress(len(images)) as advance:
+        for record, reason in outcomes(model, images, config):
+            done += not reason
+            if reason:
+                failed.append(f"{record.relative}: {reason}")
+                say(f"failed: {failed[-1]}")
+            advance()
+    say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
+    return not failed
+
+
+def images_of(data: Path) -> list[Record]:
+    """The images below a folder; labels and other files are set aside with a word."""
+    found = list(FolderSource().records(data))
+    images = [record for record in found if record.role == "image"]
+    if not images:
+        raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")
+    if len(images) < len(found):
+        say(f"set aside: {len(found) - len(images)} files that are no images, or labels")
+    return images
+
+
+def refuse_among_images(images: Sequence[Record], out: Path) -> None:
+    """No image may lie where the results go: a mask has the name of its image."""
+    home = out.resolve()
+    for record in images:
+        if any(path.resolve().is_relative_to(home) for path in image_files(record)):
+            raise FoveateError(
+                f"--out {out}: {record.relative} lies in it, and a result could replace an image; accepted: "
+                "a folder without images."
+            )
+
+
+def claim(out: Path, config: PredictConfig) -> None:
+    """Write down what makes these results, or refuse a folder whose results were made otherwise."""
+    file = weights.locate(config.run)
+    ignored = ("run", "data", "out", "accelerator", "window.batch_size")
+    said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
+    mine = {"weights": blake2b(file.read_bytes(), digest_size=16).hexdigest(), **said}
+    path = out / SETTINGS
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if changed := parsing.differences(before, mine, ()):
+            raise FoveateError(
+                f"--out {out} holds predictions made otherwise ({'; '.join(changed)}); accepted: a new "
+                "folder, or the same values to go on."
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out / SCRATCH_FOLDER, ignore_errors=True)
+        replace_text(path, json.dumps(mine, indent=1) + "\n")
+    except OSError as error:
+        raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for people."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, FoveateError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def predict_masks(
+    model: Model, images: Sequence[Record], config: PredictConfig
+) -> Iterator[tuple[Record, str]]:
+    """Label maps; every image with the reason why it has none, empty where it has."""
+    out = Path(config.out)
+    journal = Journal(out)
+    names = mask_names(images, model.card["dimension"])
+    for record in images:
+        target = out / names[record.relative]
+        try:
+            line = journal.line(record)
+            if not (target.exists() and journal.has(line)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with prepared(record, model.prepare, out) as volume:
+                    found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
+                    journal.forget(line)
+                    write_all(model, found, volume, record, target)
+                journal.add(line)
+            yield record, ""
+        except FAILURES as error:
+            yield record, reason_of(error)
+
+
+def mask_names(images: Sequence[Record], dimension: int) -> dict[str, str]:
+    """Relative path of an image -> that of its mask; two images with one mask are refused."""
+    names: dict[str, str] = {}
+    for record in images:
+        name = stem_of(record) + mask_suffix(dimension)
+        if name in names.values():
+            other = next(key for key, value in names.items() if value == name)
+            raise FoveateError(f"{other} and {record.relative} would both be answered in {name}; rename one.")
+        names[record.relative] = name
+    return names
+
+
+def stem_of(record: Record) -> str:
+    """The relative path without its suffix."""
+    return record.relative.removesuffix(record.relative[-len(suffix_of(record.path)) or None :])
+
+
+@final
+class Journal:
+    """Which images have a result: another image of the same name, or a changed one, has none."""
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / DONE
+        text = self.path.read_text(encoding="ascii") if self.path.exists() else ""
+        pairs = (line.split() for line in text.splitlines())
+        self.known = dict(pair for pair in pairs if len(pair) == 2)  # the last of a name counts
+
+    def has(self, line: tuple[str, str]) -> bool:
+        """Whether this very image was answered last."""
+        return self.known.get(line[0]) == line[1]
+
+    def forget(self, line: tuple[str, str]) -> None:
+        """Before a result is replaced: killed in between, it would be taken for that of the earlier image."""
+        if line[0] in self.known:
+            self.add((line[0], NO_RESULT))
+
+    def add(self, line: tuple[str, str]) -> None:
+        """Note an image whose result is written."""
+        self.known[line[0]] = line[1]
+        with self.path.open("a", encoding="ascii") as stream:
+            stream.write(f"{line[0]} {line[1]}\n")
+
+    @staticmethod
+    def line(record: Record) -> tuple[str, str]:
+        """Hashes of an image's name, and of its size and time; taken before it is read."""
+        facts = (record.relative, *fingerprint_of(image_files(record)))
+        texts = (repr(fact).encode("utf-8", "surrogateescape") for fact in (record.relative, facts))
+        name, all_facts = (blake2b(text, digest_size=16).hexdigest() for text in texts)
+        return name, all_facts
+
+
+def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: Record, target: Path) -> None:
+    """Probabilities first, masks last: a mask is the sign that an image is done."""
+    seen = Grid(shape=volume.shape, affine=np.array(volume.entry.affine))
+    grid = source_grid(record, seen, unchanged=model.same_grid)
+    values, end = model.values(), mask_suffix(len(volume.shape))
+    beside = str(target).removesuffix(end)
+    if found.probabilities is not None:
+        shares = zeros((*grid.shape, len(values)), np.uint16)
+        for k in range(len(values)):
+            shares[..., k] = onto(found.probabilities[k], seen, grid)
+        if end == ".png":
+            replace_file(Path(f"{beside}_probabilities.npz"), lambda stream: save_levels(stream, shares))
+        else:
+            write_probabilities(Path(f"{beside}_probabilities{end}"), shares, grid)
+    if found.labels is not None:
+        labels = onto(found.labels, seen, grid, classes=len(values))
+        dtype = np.uint8 if max(values) < 256 else np.int16
+        write_mask(target, np.array(values, dtype=dtype)[labels], grid)
+        return
+    assert found.masks is not None
+    total = np.zeros(grid.shape, dtype=np.uint8)
+    for k, name in enumerate(model.task.class_names):
+        mask = onto(found.masks[k].view(np.uint8), seen, grid, classes=2)
+        write_mask(Path(f"{beside}_{name.replace('/', '_')}{end}"), mask, grid)
+        total |= mask
+    write_mask(target, total, grid)
+
+
+def save_levels(stream: Any, levels: Array) -> None:  # noqa: ANN401 - a binary file
+    """Probabilities of a picture, (x, y, K) as whole numbers, with the number that stands for 1."""
+    np.savez_compressed(stream, probabilities=levels, one=LEVELS)
+
+
+def predict_table(
+    model: Model, images: Sequence[Record], config: PredictConfig
+) -> Iterator[tuple[Record, str]]:
+    """Probabilities of whole images, a row each in `predictions.csv`."""
+    path, written = Path(config.out) / TABLE, time.monotonic()
+    rows, journal = read_table(path), Journal(Path(config.out))
+    fresh: list[tuple[str, str]] = []
+
+    def save() -> None:
+        for line in fresh:
+            journal.forget(line)
+        write_table(path, rows)
+        while fresh:  # after their rows: what is noted is there
+            journal.add(fresh.pop())
+
+    try:
+        for record in images:
+            try:
+                line = journal.line(record)
+                if record.relative not in rows or not journal.has(line):
+                    with prepared(record, model.prepare, Path(config.out)) as volume:
+                        rows[record.relative] = row_of(model, model.task.predict(volume))  # type: ignore[operator]
+                    fresh.append(line)
+                yield record, ""
+            except FAILURES as error:
+                yield record, reason_of(error)
+            if time.monotonic() - written > SAVE_SECONDS:
+                save()
+                written = time.monotonic()
+    finally:
+        save()
+
+
+def row_of(model: Model, answers: Tensor) -> dict[str, str]:
+    """The answers under their names, and the class that they mean."""
+    names = model.task.class_names
+    row = {name: f"{value:.6g}" for name, value in zip(names, answers.tolist(), strict=True)}
+    if model.task.activation == "softmax":
+        return row | {"predicted": names[int(answers.argmax())]}
+    return row
+
+
+def read_table(path: Path) -> dict[str, dict[str, str]]:
+    """Rows by image; none where there is no table."""
+    if not path.exists():
+        return {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return {row.pop("image"): row for row in rows}
+
+
+def write_table(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
+    """The whole table, or the one before."""
+    if not rows:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["image", *next(iter(rows.values()))])
+    writer.writeheader()
+    writer.writerows({"image": name, **row} for name, row in sorted(rows.items()))
+    replace_text(path, text.getvalue())

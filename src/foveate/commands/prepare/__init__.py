@@ -1,0 +1,1 @@
+"""`foveate prepare`: a cache for many runs."""

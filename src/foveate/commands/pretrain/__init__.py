@@ -1,0 +1,1 @@
+"""`foveate pretrain`: learn from images without labels."""

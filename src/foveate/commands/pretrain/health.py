@@ -1,0 +1,75 @@
+"""What health is measured on: images set aside, and labelled cases for a probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from lightning_fabric import Fabric
+
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.core.contracts import Method
+from foveate.core.rng import key
+from foveate.core.types import Batch, FoveateError, Progress
+from foveate.data.cache.volumes import Cache
+from foveate.data.loader import batches
+from foveate.views.pipeline import make_views
+
+Measure = Callable[[int], dict[str, float]]
+
+
+def set_aside(cache: Cache, config: PretrainConfig) -> tuple[Cache | None, Cache]:
+    """The images that are never trained on, where some are wanted, and the rest. By content, not by name."""
+    if config.holdout == 0:
+        return None, cache
+    if not 0 < config.holdout < len(cache):
+        raise FoveateError(
+            f"--holdout {config.holdout}: accepted are 0 to {len(cache) - 1}, one less than the images."
+        )
+    ranked = sorted(cache, key=lambda volume: key(config.seed, f"holdout {volume.entry.content_hash}"))
+    held = {volume.entry.id for volume in ranked[: config.holdout]}
+    parts = [[v for v in cache if (v.entry.id in held) == wanted] for wanted in (True, False)]
+    return Cache(parts[0]), Cache(parts[1], cache.rejects)
+
+
+def summary(config: PretrainConfig, held: Cache | None) -> str:
+    """On what health is measured."""
+    if config.health_every == 0:
+        return ""
+    where = f"on {len(held)} images set aside" if held else "on training images (--holdout N sets N aside)"
+    return f"; health every {config.health_every} steps, {where}"
+
+
+def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
+    """What the loop asks for after every step."""
+    look = look_of(config, fabric, method, cache)
+    probe = None
+    if config.probe:
+        from foveate.commands.pretrain.probe import open_probe
+
+        probe = open_probe(config, method, fabric)
+
+    def due(step: int) -> dict[str, float]:
+        found = look(step) if config.health_every and step % config.health_every == 0 else {}
+        if probe and (step % config.probe_every == 0 or step == config.steps):
+            found |= probe()
+        return found
+
+    return due
+
+
+def look_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
+    """Measures on one batch, made at the first call and the same ever after."""
+    from foveate.train.health import SAMPLES, measure  # here: the depth of imports has a budget
+
+    kept: list[Batch] = []
+
+    def look(step: int) -> dict[str, float]:
+        if not kept:
+            views = partial(make_views, specs=method.crops, seed=config.seed)
+            order = key(config.seed, "health") >> 1
+            kept.append(next(batches(cache, views, seed=order, first_step=0, steps=1, batch_size=SAMPLES)))
+        with fabric.autocast():
+            return measure(method, fabric.to_device(kept[0]), Progress(step, config.steps, config.seed))
+
+    return look

@@ -1,0 +1,54 @@
+"""The images of a pre-training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.core.types import FoveateError, Record
+from foveate.data.cache.index import PROFILE, is_prepared
+from foveate.data.cache.prepare import cache_folder
+from foveate.data.cache.profiles import from_json
+from foveate.data.cache.volumes import Cache, open_prepared
+from foveate.runtime.images import decode, of_dimension, sampled
+from foveate.runtime.selection import images_for_pretraining
+from foveate.train.logging import say
+
+
+def images_of(config: PretrainConfig, data: Path) -> list[Record]:
+    """The images to train on, of the run's dimension."""
+    return of_dimension(images_for_pretraining(config.source, data, config.split), config.dimension)
+
+
+def open_cache(config: PretrainConfig, data: Path) -> Cache:
+    """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
+    if is_prepared(data):
+        return open_given_cache(config, data)
+    images = images_of(config, data)
+    folder = cache_folder(Path(config.out).parent, data, config.prepare)
+    return decode(images, folder, config.prepare)
+
+
+def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
+    """The cache that `--data` names; options of its preparation that differ are refused."""
+    if config.prepare != from_json((data / PROFILE).read_text(), data):
+        raise FoveateError(
+            f"--data {data} is prepared already, and --prepare.* asks for something else; leave these keys "
+            "out, or run `foveate prepare` with them into another folder."
+        )
+    if config.split:
+        raise FoveateError(
+            f"--data {data} is prepared already and names no file: --split {config.split} cannot choose "
+            "from it; run `foveate prepare --split` instead, and leave the key out here."
+        )
+    say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
+    return open_prepared(data)
+
+
+def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
+    """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
+    if is_prepared(data):
+        cache = open_given_cache(config, data)
+        return len(cache), cache
+    images = images_of(config, data)
+    return len(images), decode(sampled(images), scratch, config.prepare)

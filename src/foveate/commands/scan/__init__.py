@@ -1,0 +1,1 @@
+"""`foveate scan`: what a folder holds."""

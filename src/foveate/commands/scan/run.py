@@ -1,0 +1,177 @@
+"""`foveate scan`: what a folder holds, as a table, a page, and a reason for every file that is left out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from foveate.commands.scan.page import write_page
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError
+from foveate.data.cache.index import salted_id
+from foveate.data.cohort.leakage import project_salt
+from foveate.data.inventory import passes as inventory
+from foveate.data.inventory import state
+from foveate.train.logging import CONSOLE, say
+
+SWITCHES = ("help",)
+PAGE = "inventory.html"
+SHOWN = 10  # files that the terminal names
+REDRAW_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """One scan.
+
+    Attributes:
+        data: SRC: the folder to look at, or one file; nothing in it is changed.
+        out: Folder of the inventory; the same command again only looks at what is new or changed.
+        until: The last pass: stat (names and sizes), headers, or full (voxels).
+        workers: Processes that read beside this one; 0: none. The result does not depend on it.
+        thumbnails: Draw small pictures into the page; never of what may have text burned in.
+    """
+
+    data: str = ""
+    out: str = ""
+    until: Literal["stat", "headers", "full"] = "full"
+    workers: int = 1
+    thumbnails: bool = True
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise FoveateError(f"--workers {self.workers}: accepted are 0 and more.")
+
+
+def resolve(flags: Mapping[str, str]) -> ScanConfig:
+    """The configuration that the command line describes; `--pass` is `until`, which Python lets be a name."""
+    flags = {"until" if key == "pass" else key: value for key, value in flags.items()}
+    defaults = ScanConfig(workers=min(4, os.cpu_count() or 1))
+    parsing.check_keys(flags, defaults, {}, verb="scan")
+    config = parsing.parse(defaults, {}, flags)
+    for key in ("data", "out"):
+        if not getattr(config, key):
+            raise FoveateError(f"--{key} is missing; write `foveate scan SRC --out INV`.")
+    return config
+
+
+def help_page() -> str:
+    """All keys with their meaning."""
+    head = "foveate scan SRC --out INV [--pass stat|headers|full] [--workers N]\n\n"
+    keys = parsing.help_text(ScanConfig(workers=min(4, os.cpu_count() or 1)))
+    return head + keys.replace("--until stat|headers|full", "--pass stat|headers|full ")
+
+
+def scan(config: ScanConfig) -> str:
+    """Brings an inventory up to date and says what it holds."""
+    root, out = Path(config.data), Path(config.out)
+    if not root.exists():
+        raise FoveateError(f"{root} does not exist; give an existing folder or image file.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FoveateError(f"--out {out} cannot be written ({error.strerror}).") from None
+    _refuse_other_files(out)
+    salt = project_salt(out)
+    root_id = salted_id(salt, f"root {root.resolve()}")
+    with closing(state.open_state(out, root_id)) as db, _bar() as bar:
+        found = inventory.Scan(
+            db=db, root=root, salt=salt, num_workers=config.workers, on_progress=Shown(bar)
+        )
+        if _passes(found, config, out) or not (out / PAGE).exists():
+            inventory.export(found, out)
+            write_page(db, out / PAGE)
+            state.remember(db, exported="yes")
+        bar.stop()
+        return summary(found, config)
+
+
+def _passes(found: inventory.Scan, config: ScanConfig, out: Path) -> bool:
+    """Does the passes that are asked for; whether the tables are older than what is known."""
+    db, times = found.db, []
+    passes: dict[str, Callable[[], int]] = {
+        "stat": partial(inventory.list_files, found, out),
+        "headers": partial(inventory.read_headers, found),
+        "full": partial(inventory.read_pixels, found, thumbnails=config.thumbnails),
+    }
+    for name, work in passes.items():
+        started = time.perf_counter()
+        if work():
+            state.remember(db, exported="no")
+        times.append(f"{name} {time.perf_counter() - started:.1f} s")
+        if name == config.until:
+            break
+    say(", ".join(times))
+    return state.fact(db, "exported", "no") == "no"
+
+
+def _refuse_other_files(out: Path) -> None:
+    """A folder of something else must not fill up with tables."""
+    if any(out.iterdir()) and not (out / state.PRIVATE).is_dir():
+        raise FoveateError(f"--out {out} holds other files; give an empty or new folder, or an inventory.")
+
+
+def _bar() -> Progress:
+    """Without a thread of its own, because worker processes are forked."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=CONSOLE,
+        auto_refresh=False,
+        transient=True,
+        disable=not CONSOLE.is_terminal,
+    )
+
+
+class Shown:
+    """Shows progress, redrawn a few times a second."""
+
+    def __init__(self, bar: Progress) -> None:
+        self.bar, self.tasks, self.drawn = bar, dict[str, TaskID](), 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """So much of one pass is done; a total of 0 is not known."""
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=None)
+        self.bar.update(self.tasks[what], completed=done, total=total or None)
+        if time.monotonic() - self.drawn > REDRAW_SECONDS:
+            self.drawn = time.monotonic()
+            self.bar.refresh()
+
+
+def summary(found: inventory.Scan, config: ScanConfig) -> str:
+    """Counts for the terminal, and the names of the first files that were left out."""
+    db = found.db
+    hidden = state.fact(db, "hidden", "0")
+    lines = [f"{state.count(db, 'files')} files, {hidden} hidden ones ignored"]
+    if config.until != "stat":
+        groups = (
+            "SELECT role, dimension, modality, format, count(*), sum(files) FROM images GROUP BY 1, 2, 3, 4"
+        )
+        for role, dimension, modality, kind, images, files in db.execute(groups):
+            what = f"{dimension}D " if dimension else ""
+            lines.append(f"  {images:>7} {role:<9} {what}{modality or '-'} ({kind}, files: {files})")
+        lines += _rejected(found)
+    return "\n".join([*lines, f"inventory: {Path(config.out) / PAGE}"])
+
+
+def _rejected(found: inventory.Scan) -> list[str]:
+    query = (
+        "SELECT relative, reason FROM images JOIN members ON image = images.number AND place = 0 "
+        "JOIN files ON files.number = file WHERE reason != '' LIMIT ?"
+    )
+    total = state.count(found.db, "images", "reason != ''")
+    rows = found.db.execute(query, (SHOWN,)).fetchall()
+    named = [f"  {ascii(os.fsdecode(name))[1:-1]}: {reason}" for name, reason in rows]
+    more = [f"  and {total - len(rows)} more in {state.PRIVATE}/{inventory.REJECTED_NAMES}"]
+    return [f"left out: {total}", *named, *(more if total > len(rows) else [])]

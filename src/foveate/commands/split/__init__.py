@@ -1,0 +1,1 @@
+"""`foveate split`: patient-grouped lists and nested label fractions."""

@@ -1,0 +1,221 @@
+"""Splits and label fractions as plain lists of names, which every later command reads."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress as Bar
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError, Record
+from foveate.data.cache.index import replace_file
+from foveate.data.catalogue import SOURCES, build_source
+from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
+from foveate.data.cohort.leakage import hashes_of, twins
+from foveate.train.logging import CONSOLE, say
+
+SWITCHES = ("help",)
+UNLABELLED = "unlabelled.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """What is drawn.
+
+    Attributes:
+        data: The data set: a folder, or the file that its layout starts from.
+        out: Folder for the lists.
+        source: The layout of the data set.
+        seed: Of the draw; the same seed gives the same lists on every machine.
+        val_share: Share of the images for validation, where the data set does not say.
+        test_share: Share of the images for the test, where the data set does not say.
+        fractions: Shares of the training images with labels, each a part of the next.
+        stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
+        use_given_split: Keep what the data set itself says of validation and test.
+        compare_voxels: Decode every image, to keep images with equal voxels in one part.
+        num_workers: Processes that decode beside this one.
+    """
+
+    data: str
+    out: str
+    source: Any
+    seed: int = 0
+    val_share: float = 0.1
+    test_share: float = 0.2
+    fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
+    stratify: tuple[str, ...] = ()
+    use_given_split: bool = True
+    compare_voxels: bool = True
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        shares = (self.val_share, self.test_share)
+        if min(shares) < 0 or sum(shares) >= 1:
+            raise FoveateError(
+                f"--val_share {self.val_share:g} and --test_share {self.test_share:g}: accepted are shares "
+                "from 0 whose sum is below 1."
+            )
+        for fraction in self.fractions:
+            if not 0 < fraction < 1:
+                raise FoveateError(f"--fractions {fraction:g}: accepted are shares above 0 and below 1.")
+
+
+def resolve(flags: Mapping[str, str]) -> SplitConfig:
+    """The configuration that the command line describes; `--fractions 0.01,0.1` needs no brackets."""
+    flags = dict(flags)
+    for key in ("fractions", "stratify"):
+        if key in flags and not flags[key].startswith("["):
+            flags[key] = f"[{flags[key]}]"
+    name = flags.get("source.name", "folder")
+    defaults = SplitConfig(data="", out="", source=SOURCES[name].Config())
+    others = {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}}
+    parsing.check_keys(flags, defaults, others, verb="split")
+    config = parsing.parse(defaults, {}, flags)
+    for key in ("data", "out"):
+        if not getattr(config, key):
+            raise FoveateError(f"--{key} is missing; write `foveate split DATA --out DIR`.")
+    return config
+
+
+def help_page(flags: Mapping[str, str]) -> str:
+    """All keys, those of the named source among them."""
+    name = flags.get("source.name", "folder")
+    config = SplitConfig(data="", out="", source=SOURCES[name].Config())
+    head = "foveate split DATA --out DIR [--source NAME] [--fractions 0.01,0.1] [--seed N]\n\n"
+    return f"{head}{parsing.help_list('sources', SOURCES)}\n\n{parsing.help_text(config)}"
+
+
+def split(config: SplitConfig) -> str:
+    """Draw, write the lists, and say how they are mixed."""
+    images = [r for r in build_source(config.source).records(Path(config.data)) if r.role == "image"]
+    if not config.use_given_split:
+        images = [replace(record, split="") for record in images]
+    labelled, unlabelled = with_labels(images)
+    alike, unreadable = equal_voxels(images, config)
+    kept = [record for record in labelled if record.relative not in unreadable]
+    groups = by_patient(kept, alike)
+    stratum = strata(groups, config.stratify)
+    drawn = draw(
+        groups,
+        stratum,
+        val_share=config.val_share,
+        test_share=config.test_share,
+        fractions=config.fractions,
+        seed=config.seed,
+    )
+    rest = strangers([r for r in unlabelled if r.relative not in unreadable], alike, drawn, groups)
+    write_lists(Path(config.out), config, drawn, groups, rest)
+    return summary(config, drawn, groups, alike, rest)
+
+
+def with_labels(images: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """Images with a map or a value, and the others; where none has either, all are split."""
+    labelled = [record for record in images if record.maps or record.labels]
+    if not labelled:
+        return list(images), []
+    return labelled, [record for record in images if not (record.maps or record.labels)]
+
+
+def equal_voxels(images: Sequence[Record], config: SplitConfig) -> tuple[list[list[str]], set[str]]:
+    """Sets of names with equal voxels, and the names of what cannot be read."""
+    if not config.compare_voxels:
+        return [], set()
+    hashes: dict[str, str | None] = {}
+    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
+        task = bar.add_task("comparing voxels", total=len(images))
+        for record, digest in zip(images, hashes_of(images, config.num_workers), strict=True):
+            hashes[record.relative] = digest
+            bar.advance(task)
+    unreadable = {name for name, digest in hashes.items() if digest is None}
+    for name in sorted(unreadable):
+        say(f"left out, it cannot be read: {name}")
+    return twins(hashes), unreadable
+
+
+def strangers(
+    unlabelled: Sequence[Record], alike: Sequence[Sequence[str]], drawn: Drawn, groups: Groups
+) -> list[Record]:
+    """Unlabelled images that pre-training may see: no patient or voxels of validation and test."""
+    held_out = [r for part in ("val", "test") for p in drawn.parts[part] for r in groups[p]]
+    patients, names = {record.patient for record in held_out} - {""}, {r.relative for r in held_out}
+    names |= {name for found in alike if names.intersection(found) for name in found}
+    kept = [
+        record for record in unlabelled if record.patient not in patients and record.relative not in names
+    ]
+    if others := len(unlabelled) - len(kept):
+        say(f"left out, their patients or voxels are for validation or the test: {others} unlabelled images")
+    return kept
+
+
+def write_lists(
+    out: Path, config: SplitConfig, drawn: Drawn, groups: Groups, unlabelled: Sequence[Record]
+) -> None:
+    """`train.txt`, `val.txt`, `test.txt`, the same in a folder for every fraction, and what was asked for."""
+    parts = {part: names_of(patients, groups) for part, patients in drawn.parts.items()}
+    files = {f"{part}.txt": parts[part] for part in PARTS}
+    if unlabelled:
+        files[UNLABELLED] = sorted(record.relative for record in unlabelled)
+    for fraction, patients in drawn.fractions.items():
+        of_fraction = {**parts, "train": names_of(patients, groups)}
+        files |= {f"train_{fraction:g}/{part}.txt": of_fraction[part] for part in PARTS}
+    keys = {k: v for k, v in parsing.to_mapping(config).items() if k not in ("data", "out", "num_workers")}
+    texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in files.items()}
+    texts["split.json"] = json.dumps(keys, indent=1) + "\n"
+    refuse_other_lists(out, texts)
+    for name, text in texts.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        data = text.encode("utf-8", "surrogateescape")
+        replace_file(out / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+
+
+def refuse_other_lists(out: Path, texts: Mapping[str, str]) -> None:
+    """Lists that runs may depend on are not replaced by others."""
+    for name, text in texts.items():
+        path = out / name
+        if path.exists() and path.read_bytes() != text.encode("utf-8", "surrogateescape"):
+            raise FoveateError(f"--out {out} holds another split ({name} differs); choose another folder.")
+
+
+def names_of(patients: Iterable[str], groups: Groups) -> list[str]:
+    """Relative paths of the images of patients, sorted."""
+    names = sorted(record.relative for patient in patients for record in groups[patient])
+    for name in names:
+        if name != name.strip() or "\n" in name or "\r" in name:
+            raise FoveateError(
+                f"{name!r} cannot stand in a list: rename it without line breaks or outer blanks."
+            )
+    return names
+
+
+def summary(
+    config: SplitConfig, drawn: Drawn, groups: Groups, alike: Sequence[object], rest: Sequence[Record]
+) -> str:
+    """A table of the parts: patients, images, and images of each kind."""
+    parts = {**drawn.parts, **{f"train_{f:g}": patients for f, patients in drawn.fractions.items()}}
+    records = {name: [r for p in patients for r in groups[p]] for name, patients in parts.items()}
+    names = list(config.stratify) or coarse_labels(r for part in PARTS for r in records[part])
+    kinds = {part: kinds_in(found, names) for part, found in records.items()}
+    columns = sorted({kind for found in kinds.values() for kind in found})
+    rows = [["", "patients", "images", *columns]]
+    rows += [
+        [name, str(len(parts[name])), str(len(found)), *(str(kinds[name][kind]) for kind in columns)]
+        for name, found in records.items()
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    absent = [f"{n}: no image with {k}" for n, found in kinds.items() for k in columns if not found[k]]
+    notes = [f"{len(alike)} sets of images with equal voxels, each in one part"] if alike else []
+    notes += [f"{len(rest)} images without labels, for pre-training: {UNLABELLED}"] if rest else []
+    return "\n".join([*table, *notes, *absent[:10], f"lists: {config.out}"])
+
+
+def kinds_in(records: Iterable[Record], names: Sequence[str]) -> Counter[str]:
+    """How many images have each value."""
+    return Counter(
+        f"{n}={r.labels[n]}" for r in records for n in names if r.labels.get(n) not in (None, 0, "")
+    )

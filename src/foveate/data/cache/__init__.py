@@ -1,0 +1,1 @@
+"""Images decoded once, as memory-mapped arrays: how they are made and how they are read."""

@@ -1,0 +1,306 @@
+"""Decodes every image once into a cache of memory-mapped arrays; interrupted, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from foveate.core.config import differences
+from foveate.core.types import Array, FoveateError, Record, Volume
+from foveate.data.cache.encoding import Encoded, encode, histogram
+from foveate.data.cache.estimate import check_disk, estimated_bytes
+from foveate.data.cache.index import (
+    PROFILE,
+    VOLUMES,
+    CacheEntry,
+    MapEntry,
+    append_entry,
+    forget_complete,
+    read_entries,
+    read_salt,
+    replace_text,
+    salted_id,
+    write_complete,
+    write_rejects,
+)
+from foveate.data.cache.maps import UnusableMapError, places_of, read_map_of
+from foveate.data.cache.profiles import (
+    PrepareConfig,
+    Profile,
+    UnusableError,
+    as_json,
+    profile_of,
+    window_values,
+)
+from foveate.data.cache.resample import crop_foreground, to_spacing
+from foveate.data.cache.store import SUFFIXES, check_format, disk_errors, write_array
+from foveate.data.cache.volumes import Cache, CachedVolume, Reject
+from foveate.data.decoding.decoder import decode
+from foveate.data.readers.channels import (
+    fingerprint_of,
+    image_files,
+    read_image,
+    voxel_hash,
+    with_data,
+)
+from foveate.data.readers.formats import UnreadableImageError
+
+STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
+
+_Outcome = CacheEntry | str  # a cached volume, or the reason why there is none
+_Work = partial[_Outcome]
+
+
+def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
+    """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
+    text = f"{data.resolve().as_posix()}|{as_json(config)}"
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+    return beside / "foveate-cache" / digest
+
+
+def prepare(
+    records: Iterable[Record],
+    cache: Path,
+    config: PrepareConfig,
+    on_progress: Callable[[int, int], None],
+    num_workers: int = 0,
+) -> Cache:
+    """Brings the cache up to date with the records of role "image" and opens it.
+
+    Args:
+        records: What a source lists; labels and other files are left out.
+        cache: The folder from `cache_folder`.
+        config: Resampling, windows and the format.
+        on_progress: Called with (done, total) as volumes are finished.
+        num_workers: Processes that decode beside this one; the result does not depend on it.
+
+    Raises:
+        FoveateError: no image is left, the disk is full, or the folder holds another cache.
+    """
+    images = [record for record in records if record.role == "image"]
+    check_format(config.format)
+    with disk_errors(cache):
+        (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
+        _claim(cache, config)
+        _remove_stale(cache)
+        forget_complete(cache)
+        salt = read_salt(cache)
+        work = partial(_prepare_one, cache=cache, salt=salt, config=config)
+        outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
+        pairs = list(zip(images, outcomes, strict=True))
+        rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
+        write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
+        write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
+    volumes = [
+        CachedVolume(cache, _asked_for(outcome, record), record.relative, record.labels, record.patient)
+        for record, outcome in pairs
+        if isinstance(outcome, CacheEntry)
+    ]
+    if not volumes:
+        _refuse_empty(rejects)
+    return Cache(volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects])
+
+
+def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
+    reasons = "; ".join(f"{record.path}: {reason}" for record, reason in rejects[:3])
+    raise FoveateError(
+        f"None of the {len(rejects)} images can be used. {reasons or 'No file has the role of an image'}."
+    )
+
+
+def _claim(cache: Path, config: PrepareConfig) -> None:
+    """Writes down how this cache is made, or refuses one that was made otherwise."""
+    path = cache / PROFILE
+    if not path.exists():
+        replace_text(path, as_json(config))
+    found = path.read_text()
+    if found != as_json(config):
+        changed = "; ".join(differences(json.loads(found), json.loads(as_json(config)), ()))
+        raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
+
+
+def _remove_stale(cache: Path) -> None:
+    for path in [*cache.glob("*.tmp"), *(cache / VOLUMES).glob("*.tmp")]:
+        with suppress(FileNotFoundError):  # another run that prepares the same cache has just finished it
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
+
+
+def _outcomes(
+    images: Sequence[Record],
+    cache: Path,
+    salt: bytes,
+    work: _Work,
+    *,
+    on_progress: Callable[[int, int], None],
+    num_workers: int,
+) -> list[_Outcome]:
+    """For every image its entry, or the reason why it has none."""
+    outcomes = _unchanged(images, salt, read_entries(cache))
+    pending = [record for record in images if record.relative not in outcomes]
+    check_disk(estimated_bytes(pending, work.keywords["config"]), cache)
+    on_progress(len(outcomes), len(images))
+    for record, outcome in zip(pending, _mapped(work, pending, num_workers), strict=True):
+        if isinstance(outcome, CacheEntry):
+            append_entry(cache, outcome)
+        outcomes[record.relative] = outcome
+        on_progress(len(outcomes), len(images))
+    return [outcomes[record.relative] for record in images]
+
+
+def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEntry]) -> dict[str, _Outcome]:
+    """The entries that still describe their source file, by relative path."""
+    found: dict[str, _Outcome] = {}
+    for record in images:
+        entry = entries.get(salted_id(salt, record.relative))
+        if entry and _is_current(record, entry):
+            found[record.relative] = entry
+    return found
+
+
+def _asked_for(entry: CacheEntry, record: Record) -> CacheEntry:
+    """The entry without maps that another run has left in it: views of unequal maps make no batch."""
+    return replace(entry, maps=tuple(each for each in entry.maps if each.name in record.maps))
+
+
+def _is_current(record: Record, entry: CacheEntry) -> bool:
+    """Whether the sources are as they were, those of the maps that are asked for included."""
+    maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
+    own = image_files(record)
+    sources = [
+        (own, entry.fingerprint),
+        *((with_data([path]), maps.get(n)) for n, path in record.maps.items()),
+    ]
+    return all(
+        all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
+    )
+
+
+def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
+    if num_workers == 0:
+        yield from map(work, images)
+        return
+    pool = ProcessPoolExecutor(num_workers)
+    try:
+        yield from pool.map(work, images)
+    except BrokenProcessPool as error:
+        raise FoveateError(
+            "A process that decodes images was killed, most likely for want of memory; start again with "
+            "fewer workers: the volumes that are done are kept."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
+    try:
+        fingerprint = fingerprint_of(image_files(record))
+    except OSError as error:
+        return f"the system could not read it ({error.strerror})"
+    try:
+        volume = read_image(record, decode)
+    except UnreadableImageError as error:
+        return error.reason
+    target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
+    decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
+    try:
+        read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
+        volume, maps = _regridded(volume, read, profile, config)
+        entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
+        return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
+    except UnreadableImageError as error:
+        return f"its map cannot be read: {error.reason}"
+    except (UnusableError, UnusableMapError) as error:
+        return str(error)
+
+
+def _regridded(
+    volume: Volume, maps: Mapping[str, Array], profile: Profile, config: PrepareConfig
+) -> tuple[Volume, Mapping[str, Array]]:
+    """The part and the voxel size that the configuration asks for."""
+    if config.foreground == "crop":
+        window = window_values(histogram(encode(volume.array)), profile, config)
+        volume, maps = crop_foreground(volume, maps, window, config.foreground_threshold)
+    if config.spacing_mm != "native":
+        volume, maps = to_spacing(volume, maps, config.spacing_mm)
+    return volume, maps
+
+
+def _read_map(name: str, path: Path, image: Volume) -> Array:
+    try:
+        return read_map_of(path, image)
+    except UnusableMapError as error:
+        raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
+
+
+def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
+    fingerprint = fingerprint_of(with_data([path]))
+    file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
+    write_array(target.cache / places, places_of(array, name))  # the key has a salt
+    return MapEntry(
+        name=name,
+        file=file,
+        file_bytes=write_array(target.cache / file, array),
+        places=places,
+        values=tuple(np.unique(array).tolist()),
+        content_hash=blake2b(array.data, digest_size=16).hexdigest(),
+        source_bytes=fingerprint[0],
+        source_mtime_ns=fingerprint[1],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where one volume of the cache goes, and from which source."""
+
+    cache: Path
+    key: str
+    fingerprint: tuple[int, int]
+
+
+def _write_volume(target: _Target, volume: Volume, profile: Profile, config: PrepareConfig) -> CacheEntry:
+    encoded = encode(volume.array)
+    counts = histogram(encoded)
+    low, high = window_values(counts, profile, config)
+    file = f"{VOLUMES}/{target.key}{SUFFIXES[config.format]}"
+    return CacheEntry(
+        id=target.key,
+        file=file,
+        file_bytes=write_array(target.cache / file, encoded.codes),
+        shape=encoded.codes.shape,
+        spacing_mm=volume.spacing_mm,
+        affine=tuple(tuple(row) for row in volume.affine.tolist()),
+        dtype=encoded.codes.dtype.name,
+        scale=encoded.scale,
+        offset=encoded.offset,
+        low=low,
+        high=high,
+        minimum=float(volume.array.min()),
+        maximum=float(volume.array.max()),
+        mean=counts.mean(),
+        std=counts.std(),
+        profile=profile,
+        content_hash=_content_hash(volume, encoded),
+        voxel_hash="",  # of what was read, which may be another array: the caller knows it
+        source_bytes=target.fingerprint[0],
+        source_mtime_ns=target.fingerprint[1],
+        maps=(),
+    )
+
+
+def _content_hash(volume: Volume, encoded: Encoded) -> str:
+    digest = blake2b(digest_size=16)
+    shape = encoded.codes.shape
+    digest.update(repr((shape, encoded.scale, encoded.offset, volume.spacing_mm)).encode())
+    digest.update(encoded.codes.data)
+    return digest.hexdigest()

@@ -1,0 +1,173 @@
+"""How a cache is made: the options, and a profile of intensities for every modality.
+
+A profile decides which source values read as 0 and as 1. It changes nothing that is stored: the cache keeps
+the source's own values, so that another window needs no other voxels, and no image is z-scored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from foveate.core.types import FoveateError
+from foveate.data.cache.encoding import Histogram
+
+FORMAT_VERSION = 4
+Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
+DEFAULT_PERCENTILES = (0.5, 99.5)
+LEAST_SHARE = 0.01  # of a window of given ends that an image takes up: one in other units looks constant
+
+
+class UnusableError(Exception):
+    """Why a decoded image would teach nothing as it would be prepared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which values read as 0 and 1: two fixed ones, or two percentiles of the image's own voxels."""
+
+    kind: Literal["percentiles", "range"]
+    ends: tuple[float, float]
+
+
+WINDOWS: dict[Profile, Window] = {
+    "ct": Window(kind="range", ends=(-1000.0, 1000.0)),  # Hounsfield units
+    "mr": Window(kind="percentiles", ends=DEFAULT_PERCENTILES),
+    "pet": Window(kind="percentiles", ends=(0.0, 99.9)),  # uptake is sparse: 99.5 would cut the hot spots
+    "xray": Window(kind="percentiles", ends=DEFAULT_PERCENTILES),
+    "us": Window(kind="percentiles", ends=(0.0, 99.9)),  # black around the fan is the true zero
+    "generic": Window(kind="percentiles", ends=DEFAULT_PERCENTILES),
+}
+BY_MODALITY: dict[str, Profile] = {  # DICOM's words
+    "CT": "ct",
+    "MR": "mr",
+    **dict.fromkeys(("PT", "PET", "NM"), "pet"),
+    **dict.fromkeys(("CR", "DX", "DR", "MG", "RG", "XA", "RF", "PX", "IO"), "xray"),
+    **dict.fromkeys(("US", "IVUS"), "us"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareConfig:
+    """How volumes are resampled, cropped and stored, and how intensities map to [0, 1] when they are read.
+
+    Attributes:
+        profile: Window of intensities: `by_modality` chooses for each image by what its header says (DICOM)
+            and takes `generic` where nothing is said; or one of ct (-1000 to 1000 HU), mr, xray, generic
+            (percentiles 0.5 and 99.5 of the image), pet, us (percentiles 0 and 99.9) for all.
+        spacing_mm: Voxel size to resample to, one number per axis, or `native`. Axes that shrink are
+            low-passed first; label maps take the nearest voxel.
+        foreground: Keep the whole image, or crop it to the box of its foreground: what lies above
+            `foreground_threshold` of the window, single bright voxels aside.
+        foreground_threshold: In units of the window, 0 its low end, 1 its high end: with the ct profile 0.25
+            is -500 HU.
+        format: `npy` is read fastest; `blosc2` (LZ4) takes about two thirds of the space and needs
+            `pip install foveate[blosc2]`.
+        window: Override the profile's window for all images: `percentiles` or `range` below.
+        percentiles: The two percentiles of an image's voxels that become 0 and 1 with `window: percentiles`.
+        intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
+            (-1000.0, 1000.0) in Hounsfield units.
+    """
+
+    profile: Literal["by_modality", "ct", "mr", "pet", "xray", "us", "generic"] = "by_modality"
+    spacing_mm: tuple[float, ...] | Literal["native"] = "native"
+    foreground: Literal["keep", "crop"] = "keep"
+    foreground_threshold: float = 0.25
+    format: Literal["npy", "blosc2"] = "npy"
+    window: Literal["profile", "percentiles", "range"] = "profile"
+    percentiles: tuple[float, float] = DEFAULT_PERCENTILES
+    intensity_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.percentiles
+        if not 0 <= low < high <= 100:
+            raise FoveateError(
+                f"prepare.percentiles is {self.percentiles}; it takes two rising numbers between 0 and 100."
+            )
+        if not self.intensity_range[0] < self.intensity_range[1]:
+            raise FoveateError(f"prepare.intensity_range is {self.intensity_range}; its numbers must rise.")
+        if self.spacing_mm != "native" and not all(0.01 <= size <= 100 for size in self.spacing_mm):
+            raise FoveateError(
+                f"prepare.spacing_mm is {self.spacing_mm}; it takes millimetres from 0.01 to 100, or native."
+            )
+        if not 0 <= self.foreground_threshold < 1:
+            raise FoveateError(
+                f"prepare.foreground_threshold is {self.foreground_threshold}; accepted are 0 to below 1."
+            )
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        unused = {
+            "percentiles": self.percentiles != DEFAULT_PERCENTILES and self.window != "percentiles",
+            "intensity_range": self.intensity_range != (0.0, 1.0) and self.window != "range",
+        }
+        for name, given in unused.items():
+            if given:
+                window = {"percentiles": "percentiles", "intensity_range": "range"}[name]
+                raise FoveateError(
+                    f"prepare.{name} is {getattr(self, name)}, which only `prepare.window: {window}` reads; "
+                    f"prepare.window is {self.window}."
+                )
+
+
+def as_json(config: PrepareConfig) -> str:
+    """One line that tells how a cache is made."""
+    return json.dumps({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=True)
+
+
+def from_json(text: str, where: Path) -> PrepareConfig:
+    """The configuration that `as_json` wrote.
+
+    Raises:
+        FoveateError: when it is of another version of the format.
+    """
+    values = json.loads(text)
+    version = values.pop("format_version", None)
+    if version != FORMAT_VERSION:
+        raise FoveateError(
+            f"{where} holds a cache of format {version}, not {FORMAT_VERSION}; prepare it anew."
+        )
+    lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return PrepareConfig(**{**values, **lists})
+
+
+def profile_of(modality: str, config: PrepareConfig) -> Profile:
+    """The profile of an image whose header names a modality.
+
+    >>> profile_of("PT", PrepareConfig()), profile_of("", PrepareConfig())
+    ('pet', 'generic')
+    """
+    if config.profile == "by_modality":
+        return BY_MODALITY.get(modality.upper(), "generic")
+    return config.profile
+
+
+def window_values(counts: Histogram, profile: Profile, config: PrepareConfig) -> tuple[float, float]:
+    """The source values that read as 0 and 1; an image that would read as constant is refused.
+
+    Raises:
+        UnusableError: when no value lies inside, or nearly all are equal.
+    """
+    window = WINDOWS[profile]
+    if config.window == "percentiles":
+        window = Window(kind="percentiles", ends=config.percentiles)
+    elif config.window == "range":
+        window = Window(kind="range", ends=config.intensity_range)
+    if window.kind == "range":
+        low, high = window.ends
+        name = "intensity_range" if config.window == "range" else f"the {profile} profile's window"
+        if counts.percentile(100) <= low or counts.percentile(0) >= high:
+            raise UnusableError(f"all its values lie outside {name} {low:g} to {high:g}")
+        first, last = counts.percentile(0), counts.percentile(100)
+        if min(last, high) - max(first, low) < LEAST_SHARE * (high - low):
+            raise UnusableError(
+                f"its values {first:g} to {last:g} take up less than {LEAST_SHARE:.0%} of {name} {low:g} to "
+                f"{high:g}: they are in other units (--prepare.profile generic goes by percentiles)"
+            )
+        return low, high
+    low, high = (counts.percentile(percent) for percent in window.ends)
+    if low == high:
+        raise UnusableError(f"its percentiles {window.ends} are both {low:g}: nearly all of it is background")
+    return low, high

@@ -1,0 +1,166 @@
+"""Prepared volumes on disk, read by windows through memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from foveate.core.codes import Codes
+from foveate.core.types import Array, FoveateError
+from foveate.data.cache.encoding import windowed
+from foveate.data.cache.index import CacheEntry, MapEntry, complete_entries
+from foveate.data.cache.store import open_array
+
+
+@final
+class CachedVolume:
+    """One volume of a cache, as `core.contracts.VolumeReader`.
+
+    Holds no open file, so that it can be sent to a worker. `relative` is the source's path for messages
+    on the terminal, `labels` the values of the whole image: neither is ever stored.
+    """
+
+    __slots__ = ("entry", "folder", "labels", "patient", "relative")
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: CacheEntry,
+        relative: str = "",
+        labels: Mapping[str, Any] | None = None,
+        patient: str = "",
+    ) -> None:
+        self.folder, self.entry, self.relative, self.patient = folder, entry, relative, patient
+        self.labels = dict(labels or {})
+
+    def __repr__(self) -> str:
+        return f"CachedVolume(id={self.entry.id!r}, shape={self.entry.shape})"  # no name: this reaches logs
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        return self.entry.shape[1:]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.entry.shape[0]
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis."""
+        return self.entry.spacing_mm
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) as float32 (C, *window), the intensity window mapped to [0, 1].
+
+        Raises:
+            ValueError: when the window is empty or leaves the volume.
+        """
+        return self.codes(low, high).values()
+
+    def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
+        """The same window as it is stored: a view of a mapped file where it is one."""
+        _check_window(low, high, self.shape)
+        entry = self.entry
+        array = open_array(self.folder / entry.file, entry.content_hash)
+        window = array[(slice(None), *map(slice, low, high))]  # (C, *window)
+        return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
+
+    @property
+    def map_names(self) -> Collection[str]:
+        """The integer maps on the volume's grid."""
+        return tuple(each.name for each in self.entry.maps)
+
+    def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) of a map, integers (*window)."""
+        _check_window(low, high, self.shape)
+        found = self.map_entry(name)
+        codes = open_array(self.folder / found.file, found.content_hash)
+        return np.asarray(codes[tuple(map(slice, low, high))])
+
+    def places(self, name: str) -> Array:
+        """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
+        found = self.map_entry(name)
+        return np.asarray(open_array(self.folder / found.places, found.content_hash))
+
+    def map_entry(self, name: str) -> MapEntry:
+        """What is known of one map."""
+        for each in self.entry.maps:
+            if each.name == name:
+                return each
+        raise FoveateError(f"{self.relative or self.entry.id} has no map {name!r}; it has {self.map_names}.")
+
+
+def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...]) -> None:
+    fits = len(low) == len(high) == len(shape) and all(
+        0 <= first < end <= size for first, end, size in zip(low, high, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"The window [{tuple(low)}, {tuple(high)}) is empty or leaves the volume {shape}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """A source file that was left out; `relative` is for the terminal only."""
+
+    relative: str
+    reason: str
+
+
+@final
+class Cache:
+    """Volumes in the order of the records they come from."""
+
+    def __init__(self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = ()) -> None:
+        self.volumes, self.rejects = tuple(volumes), tuple(rejects)
+        _check_alike(self.volumes)
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, position: int) -> CachedVolume:
+        return self.volumes[position]
+
+    def __iter__(self) -> Iterator[CachedVolume]:
+        return iter(self.volumes)
+
+    @property
+    def channels(self) -> int:
+        """Channels of every volume."""
+        return self.volumes[0].channels
+
+    @property
+    def data_hash(self) -> str:
+        """A hash of the voxels alone: the same data have it under other names, salts and orders."""
+        digest = blake2b(digest_size=16)
+        for content_hash in sorted(volume.entry.content_hash for volume in self.volumes):
+            digest.update(content_hash.encode())
+        return digest.hexdigest()
+
+
+def open_prepared(folder: Path) -> Cache:
+    """The images of a finished cache, without the sources that they were made from and without their maps.
+
+    Raises:
+        FoveateError: when it is unfinished or incomplete.
+    """
+    return Cache([CachedVolume(folder, replace(entry, maps=())) for entry in complete_entries(folder)])
+
+
+def _check_alike(volumes: Sequence[CachedVolume]) -> None:
+    if not volumes:
+        raise FoveateError("The cache holds no volume; prepare at least one image.")
+    first = volumes[0]
+    for volume in volumes:
+        if (volume.channels, len(volume.shape)) != (first.channels, len(first.shape)):
+            raise FoveateError(
+                "All images of a run need the same number of channels and axes, but "
+                f"{first.relative or first} has shape {first.entry.shape} (channels first) and "
+                f"{volume.relative or volume} has {volume.entry.shape}."
+            )

@@ -1,0 +1,191 @@
+"""Which images a fine-tuning trains on and validates with: as a list says, or drawn as `cohort` draws."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from foveate.core.types import FoveateError, Record
+from foveate.data.cohort.draw import (
+    PARTS,
+    Groups,
+    by_patient,
+    deal,
+    patient_of,
+    rarest,
+    refuse_empty,
+    stratified_order,
+)
+from foveate.data.readers.formats import suffix_of
+
+Split = dict[str, list[Record]]  # part -> images
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig:
+    """Who is trained on.
+
+    Attributes:
+        source: File with the split: JSON {"train": [names], "val": [...], "test": [...]}, nnU-Net's
+            splits_final.json, or a folder with train.txt, val.txt, test.txt; empty: what the data say
+            themselves, and where they say nothing, drawn.
+        fold: Which entry of a JSON that holds several.
+        val_share: Share of the images that validate where that is drawn.
+        test_share: Share of the images that are kept for a test where that is drawn.
+        train_cases: Use only so many training cases, the first of one order; 0 uses all.
+        seed: Of the draws.
+        save_as: File for the plain list of names, to give to others; empty: none.
+    """
+
+    source: str = ""
+    fold: int = 0
+    val_share: float = 0.2
+    test_share: float = 0.0
+    train_cases: int = 0
+    seed: int = 0
+    save_as: str = ""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.val_share < 1 and 0 <= self.test_share < 1 and self.val_share + self.test_share < 1):
+            raise FoveateError(
+                f"split.val_share {self.val_share} and split.test_share {self.test_share}: accepted are "
+                "shares of at least 0, the first above it, with a sum below 1."
+            )
+
+
+def make_split(records: Sequence[Record], strata: Sequence[str], config: SplitConfig) -> Split:
+    """The parts, checked for patients in two of them, the training part cut to its first cases."""
+    kinds = {record.relative: name for record, name in zip(records, strata, strict=True)}
+    split = given_split(records, config) or own_split(records)
+    if split is None:
+        split = drawn_split(records, kinds, config, test=True)
+    elif not split["val"]:
+        split = {**drawn_split(split["train"], kinds, config, test=False), "test": split["test"]}
+    check_split(split)
+    if config.train_cases:
+        split["train"] = first_cases(split["train"], kinds, config)
+    return split
+
+
+def first_cases(train: Sequence[Record], kinds: Mapping[str, str], config: SplitConfig) -> list[Record]:
+    """The first cases of the order of the training patients."""
+    if config.train_cases > len(train):
+        raise FoveateError(f"split.train_cases {config.train_cases}: there are {len(train)} training cases.")
+    groups = by_patient(train)
+    order = stratified_order(groups, strata_of(groups, kinds), config.seed)
+    return [record for patient in order for record in groups[patient]][: config.train_cases]
+
+
+def drawn_split(
+    pool: Sequence[Record], kinds: Mapping[str, str], config: SplitConfig, *, test: bool
+) -> Split:
+    """Parts drawn as `foveate split` draws them."""
+    groups = by_patient(pool)
+    shares = {"val": config.val_share, **({"test": config.test_share} if test else {})}
+    parts = deal(groups, strata_of(groups, kinds), shares, config.seed)
+    refuse_empty(parts, shares, len(groups))
+    return {part: [r for patient in parts.get(part, []) for r in groups[patient]] for part in PARTS}
+
+
+def strata_of(groups: Groups, kinds: Mapping[str, str]) -> dict[str, str]:
+    """Patient -> the rarest of the kinds of its images."""
+    return rarest({p: {kinds[image.relative] for image in images} - {""} for p, images in groups.items()})
+
+
+def own_split(records: Sequence[Record]) -> Split | None:
+    """What the records say, None where they say nothing; a part without images stays empty."""
+    if not any(record.split for record in records):
+        return None
+    if unsaid := [record for record in records if not record.split]:
+        raise FoveateError(
+            f"{unsaid[0].relative} has no split although others have; accepted: train, val, test."
+        )
+    return {part: [record for record in records if record.split == part] for part in PARTS}
+
+
+def given_split(records: Sequence[Record], config: SplitConfig) -> Split | None:
+    """The split of `source`; images that it does not name are left out."""
+    if not config.source:
+        return None
+    path = Path(config.source)
+    named = lists_of_folder(path) if path.is_dir() else lists_of_file(path, config.fold)
+    known: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        for key in {record.relative, PurePosixPath(record.relative).name, stem_of(record.relative)}:
+            known[key].append(record)
+    split = {part: [one(known, name, path) for name in named.get(part, [])] for part in PARTS}
+    if not split["train"]:
+        raise FoveateError(f'split.source {path}: "train" is empty or missing; accepted: names of images.')
+    return split
+
+
+def one(known: Mapping[str, list[Record]], name: str, path: Path) -> Record:
+    """The one image of a name."""
+    found = known.get(name) or known.get(stem_of(name), [])
+    if len(found) != 1:
+        what = "no labelled image has that name" if not found else f"{len(found)} images have that name"
+        raise FoveateError(
+            f"split.source {path} names {name!r}: {what}; accepted: paths below --data, or names."
+        )
+    return found[0]
+
+
+def stem_of(relative: str) -> str:
+    """The name without folders, suffix and nnU-Net's channel.
+
+    >>> stem_of("imagesTr/a_0000.nii.gz")
+    'a'
+    """
+    name = PurePosixPath(relative).name
+    return name[: len(name) - len(suffix_of(Path(name)))].removesuffix("_0000")
+
+
+def lists_of_file(path: Path, fold: int) -> dict[str, list[str]]:
+    """Names by part, from JSON."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FoveateError(f"split.source {path}: there is no such file.") from None
+    except ValueError:
+        raise FoveateError(
+            f'split.source {path} is not JSON; accepted: {{"train": [...], "val": [...]}}.'
+        ) from None
+    folds = content if isinstance(content, list) else [content]
+    if not 0 <= fold < len(folds):
+        raise FoveateError(f"split.fold {fold}: {path} holds {len(folds)}; accepted: 0 to {len(folds) - 1}.")
+    return {str(part): list(map(str, names)) for part, names in folds[fold].items()}
+
+
+def lists_of_folder(path: Path) -> dict[str, list[str]]:
+    """Names by part, a line each, from train.txt, val.txt and test.txt."""
+    files = {part: path / f"{part}.txt" for part in PARTS}
+    texts = {
+        part: file.read_text(encoding="utf-8", errors="surrogateescape")
+        for part, file in files.items()
+        if file.exists()
+    }
+    return {part: [line.strip() for line in text.split("\n") if line.strip()] for part, text in texts.items()}
+
+
+def check_split(split: Split) -> None:
+    """Refuse an empty part and a patient in two parts."""
+    for part in ("train", "val"):
+        if not split[part]:
+            raise FoveateError(f"The split has no image for {part}; accepted: at least one.")
+    seen: dict[str, str] = {}
+    for part, records in split.items():
+        for record in records:
+            other = seen.setdefault(patient_of(record), part)
+            if other != part:
+                raise FoveateError(
+                    f"{record.relative} is for {part}, but the same patient or image is for {other}; "
+                    "accepted: every patient in one part only."
+                )
+
+
+def as_names(split: Split) -> str:
+    """The plain list, for a file that the user asked for."""
+    return json.dumps({part: [record.relative for record in split[part]] for part in PARTS}, indent=1) + "\n"

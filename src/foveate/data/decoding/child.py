@@ -1,0 +1,92 @@
+"""The child process of `data.decoding`: reads what it is asked for or says why not, and ends when idle."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from foveate.core.signals import STOPPING
+from foveate.core.types import Array, Volume
+from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
+from foveate.data.readers.formats import UnreadableImageError, read_files
+
+IDLE_SECONDS = 60.0
+
+
+def serve(memory_bytes: int, alarm_s: int) -> None:
+    """Answers requests on the standard streams; `alarm_s` ends a child that hangs when its parent is gone."""
+    requests = os.fdopen(0, "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # libraries that print do not reach the answers
+    for number in STOPPING:  # the parent decides when to stop; a death would be laid at the file's door
+        signal.signal(number, signal.SIG_IGN)
+    limit_memory(memory_bytes)
+    send(answers, {"ready": True})
+    while (request := _request(requests)) is not None:
+        _set_alarm(alarm_s)
+        _answer(answers, request)
+        _set_alarm(0)
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Makes allocations beyond a limit fail; counts memory of this process's own, not mapped libraries."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _set_alarm(seconds: int) -> None:
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)  # the default action ends the process, even inside a library
+
+
+def _request(stream: BinaryIO) -> dict[str, Any] | None:
+    if os.name == "posix" and not select.select([stream], [], [], IDLE_SECONDS)[0]:
+        sys.exit(IDLE_EXIT)
+    length = bytearray(LENGTH.size)
+    if fill(stream, memoryview(length)) < LENGTH.size:
+        return None
+    message = bytearray(LENGTH.unpack(length)[0])
+    fill(stream, memoryview(message))
+    request: dict[str, Any] = json.loads(message)
+    return request
+
+
+def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
+    files = tuple(Path(name) for name in request["files"])
+    try:
+        volume = read_files(files, as_map=request["as_map"], flat=request["flat"])
+        array = np.ascontiguousarray(volume.array)
+    except UnreadableImageError as error:
+        send(answers, {"reason": error.reason})
+    except MemoryError:
+        send(answers, {"reason": "it does not fit into memory"})
+    except (ImportError, NameError):  # ours, not the file's
+        send(answers, {"fault": traceback.format_exc(limit=-3)})
+    else:
+        send(answers, _header(volume, array), array)
+
+
+def _header(volume: Volume, array: Array) -> dict[str, Any]:
+    return {
+        "shape": array.shape,
+        "dtype": array.dtype.str,
+        "affine": volume.affine.tolist(),
+        "spacing_mm": volume.spacing_mm,
+        "bits": volume.bits,
+        "orientation": volume.orientation,
+        "modality": volume.modality,
+        "window": volume.window,
+    }

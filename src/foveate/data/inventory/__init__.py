@@ -1,0 +1,1 @@
+"""What a folder holds, in three passes: names, headers, voxels."""

@@ -1,0 +1,93 @@
+"""One image from one file, or from several files that are its channels, and a hash of its voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from foveate.core.types import Array, Record, Volume
+from foveate.data.readers.formats import UnreadableImageError
+
+SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
+
+
+def image_files(record: Record) -> tuple[Path, ...]:
+    """Every file that the image of a record is in."""
+    return with_data(record.channels or record.files or (record.path,))
+
+
+def with_data(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels."""
+    from foveate.data.readers.itk import data_file
+
+    return (*files, *filter(None, map(data_file, files)))
+
+
+def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
+    """Size and time of change; of several files the sum of their sizes and a hash of both of each."""
+    stats = [path.stat() for path in paths]
+    if len(stats) == 1:
+        return stats[0].st_size, stats[0].st_mtime_ns
+    facts = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
+    return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
+
+
+def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
+    """The image of a record, its channels stacked in their order.
+
+    Args:
+        record: What to read.
+        read: Reads a record whose image has one channel.
+
+    Raises:
+        UnreadableImageError: a file cannot be read, or the channels are not on one grid.
+    """
+    if not record.channels:
+        return read(record)
+    return stacked(record, [read(replace(record, path=path, channels=())) for path in record.channels])
+
+
+def stacked(record: Record, volumes: Sequence[Volume]) -> Volume:
+    """Volumes of one channel each as one; a channel on another grid is refused with its number."""
+    first = volumes[0]
+    for number, (path, volume) in enumerate(zip(record.channels, volumes, strict=True)):
+        if volume.array.shape != first.array.shape:
+            shapes = f"{volume.array.shape[1:]}, that of the first {first.array.shape[1:]}"
+            raise UnreadableImageError(path, f"the shape of its channel {number} is {shapes}")
+        apart = float(np.abs(corners(volume) - corners(first)).max())
+        if apart > SAME_PLACE_MM:
+            raise UnreadableImageError(
+                path,
+                f"its channel {number} lies up to {apart:.3g} mm away from the first; accepted: 1e-3",
+            )
+    return replace(
+        first,
+        array=np.concatenate([volume.array for volume in volumes]),  # (C, *S)
+        bits=max(volume.bits for volume in volumes),
+    )
+
+
+def voxel_hash(array: Array) -> str:
+    """A hash of shape and values (C, *S): the same whole numbers as int16, uint8 or float32 have the same.
+
+    >>> import numpy as np
+    >>> voxel_hash(np.ones((1, 2, 2), np.uint8)) == voxel_hash(np.ones((1, 2, 2), np.float64))
+    True
+    """
+    digest = blake2b(repr(array.shape).encode(), digest_size=16)
+    for channel in array:
+        for plane in channel:  # a plane at a time: no second copy of the whole
+            values = plane.astype("<f4", order="C") + np.float32(0)  # -0 and 0 are one value
+            digest.update(values.data)
+    return digest.hexdigest()
+
+
+def corners(volume: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Where the corners of the array are, in millimetres, (3, 2**n)."""
+    shape = volume.array.shape[1:]
+    grid = np.array(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij")).reshape(len(shape), -1)
+    return np.asarray(volume.affine[:3, : len(shape)] @ grid + volume.affine[:3, 3:])

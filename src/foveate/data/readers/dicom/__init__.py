@@ -1,0 +1,1 @@
+"""DICOM: pictures, series and enhanced files."""

@@ -1,0 +1,51 @@
+"""Where the frames of an enhanced DICOM file lie: its functional groups, a frame's own before the shared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from foveate.data.readers.dicom.header import Header, numbers
+from foveate.data.readers.refusals import RefusalError
+
+
+def frame_headers(data: Any, header: Header) -> list[Header]:  # noqa: ANN401 - pydicom has no types
+    """One header per frame; `order` holds the number of the frame in the file."""
+    if len(data.get("PerFrameFunctionalGroupsSequence") or ()) != header.frames:
+        raise RefusalError("its frames do not say where they lie")
+    return [_frame_header(data, header, i) for i in range(header.frames)]
+
+
+def _frame_header(data: Any, header: Header, i: int) -> Header:  # noqa: ANN401
+    place = _group(data, i, "PlanePositionSequence")
+    turn = _group(data, i, "PlaneOrientationSequence")
+    size = _group(data, i, "PixelMeasuresSequence")
+    if place is None or turn is None or size is None:
+        raise RefusalError("a frame has no position, orientation or spacing")
+    found = replace(
+        header,
+        instance=str(i),
+        position=numbers(place.get("ImagePositionPatient"), 3),
+        orientation=numbers(turn.get("ImageOrientationPatient"), 6),
+        spacing=numbers(size.get("PixelSpacing"), 2),
+        order=(0, i),
+    )
+    if not found.has_place:
+        raise RefusalError("a frame has no position, orientation or spacing")
+    return found
+
+
+def rescale_of(data: Any, i: int) -> Any:  # noqa: ANN401
+    """What holds slope and intercept of frame `i`: its group, else the file."""
+    group = _group(data, i, "PixelValueTransformationSequence")
+    return data if group is None else group
+
+
+def _group(data: Any, i: int, name: str) -> Any:  # noqa: ANN401
+    """The first item of a functional group of frame `i`, None where nobody has it."""
+    shared = data.get("SharedFunctionalGroupsSequence") or [{}]
+    for groups in (data.PerFrameFunctionalGroupsSequence[i], shared[0]):
+        found = groups.get(name)
+        if found:
+            return found[0]
+    return None

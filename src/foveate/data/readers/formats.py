@@ -1,0 +1,126 @@
+"""Reads the image files of one record into a `Volume`; the table of formats is here, the readers beside it.
+
+Volumes come back in the closest canonical RAS+ order (x, y, z), flipped and transposed but never resampled;
+pictures as [0, x, y] with x to the right and y down, colour reduced to luminance. `data.decoding` does the
+same in a process that may die.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+from foveate.core.types import Dimension, FoveateError, Record, Volume
+from foveate.data.readers.refusals import RefusalError
+
+# Suffixes that decide the format, and what they stand for. DICOM is known by content, whatever its name.
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+SUFFIXES: dict[str, Dimension] = {
+    **dict.fromkeys((".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"), 3),
+    **dict.fromkeys(PICTURES, 2),
+}
+ACCEPTED = f"DICOM, {', '.join(SUFFIXES)}"
+
+Reader = Callable[[Path], Volume]
+
+
+@final
+class UnreadableImageError(FoveateError):
+    """An image that cannot be used; `reason` holds no name, path or header text."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be used: {reason}.")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
+        return type(self), (self.path, self.reason)
+
+
+def suffix_of(path: Path) -> str:
+    """The lower-case suffix that decides the format, with `.nii.gz` as one.
+
+    >>> suffix_of(Path("a.b.NII.GZ")), suffix_of(Path("a.b.PNG")), suffix_of(Path("LICENSE"))
+    ('.nii.gz', '.png', '')
+    """
+    name = path.name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), path.suffix.lower())
+
+
+def dimension_of(record: Record) -> Dimension:
+    """Whether a record is a picture or a volume, as far as its source or its suffix says."""
+    return record.dimension or SUFFIXES.get(suffix_of(record.path), 3)
+
+
+def read_volume(path: Path, *, as_map: bool = False) -> Volume:
+    """Decodes one file; values are the source's own, with the slope and intercept of its header applied.
+
+    A map of labels may hold one value only; an image with one value is refused, and so are labels.
+
+    Raises:
+        UnreadableImageError: with a reason, for anything that pre-training could not learn from.
+    """
+    return read_files((path,), as_map=as_map)
+
+
+def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
+    """Decodes one file, or the slices of one series in order; `flat`: what looks like labels is an image.
+
+    Raises:
+        UnreadableImageError: with a reason; it names the first file.
+    """
+    from foveate.data.readers.values import check_values
+
+    try:
+        if min(path.stat().st_size for path in files) == 0:
+            raise RefusalError("the file is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they may quote the file
+            volume = _read(files)
+        check_values(volume.array, as_map=as_map, flat=flat)
+    except RefusalError as refusal:
+        raise UnreadableImageError(files[0], str(refusal)) from None
+    except (ImportError, NameError):
+        raise  # ours, not the file's
+    except Exception as error:  # decoders raise almost anything on a damaged file
+        raise UnreadableImageError(files[0], _reason(error)) from error
+    return volume
+
+
+def _read(files: tuple[Path, ...]) -> Volume:
+    if len(files) > 1:
+        from foveate.data.readers.dicom.volume import read_series
+
+        return read_series(files)
+    return _reader(files[0])(files[0])
+
+
+def _reader(path: Path) -> Reader:
+    suffix = suffix_of(path)
+    if suffix in {".nii", ".nii.gz"}:
+        from foveate.data.readers.nifti import read_nifti as read
+    elif suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
+        from foveate.data.readers.itk import read_itk as read
+    elif suffix == ".npz":
+        from foveate.data.readers.arrays import read_archive as read
+    elif suffix in SUFFIXES:
+        from foveate.data.readers.pictures import read_picture as read
+    else:
+        from foveate.data.readers.dicom.header import is_dicom
+        from foveate.data.readers.dicom.volume import read_dicom as read
+
+        if not is_dicom(path):
+            raise RefusalError(
+                f"it is not DICOM, and its suffix is not read (accepted: {', '.join(SUFFIXES)})"
+            )
+    return read
+
+
+def _reason(error: Exception) -> str:
+    """Says what went wrong without the library's message, which may quote the path or the header."""
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(error, OSError) and error.errno:
+        return f"the system could not read it ({error.strerror})"
+    return f"it is truncated, damaged or not what its suffix says ({type(error).__name__})"

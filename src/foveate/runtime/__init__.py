@@ -1,0 +1,1 @@
+"""What commands share: run configuration, registries, run folder, images, models, launching, processes."""

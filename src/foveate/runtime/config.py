@@ -1,0 +1,196 @@
+"""What every run of the training loop says, and what the commands' configurations have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from foveate.core import config as parsing
+from foveate.core.registry import nearest
+from foveate.core.types import Dimension, FoveateError, Size
+from foveate.data.cache.index import PROFILE, complete_entries, is_prepared
+from foveate.data.cache.profiles import PrepareConfig, from_json
+from foveate.data.catalogue import build_source, source_config
+from foveate.nets.encoders import ENCODERS, EncoderEntry
+from foveate.nets.pyramid import DecoderConfig
+from foveate.train.optim import OptimConfig
+
+SWITCHES = ("help", "print_config", "dry_run")
+SHARES = (
+    "batch_size",
+    "accumulate",
+    "devices",
+    "num_nodes",
+)  # their product may not differ, their values may
+
+# Keys that may differ when a run goes on: none of them changes what is computed up to a step.
+RESUMABLE = (
+    *("data", "out", "steps", "num_workers", "min_transfer"),
+    *("log_every", "save_every", "preview_every", "keep_checkpoints"),
+    *("strategy", "activation_checkpointing", *SHARES),
+    *("health_every", "probe", "probe_every", "loggers"),
+)
+
+RANDOM_WEIGHTS = "none"  # --init of a fine-tuning from random weights
+
+# Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
+PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as")
+
+OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What every run of the training loop says; abstract, its leaves add what is trained.
+
+    Attributes:
+        data: Folder of scans or pictures, or one file, as `source` says; or a cache of `foveate prepare`.
+        out: Run folder; the same command again resumes.
+        dimension: 2 or 3; found from the files where it is not said.
+        size: "paper" for published sizes, "small" for CPUs, tests and first tries.
+        steps: Optimizer steps of the whole run; a larger number continues a finished run.
+        batch_size: Samples per step, process and micro-batch.
+        accumulate: Micro-batches per optimizer step.
+        seed: Of every random draw.
+        init: Run folder or weights file to start from; empty: random weights.
+        min_transfer: Share of the encoder's parameters that `init` must fill, else the run stops.
+        num_workers: Processes that read and sample views.
+        accelerator: Where to compute.
+        devices: Processes per machine, one per device.
+        num_nodes: Machines.
+        strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
+        sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
+        activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
+            them: less memory, about a third more time.
+        precision: Arithmetic of the forward pass.
+        log_every: Steps between lines of metrics.jsonl.
+        save_every: Steps between checkpoints.
+        preview_every: Steps between preview pictures.
+        keep_checkpoints: How many of the newest checkpoints stay.
+        source: The layout of the data.
+        loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
+        prepare: How the cache is made.
+        encoder: The encoder.
+        decoder: The decoder.
+        optim: The optimizer and its schedule.
+    """
+
+    data: str
+    out: str
+    dimension: Dimension
+    size: Size = "paper"
+    steps: int
+    batch_size: int
+    accumulate: int = 1
+    seed: int = 0
+    init: str = ""
+    min_transfer: float = 0.9
+    num_workers: int = 1
+    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    sync_batchnorm: bool = False
+    activation_checkpointing: bool = False
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    log_every: int = 10
+    save_every: int = 1000
+    preview_every: int = 1000
+    keep_checkpoints: int = 3
+    source: Any
+    loggers: str = ""
+    prepare: PrepareConfig
+    encoder: Any
+    decoder: DecoderConfig
+    optim: OptimConfig
+
+
+def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
+    """The encoder of a name, which must exist in that dimension."""
+    entry = ENCODERS[name]
+    if dimension not in entry.dimensions:
+        fitting = [other for other in ENCODERS if dimension in ENCODERS[other].dimensions]
+        raise FoveateError(
+            f"--encoder {name} does not exist in {dimension}D; accepted: {', '.join(fitting)}."
+        )
+    return entry
+
+
+def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
+    """A value of the first pass, checked by hand because no parser exists yet."""
+    if str(value) not in accepted:
+        raise FoveateError(f"--{key} {value}: accepted are {', '.join(accepted)}.")
+    return str(value)
+
+
+def found_dimension(given: Mapping[str, Any]) -> Dimension:
+    """2 or 3: as said, else as the files of `data` say."""
+    if "dimension" in given:
+        return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
+    if given.get("data"):
+        if is_prepared(Path(str(given["data"]))):
+            return cast(Dimension, len(complete_entries(Path(str(given["data"])))[0].shape) - 1)
+        return build_source(source_config(given)).dimension(Path(str(given["data"])))
+    raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+
+
+def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
+    """How the cache is made: the default, or what a cache that was given as `data` says of itself."""
+    data = Path(str(given.get("data", "")))
+    if given.get("data") and is_prepared(data):
+        return from_json((data / PROFILE).read_text(), data)
+    return PrepareConfig()
+
+
+def recipe_path(name: str) -> Path:
+    """The YAML of a recipe inside the package, by file name."""
+    root = Path(str(files("foveate") / "recipes"))
+    known = {path.stem: path for path in sorted(root.rglob("*.yaml"))}
+    stem = Path(name).stem
+    if stem not in known:
+        hint = nearest(stem, list(known))
+        raise FoveateError(f"--recipe {name}: no such recipe{hint}. Accepted: {', '.join(known)}.")
+    return known[stem]
+
+
+def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
+    """Recipe and config file, the latter on top, and the flags that remain."""
+    flags = dict(flags)
+    merged: dict[str, Any] = {}
+    if recipe := flags.pop("recipe", ""):
+        merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
+    if config := flags.pop("config", ""):
+        merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
+        own = own_paths(Path(config))
+        own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
+        merged |= {key: path for key, path in own.items() if not merged.get(key)}
+    return parsing.nest(merged), flags
+
+
+def own_paths(file: Path) -> parsing.Nested:
+    """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
+    paths = file.parent / OWN_PATHS
+    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
+    return dict(parsing.read_yaml(paths)) if here else {}
+
+
+def yaml_of(keys: Mapping[str, Any]) -> parsing.Nested:
+    """Keyword arguments, on top of the recipe and the file that they name, as a YAML would have them."""
+    files_named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
+    base, _ = layers(files_named)
+    own = parsing.spelled_out({k: v for k, v in keys.items() if k not in files_named})
+    return parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))})
+
+
+def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass
+    """A Config from its plain mapping in a card."""
+    known = {field.name for field in fields(kind)}
+    if strange := sorted(set(values) - known):
+        raise FoveateError(
+            f"The card of --init says {strange[0]} of {kind.__name__}, which this version lacks."
+        )
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,144 @@
+"""A fine-tuned model ready to answer, and an image as it saw images in training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, final
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foveate.core import config as parsing
+from foveate.core.contracts import Task
+from foveate.core.types import FoveateError, Record
+from foveate.data.cache.prepare import prepare
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import CachedVolume
+from foveate.evaluate.inference import Answer, WindowConfig
+from foveate.evaluate.segment import Segmentation, TidyConfig, segment
+from foveate.nets import weights
+from foveate.train.logging import CONSOLE
+
+C = TypeVar("C")
+SCRATCH_FOLDER = ".scratch"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A task with what its card says."""
+
+    task: Task
+    card: weights.Card
+    device: torch.device
+
+    @property
+    def module(self) -> Any:  # noqa: ANN401 - a task's module
+        """The task's file."""
+        from foveate.runtime.registries import TASKS
+
+        return TASKS[self.card["task"]["name"]]
+
+    @property
+    def dense(self) -> bool:
+        """Whether it answers per voxel."""
+        want: str = self.module.WANT
+        return want == "maps"
+
+    @property
+    def prepare(self) -> PrepareConfig:
+        """How its images were prepared."""
+        from foveate.runtime.config import from_card
+
+        config: PrepareConfig = from_card(PrepareConfig, self.card["intensity"])
+        return config
+
+    @property
+    def same_grid(self) -> bool:
+        """Whether preparation neither cuts nor resamples."""
+        said: Mapping[str, str] = self.card["intensity"]
+        return said.get("spacing_mm", "native") == "native" and said.get("foreground", "keep") != "crop"
+
+    def values(self) -> list[int]:
+        """What stands for each output in a label map: the lowest value of its class in the labels."""
+        named = self.module.unions(self.card["task"]["classes"])
+        lowest = [min(group) for group in named.values()]
+        return [0, *lowest] if self.task.activation == "softmax" else lowest
+
+    def answer(self) -> Answer:
+        """The network on this device."""
+        return lambda images: self.task.outputs(images.to(self.device))
+
+
+def open_model(run: str, accelerator: str) -> Model:
+    """The task of a run on a device."""
+    from foveate.runtime.loading import load_task
+
+    task, card = load_task(run)
+    device = torch.device(accelerator)
+    return Model(task=task.to(device), card=card, device=device)
+
+
+def parsed(defaults: C, given: Mapping[str, Any], flags: Mapping[str, str], verb: str) -> C:
+    """Defaults under a YAML file under the command line; run, data and out are needed."""
+    yaml_keys = parsing.nest(given)
+    parsing.check_keys([*dict(parsing.flatten(yaml_keys)), *flags], defaults, {}, verb=verb)
+    config = parsing.parse(defaults, yaml_keys, flags)
+    for key in ("run", "data", "out"):
+        if not getattr(config, key):
+            raise FoveateError(
+                f"--{key} is missing; write `foveate {verb} --run RUN --data FILES --out FOLDER`."
+            )
+    return config
+
+
+def found_accelerator() -> Literal["cpu", "cuda"]:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[CachedVolume]:
+    """One image as training saw it, in a scratch folder that is gone afterwards."""
+    folder = out / SCRATCH_FOLDER
+    try:
+        bare = Record(**{**fields_of(record), "maps": {}, "role": "image"})
+        yield prepare([bare], folder, config, lambda _done, _total: None)[0]
+    except FoveateError as error:
+        raise FoveateError(str(error).partition(f"{record.path}: ")[2] or str(error)) from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def fields_of(record: Record) -> dict[str, Any]:
+    """A record's fields; maps stay mappings."""
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def segment_volume(
+    model: Model, volume: CachedVolume, window: WindowConfig, tidy: TidyConfig, probabilities: bool = False
+) -> Segmentation:
+    """The answer for one volume."""
+    return segment(
+        volume,
+        model.answer(),
+        patch=model.task.patch,
+        classes=len(model.task.class_names),
+        activation=model.task.activation,
+        window=window,
+        tidy=tidy,
+        probabilities=probabilities,
+    )
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Any]:
+    """A bar; calling what it gives moves it on by one."""
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
+        task = shown.add_task("predicting", total=total)
+        yield lambda: shown.advance(task)

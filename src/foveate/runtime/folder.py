@@ -1,0 +1,159 @@
+"""The run folder: what is written before step 0, when it may be continued, and the card of its weights."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+import yaml
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError
+from foveate.data.cache.index import replace_file, replace_text
+from foveate.data.cache.volumes import Cache
+from foveate.nets.weights import TransferReport
+from foveate.runtime.config import (
+    OWN_PATHS,
+    PATHS,
+    RANDOM_WEIGHTS,
+    RESUMABLE,
+    SHARES,
+    RunConfig,
+    own_paths,
+)
+from foveate.train import checkpoint
+from foveate.train.logging import say
+
+OWN_IMAGES = "private/images.txt"  # hashes of the voxels as they are cached
+PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
+
+
+def check_resumable(config: RunConfig, out: Path) -> None:
+    """Refuse to continue another run's folder; name the keys that differ."""
+    saved = out / "run.yaml"
+    if not saved.exists():
+        if out.is_dir() and any(out.iterdir()):
+            raise FoveateError(
+                f"--out {out} is a folder with other things in it; accepted: a new folder, or that of an "
+                "earlier run, which then goes on."
+            )
+        return
+    before = dict(parsing.flatten(yaml.safe_load(saved.read_text(encoding="utf-8"))))
+    paths = own_paths(saved)
+    before |= {key: path for key, path in paths.items() if not before.get(key)}
+    unknown = () if paths else [key for key in PATHS if not before.get(key)]  # of a folder that was passed on
+    if changed := parsing.differences(before, parsing.to_mapping(config), (*RESUMABLE, *unknown)):
+        raise FoveateError(
+            f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
+            "Say the same values to go on, or choose another --out."
+        )
+    check_shares(before, config)
+    done = checkpoint.newest_step(out / "checkpoints")
+    if done > config.steps:
+        raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
+
+
+def check_shares(before: dict[str, Any], config: RunConfig) -> None:
+    """Refuse another number of samples per step: the batches that are still to come would not be the same."""
+    was, now = (
+        math.prod(shares) for shares in ([before[k] for k in SHARES], [getattr(config, k) for k in SHARES])
+    )
+    if was != now:
+        raise FoveateError(
+            f"--{' x --'.join(SHARES)} is {now} and was {was} when --out {config.out} was started; accepted: "
+            f"any values whose product is {was}. --accumulate makes up for fewer processes."
+        )
+
+
+def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferReport | None = None) -> None:
+    """Write the resolved configuration and the circumstances, before step 0."""
+    try:
+        for part in ("checkpoints", "previews"):
+            (out / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
+    path = out / "environment.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["data_hash"]
+        if before != data_hash:
+            raise FoveateError(
+                f"--data {config.data} holds other images than when {out} was started (data hash "
+                f"{data_hash}, then {before}). Choose another --out, or restore the images."
+            )
+    facts = {
+        "data_hash": data_hash,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
+    }
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_keys(config, out)
+    if report:
+        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+
+
+def write_keys(config: RunConfig, out: Path) -> None:
+    """`run.yaml`, and its paths for the owner alone, before it: no `run.yaml` is ever without them."""
+    keys = dict(parsing.flatten(parsing.to_mapping(config)))
+    paths = {key: keys[key] for key in PATHS if keys.get(key) not in (None, "", RANDOM_WEIGHTS)}
+    write_private(out / OWN_PATHS, yaml.safe_dump(paths))
+    replace_text(out / "run.yaml", parsing.to_yaml(config, paths))
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file for its owner alone."""
+
+    def write(stream: BinaryIO) -> None:
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text.encode())
+
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    replace_file(path, write)
+
+
+def note_images(cache: Cache, out: Path) -> None:
+    """Write down which images a run is started with."""
+    write_private(out / OWN_IMAGES, "".join(f"{volume.entry.content_hash}\n" for volume in cache))
+
+
+def started_with(cache: Cache, out: Path) -> Cache:
+    """The images that the run in `out` was started with.
+
+    What came later, or could not be read at first and now can, waits for another run: else a file server's
+    bad minute at the start would keep a run from ever going on.
+    """
+    path = out / OWN_IMAGES
+    if not path.exists():
+        return cache
+    known = Counter(path.read_text(encoding="ascii").split())
+    seen: Counter[str] = Counter()
+    kept = []
+    for volume in cache:
+        seen[volume.entry.content_hash] += 1
+        if seen[volume.entry.content_hash] <= known[volume.entry.content_hash]:
+            kept.append(volume)
+    if kept and (new := len(cache) - len(kept)):
+        say(f"{new} images came, or can be read, since {out} was started: left out. Another --out takes them")
+        return Cache(kept, cache.rejects)
+    return cache
+
+
+def commit() -> str:
+    """The git commit of the code, or "not a checkout"."""
+    here = Path(__file__).parent
+    git = shutil.which("git")
+    if git is None or not any((parent / ".git").exists() for parent in here.parents):
+        return "not a checkout"
+    command = [git, "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,119 @@
+"""The processes of a run: whether somebody started them already, and what Fabric makes of them."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lsf import LSFEnvironment
+from lightning_fabric.plugins.environments.mpi import MPIEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import nn
+
+from foveate.core.types import Ending, FoveateError
+from foveate.train.logging import CONSOLE
+
+if TYPE_CHECKING:
+    from foveate.runtime.config import RunConfig
+
+Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
+STARTERS: dict[
+    Starter, type[TorchElasticEnvironment | SLURMEnvironment | LSFEnvironment | MPIEnvironment]
+] = {
+    "torchrun": TorchElasticEnvironment,
+    "SLURM": SLURMEnvironment,
+    "LSF": LSFEnvironment,
+    "MPI": MPIEnvironment,
+}
+COUNTS = {"torchrun": "WORLD_SIZE", "SLURM": "SLURM_STEP_NUM_TASKS", "foveate": "WORLD_SIZE"}
+
+
+def starter() -> Starter:
+    """Who started this process as one of several."""
+    found: list[Starter] = [name for name, environment in STARTERS.items() if environment.detect()]
+    return found[0] if found else "foveate" if "LOCAL_RANK" in os.environ else "nobody"
+
+
+def check_processes(config: RunConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse what cannot be computed, before anything is started."""
+    for key in ("devices", "num_nodes", "batch_size", "accumulate"):
+        if getattr(config, key) < 1:
+            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+    world, who = config.devices * config.num_nodes, starter()
+    started = environment.get(COUNTS.get(who, ""), str(world))
+    if int(started) != world:
+        raise FoveateError(
+            f"{who} started {started} processes, and --devices {config.devices} x --num_nodes "
+            f"{config.num_nodes} says {world}; accepted: the same number."
+        )
+    if config.strategy == "fsdp":
+        raise FoveateError(
+            "--strategy fsdp is not there yet: torch has it on accelerators only, and none was at hand to "
+            "try previews and exports of sharded weights on. Accepted: ddp. For a network that does not fit: "
+            "--activation_checkpointing true, --precision bf16-mixed, more --accumulate for a smaller "
+            "--batch_size."
+        )
+    if config.sync_batchnorm and config.accelerator != "cuda":
+        raise FoveateError(
+            f"--sync_batchnorm true with --accelerator {config.accelerator}: torch has it on GPUs only; "
+            "accepted here: false, or --encoder.norm group, which needs no agreement."
+        )
+
+
+def build_fabric(config: RunConfig) -> Fabric:
+    """Devices, precision and this process among its peers; only the first one speaks."""
+    check_processes(config)
+    many = config.devices * config.num_nodes > 1
+    # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
+    sound = config.accelerator != "cpu" or config.precision == "32-true"
+    torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            precision=config.precision,
+            strategy="ddp" if many else "auto",
+        )
+        fabric.launch()
+    except Exception as error:  # Fabric's own kinds of refusal have no common parent
+        raise FoveateError(
+            f"--accelerator {config.accelerator} --devices {config.devices} --num_nodes {config.num_nodes} "
+            f"cannot be set up: {' '.join(str(error).split())}"
+        ) from error
+    if many:
+        atexit.register(leave_peers)
+    if not fabric.is_global_zero:  # and where somebody has quietened the console, it stays so
+        CONSOLE.quiet = True
+    return fabric
+
+
+def leave_peers() -> None:
+    """End the process group while Python still runs: its threads abort a process that is taken down first."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def settle(model: nn.Module, config: RunConfig) -> None:
+    """Change a network in place as the configuration's ways to spare memory and to share statistics ask."""
+    from foveate.nets.recompute import recompute_blocks
+
+    if config.activation_checkpointing:
+        recompute_blocks(model)
+    if config.sync_batchnorm and config.devices * config.num_nodes > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+
+
+def requeue_before_the_first_step() -> None:
+    """Until the loop takes over, SIGUSR1 ends the process with the code that means to go on later."""
+    signal.signal(signal.SIGUSR1, lambda _number, _frame: sys.exit(Ending.REQUEUE.value))

@@ -1,0 +1,120 @@
+"""Which images a run is trained on: what its source lists, without what is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foveate.core.types import FoveateError, Record
+from foveate.data.cache.volumes import CachedVolume
+from foveate.data.catalogue import build_source, recognised
+from foveate.data.cohort.labelled import Labelled, Want, from_source, read_labelled
+from foveate.data.cohort.leakage import (
+    SEEN,
+    OnSeen,
+    hashes_of,
+    refuse_seen,
+    seen_before,
+    write_seen,
+)
+from foveate.train.logging import say
+
+LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
+HELD_OUT = ("val", "test")
+
+
+def labelled_images(source: Any, data: Path, want: Want) -> Labelled:  # noqa: ANN401 - its Config
+    """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
+    if source.name == "folder":
+        return read_labelled(data, want)
+    return from_source(build_source(source), data, want)
+
+
+def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Record]:  # noqa: ANN401 - its Config
+    """Images without their labels; what is for validation or a test, or no image, is set aside aloud.
+
+    Args:
+        source: The Config of a source.
+        data: The data set.
+        split: Folder that `foveate split` wrote; empty: what the data set itself says.
+    """
+    found = list(build_source(source).records(data))
+    images = [record for record in found if record.role == "image"]
+    _hint(source, data)
+    _say_others([record for record in found if record.role != "image"])
+    kept = _listed(images, Path(split)) if split else [r for r in images if r.split not in HELD_OUT]
+    if held := len(images) - len(kept):
+        say(f"held out, never pre-trained on: {held} images for validation and test")
+    if not kept:
+        raise FoveateError(
+            f"--data {data}: {len(found)} files were found, none of them an image to train on."
+        )
+    return [replace(record, maps={}, labels={}) for record in kept]
+
+
+def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config
+    """A tree that looks like a known layout, read as an ordinary folder, loses what the layout says."""
+    if source.name == "folder" and (names := recognised(data)):
+        known = f"{data} looks like {' or '.join(names)}"
+        say(f"{known}: --source {names[0]} reads its patients, splits and labels as well")
+
+
+def _say_others(others: Sequence[Record]) -> None:
+    if others:
+        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
+        example = f"{telling.relative} ({telling.evidence})"
+        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
+
+
+def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
+    """The images of train.txt and unlabelled.txt."""
+    if not (folder / LISTS[0]).is_file():
+        raise FoveateError(
+            f"--split {folder} has no {LISTS[0]}; accepted: a folder that `foveate split` wrote."
+        )
+    texts = [
+        (folder / name).read_text(encoding="utf-8", errors="surrogateescape")
+        for name in LISTS
+        if (folder / name).is_file()
+    ]
+    names = {line for text in texts for line in text.split("\n") if line}
+    known = Counter(record.relative for record in images)
+    if absent := sorted(names - set(known)):
+        raise FoveateError(
+            f"--split {folder} lists {absent[0]!r} ({len(absent)} of {len(names)} names), which --data does "
+            "not have; accepted: the lists of this data set, read with the same --source."
+        )
+    return [record for record in images if record.relative in names]
+
+
+def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str, *, active: bool) -> None:
+    """Write down, as salted hashes, what a run and the weights that it starts from have seen, once."""
+    if not active:
+        return
+    patients, voxels = (v.patient for v in volumes), (v.entry.voxel_hash for v in volumes)
+    write_seen(out, patients, voxels, earlier=run_of(init))
+
+
+def run_of(init: str) -> Path | None:
+    """The run folder that weights are from, where it knows what it has seen."""
+    path = Path(init).resolve()
+    places = (path, *path.parents[:2]) if init and path.exists() else ()
+    return next((place for place in places if (place / SEEN).is_file()), None)
+
+
+def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen) -> str:
+    """What a run says of its test: how much of it the pre-training of `init` has seen; "" without either.
+
+    Raises:
+        FoveateError: some of it, and the policy is to refuse.
+    """
+    if not tests or not Path(init).exists():
+        return ""
+    if (run := run_of(init)) is None:
+        return "; the test cannot be compared with the pre-training: the weights come without a seen.json"
+    found = seen_before(run, tests, list(hashes_of(tests)))
+    refuse_seen(run, found, policy)
+    return f"; {len(found)} of {len(tests)} test images were in the pre-training, by voxels or patient"

@@ -1,0 +1,47 @@
+"""What the training commands share of a run: its schedule and its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+
+from lightning_fabric import Fabric
+
+from foveate.core.contracts import Trainable
+from foveate.core.types import Batch
+from foveate.data.cache.volumes import Cache
+from foveate.data.loader import batches
+from foveate.runtime import images as intake
+from foveate.runtime.config import RunConfig
+from foveate.train.loop import Schedule
+from foveate.views.pipeline import make_views
+
+
+def takes_part(fabric: Fabric, config: RunConfig) -> bool:
+    """Whether this process runs the network for process 0's sake: shared statistics need all of them."""
+    return fabric.is_global_zero or config.sync_batchnorm
+
+
+def schedule_of(config: RunConfig) -> Schedule:
+    """The part of the configuration that the loop reads."""
+    names = Schedule.__dataclass_fields__
+    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
+
+
+def batches_from(
+    config: RunConfig, cache: Cache, method: Trainable, fabric: Fabric, step: int
+) -> Generator[Batch]:
+    """This rank's micro-batches from a step on."""
+    return batches(
+        intake.derived(cache, method.derived),
+        partial(make_views, specs=method.crops, seed=config.seed),
+        seed=config.seed,
+        first_step=step,
+        steps=config.steps,
+        batch_size=config.batch_size,
+        accumulate=config.accumulate,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+        num_workers=config.num_workers,
+        pin_memory=config.accelerator == "cuda",
+    )

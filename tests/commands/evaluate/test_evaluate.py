@@ -1,0 +1,156 @@
+"""Evaluation of a run on labelled images: what is written, which images, which intervals."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # noqa: F401 - fixtures
+
+from foveate.commands.evaluate import run as verb
+from foveate.commands.finetune import config as finetune_settings
+from foveate.commands.finetune import run as training
+from foveate.core.types import FoveateError
+from foveate.evaluate.statistics import bca_interval
+
+
+def trained(flags):
+    config = finetune_settings.resolve({}, flags)
+    assert training.finetune(config)
+    return config.out, config.data
+
+
+def judged(run, data, out, **flags):
+    return verb.evaluate(
+        verb.resolve({}, {"run": run, "data": data, "out": str(out), "draws": "200", **flags})
+    )
+
+
+def results(out):
+    summary = json.loads((out / "summary.json").read_text())
+    return summary, list(csv.DictReader((out / "cases.csv").open()))
+
+
+SPLIT = {"split.test_share": "0.34", "split.val_share": "0.2"}
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimension):  # noqa: F811
+    run, data = trained(keys(dimension, **SPLIT))
+    assert judged(run, data, tmp_path / "test")
+    summary, rows = results(tmp_path / "test")
+    assert summary["cases"] == len(rows) == 2
+    mean = np.mean([float(row["mean_fg_dice"]) for row in rows])
+    assert summary["metrics"]["mean_fg_dice"]["value"] == pytest.approx(mean, abs=1e-5)
+    for name in ("dice.png", "worst.png"):
+        assert (tmp_path / "test" / name).stat().st_size > 1000
+    text = (tmp_path / "test/summary.json").read_text() + (tmp_path / "test/cases.csv").read_text()
+    assert str(tmp_path) not in text
+    training_score = json.loads((tmp_path / "run/exported/card.json").read_text())["validation_score"]
+    flat = {"part": "val", "window.blend": "flat"}
+    assert judged(run, data, tmp_path / "val", **flat)
+    found = results(tmp_path / "val")[0]["metrics"]["mean_fg_dice"]["value"]
+    assert found == pytest.approx(training_score, abs=1e-6)  # the same windows, Dice and means
+
+
+@pytest.mark.parametrize(("kind", "targets"), [("multiclass", "kind"), ("multilabel", "found")])
+def test_contract_classes_get_rank_metrics_and_calibration(keys, tmp_path, kind, targets):  # noqa: F811
+    flags = {"task.kind": kind, "task.targets": f"[{targets}]", **SPLIT}
+    run, data = trained(keys(2, task="classification", **flags))
+    assert judged(run, data, tmp_path / "test")
+    summary, rows = results(tmp_path / "test")
+    assert {"auroc", "ap", "balanced_acc", "f1", "ece"} <= set(summary["metrics"])
+    assert summary["calibration"]["temperature"] > 0
+    assert {f"label/{targets}"} <= set(rows[0])
+    assert (tmp_path / "test/roc.png").exists()
+    assert (tmp_path / "test/confusion.png").exists() == (kind == "multiclass")
+    assert (tmp_path / "test/worst.png").exists()
+
+
+def test_contract_numbers_get_errors(keys, tmp_path):  # noqa: F811
+    run, data = trained(
+        keys(2, task="classification", **{"task.kind": "regression", "task.targets": "[age]"}, **SPLIT)
+    )
+    assert judged(run, data, tmp_path / "test", part="all")
+    summary, rows = results(tmp_path / "test")
+    errors = [abs(float(r["answer/age"]) - float(r["label/age"])) for r in rows]
+    assert len(rows) == 6
+    assert summary["metrics"]["mae"]["value"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["value"]
+
+
+def test_contract_other_images_are_not_taken_for_the_runs_test_part(keys, labelled, tmp_path):  # noqa: F811
+    run, _ = trained(keys(2, **SPLIT))
+    other = tmp_path / "other"
+    shutil.copytree(labelled[2], other)
+    with pytest.raises(FoveateError, match="--part all"):
+        judged(run, str(other), tmp_path / "out")
+    assert judged(run, str(other), tmp_path / "out", part="all")
+
+
+def test_contract_a_split_of_before_test_images_were_noted_is_still_read(keys, tmp_path):  # noqa: F811
+    run, data = trained(keys(2, **SPLIT))
+    file = Path(run) / "split.json"
+    noted = json.loads(file.read_text())
+    assert judged(run, data, tmp_path / "now")
+    file.write_text(json.dumps({part: noted[part] for part in ("train", "val")}))
+    assert judged(run, data, tmp_path / "before")
+    assert (tmp_path / "now/cases.csv").read_text() == (tmp_path / "before/cases.csv").read_text()
+    file.write_text(json.dumps({"train": noted["test"], "val": noted["val"]}))
+    with pytest.raises(FoveateError, match=r"2 of its images .* an earlier version drew the split"):
+        judged(run, data, tmp_path / "other")
+
+
+def test_contract_a_part_is_the_runs_own_where_another_would_be_drawn_now(keys, tmp_path):  # noqa: F811
+    run, data = trained(keys(2))
+    file = Path(run) / "split.json"
+    noted = json.loads(file.read_text())
+    count = len(noted["val"])
+    before = {"train": noted["val"] + noted["train"][count:], "val": noted["train"][:count]}
+    file.write_text(json.dumps(before))  # as an earlier version drew it, which noted no test images
+    assert judged(run, data, tmp_path / "val", part="val")
+    assert sorted(row["id"] for row in results(tmp_path / "val")[1]) == sorted(before["val"])
+
+
+def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
+    run, data = trained(keys(2))
+    with pytest.raises(FoveateError, match="--part val"):
+        judged(run, data, tmp_path / "out")
+
+
+def test_contract_undefined_is_null_and_has_no_interval():
+    config = verb.resolve({}, {"run": "r", "data": "d", "out": "o", "draws": "20"})
+    found = verb.with_intervals(lambda _: {"auroc": math.nan, "n": 3.0}, list("abc"), config)
+    assert verb.plain(found) == {"auroc": {"value": None, "low": None, "high": None}, "n": {"value": 3.0}}
+    values = np.array([0.1, 0.5, 0.9])
+    found = verb.with_intervals(lambda picked: {"m": float(values[picked].mean())}, list("abc"), config)
+    alone = bca_interval(lambda picked: float(values[picked].mean()), list("abc"), seed=0, draws=20)
+    assert (found["m"]["low"], found["m"]["high"]) == alone
+
+
+def test_contract_training_images_are_known_under_any_name(keys, labelled, tmp_path, capsys):  # noqa: F811
+    run, data = trained(keys(2, **SPLIT))
+    elsewhere = tmp_path / "elsewhere"
+    for kind in ("images", "labels"):
+        (elsewhere / kind).mkdir(parents=True)
+        for path in (labelled[2] / kind).iterdir():
+            shutil.copy(path, elsewhere / kind / f"x{path.name}")
+    for place in (data, str(elsewhere)):
+        capsys.readouterr()
+        assert judged(run, place, tmp_path / "out", part="all")
+        assert "careful: 4 of these images, or their patients" in capsys.readouterr().err
+    (Path(run) / "seen.json").unlink()
+    assert judged(run, data, tmp_path / "out", part="all")
+    assert "whether the run was trained on these images is not known" in capsys.readouterr().err
+
+
+def test_contract_values_that_the_run_does_not_know_are_an_error(keys, tmp_path):  # noqa: F811
+    run, _ = trained(keys(2, **SPLIT))
+    write_pair(tmp_path / "other", 2, 0, value=7)
+    with pytest.raises(
+        FoveateError, match=r"images/c0.png: its labels hold the values \[7\].*accepted: \[0, 1\]"
+    ):
+        judged(run, str(tmp_path / "other"), tmp_path / "out", part="all")

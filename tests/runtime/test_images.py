@@ -1,0 +1,79 @@
+"""What is said about the data before a run, and what becomes of a tree that holds more than it can use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.conftest import tiny_keys, write_cohort
+
+from foveate.commands.pretrain import run
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.images import open_cache
+from foveate.core.types import FoveateError, Record, Tissue
+from foveate.runtime import images as intake
+
+
+def test_dimension_chooses_in_a_mixed_tree(tmp_path, capsys):
+    from foveate.commands.pretrain import config as settings
+
+    write_cohort(tmp_path / "data" / "volumes", 3, count=2)
+    write_cohort(tmp_path / "data" / "pictures", 2, count=3)
+    config = settings.from_keys(tiny_keys(3, tmp_path / "data", tmp_path / "run", steps=1))
+    assert run.pretrain(config)
+    said = capsys.readouterr().err
+    assert "--dimension 3: 3 images of the other kind are left out" in said
+    assert "data: 2 images, 0 left out" in said
+
+
+def test_dimension_that_no_image_has(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    record = Record(path=tmp_path / "a.png", relative="a.png")
+    with pytest.raises(FoveateError, match="--dimension 3: none of the 1 images is 3D"):
+        intake.of_dimension([record], 3)
+
+
+def test_views_that_miss_the_tissue_rule_are_counted(tiny):
+    config = tiny(3)
+    crops = build_method(config).crops
+    cache = open_cache(config, Path(config.data))
+    assert intake.tissue_note(cache, crops, 0) == ""
+    impossible = replace(crops["global"], tissue=Tissue(threshold=0.99, at_least=0.9))
+    note = intake.tissue_note(cache, {**crops, "global": impossible}, 0)
+    assert note.startswith("tissue rule: 64 of the first 64 views miss it")
+    easy = replace(crops["global"], tissue=Tissue(threshold=0.0, at_most=1.0, at_least=0.01))
+    assert "rule: 0 of the first 64" in intake.tissue_note(cache, {**crops, "global": easy}, 0)
+
+
+def test_volumes_that_no_view_fits_are_named_and_counted(tiny):
+    config = tiny(3)
+    cache = open_cache(config, Path(config.data))
+    large = replace(build_method(config).crops["global"], grid=(200,) * 3, source_sizes=((200,) * 3,))
+    name = cache[0].relative
+    with pytest.raises(
+        FoveateError, match=rf"^{name}: crop 'global'.* So it is with {len(cache) - 1} others\.$"
+    ):
+        intake.check_volumes(cache, {"global": large})
+    for volume in cache:
+        volume.relative = ""  # as of a prepared cache
+    with pytest.raises(FoveateError, match=f"^image {cache[0].entry.id} of the cache: crop 'global'"):
+        intake.check_volumes(cache, {"global": large})
+
+
+def test_an_image_that_comes_later_does_not_keep_a_run_from_going_on(tmp_path, capsys):
+    from foveate.commands.pretrain import config as settings
+
+    write_cohort(tmp_path / "data", 2, count=3)
+    late = min((tmp_path / "data").rglob("*.png"))
+    kept = late.read_bytes()
+    late.write_bytes(b"")  # as unreadable as a file server makes it in a bad minute
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=1)))
+    late.write_bytes(kept)
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=2)))
+    said = capsys.readouterr().err
+    assert "1 images came, or can be read, since" in said
+    assert said.count("data: 2 images") == 2
+    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
+    assert "data: 3 images" in capsys.readouterr().err
