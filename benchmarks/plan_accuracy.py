@@ -37,7 +37,7 @@ def kept(config, probe, fits):
     found.update(seconds=plan.total_seconds(config, probe, step))
     return report(config, probe, fits)
 plan.report = kept
-text = plan.plan(settings.from_keys(keys))
+text = plan.plan(settings.SPEC.from_keys(keys))
 print(json.dumps(found | {"headline": text.splitlines()[0]}))
 """
 

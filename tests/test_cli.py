@@ -11,6 +11,7 @@ from PIL import Image
 from foveate.cli import main
 from foveate.commands.pretrain import config as settings
 from foveate.core import config as parsing
+from foveate.core.types import FoveateError
 from tests.conftest import tiny_keys, write_cohort
 
 
@@ -162,7 +163,7 @@ class OtherConfig:
 
 def test_keys_of_another_method_are_named_as_such():
     defaults, others = settings.default_config({"dimension": 3}), {"method": {"other": OtherConfig}}
-    with pytest.raises(settings.FoveateError, match="belongs to other, and this run uses pcrlv2"):
+    with pytest.raises(FoveateError, match="belongs to other, and this run uses pcrlv2"):
         parsing.check_keys(["method.momentum_of_teacher"], defaults, others, verb="pretrain")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["finetune", "load_encoder", "pretrain"]
+__all__ = ["__version__", "finetune", "load_encoder", "pretrain"]
+__version__ = version("foveate")
 
 
 def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
@@ -31,10 +33,10 @@ def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa
         keys: Any key of the configuration, nested ones as mappings: `size="small", encoder={"width": 4}`.
             `recipe` and `config` name a recipe and a YAML file, as on the command line.
     """
-    from foveate.commands.pretrain import config as settings
-    from foveate.commands.pretrain import run
+    from foveate.commands.pretrain.config import SPEC
+    from foveate.commands.pretrain.run import pretrain as run
 
-    return bool(run.pretrain(settings.from_keys({"data": str(data), "out": str(out), **keys})))
+    return bool(run(SPEC.from_keys({"data": str(data), "out": str(out), **keys})))
 
 
 def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Any) -> bool:  # noqa: ANN401
@@ -47,8 +49,8 @@ def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, 
         init: Run folder or weights file to start from, or "none".
         keys: Any key of the configuration, as for `pretrain`.
     """
-    from foveate.commands.finetune import config as finetune_settings
-    from foveate.commands.finetune import run
+    from foveate.commands.finetune.config import SPEC
+    from foveate.commands.finetune.run import finetune as run
 
     given = {"data": str(data), "out": str(out), "task": task, "init": str(init), **keys}
-    return bool(run.finetune(finetune_settings.from_keys(given)))
+    return bool(run(SPEC.from_keys(given)))

@@ -1,51 +1,176 @@
-"""The command line: one verb, one call into `run`, one exit code.
+"""The command line: a table of commands, and once for all of them help, configuration and exit codes.
 
-Exit codes: 0 done, 1 some files failed and the others are done, 2 something the user can mend, 130 stopped by
-a signal with a checkpoint saved, 75 the same by SIGUSR1, so that a cluster's script puts the job into the
-queue again.
+Exit codes: 0 done, 1 some files failed and the others are done, 2 an error the user can fix, 130 stopped by a
+signal with a checkpoint saved, 75 the same by SIGUSR1, so that a cluster's script puts the job into the queue
+again.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
-from foveate.commands.methods.run import list_methods
-from foveate.core.types import FoveateError, LostPeerError
-from foveate.runtime.config import SWITCHES, layers
+from foveate.core import config as parsing
+from foveate.core.registry import Registry, nearest
+from foveate.core.types import Ending, FoveateError, LostPeerError
+from foveate.runtime.command import Command, layers
+from foveate.runtime.listing import refuse_unknown
 
-INCOMPLETE, STOPPED = 1, 130
+SWITCHES = ("help", "print_config", "dry_run")
+IN = "foveate.commands."
+
+# In the order in which they are wanted.
+OWN = (
+    Command(
+        name="demo",
+        summary="The main job on virtual brains, offline, in minutes",
+        usage="--out FOLDER [--steps N] [--finetune_steps N]",
+        spec=f"{IN}demo.config:SPEC",
+        run=f"{IN}demo.run:run_demo",
+    ),
+    Command(
+        name="scan",
+        summary="What a folder holds, what is excluded and why",
+        usage="SRC --out INV [--until stat|headers|full]",
+        spec=f"{IN}scan.config:SPEC",
+        run=f"{IN}scan.run:run_scan",
+        positional="data",
+    ),
+    Command(
+        name="split",
+        summary="Patient-grouped lists and nested label fractions",
+        usage="DATA --out DIR [--fractions 0.01,0.1] [--seed N]",
+        spec=f"{IN}split.config:SPEC",
+        run=f"{IN}split.run:run_split",
+        positional="data",
+    ),
+    Command(
+        name="prepare",
+        summary="Decode a folder into a cache once",
+        usage="--data FOLDER --out CACHE [--prepare.profile ct|mr|...]",
+        spec=f"{IN}prepare.config:SPEC",
+        run=f"{IN}prepare.run:run_prepare",
+    ),
+    Command(
+        name="methods",
+        summary="List the methods with their citations",
+        usage="",
+        spec=f"{IN}methods.config:SPEC",
+        run=f"{IN}methods.run:run_methods",
+    ),
+    Command(
+        name="plan",
+        summary="What a run will cost, from ten steps on this machine",
+        usage="--data FOLDER [the options of pretrain]",
+        spec=f"{IN}plan.config:SPEC",
+        run=f"{IN}plan.run:run_plan",
+    ),
+    Command(
+        name="pretrain",
+        summary="Pre-train on a folder of images",
+        usage="--data FOLDER --out RUN [--method pcrlv2] [--size small]",
+        spec=f"{IN}pretrain.config:SPEC",
+        run=f"{IN}pretrain.run:start",
+        dry_run=f"{IN}pretrain.run:dry_run",
+    ),
+    Command(
+        name="convert",
+        summary="Bring weights of other projects in",
+        usage="FILE --out NEW.safetensors [--in_channels N] [--inflate mean]",
+        spec=f"{IN}convert.config:SPEC",
+        run=f"{IN}convert.run:run_convert",
+        positional="file",
+    ),
+    Command(
+        name="finetune",
+        summary="Learn a task from labels",
+        usage="--data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]",
+        spec=f"{IN}finetune.config:SPEC",
+        run=f"{IN}finetune.run:start",
+        dry_run=f"{IN}finetune.run:dry_run",
+    ),
+    Command(
+        name="predict",
+        summary="Masks or classes of images, from a fine-tuned run",
+        usage="--run RUN2 --data FILES --out FOLDER",
+        spec=f"{IN}predict.config:SPEC",
+        run=f"{IN}predict.run:run_predict",
+    ),
+    Command(
+        name="evaluate",
+        summary="How good a fine-tuned run is on labelled images",
+        usage="--run RUN2 --data D --out FOLDER [--part test]",
+        spec=f"{IN}evaluate.config:SPEC",
+        run=f"{IN}evaluate.run:run_evaluate",
+    ),
+    Command(
+        name="compare",
+        summary="Does pre-training help? A fair grid of arms, labels and seeds",
+        usage="--config FILE --out DIR [--only ARM,ARM] [--budget_minutes M]",
+        spec=f"{IN}compare.config:SPEC",
+        run=f"{IN}compare.run:compare",
+        dry_run=f"{IN}compare.run:dry_run",
+    ),
+)
+COMMANDS: Registry[Command] = Registry("command", "foveate.commands", {each.name: each for each in OWN})
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a verb; errors that the user can mend are one paragraph on stderr."""
+    """Run a command; an error that the user can fix is one paragraph on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     try:
-        if verb in ("--help", "-h", "help"):
+        if name in ("--help", "-h", "help"):
             print(overview())
             return 0
-        if verb == "--version":
-            from importlib.metadata import version
+        if name == "--version":
+            from foveate import __version__
 
-            print(f"foveate {version('foveate')}")
+            print(f"foveate {__version__}")
             return 0
-        if verb not in VERBS:
-            from foveate.core.registry import nearest
-
-            hint = nearest(verb, list(VERBS))
-            raise FoveateError(f"There is no verb {verb!r}{hint}. Accepted: {', '.join(VERBS)}.")
-        return VERBS[verb](rest)
+        return execute(found(name), rest).value
     except FoveateError as error:
         if not isinstance(error, LostPeerError) or is_first():
             print(f"foveate: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("foveate: interrupted", file=sys.stderr)
-        return STOPPED
+        return Ending.STOPPED.value
+
+
+def found(name: str) -> Command:
+    """The command of a name, our own or of another package."""
+    if name not in COMMANDS.names():
+        raise FoveateError(
+            f"There is no command {name!r}{nearest(name, COMMANDS.names())}. Accepted: {', '.join(COMMANDS)}."
+        )
+    return COMMANDS[name]
+
+
+def execute(command: Command, arguments: list[str]) -> Ending:
+    """Read the configuration, then show help, print the YAML, say what would happen, or run."""
+    words = ["--help" if word == "-h" else word for word in arguments]
+    flags, switches = parsing.read_flags(words, SWITCHES, command.positional)
+    refuse_unknown(command.name, flags)
+    spec = command.load_spec()
+    yaml_keys, rest = layers(flags, recipes=spec.recipes)
+    given = {**dict(parsing.flatten(yaml_keys)), **flags}
+    if "help" in switches:
+        print(command.help_page(given))
+        return Ending.FINISHED
+    if spec.read:  # nothing can be read without them
+        spec.require(given)
+    config = spec.resolve(yaml_keys, rest, Path(flags.get("config", "")).parent)
+    if "print_config" in switches:
+        print(parsing.to_yaml(config), end="")
+        return Ending.FINISHED
+    spec.require(given)
+    if "dry_run" in switches:
+        print(command.rehearse(config))
+        return Ending.FINISHED
+    return command.start(config)
 
 
 def is_first() -> bool:
@@ -53,214 +178,15 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
-def pretrain(arguments: list[str]) -> int:
-    """Pre-train on a folder: --data FOLDER --out RUN [--method pcrlv2] [--size small]."""
-    from foveate.commands.pretrain import config as settings
-
-    return _train(arguments, settings, "pretrain")
-
-
-def plan(arguments: list[str]) -> int:
-    """What a run will cost, from ten steps on this machine: --data FOLDER [the options of pretrain]."""
-    from foveate.commands.pretrain import config as settings
-    from foveate.core import config as parsing
-
-    flags, switches = parsing.read_flags(arguments, ("help",))
-    yaml_keys, flags = layers(flags)
-    if "help" in switches:
-        print(settings.help_page(yaml_keys, flags).replace("foveate pretrain", "foveate plan", 1))
-        return 0
-    config = settings.resolve(yaml_keys, {"out": "RUN", **flags}, "plan")
-    settings.require(config)
-    from foveate.commands.plan import run
-
-    print(run.plan(config))
-    return 0
-
-
-def scan(arguments: list[str]) -> int:
-    """What a folder holds, what is left out and why: SRC --out INV [--pass stat|headers|full]."""
-    from foveate.commands.scan import run
-    from foveate.core.config import read_flags
-
-    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
-    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
-    print(run.help_page() if "help" in switches else run.scan(run.resolve(flags)))
-    return 0
-
-
-def prepare(arguments: list[str]) -> int:
-    """Decode a folder into a cache once: --data FOLDER --out CACHE [--prepare.profile ct|mr|...]."""
-    from foveate.commands.prepare import run
-    from foveate.core import config as parsing
-
-    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
-    if "help" in switches:
-        print(run.help_page())
-        return 0
-    config = run.resolve(flags)
-    if "print_config" in switches:
-        print(parsing.to_yaml(config), end="")
-        return 0
-    run.run_prepare(config)
-    return 0
-
-
-def split(arguments: list[str]) -> int:
-    """Patient-grouped lists and nested label fractions: DATA --out DIR [--fractions 0.01,0.1] [--seed N]."""
-    from foveate.commands.split import run
-    from foveate.core.config import read_flags
-
-    named = ["--data"] if arguments and not arguments[0].startswith("-") else []
-    flags, switches = read_flags([*named, *arguments], run.SWITCHES)
-    print(run.help_page(flags) if "help" in switches else run.split(run.resolve(flags)))
-    return 0
-
-
-def convert(arguments: list[str]) -> int:
-    """Bring other people's weights in: FILE --out NEW.safetensors [--in_channels N] [--inflate mean]."""
-    from foveate.commands.convert import run
-
-    if {"--help", "-h"} & set(arguments):
-        print(run.help_page())
-        return 0
-    source, config = run.parse_arguments(arguments)
-    run.show(run.convert(source, config), config)
-    return 0
-
-
-def finetune(arguments: list[str]) -> int:
-    """Learn a task from labels: --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]."""
-    from foveate.commands.finetune import config as finetune_settings
-
-    return _train(arguments, finetune_settings, "finetune")
-
-
-def _train(arguments: list[str], keys: Any, verb: str) -> int:  # noqa: ANN401 - the verb's own settings
-    """The verbs that train: help, the configuration, one step for a look, or the run."""
-    from importlib import import_module
-
-    from foveate.core import config as parsing
-
-    flags, switches = parsing.read_flags(arguments, SWITCHES)
-    yaml_keys, flags = layers(flags)
-    if "help" in switches:
-        print(keys.help_page(yaml_keys, flags))
-        return 0
-    config = keys.resolve(yaml_keys, flags)
-    if "print_config" in switches:
-        print(parsing.to_yaml(config), end="")
-        return 0
-    keys.require(config)
-    run = import_module(f"foveate.commands.{verb}.run")
-    from foveate.runtime.processes import requeue_before_the_first_step
-
-    if "dry_run" in switches:
-        print(run.dry_run(config))
-        return 0
-    requeue_before_the_first_step()
-    return int(getattr(run, verb)(config).value)
-
-
-def predict(arguments: list[str]) -> int:
-    """Masks or classes of images, from a fine-tuned run: --run RUN2 --data FILES --out FOLDER."""
-    from foveate.commands.predict import run
-
-    return _on_files(arguments, run, predict, run.predict)
-
-
-def evaluate(arguments: list[str]) -> int:
-    """How good a fine-tuned run is on labelled images: --run RUN2 --data D --out FOLDER [--part test]."""
-    from foveate.commands.evaluate import run
-
-    return _on_files(arguments, run, evaluate, run.evaluate)
-
-
-def compare(arguments: list[str]) -> int:
-    """Does pre-training help? A fair grid of arms, labels and seeds: --config FILE --out DIR [--dry_run]."""
-    from foveate.commands.compare import config as compare_settings
-    from foveate.core import config as parsing
-
-    flags, switches = parsing.read_flags(arguments, ("help", "dry_run"))
-    if "help" in switches:
-        print(compare_settings.help_page())
-        return 0
-    config = compare_settings.resolve(flags.pop("config", ""), flags)
-    from foveate.commands.compare import run
-
-    if "dry_run" in switches:
-        print(run.dry_run(config))
-        return 0
-    return run.compare(config)
-
-
-def _on_files(arguments: list[str], run: Any, verb: Any, work: Callable[[Any], bool]) -> int:  # noqa: ANN401
-    """The verbs that take a finished run to files."""
-    from foveate.core import config as parsing
-
-    flags, switches = parsing.read_flags(arguments, ("help", "print_config"))
-    file = flags.pop("config", "")
-    given = dict(parsing.flatten(parsing.read_yaml(Path(file)))) if file else {}
-    if "help" in switches:
-        what, how = _told(verb)
-        print(f"foveate {verb.__name__} {how}\n\n{what}.\n\n{parsing.help_text(run.defaults())}")
-        return 0
-    config = run.resolve(given, flags)
-    if "print_config" in switches:
-        print(parsing.to_yaml(config), end="")
-        return 0
-    return 0 if work(config) else INCOMPLETE
-
-
-def methods(arguments: list[str]) -> int:
-    """List the methods with their citations."""
-    if arguments:
-        raise FoveateError(f"`foveate methods` takes no options; it was given {' '.join(arguments)}.")
-    print(list_methods())
-    return 0
-
-
-def demo(arguments: list[str]) -> int:
-    """The main job on virtual brains, offline, in minutes: --out FOLDER [--steps N] [--finetune_steps N]."""
-    from foveate.commands.demo.run import run_demo
-    from foveate.core.config import read_flags
-
-    flags, switches = read_flags(arguments, ("help",))
-    if "help" in switches:
-        print(demo.__doc__)
-        return 0
-    return 0 if run_demo(flags) else STOPPED
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "demo": demo,
-    "scan": scan,
-    "split": split,
-    "prepare": prepare,
-    "methods": methods,
-    "plan": plan,
-    "pretrain": pretrain,
-    "convert": convert,
-    "finetune": finetune,
-    "predict": predict,
-    "evaluate": evaluate,
-    "compare": compare,
-}
-
-
-def _told(verb: Callable[[list[str]], int]) -> tuple[str, str]:
-    """What a verb does and how it is written, from its docstring."""
-    what, _, how = (verb.__doc__ or "").strip().rstrip(".").rpartition(": ")
-    return (what, how) if what else (how, "")
-
-
 def overview() -> str:
-    """What the verbs do, in the order in which they are wanted."""
+    """What the commands do; those of other packages last, by name."""
     lines = []
-    for name, verb in VERBS.items():
-        what, how = _told(verb)
-        lines += [f"  {name:<10}{what}", *([f"{'':<12}foveate {name} {how}"] if how else [])]
-    more = "`foveate VERB --help` shows a verb's options; `foveate --version` the version."
+    for command in OWN:
+        lines += [f"  {command.name:<10}{command.summary}"]
+        lines += [f"{'':<12}foveate {command.name} {command.usage}"] if command.usage else []
+    for point in sorted(entry_points(group=COMMANDS.group), key=lambda point: point.name):
+        lines += [f"  {point.name:<10}of the package {point.dist.name if point.dist else '?'}"]
+    more = "`foveate COMMAND --help` shows a command's options; `foveate --version` the version."
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
 
 

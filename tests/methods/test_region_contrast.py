@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_refused(tiny, change, message):
 
 
 def resolved(**flags):
-    return settings.resolve({}, {"dimension": "3", "method.name": NAME, **flags})
+    return settings.SPEC.resolve({}, {"dimension": "3", "method.name": NAME, **flags})
 
 
 def test_the_base_is_configured_by_its_own_keys():
@@ -195,7 +195,7 @@ def test_the_base_is_configured_by_its_own_keys():
     with pytest.raises(FoveateError, match=r"--method.base region_contrast: accepted .* are byol"):
         resolved(**{"method.base.name": NAME})
     with pytest.raises(FoveateError, match=r"--method.base.name belongs to region_contrast"):
-        settings.resolve({}, {"dimension": "3", "method.base.name": "byol"})
+        settings.SPEC.resolve({}, {"dimension": "3", "method.base.name": "byol"})
 
 
 def test_after_starts_from_a_supervised_run(tiny, cohorts, tmp_path):
@@ -209,7 +209,7 @@ def test_after_starts_from_a_supervised_run(tiny, cohorts, tmp_path):
     flags = {"data": str(tmp_path / "data"), "out": str(tmp_path / "tuned"), "task.name": "segmentation"}
     flags |= {"init": "none", "size": "small", "steps": "1", "validate_every": "1", "batch_size": "2"}
     flags |= {"num_workers": "0", "task.crops.grid": "[16, 16, 16]", "encoder.width": "4"}
-    assert finetune(finetune_settings.resolve({}, flags))
+    assert finetune(finetune_settings.SPEC.resolve({}, flags))
     config = tiny(
         3, method={"name": NAME, "schedule": "after"}, init=flags["out"], steps=1, optim={"lr": 0.0}
     )

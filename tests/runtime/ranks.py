@@ -73,11 +73,11 @@ def main(folder):
     tuning.RunLog = Bomb
     for path in sorted(folder.glob("*.yaml")):
         if path.stem == "tuned":
-            config = finetune_settings.resolve(read_yaml(path), {})
+            config = finetune_settings.SPEC.resolve(read_yaml(path), {})
             fabric = run.build_fabric(config)
             seen["tuned"] = [tuning.finetune_here(config, fabric).name for _ in range(2)]
             continue
-        config = settings.resolve(read_yaml(path), {})
+        config = settings.SPEC.resolve(read_yaml(path), {})
         fabric = run.build_fabric(config)
         if path.stem == "spoilt":
             seen["spoilt"] = words(lambda: run.pretrain_here(config, fabric))  # noqa: B023

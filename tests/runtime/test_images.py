@@ -21,7 +21,7 @@ def test_dimension_chooses_in_a_mixed_tree(tmp_path, capsys):
 
     write_cohort(tmp_path / "data" / "volumes", 3, count=2)
     write_cohort(tmp_path / "data" / "pictures", 2, count=3)
-    config = settings.from_keys(tiny_keys(3, tmp_path / "data", tmp_path / "run", steps=1))
+    config = settings.SPEC.from_keys(tiny_keys(3, tmp_path / "data", tmp_path / "run", steps=1))
     assert run.pretrain(config)
     said = capsys.readouterr().err
     assert "--dimension 3: 3 images of the other kind are left out" in said
@@ -69,11 +69,11 @@ def test_an_image_that_comes_later_does_not_keep_a_run_from_going_on(tmp_path, c
     late = min((tmp_path / "data").rglob("*.png"))
     kept = late.read_bytes()
     late.write_bytes(b"")  # as unreadable as a file server makes it in a bad minute
-    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=1)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=1)))
     late.write_bytes(kept)
-    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=2)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=2)))
     said = capsys.readouterr().err
     assert "1 images came, or can be read, since" in said
     assert said.count("data: 2 images") == 2
-    assert run.pretrain(settings.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
     assert "data: 3 images" in capsys.readouterr().err

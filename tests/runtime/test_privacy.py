@@ -25,7 +25,7 @@ from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain import run
 from foveate.core.types import FoveateError
 from foveate.runtime import folder
-from foveate.runtime.config import OWN_PATHS, layers
+from foveate.runtime.command import OWN_PATHS, layers
 
 MARK = "Zqxwvy"  # in every planted text
 TEXTS = {"PN": "{}^Jane", "LO": "{}", "SH": "{}", "LT": "{}", "ST": "{}", "UT": "{}", "UC": "{}", "UR": "{}"}
@@ -152,7 +152,7 @@ def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     flags = {"data": str(hospital), "out": str(project / "cache"), "dimension": "3"}
     assert len(prepare.run_prepare(prepare.resolve(flags))) == 4
     keys = tiny_keys(3, hospital, project / "run", steps=2, preview_every=1, save_every=1, health_every=1)
-    assert run.pretrain(settings.from_keys(keys))
+    assert run.pretrain(settings.SPEC.from_keys(keys))
     assert list((project / "run" / "previews").glob("*.png"))
     assert (project / "run" / "exported" / "card.json").exists()
     private = split_private(project)
@@ -188,17 +188,17 @@ def test_no_folder_that_is_named_after_a_patient_reaches_a_run(tmp_path):
     project, tuned = named_after_a_patient(tmp_path)
     lists = tuned["split"]["source"]
     keys = tiny_keys(3, tuned["data"], project / "run", steps=1, split=lists, num_workers=0)
-    assert run.pretrain(settings.from_keys(keys))
+    assert run.pretrain(settings.SPEC.from_keys(keys))
     again = keys | {"out": str(project / "again"), "init": str(project / "run")}
-    assert run.pretrain(settings.from_keys(again))
-    assert finetune.finetune(finetune_settings.from_keys(tuned))
+    assert run.pretrain(settings.SPEC.from_keys(again))
+    assert finetune.finetune(finetune_settings.SPEC.from_keys(tuned))
     flags = {"run": str(project / "tuned"), "data": tuned["data"]}
     assert predict.predict(predict.resolve({}, flags | {"out": str(tmp_path / "predicted")}))
     for part in ("val", "test"):
         told = flags | {"out": str(project / part), "part": part, "draws": "20"}
         assert evaluate.evaluate(evaluate.resolve({}, told))
     merged, rest = layers({"config": str(project / "tuned" / "run.yaml"), "steps": "3"})
-    assert finetune.finetune(finetune_settings.resolve(merged, rest))  # goes on, from its own folder
+    assert finetune.finetune(finetune_settings.SPEC.resolve(merged, rest))  # goes on, from its own folder
     assert (project / "tuned" / "checkpoints" / "step-000000003.ckpt").exists()
     for path in split_private(project):
         path.unlink()
@@ -206,25 +206,25 @@ def test_no_folder_that_is_named_after_a_patient_reaches_a_run(tmp_path):
 
 
 def test_a_run_goes_on_from_its_own_yaml_and_from_one_that_was_given_away(cohorts, tmp_path):
-    config = settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
+    config = settings.SPEC.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
     assert run.pretrain(config)
     saved = tmp_path / "run" / "run.yaml"
     assert str(cohorts[2]) not in saved.read_text()
     assert yaml.safe_load(saved.read_text())["data"] == ""
     merged, flags = layers({"config": str(saved), "steps": "2"})
-    assert settings.resolve(merged, flags) == settings.from_keys(
+    assert settings.SPEC.resolve(merged, flags) == settings.SPEC.from_keys(
         tiny_keys(2, cohorts[2], tmp_path / "run", steps=2)
     )
     (tmp_path / "given.yaml").write_text(saved.read_text())
     told = {"config": str(tmp_path / "given.yaml"), "data": str(cohorts[2]), "out": str(tmp_path / "run")}
     merged, flags = layers(told)
-    again = settings.resolve(merged, flags)
+    again = settings.SPEC.resolve(merged, flags)
     assert again == config
     assert run.pretrain(again)
 
 
 def test_paths_of_a_run_must_be_the_same_to_go_on_where_they_are_known(cohorts, tmp_path):
-    config = settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
+    config = settings.SPEC.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1))
     folder.prepare_out(config, tmp_path / "run", "hash")
     other = replace(config, init=str(tmp_path / "elsewhere"))
     with pytest.raises(FoveateError, match=r"init:  -> .*elsewhere"):
@@ -238,9 +238,9 @@ def test_paths_of_a_run_must_be_the_same_to_go_on_where_they_are_known(cohorts, 
 
 
 def test_a_run_that_was_moved_goes_on_where_it_is(cohorts, tmp_path):
-    assert run.pretrain(settings.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, cohorts[2], tmp_path / "run", steps=1)))
     moved = (tmp_path / "run").rename(tmp_path / "moved")
-    config = settings.resolve(*layers({"config": str(moved / "run.yaml"), "steps": "2"}))
+    config = settings.SPEC.resolve(*layers({"config": str(moved / "run.yaml"), "steps": "2"}))
     assert (config.out, config.data) == (str(moved), str(cohorts[2]))
     assert run.pretrain(config)
     assert (moved / "checkpoints" / "step-000000002.ckpt").exists()

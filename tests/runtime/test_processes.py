@@ -67,7 +67,7 @@ def ran(cohorts, tmp_path_factory):
         "validate_every": 3,
     }
     (folder / "tuned.yaml").write_text(yaml.safe_dump({k: v for k, v in tuned.items() if k != "method"}))
-    config = settings.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
+    config = settings.SPEC.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
     known = launch.environment(config)
     command = [sys.executable, "-m", "tests.runtime.ranks", str(folder)]
     pair = [
@@ -90,7 +90,7 @@ def write_labelled(folder):
 @pytest.mark.parametrize("share", ["two", "both"])
 def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, share):
     keys = tiny_keys(dimension, cohorts[dimension], tmp_path / "one", **EXACT, **SHARES["one"])
-    assert run.pretrain(settings.from_keys(keys))
+    assert run.pretrain(settings.SPEC.from_keys(keys))
     whole, shared = gradient(tmp_path / "one"), gradient(ran / f"{share}{dimension}")
     largest = max(float(g.abs().max()) for g in whole)
     apart = max(float((a - b).abs().max()) for a, b in zip(whole, shared, strict=True))
@@ -102,7 +102,7 @@ def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, 
 def test_weights_are_equal_on_both(ran, case):
     first, second = (each[case] for each in seen(ran))
     assert first == second
-    config = settings.from_keys(yaml.safe_load((ran / f"{case}.yaml").read_text()))
+    config = settings.SPEC.from_keys(yaml.safe_load((ran / f"{case}.yaml").read_text()))
     assert first != digest(build_method(config))  # they moved
 
 
@@ -206,9 +206,9 @@ def test_sigterm_to_one_then_the_death_of_the_starter_then_one_process(cohorts, 
     assert second >= first + 2  # nobody is left behind, and nothing is lost
 
     with pytest.raises(FoveateError, match="is 2 and was 4 when"):
-        run.pretrain(settings.from_keys(keys | {"devices": 1}))
+        run.pretrain(settings.SPEC.from_keys(keys | {"devices": 1}))
     alone = keys | {"devices": 1, "accumulate": 2, "steps": second + 2}
-    assert run.pretrain(settings.from_keys(alone))
+    assert run.pretrain(settings.SPEC.from_keys(alone))
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert set(range(1, second + 3)) <= set(steps)
@@ -218,7 +218,7 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     out, data = tmp_path / "run", write_cohort(tmp_path / "images", 3, 4)
     keys = tiny_keys(3, data, out, steps=5000, devices=2, save_every=2)
     alone = keys | {"devices": 1, "batch_size": 4}
-    assert run.pretrain(settings.from_keys(alone | {"steps": 2}))
+    assert run.pretrain(settings.SPEC.from_keys(alone | {"steps": 2}))
     volume = min((tmp_path / "foveate-cache").rglob("volumes/*.npy"))
     whole = volume.read_bytes()
     volume.write_bytes(b"x" * 80 + whole[80:])
@@ -238,7 +238,7 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     assert errors.count("foveate: ") == 1
     done = checkpoint.newest_step(out / "checkpoints")
     assert f"The same command goes on from step {done}." in errors
-    assert run.pretrain(settings.from_keys(alone | {"steps": done + 1}))
+    assert run.pretrain(settings.SPEC.from_keys(alone | {"steps": done + 1}))
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(75, True), (0, False), (2, False)])

@@ -75,16 +75,16 @@ def test_the_first_pass_reads_the_keys_of_the_source(tmp_path):
     assert (config.test_subsets, config.val_subsets) == ((9,), (8,))
     chestxray14(tmp_path)
     flags = {"data": str(tmp_path), "source.name": "chestxray14", "size": "small"}
-    resolved = settings.resolve({}, flags)
+    resolved = settings.SPEC.resolve({}, flags)
     assert (resolved.dimension, resolved.source.name) == (2, "chestxray14")
     with pytest.raises(FoveateError, match=r"--source.uncertain belongs to chexpert"):
-        settings.resolve({}, {**flags, "source.uncertain": "ones"})
+        settings.SPEC.resolve({}, {**flags, "source.uncertain": "ones"})
 
 
 def test_a_run_knows_what_it_has_seen_and_tells_nobody(radiographs, tmp_path):
     root, expected = radiographs
     keys = tiny_keys(2, root, tmp_path / "runs" / "a", source="chestxray14", steps=1, save_every=1)
-    config = settings.from_keys(keys)
+    config = settings.SPEC.from_keys(keys)
     assert run.pretrain(config)
     out = tmp_path / "runs" / "a"
     seen = json.loads((out / "seen.json").read_text())
@@ -112,7 +112,7 @@ def test_a_run_knows_what_it_has_seen_and_tells_nobody(radiographs, tmp_path):
 def pretrained(radiographs, tmp_path):
     root, _ = radiographs
     out = tmp_path / "runs" / "pretrained"
-    assert run.pretrain(settings.from_keys(tiny_keys(2, root, out, source="chestxray14", steps=1)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, root, out, source="chestxray14", steps=1)))
     return out
 
 
@@ -143,9 +143,9 @@ def test_finetune_refuses_a_test_that_pretraining_has_seen_or_marks_it(radiograp
     flags = labelled_table(radiographs, ["train", "test", "train", "val"])
     flags |= {"init": str(pretrained), "out": str(pretrained.parent / "task")}
     with pytest.raises(FoveateError, match=r"1 test images are no test of .*/00000002_000.png: its voxels"):
-        finetune.finetune(finetune_settings.resolve({}, flags))
+        finetune.finetune(finetune_settings.SPEC.resolve({}, flags))
     assert not (pretrained.parent / "task" / "run.yaml").exists()
-    marked = finetune_settings.resolve({}, {**flags, "on_seen": "mark"})
+    marked = finetune_settings.SPEC.resolve({}, {**flags, "on_seen": "mark"})
     assert finetune.finetune(marked)
     told = (pretrained.parent / "task" / "train.log").read_text()
     assert "1 of 1 test images were in the pre-training" in told

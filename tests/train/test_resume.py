@@ -129,10 +129,10 @@ def test_other_images_are_refused(tiny, cohorts, tmp_path):
 
     data = write_cohort(tmp_path / "images", 2, 3)
     keys = tiny_keys(2, data, tmp_path / "run", steps=1)
-    assert run.pretrain(settings.from_keys(keys))
+    assert run.pretrain(settings.SPEC.from_keys(keys))
     (data / "p0.png").unlink()
     with pytest.raises(FoveateError, match="holds other images than when"):
-        run.pretrain(settings.from_keys({**keys, "steps": 2}))
+        run.pretrain(settings.SPEC.from_keys({**keys, "steps": 2}))
 
 
 def test_a_folder_with_other_things_in_it_is_not_taken_over(tiny, tmp_path):

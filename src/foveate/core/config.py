@@ -35,11 +35,17 @@ CHOICES = (
 )  # keys whose value may be given as the bare name
 
 
-def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str, str], set[str]]:
+def read_flags(
+    arguments: list[str], switches: Iterable[str], positional: str = ""
+) -> tuple[dict[str, str], set[str]]:
     """Split a command line into `--key value` pairs and switches that take no value.
+
+    One word that stands alone is the value of the key `positional`, where a command has one.
 
     >>> read_flags(["--steps", "10", "--encoder.width=4", "--dry_run"], {"dry_run"})
     ({'steps': '10', 'encoder.width': '4'}, {'dry_run'})
+    >>> read_flags(["SRC", "--out", "INV"], {"help"}, "data")
+    ({'data': 'SRC', 'out': 'INV'}, set())
     """
     values: dict[str, str] = {}
     given: set[str] = set()
@@ -47,6 +53,9 @@ def read_flags(arguments: list[str], switches: Iterable[str]) -> tuple[dict[str,
     while queue:
         token = queue.pop(0)
         if not token.startswith("--"):
+            if positional and positional not in values:
+                values[positional] = token
+                continue
             raise FoveateError(f"{token!r} stands alone; options are written --key value.")
         name, equals, value = token[2:].partition("=")
         if name in switches:
@@ -174,13 +183,20 @@ def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
     from jsonargparse import ArgumentError
 
     parser = build_parser(defaults)
+    lists = {key for key, value in flatten(to_mapping(defaults)) if isinstance(value, list)}
     try:
         base = parser.parse_object(yaml_keys, defaults=True)
-        chosen = parser.parse_args([f"--{key}={value}" for key, value in flags.items()], namespace=base)
+        words = [f"--{key}={_bracketed(value, lists, key)}" for key, value in flags.items()]
+        chosen = parser.parse_args(words, namespace=base)
         values = parser.instantiate(chosen)
     except (ArgumentError, TypeError, ValueError) as error:
         raise FoveateError(" ".join(str(error).split())) from None
     return type(defaults)(**{name: values[name] for name in field_names(type(defaults))})
+
+
+def _bracketed(value: str, lists: Set[str], key: str) -> str:
+    """A list as YAML writes it: `0.01,0.1` needs no brackets."""
+    return f"[{value}]" if key in lists and not value.startswith("[") else value
 
 
 def build_parser(defaults: Any) -> Any:  # noqa: ANN401 - jsonargparse's own type stays in this file

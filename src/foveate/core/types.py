@@ -36,9 +36,10 @@ class LostPeerError(FoveateError):
 
 
 class Ending(Enum):
-    """How a run ended, with the exit code that says so; true where it reached its end."""
+    """How a command ended, with the exit code that says so; true where all of it is done."""
 
     FINISHED = 0
+    INCOMPLETE = 1  # some files or runs failed, and the others are done
     STOPPED = 130  # by SIGINT or SIGTERM, a checkpoint saved
     REQUEUE = 75  # by SIGUSR1: as above, and the job is to be put into the queue again
 

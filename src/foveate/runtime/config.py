@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from foveate.core import config as parsing
-from foveate.core.registry import nearest
 from foveate.core.types import Dimension, FoveateError, Size
 from foveate.data.cache.index import PROFILE, complete_entries, is_prepared
 from foveate.data.cache.profiles import PrepareConfig, from_json
@@ -19,7 +15,6 @@ from foveate.nets.encoders import ENCODERS, EncoderEntry
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
-SWITCHES = ("help", "print_config", "dry_run")
 SHARES = (
     "batch_size",
     "accumulate",
@@ -39,8 +34,6 @@ RANDOM_WEIGHTS = "none"  # --init of a fine-tuning from random weights
 
 # Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
 PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as")
-
-OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,46 +137,6 @@ def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
     if given.get("data") and is_prepared(data):
         return from_json((data / PROFILE).read_text(), data)
     return PrepareConfig()
-
-
-def recipe_path(name: str) -> Path:
-    """The YAML of a recipe inside the package, by file name."""
-    root = Path(str(files("foveate") / "recipes"))
-    known = {path.stem: path for path in sorted(root.rglob("*.yaml"))}
-    stem = Path(name).stem
-    if stem not in known:
-        hint = nearest(stem, list(known))
-        raise FoveateError(f"--recipe {name}: no such recipe{hint}. Accepted: {', '.join(known)}.")
-    return known[stem]
-
-
-def layers(flags: dict[str, str]) -> tuple[parsing.Nested, dict[str, str]]:
-    """Recipe and config file, the latter on top, and the flags that remain."""
-    flags = dict(flags)
-    merged: dict[str, Any] = {}
-    if recipe := flags.pop("recipe", ""):
-        merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
-    if config := flags.pop("config", ""):
-        merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
-        own = own_paths(Path(config))
-        own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
-        merged |= {key: path for key, path in own.items() if not merged.get(key)}
-    return parsing.nest(merged), flags
-
-
-def own_paths(file: Path) -> parsing.Nested:
-    """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
-    paths = file.parent / OWN_PATHS
-    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
-    return dict(parsing.read_yaml(paths)) if here else {}
-
-
-def yaml_of(keys: Mapping[str, Any]) -> parsing.Nested:
-    """Keyword arguments, on top of the recipe and the file that they name, as a YAML would have them."""
-    files_named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
-    base, _ = layers(files_named)
-    own = parsing.spelled_out({k: v for k, v in keys.items() if k not in files_named})
-    return parsing.nest({**dict(parsing.flatten(base)), **dict(parsing.flatten(own))})
 
 
 def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar, final
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from foveate.core import config as parsing
 from foveate.core.contracts import Task
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import prepare
@@ -81,19 +80,6 @@ def open_model(run: str, accelerator: str) -> Model:
     task, card = load_task(run)
     device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
-
-
-def parsed(defaults: C, given: Mapping[str, Any], flags: Mapping[str, str], verb: str) -> C:
-    """Defaults under a YAML file under the command line; run, data and out are needed."""
-    yaml_keys = parsing.nest(given)
-    parsing.check_keys([*dict(parsing.flatten(yaml_keys)), *flags], defaults, {}, verb=verb)
-    config = parsing.parse(defaults, yaml_keys, flags)
-    for key in ("run", "data", "out"):
-        if not getattr(config, key):
-            raise FoveateError(
-                f"--{key} is missing; write `foveate {verb} --run RUN --data FILES --out FOLDER`."
-            )
-    return config
 
 
 def found_accelerator() -> Literal["cpu", "cuda"]:

@@ -21,14 +21,13 @@ from foveate.core.types import FoveateError
 from foveate.data.cache.index import replace_file, replace_text
 from foveate.data.cache.volumes import Cache
 from foveate.nets.weights import TransferReport
+from foveate.runtime.command import OWN_PATHS, own_paths
 from foveate.runtime.config import (
-    OWN_PATHS,
     PATHS,
     RANDOM_WEIGHTS,
     RESUMABLE,
     SHARES,
     RunConfig,
-    own_paths,
 )
 from foveate.train import checkpoint
 from foveate.train.logging import say

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 GRACE_SECONDS = 10.0  # for the others to notice that one is gone, before they are killed
 POLL_SECONDS = 0.05
-ENDINGS = {ending.value: ending for ending in Ending}
+# How the process of a run ends; 1 is a crash of Python here.
+ENDINGS = {ending.value: ending for ending in (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)}
 Process = subprocess.Popen[bytes]
 
 

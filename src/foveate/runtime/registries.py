@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from foveate.core import config as parsing
 from foveate.core.registry import ModuleRegistry
-from foveate.core.types import Dimension, FoveateError, Size
+from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 
 METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
@@ -30,3 +31,27 @@ def base_names() -> list[str]:
     """Methods that another can be put around: those that wrap none themselves."""
     every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
     return [name for name, method in every.items() if "base" not in parsing.field_names(method.Config)]
+
+
+def described(name: str, method: Any) -> list[str]:  # noqa: ANN401 - a method's module
+    """What a method is, what it looks at and what it leaves behind."""
+    first = (method.__doc__ or "not described").strip().splitlines()[0]
+    preset = method_defaults({"method.name": name}, 3, "paper")
+    looked = getattr(preset, "base", preset)
+    specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
+    needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
+    exports = " and ".join(getattr(preset, "exports", ())) or "not said"
+    return [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
+
+
+def list_own_methods() -> list[str]:
+    """The methods of this package."""
+    return [line for name in sorted(METHODS.own) for line in described(name, METHODS[name])]
+
+
+def list_foreign_methods() -> list[str]:
+    """The methods of other packages, and which of them cannot be loaded."""
+    working = METHODS.others("")
+    names = [name for name in METHODS if name not in METHODS.own]
+    rows = [line for name in names if name in working for line in described(name, working[name])]
+    return rows + [f"{n:<22}cannot be loaded; --method {n} says why" for n in names if n not in working]

@@ -61,6 +61,6 @@ def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., Any]:
         from foveate.commands.pretrain import config as settings
         from foveate.testing.runs import tiny_keys
 
-        return settings.from_keys(tiny_keys(dimension, cohorts[dimension], tmp_path / out, **keys))
+        return settings.SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], tmp_path / out, **keys))
 
     return build

@@ -18,7 +18,7 @@ from foveate.evaluate.statistics import bca_interval
 
 
 def trained(flags):
-    config = finetune_settings.resolve({}, flags)
+    config = finetune_settings.SPEC.resolve({}, flags)
     assert training.finetune(config)
     return config.out, config.data
 

@@ -84,7 +84,7 @@ def keys(labelled, tmp_path):
 
 
 def started(flags):
-    return run.finetune(finetune_settings.resolve({}, flags))
+    return run.finetune(finetune_settings.SPEC.resolve({}, flags))
 
 
 def rows_of(out):
@@ -159,7 +159,7 @@ def stop_at(config, step):
 def test_interrupted_and_resumed_is_bit_equal(keys, tmp_path, dimension, step):
     flags = {"steps": "6", "tuning.layer_decay": "0.8", "tuning.frozen_steps": "2"}
     assert started(keys(dimension, "a", **flags))
-    config = finetune_settings.resolve({}, keys(dimension, "b", **flags))
+    config = finetune_settings.SPEC.resolve({}, keys(dimension, "b", **flags))
     stop_at(config, step)
     assert not (tmp_path / "b" / WEIGHTS).exists()
     assert run.finetune(config)
@@ -178,14 +178,14 @@ def pretrained(cohorts, tmp_path):
 
     def build(dimension):
         flags = tiny_keys(dimension, cohorts[dimension], tmp_path / "pre", steps=1)
-        assert pretrain(settings.from_keys(flags))
+        assert pretrain(settings.SPEC.from_keys(flags))
         return str(tmp_path / "pre")
 
     return build
 
 
 def batches_of(flags, count=3):
-    config = finetune_settings.resolve({}, flags)
+    config = finetune_settings.SPEC.resolve({}, flags)
     fabric = run.build_fabric(config)
     material = run.gather(config, run.Path(config.out).parent / f"cache-{run.Path(config.out).name}")
     task = build_task(material.config)
@@ -227,9 +227,9 @@ def test_init_is_reported_and_contradictions_are_refused(keys, pretrained, tmp_p
         ("task.appearance.normalisation", "none"),
     ):
         with pytest.raises(FoveateError, match=f"--{key} {value} contradicts the card of --init"):
-            finetune_settings.resolve({}, flags | {key: value})
+            finetune_settings.SPEC.resolve({}, flags | {key: value})
     with pytest.raises(FoveateError, match=r"--data says 2D, the card of --init says 3D; accepted"):
-        finetune_settings.resolve({}, keys(2, init=source))
+        finetune_settings.SPEC.resolve({}, keys(2, init=source))
 
 
 def test_a_frozen_encoder_is_exported_as_it_came(keys, pretrained, tmp_path):

@@ -44,7 +44,7 @@ def run_from(labelled, init, **flags):
         "task.crops.grid": "[16, 16, 16]",
         **flags,
     }
-    return finetune_settings.resolve({}, keys)
+    return finetune_settings.SPEC.resolve({}, keys)
 
 
 @pytest.mark.parametrize("channels", [1, 2])

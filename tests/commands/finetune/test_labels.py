@@ -16,7 +16,7 @@ def test_images_that_cannot_be_used_are_not_counted_as_used(keys, tmp_path):  # 
     for i in range(8):
         write_pair(data, 2, i)
     flags = keys(2, data=str(data), **{"split.val_share": "0.4"})
-    assert finetune.finetune(finetune_settings.resolve({}, flags))
+    assert finetune.finetune(finetune_settings.SPEC.resolve({}, flags))
     used = json.loads((tmp_path / "run/split.json").read_text())
     assert (
         f"{len(used['train'])} train, {len(used['val'])} val, 0 test"
@@ -25,7 +25,7 @@ def test_images_that_cannot_be_used_are_not_counted_as_used(keys, tmp_path):  # 
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(data / "images/c0.png")
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(data / "labels/c0.png")
     flags = flags | {"out": str(tmp_path / "less")}
-    assert finetune.finetune(finetune_settings.resolve({}, flags))
+    assert finetune.finetune(finetune_settings.SPEC.resolve({}, flags))
     log, used = (
         (tmp_path / "less/train.log").read_text(),
         json.loads((tmp_path / "less/split.json").read_text()),

@@ -29,7 +29,7 @@ def test_a_run_on_the_cache_is_a_run_on_the_folder(cohorts, tmp_path, dimension,
     losses = []
     for data, out in ((cohorts[dimension], "a"), (cache, "b")):
         keys = {key: v for key, v in tiny_keys(dimension, data, tmp_path / out).items() if key != "dimension"}
-        assert run.pretrain(settings.from_keys(keys))
+        assert run.pretrain(settings.SPEC.from_keys(keys))
         lines = (tmp_path / out / "metrics.jsonl").read_text().splitlines()
         losses.append([{k: v for k, v in json.loads(x).items() if k.startswith("loss")} for x in lines])
     assert losses[0] == losses[1]
@@ -39,8 +39,8 @@ def test_the_cache_says_how_it_was_made(cohorts, tmp_path):
     cache = tmp_path / "cache"
     assert prepare_cohort(cohorts[3], cache, **{"--prepare.spacing_mm": "[2,2,2]"}) == 0
     keys = tiny_keys(3, cache, tmp_path / "run")
-    assert settings.from_keys(keys).prepare.spacing_mm == (2, 2, 2)
-    other = settings.from_keys({**keys, "prepare": {"profile": "ct"}})
+    assert settings.SPEC.from_keys(keys).prepare.spacing_mm == (2, 2, 2)
+    other = settings.SPEC.from_keys({**keys, "prepare": {"profile": "ct"}})
     with pytest.raises(FoveateError, match="is prepared already"):
         run.pretrain(other)
 
@@ -51,13 +51,13 @@ def test_an_unfinished_or_incomplete_cache_is_refused(cohorts, tmp_path):
     keys = tiny_keys(3, cache, tmp_path / "run")
     next((cache / "volumes").iterdir()).unlink()
     with pytest.raises(FoveateError, match="lacks 1 of its 6 volumes"):
-        run.pretrain(settings.from_keys(keys))
+        run.pretrain(settings.SPEC.from_keys(keys))
     (cache / COMPLETE).unlink()
     with pytest.raises(FoveateError, match="not finished"):
-        run.pretrain(settings.from_keys(keys))
+        run.pretrain(settings.SPEC.from_keys(keys))
     assert prepare_cohort(cohorts[3], cache) == 0  # goes on: one volume is decoded
     assert len((cache / INDEX).read_text().splitlines()) == 7
-    assert run.pretrain(settings.from_keys(keys))
+    assert run.pretrain(settings.SPEC.from_keys(keys))
 
 
 def test_a_cache_of_another_format_is_refused(cohorts, tmp_path):
@@ -65,7 +65,7 @@ def test_a_cache_of_another_format_is_refused(cohorts, tmp_path):
     prepare_cohort(cohorts[3], cache)
     (cache / PROFILE).write_text(json.dumps({"format_version": 1}))
     with pytest.raises(FoveateError, match="format 1"):
-        settings.from_keys(tiny_keys(3, cache, tmp_path / "run"))
+        settings.SPEC.from_keys(tiny_keys(3, cache, tmp_path / "run"))
 
 
 def test_volumes_that_left_the_source_leave_the_cache(tmp_path):
@@ -134,6 +134,6 @@ def test_a_split_chooses_when_the_cache_is_made_not_later(cohorts, tmp_path):
     (lists / "train.txt").write_text("v0.nii.gz\nv3.nii.gz\n")
     assert prepare_cohort(cohorts[3], cache, **{"--split": str(lists)}) == 0
     assert len(json.loads((cache / COMPLETE).read_bytes())) == 2
-    config = settings.from_keys({**tiny_keys(3, cache, tmp_path / "run"), "split": str(lists)})
+    config = settings.SPEC.from_keys({**tiny_keys(3, cache, tmp_path / "run"), "split": str(lists)})
     with pytest.raises(FoveateError, match="cannot choose from it"):
         run.pretrain(config)

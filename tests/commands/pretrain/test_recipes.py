@@ -8,7 +8,7 @@ import foveate
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain.build import build_method
 from foveate.core import config as parsing
-from foveate.runtime.config import layers
+from foveate.runtime.command import layers
 
 RECIPES = sorted((Path(foveate.__file__).parent / "recipes").rglob("*.yaml"))
 HEADER = ("command", "data", "hardware", "hours", "score")
@@ -22,15 +22,15 @@ def test_a_recipe_resolves_and_says_what_it_costs(path, size, tmp_path):
     assert f"--recipe {path.stem} " in " ".join(lines)
     flags = {"recipe": path.stem, "data": str(tmp_path), "out": str(tmp_path / "run")}
     nested, rest = layers({**flags, "size": size} if size else flags)
-    config = settings.resolve(nested, rest)
-    settings.require(config)
+    config = settings.SPEC.resolve(nested, rest)
+    settings.SPEC.require(config)
     given = dict(parsing.flatten(nested))
     resolved = dict(parsing.flatten(parsing.to_mapping(config)))
     assert {key: resolved[key] for key in given if key not in rest} == {
         k: v for k, v in given.items() if k not in rest
     }
     again = parsing.spelled_out(parsing.to_mapping(config))
-    assert settings.resolve(again, {}) == config
+    assert settings.SPEC.resolve(again, {}) == config
     if size == "small" and "encoder.width" not in given:
         assert sum(p.numel() for p in build_method(config).parameters()) > 0
 
@@ -53,7 +53,7 @@ ABLATIONS = {
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_what_it_names_and_nothing_else(name):
     nested, _ = layers({"recipe": f"pcrlv2_{name}"})
-    plain, ablated = settings.resolve({"dimension": 3}, {}), settings.resolve(nested, {})
+    plain, ablated = settings.SPEC.resolve({"dimension": 3}, {}), settings.SPEC.resolve(nested, {})
     found = parsing.differences(parsing.to_mapping(plain), parsing.to_mapping(ablated), ())
     assert len(found) == len(ABLATIONS[name])
     assert all(a.startswith(b) for a, b in zip(sorted(found), ABLATIONS[name], strict=True))

@@ -127,7 +127,7 @@ def record(scratch):
                 deliberate(name, patch)
                 out = scratch / f"{name}{dimension}"
                 run.pretrain(
-                    settings.from_keys(tiny_keys(dimension, data, out, **keys_of(name, steps=steps)))
+                    settings.SPEC.from_keys(tiny_keys(dimension, data, out, **keys_of(name, steps=steps)))
                 )
             rows = [{k: short(v) for k, v in row.items() if k != "verdict"} for row in rows_of(out)]
             text = "".join(json.dumps(row) + "\n" for row in rows)

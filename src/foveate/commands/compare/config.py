@@ -11,6 +11,8 @@ from typing import Any, cast, final
 
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
+from foveate.runtime.command import Given, Spec
+from foveate.runtime.registries import METHODS
 
 SCRATCH, LONG = "scratch", "scratch_long"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -132,16 +134,14 @@ class CompareConfig:
         return tuple(name for name in self.everyone if not named or name in named)
 
 
-def resolve(file: str, flags: Mapping[str, str]) -> CompareConfig:
+def read(keys: parsing.Nested, flags: Mapping[str, str], home: Path) -> CompareConfig:
     """The comparison that a file describes, command line on top; every key checked."""
-    if not file:
-        raise FoveateError("--config is missing; write `foveate compare --config FILE --out DIR`.")
-    keys = parsing.read_yaml(Path(file))
-    groups = {name: mapping_of(keys.pop(name, None), name, file) for name in ("arms", "tasks")}
+    keys = dict(keys)
+    groups = {name: mapping_of(keys.pop(name, None), name, "--config") for name in ("arms", "tasks")}
     parsing.check_keys([*keys, *flags], GridConfig(), {}, verb="compare")
     grid = parsing.parse(GridConfig(), keys, flags)
     arms = {name: arm_of(name, said) for name, said in groups["arms"].items()}
-    tasks = {name: task_of(name, said, Path(file).parent) for name, said in groups["tasks"].items()}
+    tasks = {name: task_of(name, said, home) for name, said in groups["tasks"].items()}
     config = CompareConfig(grid=grid, arms=arms, tasks=tasks)
     check(config)
     return config
@@ -216,8 +216,6 @@ def arm_of(name: str, said: object) -> ArmConfig:
         )
     config: ArmConfig
     config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
-    from foveate.runtime.registries import METHODS
-
     METHODS[config.method]  # an unknown one is an error that names the others
     equal = "arms differ in nothing else, or they could not be compared"
     checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
@@ -301,17 +299,25 @@ def counts_of(task: TaskConfig) -> tuple[int, ...]:
     return tuple(sorted(counts))
 
 
-def help_page() -> str:
-    """All keys."""
+def help_keys() -> str:
+    """The keys of the grid, and those of every arm and task in the file."""
     parts = [
-        "foveate compare --config FILE --out DIR [--only ARM,ARM] [--budget_minutes M] [--KEY VALUE ...]\n\n"
         "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
-        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be said\n"
-        "on the command line as well.\n"
-        "  --dry_run        print the grid, its runs and its hours from measured steps, and stop\n\n"
-        f"{parsing.help_text(GridConfig())}"
+        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be given\n"
+        "on the command line as well.",
+        parsing.help_text(GridConfig()),
     ]
     for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
         meanings = parsing.attribute_help(config)
         parts.append("\n".join([f"{title}:", *(parsing.help_row(*each) for each in meanings.items())]))
     return "\n\n".join(parts)
+
+
+def nothing(_given: Given) -> CompareConfig:
+    """A comparison has no defaults but those of its grid."""
+    return CompareConfig(grid=GridConfig(), arms={}, tasks={})
+
+
+SPEC = Spec(
+    name="compare", defaults=nothing, required={"config": "FILE", "out": "DIR"}, read=read, keys=help_keys
+)

@@ -168,7 +168,7 @@ def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path) -> Pre
     from foveate.commands.pretrain import config as settings
 
     said = {**keys, "data": task.data, "split": task.split, "out": str(out)}
-    return settings.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
+    return settings.SPEC.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
 
 
 def finetune_config(
@@ -180,7 +180,7 @@ def finetune_config(
     said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
     said["init"] = str(init) if init else RANDOM_WEIGHTS
     said["preview_every"] = said["validate_every"] = 10**9
-    return finetune_settings.resolve(parsing.nest(said), {})
+    return finetune_settings.SPEC.resolve(parsing.nest(said), {})
 
 
 def fingerprint(keys: Mapping[str, Any]) -> str:

@@ -26,12 +26,13 @@ from foveate.commands.compare.folder import (
     read_json,
 )
 from foveate.commands.compare.grid import Job, jobs_of
+from foveate.core.types import Ending
 from foveate.train.logging import CONSOLE
 
 OWN = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def compare(config: CompareConfig) -> int:
+def compare(config: CompareConfig) -> Ending:
     """Work through the grid and report; 0 done, 1 some runs failed, 130 stopped by a signal."""
     bench = Bench(config)
     bench.open()
@@ -52,7 +53,9 @@ def compare(config: CompareConfig) -> int:
     failed = [job for job in jobs if bench.failure(job)]
     if failed:
         OWN.print(f"{len(failed)} runs failed; the same command tries them again")
-    return 130 if stopped else int(bool(failed))
+    if stopped:
+        return Ending.STOPPED
+    return Ending.INCOMPLETE if failed else Ending.FINISHED
 
 
 def done(bench: Bench, job: Job) -> bool:

@@ -15,7 +15,8 @@ from typing import Any, final
 
 import torch
 
-from foveate.commands.evaluate.scores import EvaluateConfig, answers_of, masks_of
+from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.labels import gather

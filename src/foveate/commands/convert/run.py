@@ -8,46 +8,24 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
+from foveate.commands.convert.config import ConvertConfig
 from foveate.core import config as parsing
 from foveate.core.dims import LAYERS
-from foveate.core.types import Dimension, FoveateError
+from foveate.core.types import Dimension, Ending, FoveateError
 from foveate.nets import weights
 from foveate.nets.adapt import Inflation
 from foveate.nets.cards import Card, encoder_config
 from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import check_strides, families
+from foveate.nets.families import check_strides
 from foveate.nets.foreign import read_file, weights_inside
 from foveate.nets.recognise import Match, misfit, recognise
 from foveate.nets.transfer import BOOKKEEPING, TransferReport, transfer
 from foveate.runtime.folder import commit
 from foveate.train.logging import CONSOLE, say
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConvertConfig:
-    """One conversion.
-
-    Attributes:
-        out: The safetensors file to write; a card and a report are written beside it.
-        family: Whose file it is; empty: found from its names and shapes.
-        prefix: Only names that start so are read, for files that hold two networks.
-        in_channels: Image channels of the result; 0: those of the file. 1 -> n and n -> 1.
-        inflate: A 2D ResNet becomes 3D: "mean" spreads its kernels, "centre" puts them in the middle slice.
-        window: Attention window of the result (swin); 0: that of the file.
-        min_transfer: Least share of the encoder's weights that must fit.
-    """
-
-    out: str = ""
-    family: str = ""
-    prefix: str = ""
-    in_channels: int = 0
-    inflate: Literal["no", "mean", "centre"] = "no"
-    window: int = 0
-    min_transfer: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +36,12 @@ class Held:
     card: Card
     notes: tuple[str, ...]
     min_share: float
+
+
+def run_convert(config: ConvertConfig) -> Ending:
+    """Convert, and show what went where."""
+    show(convert(Path(config.file), config), config)
+    return Ending.FINISHED
 
 
 def convert(source: Path, config: ConvertConfig) -> TransferReport:
@@ -202,36 +186,3 @@ def show(report: TransferReport, config: ConvertConfig) -> None:
     """The report in the terminal, and where things are."""
     CONSOLE.print(report.table())
     say(f'{config.out}; card and report beside it. Next: --init {config.out}, or foveate.load_encoder("...")')
-
-
-def parse_arguments(arguments: list[str]) -> tuple[Path, ConvertConfig]:
-    """FILE and options of the command line."""
-    files = [a for i, a in enumerate(arguments) if not a.startswith("--") and not takes_value(arguments, i)]
-    if len(files) != 1:
-        raise FoveateError("Say one file: `foveate convert FILE --out NEW.safetensors`.")
-    rest = [a for i, a in enumerate(arguments) if a != files[0] or takes_value(arguments, i)]
-    flags, _ = parsing.read_flags(rest, ())
-    if strangers := sorted(set(flags) - set(asdict(ConvertConfig()))):
-        from foveate.core.registry import nearest
-
-        hint = nearest(strangers[0], list(asdict(ConvertConfig())))
-        raise FoveateError(f"--{strangers[0]}: `foveate convert` has no such key{hint}.")
-    config = parsing.parse(ConvertConfig(), {}, flags)
-    if not config.out:
-        raise FoveateError("--out is missing; write `foveate convert FILE --out NEW.safetensors`.")
-    return Path(files[0]), config
-
-
-def takes_value(arguments: list[str], i: int) -> bool:
-    """Whether the word at i is the value of the option before it."""
-    return i > 0 and arguments[i - 1].startswith("--") and "=" not in arguments[i - 1]
-
-
-def help_page() -> str:
-    """All keys, and the families."""
-    known = "\n".join(f"  {name:<16}{family.title}" for name, family in families().items())
-    return (
-        "foveate convert FILE --out NEW.safetensors [--KEY VALUE ...]\n\n"
-        "Brings weights of a known family in, or fits a foveate file to another input; runs nothing in it.\n"
-        f"families:\n{known}\n\n{parsing.help_text(ConvertConfig())}"
-    )

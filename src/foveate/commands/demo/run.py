@@ -9,44 +9,43 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from foveate.commands.demo.brains import build_cohort
-from foveate.commands.pretrain.config import resolve
+from foveate.commands.demo.config import DemoConfig
+from foveate.commands.finetune.config import SPEC as FINETUNE
+from foveate.commands.finetune.run import finetune
+from foveate.commands.pretrain.config import SPEC as PRETRAIN
 from foveate.commands.pretrain.run import pretrain
-from foveate.core.types import FoveateError
+from foveate.core.types import Ending
 from foveate.train.logging import CONSOLE, say
 
 BRAINS, LABELLED, TRAINED = 24, 8, 3  # without labels; others with; of which the task is learnt from
-DEFAULTS = {"out": "demo", "steps": "300", "finetune_steps": "120", "seed": "0"}
 
 
-def run_demo(flags: Mapping[str, str]) -> bool:
-    """Pre-train a small 3D PCRLv2 on virtual brains, learn tissues from three others with and without it."""
-    if unknown := sorted(set(flags) - set(DEFAULTS)):
-        raise FoveateError(f"--{unknown[0]}: `foveate demo` takes {', '.join(f'--{k}' for k in DEFAULTS)}.")
-    chosen = {**DEFAULTS, **flags}
-    out = Path(chosen["out"])
+def run_demo(config: DemoConfig) -> Ending:
+    """Pre-train a small 3D PCRLv2, learn tissues from three other brains with and without it."""
+    out = Path(config.out)
     build(out / "brains", BRAINS, 0)
     build(out / "labelled", LABELLED, 1)
     keys = {
         "data": str(out / "brains"),
         "out": str(out / "run"),
         "size": "small",
-        "steps": chosen["steps"],
-        "seed": chosen["seed"],
+        "steps": str(config.steps),
+        "seed": str(config.seed),
         "preview_every": "100",
     }
-    if not pretrain(resolve({}, keys)):
-        return False
+    if not pretrain(PRETRAIN.resolve({}, keys)):
+        return Ending.STOPPED
     say(f"look at {out / 'run' / 'previews'}: clean view, corrupted view, restoration at every scale")
     say(f'then: foveate.load_encoder("{out / "run"}") in Python')
     scores = {}
     for arm, init in (("pre-trained", str(out / "run")), ("from scratch", "none")):
         folder = out / f"segmentation-{arm.split()[-1]}"
-        if not learn_tissues(out, folder, init, chosen):
-            return False
+        if not learn_tissues(out, folder, init, config):
+            return Ending.STOPPED
         scores[arm] = last_validation(folder)
-    say(as_table(scores, chosen["finetune_steps"]))
+    say(as_table(scores, str(config.finetune_steps)))
     say(f"look at {out / 'segmentation-pre-trained' / 'previews'}: truth and prediction")
-    return True
+    return Ending.FINISHED
 
 
 def build(folder: Path, count: int, seed: int) -> None:
@@ -57,12 +56,9 @@ def build(folder: Path, count: int, seed: int) -> None:
     say(f"{count} virtual brains with labels: {folder}")
 
 
-def learn_tissues(out: Path, folder: Path, init: str, chosen: Mapping[str, str]) -> bool:
+def learn_tissues(out: Path, folder: Path, init: str, config: DemoConfig) -> bool:
     """Fine-tune on three labelled brains."""
-    from foveate.commands.finetune.config import resolve as resolve_task
-    from foveate.commands.finetune.run import finetune
-
-    steps = chosen["finetune_steps"]
+    steps = str(config.finetune_steps)
     keys = {
         "data": str(out / "labelled"),
         "out": str(folder),
@@ -71,12 +67,12 @@ def learn_tissues(out: Path, folder: Path, init: str, chosen: Mapping[str, str])
         "init": init,
         "size": "small",
         "steps": steps,
-        "seed": chosen["seed"],
+        "seed": str(config.seed),
         "validate_every": steps,
         "preview_every": steps,
         "split.val_share": str(1 - TRAINED / LABELLED),
     }
-    return bool(finetune(resolve_task({}, keys)))
+    return bool(finetune(FINETUNE.resolve({}, keys)))
 
 
 def last_validation(folder: Path) -> dict[str, float]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import (
     Cohort,
-    EvaluateConfig,
     Rows,
     Statistic,
     judge_answers,
@@ -22,7 +22,7 @@ from foveate.commands.evaluate.scores import (
 )
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.core import config as parsing
-from foveate.core.types import Array, FoveateError, Record
+from foveate.core.types import Array, Ending, FoveateError, Record
 from foveate.data.cache.index import read_salt, replace_text, salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import CachedVolume
@@ -31,20 +31,15 @@ from foveate.data.cohort.leakage import seen_before
 from foveate.data.cohort.splits import Split, make_split
 from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
-from foveate.runtime.finetuned import Model, found_accelerator, open_model, parsed
+from foveate.runtime.finetuned import Model, open_model
 from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import labelled_images
 from foveate.train.logging import say
 
 
-def defaults() -> EvaluateConfig:
-    """What holds where nothing is said."""
-    return EvaluateConfig(accelerator=found_accelerator())
-
-
-def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> EvaluateConfig:
-    """The configuration, every key checked."""
-    return parsed(defaults(), given, flags, "evaluate")
+def run_evaluate(config: EvaluateConfig) -> Ending:
+    """Evaluate, and say in the exit code whether an image could not be used."""
+    return Ending.FINISHED if evaluate(config) else Ending.INCOMPLETE
 
 
 def evaluate(config: EvaluateConfig) -> bool:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
 
+from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.labelled import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam, listened
-from foveate.evaluate.inference import WindowConfig
-from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.finetuned import Model, progress, segment_volume
 from foveate.train.overlays import write_overlays
 
@@ -24,37 +23,6 @@ Rows = list[dict[str, float]]
 Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indices
 FIGURED = 16  # curves in one figure
 MOST_LINES = 6  # of a caption
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """One evaluation.
-
-    Attributes:
-        run: Folder of a fine-tuning run.
-        data: Labelled images: those of the run, or others with the same labels.
-        out: Folder for the results.
-        part: Which of the run's images; "all" for every labelled image of a data set the run never saw.
-        nsd_tolerance_mm: How far apart two surfaces may lie and still count as the same.
-        worst: How many of the worst cases are drawn.
-        draws: Of the bootstrap over patients.
-        seed: Of the bootstrap.
-        window: How volumes are covered.
-        tidy: What is done to masks.
-        accelerator: Where to compute.
-    """
-
-    run: str = ""
-    data: str = ""
-    out: str = ""
-    part: Literal["test", "val", "train", "all"] = "test"
-    nsd_tolerance_mm: float = 1.0
-    worst: int = 4
-    draws: int = 2000
-    seed: int = 0
-    window: WindowConfig = field(default_factory=WindowConfig)
-    tidy: TidyConfig = field(default_factory=TidyConfig)
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
 
 
 @final

@@ -21,7 +21,8 @@ from foveate.data.readers.formats import dimension_of
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card, yaml_of
+from foveate.runtime.command import Alternatives, Given, Spec
+from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
 from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import labelled_images
 from foveate.train.optim import OptimConfig, TuningConfig
@@ -134,36 +135,13 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
     return cast(Dimension, next(iter(said.values())))
 
 
-def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConfig:
-    """Both passes: the complete configuration of a run, every key and value checked."""
-    given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    defaults = default_config(given)
-    others = {
-        "task": {name: each.Config for name, each in TASKS.others(defaults.task.name).items()},
-        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
-        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
-    }
-    parsing.check_keys(given, defaults, others, verb="finetune")
-    config = parsing.parse(defaults, yaml_keys, flags)
-    if card := card_of(given):
-        check_card(config, defaults, card)
-    return config
-
-
-def from_keys(keys: Mapping[str, Any]) -> FinetuneConfig:
-    """The configuration that keyword arguments of `foveate.finetune` describe."""
-    config = resolve(yaml_of(keys), {})
-    require(config)
-    return config
-
-
-def run_config(run: str) -> FinetuneConfig:
-    """What the fine-tuning run was told, with what its labels completed."""
-    path = Path(run) / "run.yaml"
-    if not path.is_file():
-        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
-    keys = parsing.read_yaml(path)
-    return resolve({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
+def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
+    """Refuse numbers that make no run, and what contradicts the card of --init."""
+    for key, number in (("steps", config.steps), ("validate_every", config.validate_every)):
+        if number < 1:
+            raise FoveateError(f"--{key} {number}: accepted are whole numbers from 1.")
+    if config.init not in ("", RANDOM_WEIGHTS):
+        check_card(config, defaults, weights.read(config.init)[1])
 
 
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
@@ -185,32 +163,47 @@ def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.C
                 )
 
 
-def require(config: FinetuneConfig) -> None:
-    """What a run cannot do without."""
-    for key in ("data", "out", "init"):
-        if not getattr(config, key):
-            raise FoveateError(
-                f"--{key} is missing; write `foveate finetune --data FOLDER --task {config.task.name} "
-                "--init RUN --out RUN2`, with --init none for random weights."
-            )
-    for key in ("steps", "validate_every"):
-        if getattr(config, key) < 1:
-            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+def alternatives(config: FinetuneConfig) -> Alternatives:
+    """Configs of the tasks, sources and encoders that were not chosen."""
+    return {
+        "task": {name: each.Config for name, each in TASKS.others(config.task.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(config.encoder.name).items()},
+    }
 
 
-def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
-    """All keys of the run that the given names describe."""
-    given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    told = given if "dimension" in given or given.get("data") or card_of(given) else {**given, "dimension": 3}
-    config = default_config({"task.name": "segmentation", **told})
+def shown(given: Given) -> Given:
+    """What `--help` shows where no task and no dimension are named."""
+    known = "dimension" in given or given.get("data") or card_of(given)
+    return {"task.name": "segmentation", **given, **({} if known else {"dimension": 3})}
+
+
+def note(config: FinetuneConfig) -> str:
+    """What `--help` says before the keys."""
     return (
-        "foveate finetune --data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small] "
-        f"[--KEY VALUE ...]\n\nShown for --task {config.task.name}, --encoder {config.encoder.name}, "
+        f"Shown for --task {config.task.name}, --encoder {config.encoder.name}, "
         f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
         f"{parsing.help_list('tasks', TASKS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
-        f"{parsing.help_list('sources', SOURCES)}\n\n"
-        "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
-        "  --print_config   print the complete YAML and stop\n"
-        "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config, ['dimension'])}"
+        f"{parsing.help_list('sources', SOURCES)}"
     )
+
+
+SPEC = Spec(
+    name="finetune",
+    defaults=default_config,
+    required={"data": "FOLDER", "task.name": "NAME", "init": "RUN|FILE|none", "out": "RUN2"},
+    alternatives=alternatives,
+    check=check,
+    shown=shown,
+    note=note,
+    found=("dimension",),
+)
+
+
+def run_config(run: str) -> FinetuneConfig:
+    """What the fine-tuning run was told, with what its labels completed."""
+    path = Path(run) / "run.yaml"
+    if not path.is_file():
+        raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
+    keys = parsing.read_yaml(path)
+    return SPEC.resolve({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now

@@ -14,7 +14,7 @@ import torch
 from lightning_fabric import Fabric
 
 from foveate.commands.finetune.build import build_task, encoder_of
-from foveate.commands.finetune.config import FinetuneConfig, resolve
+from foveate.commands.finetune.config import SPEC, FinetuneConfig
 from foveate.commands.finetune.labels import Material, data_hash, gather
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
@@ -33,7 +33,7 @@ from foveate.runtime import images as intake
 from foveate.runtime.card import ancestor, input_notes, shared_card
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes
-from foveate.runtime.processes import build_fabric, check_processes
+from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import compared_with_pretraining, note_seen
 from foveate.runtime.steps import batches_from, schedule_of
 from foveate.train import checkpoint
@@ -48,9 +48,15 @@ PICTURED_CASES = 3
 RANK = "foveate.commands.finetune.run:from_file"  # what each of several processes calls
 
 
+def start(config: FinetuneConfig) -> Ending:
+    """As the command line starts a run: a signal before the first step puts the job back into the queue."""
+    requeue_before_the_first_step()
+    return finetune(config)
+
+
 def from_file(path: Path) -> Ending:
     """This process's share of the run that a YAML file describes."""
-    return finetune(resolve(read_yaml(path), {}))
+    return finetune(SPEC.resolve(read_yaml(path), {}))
 
 
 def finetune(config: FinetuneConfig) -> Ending:

@@ -23,7 +23,7 @@ from foveate.commands.pretrain.card import headline
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.commands.pretrain.images import images_of, open_given_cache
 from foveate.core.contracts import Method
-from foveate.core.types import FoveateError
+from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.volumes import Cache
 from foveate.runtime import images as intake
@@ -64,6 +64,12 @@ class Probe:
     def per_sample(self) -> float:
         """Memory of one more sample in a batch."""
         return max((self.small - self.empty) / SMALL, 1.0)
+
+
+def run_plan(config: PretrainConfig) -> Ending:
+    """Print the plan."""
+    print(plan(config))
+    return Ending.FINISHED
 
 
 def plan(config: PretrainConfig) -> str:

@@ -11,16 +11,16 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
 
+from foveate.commands.predict.config import PredictConfig
 from foveate.core import config as parsing
-from foveate.core.types import Array, FoveateError, Record
+from foveate.core.types import Array, Ending, FoveateError, Record
 from foveate.data.cache.index import replace_file, replace_text
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.channels import fingerprint_of, image_files
@@ -28,15 +28,13 @@ from foveate.data.readers.formats import suffix_of
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
 from foveate.evaluate.grids import Grid, onto, source_grid
-from foveate.evaluate.inference import WindowConfig, zeros
-from foveate.evaluate.segment import Segmentation, TidyConfig
+from foveate.evaluate.inference import zeros
+from foveate.evaluate.segment import Segmentation
 from foveate.nets import weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
     Model,
-    found_accelerator,
     open_model,
-    parsed,
     prepared,
     progress,
     segment_volume,
@@ -49,37 +47,9 @@ SAVE_SECONDS = 5.0  # between two writings of the table
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """One prediction.
-
-    Attributes:
-        run: Folder of a fine-tuning run, or its weights file.
-        data: Folder of images, or one file.
-        out: Folder for the results; the same command again goes on where it was.
-        probabilities: Write the probabilities of every class beside the mask.
-        window: How volumes are covered.
-        tidy: What is done to masks.
-        accelerator: Where to compute.
-    """
-
-    run: str = ""
-    data: str = ""
-    out: str = ""
-    probabilities: bool = False
-    window: WindowConfig = field(default_factory=WindowConfig)
-    tidy: TidyConfig = field(default_factory=TidyConfig)
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
-
-
-def defaults() -> PredictConfig:
-    """What holds where nothing is said."""
-    return PredictConfig(accelerator=found_accelerator())
-
-
-def resolve(given: Mapping[str, Any], flags: Mapping[str, str]) -> PredictConfig:
-    """The configuration, every key checked."""
-    return parsed(defaults(), given, flags, "predict")
+def run_predict(config: PredictConfig) -> Ending:
+    """Predict, and say in the exit code whether an image failed."""
+    return Ending.FINISHED if predict(config) else Ending.INCOMPLETE
 
 
 def predict(config: PredictConfig) -> bool:

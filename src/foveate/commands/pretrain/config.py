@@ -10,11 +10,12 @@ import torch
 
 from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
-from foveate.core.types import FoveateError, Size
+from foveate.core.types import Size
 from foveate.data.catalogue import SOURCES
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare, yaml_of
+from foveate.runtime.command import Alternatives, Given, Spec
+from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
 from foveate.runtime.registries import METHODS, base_names, method_defaults
 from foveate.train.optim import OptimConfig
 
@@ -70,47 +71,40 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     )
 
 
-def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str], verb: str = "pretrain") -> PretrainConfig:
-    """Both passes: the complete configuration of a run of this verb, every key and value checked."""
-    given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    defaults = default_config(given)
-    others = {
-        "method": {name: each.Config for name, each in METHODS.others(defaults.method.name).items()},
-        "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
-        "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
+def alternatives(config: PretrainConfig) -> Alternatives:
+    """Configs of the methods, sources and encoders that were not chosen."""
+    others: dict[str, dict[str, type[Any]]] = {
+        "method": {name: each.Config for name, each in METHODS.others(config.method.name).items()},
+        "source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()},
+        "encoder": {name: each.config for name, each in ENCODERS.others(config.encoder.name).items()},
     }
-    if base := getattr(defaults.method, "base", None):
+    if base := getattr(config.method, "base", None):
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
-    parsing.check_keys(given, defaults, others, verb=verb)
-    return parsing.parse(defaults, yaml_keys, flags)
+    return others
 
 
-def from_keys(keys: Mapping[str, Any]) -> PretrainConfig:
-    """The configuration that keyword arguments of `foveate.pretrain` describe."""
-    return resolve(yaml_of(keys), {})
+def shown(given: Given) -> Given:
+    """What `--help` shows where neither images nor a dimension are named."""
+    return given if "dimension" in given or given.get("data") else {**given, "dimension": 3}
 
 
-def require(config: PretrainConfig) -> None:
-    """What a run cannot do without."""
-    for key in ("data", "out"):
-        if not getattr(config, key):
-            raise FoveateError(f"--{key} is missing; write `foveate pretrain --data FOLDER --out RUN`.")
-
-
-def help_page(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> str:
-    """All keys of the run that the given names describe."""
-    given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    told = given if "dimension" in given or given.get("data") else {**given, "dimension": 3}
-    config = default_config(told)
+def note(config: PretrainConfig) -> str:
+    """What `--help` says before the keys."""
     return (
-        "foveate pretrain --data FOLDER --out RUN [--method NAME] [--size small] [--KEY VALUE ...]\n\n"
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
         f"{parsing.help_list('methods', METHODS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
-        f"{parsing.help_list('sources', SOURCES)}\n\n"
-        "  --recipe NAME    a complete run that ships with foveate\n"
-        "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run\n"
-        "  --print_config   print the complete YAML and stop\n"
-        "  --dry_run        build everything, do one step, say what would happen\n\n"
-        f"{parsing.help_text(config, ['dimension'])}"
+        f"{parsing.help_list('sources', SOURCES)}"
     )
+
+
+SPEC = Spec(
+    name="pretrain",
+    defaults=default_config,
+    required={"data": "FOLDER", "out": "RUN"},
+    alternatives=alternatives,
+    recipes=True,
+    shown=shown,
+    note=note,
+    found=("dimension",),
+)

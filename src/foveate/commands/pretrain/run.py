@@ -18,7 +18,7 @@ from foveate.commands.pretrain import card as pretrain_card
 from foveate.commands.pretrain import health
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.card import headline
-from foveate.commands.pretrain.config import PretrainConfig, resolve
+from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache, sample_cache
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Method
@@ -32,7 +32,7 @@ from foveate.runtime import folder
 from foveate.runtime import images as intake
 from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
-from foveate.runtime.processes import build_fabric, check_processes
+from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import note_seen
 from foveate.runtime.steps import batches_from, schedule_of, takes_part
 from foveate.train.loggers import names_of
@@ -48,9 +48,15 @@ CALIBRATION_BATCHES = 16
 RANK = "foveate.commands.pretrain.run:from_file"  # what each of several processes calls
 
 
+def start(config: PretrainConfig) -> Ending:
+    """As the command line starts a run: a signal before the first step puts the job back into the queue."""
+    requeue_before_the_first_step()
+    return pretrain(config)
+
+
 def from_file(path: Path) -> Ending:
     """This process's share of the run that a YAML file describes."""
-    return pretrain(resolve(read_yaml(path), {}))
+    return pretrain(SPEC.resolve(read_yaml(path), {}))
 
 
 def pretrain(config: PretrainConfig) -> Ending:

@@ -4,70 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from foveate.commands.scan.config import ScanConfig
 from foveate.commands.scan.page import write_page
-from foveate.core import config as parsing
-from foveate.core.types import FoveateError
+from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
 from foveate.data.inventory import passes as inventory
 from foveate.data.inventory import state
 from foveate.train.logging import CONSOLE, say
 
-SWITCHES = ("help",)
 PAGE = "inventory.html"
 SHOWN = 10  # files that the terminal names
 REDRAW_SECONDS = 0.2
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScanConfig:
-    """One scan.
-
-    Attributes:
-        data: SRC: the folder to look at, or one file; nothing in it is changed.
-        out: Folder of the inventory; the same command again only looks at what is new or changed.
-        until: The last pass: stat (names and sizes), headers, or full (voxels).
-        workers: Processes that read beside this one; 0: none. The result does not depend on it.
-        thumbnails: Draw small pictures into the page; never of what may have text burned in.
-    """
-
-    data: str = ""
-    out: str = ""
-    until: Literal["stat", "headers", "full"] = "full"
-    workers: int = 1
-    thumbnails: bool = True
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise FoveateError(f"--workers {self.workers}: accepted are 0 and more.")
-
-
-def resolve(flags: Mapping[str, str]) -> ScanConfig:
-    """The configuration that the command line describes; `--pass` is `until`, which Python lets be a name."""
-    flags = {"until" if key == "pass" else key: value for key, value in flags.items()}
-    defaults = ScanConfig(workers=min(4, os.cpu_count() or 1))
-    parsing.check_keys(flags, defaults, {}, verb="scan")
-    config = parsing.parse(defaults, {}, flags)
-    for key in ("data", "out"):
-        if not getattr(config, key):
-            raise FoveateError(f"--{key} is missing; write `foveate scan SRC --out INV`.")
-    return config
-
-
-def help_page() -> str:
-    """All keys with their meaning."""
-    head = "foveate scan SRC --out INV [--pass stat|headers|full] [--workers N]\n\n"
-    keys = parsing.help_text(ScanConfig(workers=min(4, os.cpu_count() or 1)))
-    return head + keys.replace("--until stat|headers|full", "--pass stat|headers|full ")
+def run_scan(config: ScanConfig) -> Ending:
+    """Print what a scan found."""
+    print(scan(config))
+    return Ending.FINISHED
 
 
 def scan(config: ScanConfig) -> str:
@@ -84,7 +45,7 @@ def scan(config: ScanConfig) -> str:
     root_id = salted_id(salt, f"root {root.resolve()}")
     with closing(state.open_state(out, root_id)) as db, _bar() as bar:
         found = inventory.Scan(
-            db=db, root=root, salt=salt, num_workers=config.workers, on_progress=Shown(bar)
+            db=db, root=root, salt=salt, num_workers=config.num_workers, on_progress=Shown(bar)
         )
         if _passes(found, config, out) or not (out / PAGE).exists():
             inventory.export(found, out)

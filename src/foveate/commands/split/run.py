@@ -5,92 +5,30 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.progress import Progress as Bar
 
+from foveate.commands.split.config import SplitRun
 from foveate.core import config as parsing
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import Ending, FoveateError, Record
 from foveate.data.cache.index import replace_file
-from foveate.data.catalogue import SOURCES, build_source
+from foveate.data.catalogue import build_source
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.cohort.leakage import hashes_of, twins
 from foveate.train.logging import CONSOLE, say
 
-SWITCHES = ("help",)
 UNLABELLED = "unlabelled.txt"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitConfig:
-    """What is drawn.
-
-    Attributes:
-        data: The data set: a folder, or the file that its layout starts from.
-        out: Folder for the lists.
-        source: The layout of the data set.
-        seed: Of the draw; the same seed gives the same lists on every machine.
-        val_share: Share of the images for validation, where the data set does not say.
-        test_share: Share of the images for the test, where the data set does not say.
-        fractions: Shares of the training images with labels, each a part of the next.
-        stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
-        use_given_split: Keep what the data set itself says of validation and test.
-        compare_voxels: Decode every image, to keep images with equal voxels in one part.
-        num_workers: Processes that decode beside this one.
-    """
-
-    data: str
-    out: str
-    source: Any
-    seed: int = 0
-    val_share: float = 0.1
-    test_share: float = 0.2
-    fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
-    stratify: tuple[str, ...] = ()
-    use_given_split: bool = True
-    compare_voxels: bool = True
-    num_workers: int = 0
-
-    def __post_init__(self) -> None:
-        shares = (self.val_share, self.test_share)
-        if min(shares) < 0 or sum(shares) >= 1:
-            raise FoveateError(
-                f"--val_share {self.val_share:g} and --test_share {self.test_share:g}: accepted are shares "
-                "from 0 whose sum is below 1."
-            )
-        for fraction in self.fractions:
-            if not 0 < fraction < 1:
-                raise FoveateError(f"--fractions {fraction:g}: accepted are shares above 0 and below 1.")
+def run_split(config: SplitRun) -> Ending:
+    """Print how the parts are mixed."""
+    print(split(config))
+    return Ending.FINISHED
 
 
-def resolve(flags: Mapping[str, str]) -> SplitConfig:
-    """The configuration that the command line describes; `--fractions 0.01,0.1` needs no brackets."""
-    flags = dict(flags)
-    for key in ("fractions", "stratify"):
-        if key in flags and not flags[key].startswith("["):
-            flags[key] = f"[{flags[key]}]"
-    name = flags.get("source.name", "folder")
-    defaults = SplitConfig(data="", out="", source=SOURCES[name].Config())
-    others = {"source": {n: SOURCES[n].Config for n in SOURCES if n != name}}
-    parsing.check_keys(flags, defaults, others, verb="split")
-    config = parsing.parse(defaults, {}, flags)
-    for key in ("data", "out"):
-        if not getattr(config, key):
-            raise FoveateError(f"--{key} is missing; write `foveate split DATA --out DIR`.")
-    return config
-
-
-def help_page(flags: Mapping[str, str]) -> str:
-    """All keys, those of the named source among them."""
-    name = flags.get("source.name", "folder")
-    config = SplitConfig(data="", out="", source=SOURCES[name].Config())
-    head = "foveate split DATA --out DIR [--source NAME] [--fractions 0.01,0.1] [--seed N]\n\n"
-    return f"{head}{parsing.help_list('sources', SOURCES)}\n\n{parsing.help_text(config)}"
-
-
-def split(config: SplitConfig) -> str:
+def split(config: SplitRun) -> str:
     """Draw, write the lists, and say how they are mixed."""
     images = [r for r in build_source(config.source).records(Path(config.data)) if r.role == "image"]
     if not config.use_given_split:
@@ -121,7 +59,7 @@ def with_labels(images: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     return labelled, [record for record in images if not (record.maps or record.labels)]
 
 
-def equal_voxels(images: Sequence[Record], config: SplitConfig) -> tuple[list[list[str]], set[str]]:
+def equal_voxels(images: Sequence[Record], config: SplitRun) -> tuple[list[list[str]], set[str]]:
     """Sets of names with equal voxels, and the names of what cannot be read."""
     if not config.compare_voxels:
         return [], set()
@@ -153,7 +91,7 @@ def strangers(
 
 
 def write_lists(
-    out: Path, config: SplitConfig, drawn: Drawn, groups: Groups, unlabelled: Sequence[Record]
+    out: Path, config: SplitRun, drawn: Drawn, groups: Groups, unlabelled: Sequence[Record]
 ) -> None:
     """`train.txt`, `val.txt`, `test.txt`, the same in a folder for every fraction, and what was asked for."""
     parts = {part: names_of(patients, groups) for part, patients in drawn.parts.items()}
@@ -193,7 +131,7 @@ def names_of(patients: Iterable[str], groups: Groups) -> list[str]:
 
 
 def summary(
-    config: SplitConfig, drawn: Drawn, groups: Groups, alike: Sequence[object], rest: Sequence[Record]
+    config: SplitRun, drawn: Drawn, groups: Groups, alike: Sequence[object], rest: Sequence[Record]
 ) -> str:
     """A table of the parts: patients, images, and images of each kind."""
     parts = {**drawn.parts, **{f"train_{f:g}": patients for f, patients in drawn.fractions.items()}}

@@ -1,0 +1,41 @@
+"""The configuration of a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.segment import TidyConfig
+from foveate.runtime.command import Spec
+from foveate.runtime.finetuned import found_accelerator
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """One prediction.
+
+    Attributes:
+        run: Folder of a fine-tuning run, or its weights file.
+        data: Folder of images, or one file.
+        out: Folder for the results; the same command again goes on where it was.
+        probabilities: Write the probabilities of every class beside the mask.
+        window: How volumes are covered.
+        tidy: What is done to masks.
+        accelerator: Where to compute.
+    """
+
+    run: str = ""
+    data: str = ""
+    out: str = ""
+    probabilities: bool = False
+    window: WindowConfig = field(default_factory=WindowConfig)
+    tidy: TidyConfig = field(default_factory=TidyConfig)
+    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+
+
+SPEC = Spec(
+    name="predict",
+    defaults=lambda _given: PredictConfig(accelerator=found_accelerator()),
+    required={"run": "RUN2", "data": "FILES", "out": "FOLDER"},
+)

@@ -1,0 +1,57 @@
+"""The configuration of a preparation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.core.types import Dimension
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.catalogue import SOURCES
+from foveate.runtime.command import Alternatives, Given, Spec
+from foveate.runtime.config import found_dimension
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareRun:
+    """One preparation, complete.
+
+    Attributes:
+        data: Folder of scans or pictures, or one file; what `source` says it is.
+        out: Folder of the cache; the same command again goes on where it was.
+        dimension: 2 or 3; found from the files where it is not said.
+        split: Folder that `foveate split` wrote: its training images alone; empty: what the data set says.
+        num_workers: Processes that decode; 0: this one. The result does not depend on it.
+        source: Layout of the data set.
+        prepare: How the cache is made.
+    """
+
+    data: str = ""
+    out: str = ""
+    dimension: Dimension
+    split: str = ""
+    num_workers: int = 0
+    source: Any
+    prepare: PrepareConfig
+
+
+def defaults(given: Given) -> PrepareRun:
+    """What is not given."""
+    source = SOURCES[str(given.get("source.name", "folder"))].Config()
+    return PrepareRun(dimension=found_dimension(given), source=source, prepare=PrepareConfig())
+
+
+def alternatives(config: PrepareRun) -> Alternatives:
+    """Configs of the sources that were not chosen."""
+    return {"source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()}}
+
+
+SPEC = Spec(
+    name="prepare",
+    defaults=defaults,
+    required={"data": "FOLDER", "out": "CACHE"},
+    alternatives=alternatives,
+    shown=lambda given: {"dimension": 3, **given},
+    note=lambda _config: "`foveate pretrain --data CACHE` then reads windows of the result.",
+    found=("dimension",),
+)

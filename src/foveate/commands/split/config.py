@@ -1,0 +1,72 @@
+"""The configuration of a drawn split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.core import config as parsing
+from foveate.core.types import FoveateError
+from foveate.data.catalogue import SOURCES
+from foveate.runtime.command import Alternatives, Given, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRun:
+    """What is drawn.
+
+    Attributes:
+        data: The data set: a folder, or the file that its layout starts from.
+        out: Folder for the lists.
+        source: The layout of the data set.
+        seed: Of the draw; the same seed gives the same lists on every machine.
+        val_share: Share of the images for validation, where the data set does not say.
+        test_share: Share of the images for the test, where the data set does not say.
+        fractions: Shares of the training images with labels, each a part of the next.
+        stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
+        use_given_split: Keep what the data set itself says of validation and test.
+        compare_voxels: Decode every image, to keep images with equal voxels in one part.
+        num_workers: Processes that decode beside this one.
+    """
+
+    data: str
+    out: str
+    source: Any
+    seed: int = 0
+    val_share: float = 0.1
+    test_share: float = 0.2
+    fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
+    stratify: tuple[str, ...] = ()
+    use_given_split: bool = True
+    compare_voxels: bool = True
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        shares = (self.val_share, self.test_share)
+        if min(shares) < 0 or sum(shares) >= 1:
+            raise FoveateError(
+                f"--val_share {self.val_share:g} and --test_share {self.test_share:g}: accepted are shares "
+                "from 0 whose sum is below 1."
+            )
+        for fraction in self.fractions:
+            if not 0 < fraction < 1:
+                raise FoveateError(f"--fractions {fraction:g}: accepted are shares above 0 and below 1.")
+
+
+def defaults(given: Given) -> SplitRun:
+    """What is not given."""
+    return SplitRun(data="", out="", source=SOURCES[str(given.get("source.name", "folder"))].Config())
+
+
+def alternatives(config: SplitRun) -> Alternatives:
+    """Configs of the sources that were not chosen."""
+    return {"source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()}}
+
+
+SPEC = Spec(
+    name="split",
+    defaults=defaults,
+    required={"data": "DATA", "out": "DIR"},
+    alternatives=alternatives,
+    note=lambda _config: parsing.help_list("sources", SOURCES),
+)

@@ -1,0 +1,177 @@
+"""What a command is: a row of the command line's table, and how its configuration is found.
+
+Imports nothing heavy: `foveate --help` and the error for an unknown key answer before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, Generic, TypeVar, final
+
+from foveate.core import config as parsing
+from foveate.core.registry import nearest
+from foveate.core.types import Ending, FoveateError
+
+C = TypeVar("C")
+Given = Mapping[str, Any]  # dotted keys and their values
+Alternatives = Mapping[str, Mapping[str, type[Any]]]  # "method" -> name -> Config of what was not chosen
+
+OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Spec(Generic[C]):
+    """How the configuration of a command is found, from its keys to a frozen dataclass.
+
+    Attributes:
+        name: The command's name, for messages.
+        defaults: The first pass: defaults for the names, the dimension and the size among the given keys.
+        required: Keys that a run cannot do without, with the word that stands for their value.
+        alternatives: Configs of what was not chosen, so that an error can say where a key belongs.
+        check: Refuses values that contradict each other.
+        recipes: Whether `--recipe NAME` names a YAML that ships with foveate.
+        shown: The names that `--help` assumes where none are given.
+        note: What `--help` says between the summary and the keys.
+        found: Keys whose default is found out from the data.
+        read: For a configuration that is no flat dataclass: from the YAML, the flags and the folder of
+            the file.
+        keys: What `--help` says of the keys of such a configuration.
+    """
+
+    name: str
+    defaults: Callable[[Given], C]
+    required: Mapping[str, str]
+    alternatives: Callable[[C], Alternatives] = lambda _config: {}
+    check: Callable[[C, C], None] = lambda _config, _defaults: None
+    recipes: bool = False
+    shown: Callable[[Given], Given] = lambda given: given
+    note: Callable[[C], str] = lambda _config: ""
+    found: tuple[str, ...] = ()
+    read: Callable[[parsing.Nested, Mapping[str, str], Path], C] | None = None
+    keys: Callable[[], str] | None = None
+
+    def resolve(self, yaml_keys: parsing.Nested, flags: Mapping[str, str], home: Path = Path()) -> C:
+        """Both passes: the complete configuration, every key and value checked."""
+        if self.read:
+            return self.read(yaml_keys, flags, home)
+        given = {**dict(parsing.flatten(yaml_keys)), **flags}
+        defaults = self.defaults(given)
+        parsing.check_keys(given, defaults, self.alternatives(defaults), verb=self.name)
+        config = parsing.parse(defaults, yaml_keys, flags)
+        self.check(config, defaults)
+        return config
+
+    def help_keys(self, given: Given) -> str:
+        """All keys of the configuration that the given names describe."""
+        if self.keys:
+            return self.keys()
+        config = self.defaults(self.shown(given))
+        return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
+
+    def require(self, given: Given) -> None:
+        """Refuse to start without the keys that a run needs."""
+        usage = " ".join(f"--{key.removesuffix('.name')} {word}" for key, word in self.required.items())
+        for key in self.required:
+            if not given.get(key):
+                name = key.removesuffix(".name")
+                raise FoveateError(f"--{name} is missing; write `foveate {self.name} {usage}`.")
+
+    def from_keys(self, keys: Mapping[str, Any]) -> C:
+        """The configuration that keyword arguments describe, on top of the recipe and the file they name."""
+        named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
+        base, _ = layers(named, recipes=self.recipes)
+        own = parsing.spelled_out({k: v for k, v in keys.items() if k not in named})
+        merged = {**dict(parsing.flatten(base)), **dict(parsing.flatten(own))}
+        self.require(merged)
+        return self.resolve(parsing.nest(merged), {}, Path(named.get("config", "")).parent)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One row of the command line's table: what help shows, and where the rest is.
+
+    Attributes:
+        name: What follows `foveate`.
+        summary: One line, for the overview.
+        usage: Its options in short.
+        spec: "module:SPEC", imported when the command is asked for.
+        run: "module:function" that takes the configuration.
+        dry_run: The same for `--dry_run`, which says what a run would do; empty where there is none.
+        positional: The key that a word without `--` stands for.
+    """
+
+    name: str
+    summary: str
+    usage: str
+    spec: str
+    run: str
+    dry_run: str = ""
+    positional: str = ""
+
+    def load_spec(self) -> Spec[Any]:
+        """How its configuration is found."""
+        found: Spec[Any] = resolve_name(self.spec)
+        return found
+
+    def start(self, config: Any) -> Ending:  # noqa: ANN401 - the configuration of any command
+        """Run it."""
+        run: Callable[[Any], Ending] = resolve_name(self.run)
+        return run(config)
+
+    def rehearse(self, config: Any) -> str:  # noqa: ANN401 - the configuration of any command
+        """Say what a run would do."""
+        if not self.dry_run:
+            raise FoveateError(f"`foveate {self.name}` has no --dry_run.")
+        dry_run: Callable[[Any], str] = resolve_name(self.dry_run)
+        return dry_run(config)
+
+    def help_page(self, given: Given) -> str:
+        """What it does, its options, and all keys of the configuration that the given names describe."""
+        spec = self.load_spec()
+        options = [
+            *(["  --recipe NAME    a complete run that ships with foveate"] if spec.recipes else []),
+            "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run",
+            "  --print_config   print the complete YAML and stop",
+            *(["  --dry_run        say what a run would do; writes nothing"] if self.dry_run else []),
+        ]
+        head = [f"foveate {self.name} {self.usage}", f"{self.summary}.", "\n".join(options)]
+        return "\n\n".join([*head, spec.help_keys(given)])
+
+
+def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:
+    """Recipe and config file, the latter on top, and the flags that remain."""
+    rest = dict(flags)
+    merged: dict[str, Any] = {}
+    if recipes and (recipe := rest.pop("recipe", "")):
+        merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
+    if config := rest.pop("config", ""):
+        merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
+        own = own_paths(Path(config))
+        own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
+        merged |= {key: path for key, path in own.items() if not merged.get(key)}
+    return parsing.nest(merged), rest
+
+
+def recipe_path(name: str) -> Path:
+    """The YAML of a recipe inside the package, by file name."""
+    root = Path(str(files("foveate") / "recipes"))
+    known = {path.stem: path for path in sorted(root.rglob("*.yaml"))}
+    stem = Path(name).stem
+    if stem not in known:
+        hint = nearest(stem, list(known))
+        raise FoveateError(f"--recipe {name}: no such recipe{hint}. Accepted: {', '.join(known)}.")
+    return known[stem]
+
+
+def own_paths(file: Path) -> parsing.Nested:
+    """Paths, under dotted keys, of the run whose run.yaml is given, if this is its folder and its owner."""
+    paths = file.parent / OWN_PATHS
+    here = file.name == "run.yaml" and os.access(paths, os.R_OK)
+    return dict(parsing.read_yaml(paths)) if here else {}

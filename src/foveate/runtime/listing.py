@@ -1,0 +1,52 @@
+"""What can be said on the command line, from a file made beforehand: answers without importing torch.
+
+A test compares `listing.json` with what the commands, methods and encoders really accept, and writes it anew
+with LISTING_UPDATE=1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.resources import files
+from typing import TypedDict
+
+from foveate.core.registry import nearest
+from foveate.core.types import FoveateError
+
+OPEN = {
+    "method": "foveate.methods",
+    "task": "foveate.tasks",
+    "source": "foveate.sources",
+    "encoder": "foveate.encoders",
+}
+
+
+class Listing(TypedDict):
+    """The content of the file."""
+
+    keys: dict[str, list[str]]  # command -> every key that some choice of names gives it
+    methods: list[str]  # the lines of `foveate methods`
+
+
+@cache
+def listing() -> Listing:
+    """The file that ships with the package."""
+    found: Listing = json.loads((files("foveate") / "listing.json").read_text(encoding="utf-8"))
+    return found
+
+
+def refuse_unknown(command: str, keys: Iterable[str]) -> None:
+    """Refuse a key that no configuration of a command has; one of another choice is left to the parser."""
+    known = listing()["keys"].get(command)
+    if known is None:  # of another package
+        return
+    groups = {group for group, points in OPEN.items() if entry_points(group=points)}
+    for key in keys:
+        listed = key in known or any(each.startswith(f"{key}.") for each in known)
+        if not listed and key.split(".")[0] not in groups:
+            raise FoveateError(
+                f"--{key}: there is no such key{nearest(key, known)}. `foveate {command} --help` lists all."
+            )
