@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 if TYPE_CHECKING:  # a process that decodes images does without torch
     from torch import Tensor
@@ -191,3 +192,9 @@ class Volume:
     orientation: Orientation = ()  # how the file had its axes, for the way back; empty for pictures
     modality: str = ""  # DICOM's word, where the file says it
     window: tuple[float, float] | None = None  # values that a radiograph's header shows as black and white
+
+
+def reason_of(error: BaseException) -> str:
+    """One line for people."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, FoveateError) else f"{type(error).__name__}: {text[:300]}"

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from foveate.core.dims import LAYERS
+from foveate.core.files import replace_file
 from foveate.core.types import Array
-from foveate.data.cache.index import replace_file
 from foveate.evaluate.metrics import NAN, auroc
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")

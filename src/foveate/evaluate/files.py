@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from foveate.core.dims import LAYERS
+from foveate.core.files import replace_file
 from foveate.core.types import Array
-from foveate.data.cache.index import replace_file
 from foveate.evaluate.grids import Grid
 
 LEVELS = 65535  # of a stored probability

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar, final
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from foveate.core import config as parsing
 from foveate.core.contracts import Task
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import prepare
@@ -20,6 +21,10 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets import weights
+from foveate.nets.encoders import ENCODERS
+from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.runtime.config import from_card
+from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE
 
 C = TypeVar("C")
@@ -38,8 +43,6 @@ class Model:
     @property
     def module(self) -> Any:  # noqa: ANN401 - a task's module
         """The task's file."""
-        from foveate.runtime.registries import TASKS
-
         return TASKS[self.card["task"]["name"]]
 
     @property
@@ -51,8 +54,6 @@ class Model:
     @property
     def prepare(self) -> PrepareConfig:
         """How its images were prepared."""
-        from foveate.runtime.config import from_card
-
         config: PrepareConfig = from_card(PrepareConfig, self.card["intensity"])
         return config
 
@@ -75,8 +76,6 @@ class Model:
 
 def open_model(run: str, accelerator: str) -> Model:
     """The task of a run on a device."""
-    from foveate.runtime.loading import load_task
-
     task, card = load_task(run)
     device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
@@ -128,3 +127,23 @@ def progress(total: int) -> Iterator[Any]:
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
         task = shown.add_task("predicting", total=total)
         yield lambda: shown.advance(task)
+
+
+def load_task(source: str | Path) -> tuple[Task, weights.Card]:
+    """The task of a run folder or a weights file, in evaluation mode, and its card.
+
+    Raises:
+        FoveateError: when the weights are those of a pre-training run, or do not fill the task.
+    """
+    tensors, card = weights.read(source)
+    if "task" not in card:
+        raise FoveateError(
+            f"{source} holds pre-trained weights and no task; accepted: the run folder of `foveate finetune`."
+        )
+    module = TASKS[card["task"]["name"]]
+    preset = module.Config.preset(card["dimension"], "small", card["normalisation"])
+    encoder = from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
+    net = build_pyramid(encoder, DecoderConfig(**card["decoder"]), card["dimension"])
+    task: Task = module.build(net, parsing.parse(preset, card["task"], {}))
+    weights.transfer(task.exported(), tensors, min_share=1.0)
+    return task.eval(), card

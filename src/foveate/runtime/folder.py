@@ -17,8 +17,8 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
+from foveate.core.files import replace_file, replace_text
 from foveate.core.types import FoveateError
-from foveate.data.cache.index import replace_file, replace_text
 from foveate.data.cache.volumes import Cache
 from foveate.nets.weights import TransferReport
 from foveate.runtime.command import OWN_PATHS, own_paths

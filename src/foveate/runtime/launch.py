@@ -18,16 +18,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from foveate.core import config as parsing
 from foveate.core.types import Ending, FoveateError
+from foveate.runtime.config import RunConfig
 from foveate.runtime.processes import check_processes, starter
 from foveate.train import checkpoint
 from foveate.train.logging import say
-
-if TYPE_CHECKING:
-    from foveate.runtime.config import RunConfig
 
 GRACE_SECONDS = 10.0  # for the others to notice that one is gone, before they are killed
 POLL_SECONDS = 0.05

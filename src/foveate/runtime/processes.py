@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -20,10 +20,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import nn
 
 from foveate.core.types import Ending, FoveateError
+from foveate.nets.recompute import recompute_blocks
+from foveate.runtime.config import RunConfig
 from foveate.train.logging import CONSOLE
-
-if TYPE_CHECKING:
-    from foveate.runtime.config import RunConfig
 
 Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
 STARTERS: dict[
@@ -106,8 +105,6 @@ def leave_peers() -> None:
 
 def settle(model: nn.Module, config: RunConfig) -> None:
     """Change a network in place as the configuration's ways to spare memory and to share statistics ask."""
-    from foveate.nets.recompute import recompute_blocks
-
     if config.activation_checkpointing:
         recompute_blocks(model)
     if config.sync_batchnorm and config.devices * config.num_nodes > 1:

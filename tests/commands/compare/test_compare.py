@@ -34,6 +34,7 @@ from foveate.commands.compare.grid import (
     pretrain_keys,
 )
 from foveate.commands.finetune import run as finetune
+from foveate.core.files import write_json
 from foveate.core.types import FoveateError
 from foveate.nets import weights
 
@@ -216,7 +217,7 @@ def test_each_arm_takes_its_own_best_rate_on_validation(data, tmp_path):
     for job in jobs_of(config):
         if job.kind == "choice":
             score = scores[job.arm][[0.001, 0.01, 0.1].index(job.rate)]
-            compare_bench.write_json(tmp_path / f"out/cells/{job.name}.json", {"validation": score})
+            write_json(tmp_path / f"out/cells/{job.name}.json", {"validation": score})
     tests = {job.arm: job for job in jobs_of(config) if job.kind == "test"}
     assert bench.rate(tests["scratch"]) == 0.01
     assert bench.rate(tests["restoring"]) == 0.001  # the smaller of two equals

@@ -13,6 +13,7 @@ from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # 
 from foveate.commands.evaluate import run as verb
 from foveate.commands.finetune import config as finetune_settings
 from foveate.commands.finetune import run as training
+from foveate.core.files import plain
 from foveate.core.types import FoveateError
 from foveate.evaluate.statistics import bca_interval
 
@@ -124,7 +125,7 @@ def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
 def test_contract_undefined_is_null_and_has_no_interval():
     config = verb.resolve({}, {"run": "r", "data": "d", "out": "o", "draws": "20"})
     found = verb.with_intervals(lambda _: {"auroc": math.nan, "n": 3.0}, list("abc"), config)
-    assert verb.plain(found) == {"auroc": {"value": None, "low": None, "high": None}, "n": {"value": 3.0}}
+    assert plain(found) == {"auroc": {"value": None, "low": None, "high": None}, "n": {"value": 3.0}}
     values = np.array([0.1, 0.5, 0.9])
     found = verb.with_intervals(lambda picked: {"m": float(values[picked].mean())}, list("abc"), config)
     alone = bca_interval(lambda picked: float(values[picked].mean()), list("abc"), seed=0, draws=20)

@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from tests.data.conftest import PATIENT, prepared, write_volume
 
+from foveate.core.files import _create_file
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import index, store
 from foveate.data.cache import prepare as prepare_module
@@ -260,7 +261,7 @@ def test_two_runs_that_prepare_one_cache_at_once_do_not_stop_each_other(scans, t
     folder = tmp_path / "cache"
     (folder / VOLUMES).mkdir(parents=True)
     (folder / VOLUMES / "seen.tmp").symlink_to(folder / "gone")
-    create, others = index._create_file, []
+    create, others = _create_file, []
 
     def late(path, content):
         if not others:

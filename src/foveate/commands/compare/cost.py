@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from foveate.commands.compare import work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
-from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example, read_json, write_json
+from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example
 from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys, pretrained_on
-
-if TYPE_CHECKING:
-    from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.config import PretrainConfig
+from foveate.core.files import read_json, write_json
 
 
 def measure_missing(bench: Bench, *, keep: bool) -> None:
@@ -37,18 +37,16 @@ def measure_all(bench: Bench) -> None:
 
 def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:
     """Computing, reading and work seconds of a step, where not known; an arm that fails is left out."""
-    from foveate.commands.compare import work as compare_work
-
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
     seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
     if SCRATCH not in seconds:
-        seconds[SCRATCH] = compare_work.step_seconds(tuning)
+        seconds[SCRATCH] = work.step_seconds(tuning)
     for arm in config.arms:
         settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
         steps[arm] = settings.steps
         if arm not in seconds:
             with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
-                seconds[arm] = compare_work.step_seconds(settings)
+                seconds[arm] = work.step_seconds(settings)
     known["steps"] = steps
     if "long_steps" not in known:
         known["long_steps"] = long_steps(steps, seconds)

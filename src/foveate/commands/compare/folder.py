@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 from foveate.commands.compare.config import SCRATCH, CompareConfig
 from foveate.commands.compare.grid import (
@@ -17,20 +17,28 @@ from foveate.commands.compare.grid import (
     fingerprint,
     is_pretrained,
     jobs_of,
-    pretrain_config,
     pretrain_keys,
     pretrained_on,
 )
+from foveate.commands.finetune.config import FinetuneConfig
 from foveate.core.claims import claim
-from foveate.core.types import FoveateError
-from foveate.data.cache.index import read_salt, replace_text
-
-if TYPE_CHECKING:
-    from foveate.commands.compare.work import HeldOut
-    from foveate.commands.finetune.config import FinetuneConfig
+from foveate.core.files import read_json, write_json
+from foveate.core.types import FoveateError, Record, reason_of
+from foveate.data.cache.index import read_salt
+from foveate.runtime.folder import commit
 
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Validation and test images of a task with their voxel hashes, and names that must reach no file."""
+
+    records: Sequence[Record]
+    hashes: Sequence[str | None]
+    names: frozenset[str]
 
 
 class StoppedError(Exception):
@@ -135,29 +143,17 @@ class Bench:
         task = pretrained_on(self.config, job.task)
         return Job(kind="pretrain", task=task, arm=job.arm, pretrain_seed=job.pretrain_seed)
 
-    def work(self, job: Job) -> None:
-        """Do a run and keep what it says."""
-        from foveate.commands.compare import work as compare_work
-        from foveate.runtime import folder
-
-        task, run = self.config.tasks[job.task], self.out / RUNS / job.name
-        if job.kind == "pretrain":
-            config = pretrain_config(self.keys(job), task, run)
-            found = compare_work.run_pretraining(config, self.held_out(job.task))
-        else:
-            tuning = self.tuning(job, run)
-            found = compare_work.run_finetuning(tuning, self.salt, test=job.kind == "test")
-        if found is None:
-            raise StoppedError
+    def keep(self, job: Job, found: Mapping[str, Any]) -> None:
+        """Write down what a finished run says."""
         keys = self.keys(job)
         facts = {
             "name": job.name,
-            **vars(job),
+            **asdict(job),
             **({"rate": keys["optim.lr"]} if "optim.lr" in keys else {}),
             "fingerprint": fingerprint(keys),
-            "commit": folder.commit(),
+            "commit": commit(),
         }
-        write_json(self.out / CELLS / f"{job.name}.json", facts | found)
+        write_json(self.out / CELLS / f"{job.name}.json", {**facts, **found})
         (self.out / FAILURES / f"{job.name}.json").unlink(missing_ok=True)
 
     def tuning(self, job: Job, run: Path) -> FinetuneConfig:
@@ -170,22 +166,8 @@ class Bench:
             init = self.out / RUNS / before.name
         return finetune_config(self.keys(job), self.config.tasks[job.task], init, run)
 
-    def held_out(self, task: str) -> HeldOut:
-        """Validation and test images of a task, checked against its training images, once."""
-        from foveate.commands.compare.work import guard
-
-        if task not in self.held:
-            start = ("pretrain", pretrained_on(self.config, task))
-            first = next((job for job in jobs_of(self.config) if (job.kind, job.task) == start), None)
-            plan, nowhere = self.config.tasks[task], self.out / RUNS / "none"
-            seen = pretrain_config(pretrain_keys(self.config, first), plan, nowhere) if first else None
-            self.held[task] = guard(example(self.config, task, nowhere), seen)
-        return self.held[task]
-
     def fail(self, job: Job, error: BaseException) -> str:
         """Keep the reason without the names of images and folders; with them, for the terminal."""
-        from foveate.commands.predict.run import reason_of
-
         reason = reason_of(error)
         held = self.held.get(job.task)
         names = {*(held.names if held else ()), self.config.tasks[job.task].data, str(self.out)}
@@ -210,19 +192,3 @@ def without(reason: str, names: set[str]) -> str:
     for part in sorted(parts, key=len, reverse=True):
         reason = reason.replace(part, "<name>")
     return reason
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
-    if not path.is_file():
-        return None
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return loaded
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """The whole file or the one before."""
-    from foveate.commands.evaluate.run import plain
-
-    text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
-    replace_text(path, text)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 from foveate.commands.compare.config import (
     LONG,
@@ -17,12 +17,13 @@ from foveate.commands.compare.config import (
     TaskConfig,
     counts_of,
 )
+from foveate.commands.finetune.config import SPEC as FINETUNE
+from foveate.commands.finetune.config import FinetuneConfig
+from foveate.commands.pretrain.config import SPEC as PRETRAIN
+from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
 from foveate.runtime.config import RANDOM_WEIGHTS
-
-if TYPE_CHECKING:
-    from foveate.commands.finetune.config import FinetuneConfig
-    from foveate.commands.pretrain.config import PretrainConfig
+from foveate.runtime.registries import TASKS
 
 Way = Literal["full", "probe"]
 FROZEN = {"tuning.encoder": "frozen"}
@@ -147,8 +148,6 @@ def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int)
     own = config.arms[job.arm].finetune if job.arm in config.arms else {}
     keys = {**task.both, **task.finetune, **own}
     if job.way == "probe":
-        from foveate.runtime.registries import TASKS
-
         dense = TASKS[keys["task.name"]].WANT == "maps"
         keys |= {**FROZEN, **(LIGHT if dense else {}), **task.probe}
     if job.arm == LONG:
@@ -165,22 +164,18 @@ def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int)
 
 def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path) -> PretrainConfig:
     """A pre-training on the training images of a task's split."""
-    from foveate.commands.pretrain import config as settings
-
     said = {**keys, "data": task.data, "split": task.split, "out": str(out)}
-    return settings.SPEC.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
+    return PRETRAIN.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
 
 
 def finetune_config(
     keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path
 ) -> FinetuneConfig:
     """A fine-tuning on a task's split; it validates after its last step and at no other time."""
-    from foveate.commands.finetune import config as finetune_settings
-
     said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
     said["init"] = str(init) if init else RANDOM_WEIGHTS
     said["preview_every"] = said["validate_every"] = 10**9
-    return finetune_settings.SPEC.resolve(parsing.nest(said), {})
+    return FINETUNE.resolve(parsing.nest(said), {})
 
 
 def fingerprint(keys: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ from textwrap import shorten
 from typing import Any
 
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
-from foveate.commands.compare.folder import CELLS, FAILURES, read_json
+from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
-from foveate.data.cache.index import replace_text
+from foveate.core.files import read_json, replace_text
 from foveate.evaluate import tables
 from foveate.evaluate.comparison import Group, Line, Result, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency

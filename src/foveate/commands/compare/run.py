@@ -14,18 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.commands.compare import report as compare_report
+from foveate.commands.compare import work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds
-from foveate.commands.compare.folder import (
-    BUDGET,
-    CELLS,
-    PATIENCE,
-    RUNS,
-    Bench,
-    StoppedError,
-    read_json,
-)
+from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
 from foveate.commands.compare.grid import Job, jobs_of
+from foveate.core.files import read_json
 from foveate.core.types import Ending
 from foveate.train.logging import CONSOLE
 
@@ -38,7 +32,7 @@ def compare(config: CompareConfig) -> Ending:
     bench.open()
     with quiet():
         for name in config.tasks:
-            bench.held_out(name)
+            work.held_out(bench, name)
         measure_missing(bench, keep=True)
     jobs = [job for job in jobs_of(config) if job.arm in config.working]
     todo = [job for job in jobs if not done(bench, job)]
@@ -102,7 +96,7 @@ def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
     before = time.monotonic()
     try:
         with quiet():
-            bench.work(job)
+            work.work(bench, job)
     except StoppedError:
         raise
     except Exception as error:
@@ -167,7 +161,7 @@ def dry_run(config: CompareConfig) -> str:
     bench.budget = read_json(bench.out / BUDGET) or {}
     with quiet():
         for name in config.tasks:
-            bench.held_out(name)
+            work.held_out(bench, name)
         measure_missing(bench, keep=False)
     jobs = [job for job in jobs_of(config) if job.arm in config.working]
     lines = [f"{'task':<16}{'arm':<24}{'runs':>6}{'s/step':>9}{'hours':>8}"]

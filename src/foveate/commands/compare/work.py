@@ -8,15 +8,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 
+from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError, example
+from foveate.commands.compare.grid import Job, jobs_of, pretrain_config, pretrain_keys, pretrained_on
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import answers_of, masks_of
+from foveate.commands.finetune import run as finetune
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.labels import gather
@@ -45,14 +48,28 @@ from foveate.train.optim import build_optimizer
 MEASURED_STEPS = 4
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """Validation and test images of a task with their voxel hashes, and names that must reach no file."""
+def work(bench: Bench, job: Job) -> None:
+    """Do a run and keep what it says."""
+    task, run = bench.config.tasks[job.task], bench.out / RUNS / job.name
+    if job.kind == "pretrain":
+        config = pretrain_config(bench.keys(job), task, run)
+        found = run_pretraining(config, held_out(bench, job.task))
+    else:
+        found = run_finetuning(bench.tuning(job, run), bench.salt, test=job.kind == "test")
+    if found is None:
+        raise StoppedError
+    bench.keep(job, found)
 
-    records: Sequence[Record]
-    hashes: Sequence[str | None]
-    names: frozenset[str]
+
+def held_out(bench: Bench, task: str) -> HeldOut:
+    """Validation and test images of a task, checked against its training images, once."""
+    if task not in bench.held:
+        start = ("pretrain", pretrained_on(bench.config, task))
+        first = next((job for job in jobs_of(bench.config) if (job.kind, job.task) == start), None)
+        plan, nowhere = bench.config.tasks[task], bench.out / RUNS / "none"
+        seen = pretrain_config(pretrain_keys(bench.config, first), plan, nowhere) if first else None
+        bench.held[task] = guard(example(bench.config, task, nowhere), seen)
+    return bench.held[task]
 
 
 def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut:
@@ -109,8 +126,6 @@ def run_pretraining(config: PretrainConfig, held: HeldOut) -> dict[str, Any] | N
 
 def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[str, Any] | None:
     """Fine-tune, then answer the test images once where it is not a choice; None after a signal."""
-    from foveate.commands.finetune import run as finetune
-
     if not finetune.finetune(config):
         return None
     run = Path(config.out)

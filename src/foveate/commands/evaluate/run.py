@@ -22,8 +22,9 @@ from foveate.commands.evaluate.scores import (
 )
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.core import config as parsing
+from foveate.core.files import plain, replace_text
 from foveate.core.types import Array, Ending, FoveateError, Record
-from foveate.data.cache.index import read_salt, replace_text, salted_id
+from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.draw import PARTS, patient_of
@@ -183,15 +184,6 @@ def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
         writer.writerow([volume.entry.id, patient, *cells])
     replace_text(path, text.getvalue())
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
-    """NaN as null: JSON has no other word for "not defined"."""
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def table_of(summary: Mapping[str, Any]) -> str:

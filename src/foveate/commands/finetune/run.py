@@ -19,8 +19,9 @@ from foveate.commands.finetune.labels import Material, data_hash, gather
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Task
+from foveate.core.files import replace_text
 from foveate.core.types import Ending, FoveateError, Progress
-from foveate.data.cache.index import read_salt, replace_text, salted_id
+from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.draw import PARTS

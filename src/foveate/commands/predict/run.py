@@ -20,8 +20,8 @@ from torch import Tensor
 
 from foveate.commands.predict.config import PredictConfig
 from foveate.core import config as parsing
-from foveate.core.types import Array, Ending, FoveateError, Record
-from foveate.data.cache.index import replace_file, replace_text
+from foveate.core.files import replace_file, replace_text
+from foveate.core.types import Array, Ending, FoveateError, Record, reason_of
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.channels import fingerprint_of, image_files
 from foveate.data.readers.formats import suffix_of
@@ -113,12 +113,6 @@ def claim(out: Path, config: PredictConfig) -> None:
         replace_text(path, json.dumps(mine, indent=1) + "\n")
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
-
-
-def reason_of(error: BaseException) -> str:
-    """One line for people."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, FoveateError) else f"{type(error).__name__}: {text[:300]}"
 
 
 def predict_masks(

@@ -17,6 +17,7 @@ from foveate.runtime.card import ancestor, shared_card
 from foveate.runtime.config import (
     RunConfig,
 )
+from foveate.runtime.registries import METHODS
 
 
 def headline(config: PretrainConfig) -> str:
@@ -59,6 +60,4 @@ def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
 
 def citation(config: PretrainConfig) -> str:
     """The first line of the method's own page."""
-    from foveate.runtime.registries import METHODS
-
     return str(METHODS[config.method.name].__doc__).splitlines()[0]

@@ -8,11 +8,13 @@ from functools import partial
 from lightning_fabric import Fabric
 
 from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.probe import open_probe
 from foveate.core.contracts import Method
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import batches
+from foveate.train.health import SAMPLES, measure
 from foveate.views.pipeline import make_views
 
 Measure = Callable[[int], dict[str, float]]
@@ -45,8 +47,6 @@ def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Ca
     look = look_of(config, fabric, method, cache)
     probe = None
     if config.probe:
-        from foveate.commands.pretrain.probe import open_probe
-
         probe = open_probe(config, method, fabric)
 
     def due(step: int) -> dict[str, float]:
@@ -60,8 +60,6 @@ def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Ca
 
 def look_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
     """Measures on one batch, made at the first call and the same ever after."""
-    from foveate.train.health import SAMPLES, measure  # here: the depth of imports has a budget
-
     kept: list[Batch] = []
 
     def look(step: int) -> dict[str, float]:

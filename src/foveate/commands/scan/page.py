@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import BinaryIO
 
-from foveate.data.cache.index import replace_file
+from foveate.core.files import replace_file
 
 MOST_ROWS, MOST_PICTURES, PICTURES_PER_GROUP = 500, 240, 12
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -12,8 +12,8 @@ from rich.progress import Progress as Bar
 
 from foveate.commands.split.config import SplitRun
 from foveate.core import config as parsing
+from foveate.core.files import replace_file
 from foveate.core.types import Ending, FoveateError, Record
-from foveate.data.cache.index import replace_file
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.cohort.leakage import hashes_of, twins

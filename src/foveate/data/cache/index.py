@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
+from foveate.core.files import create_file, replace_text
 from foveate.core.types import FoveateError
 
 INDEX, REJECTS, SALT, VOLUMES = "index.jsonl", "rejects.jsonl", "salt", "volumes"
@@ -79,7 +79,7 @@ def read_salt(folder: Path) -> bytes:
     """The salt of a cache folder, drawn when there is none; of two runs that start at once both take one."""
     path = folder / SALT
     if not path.exists():
-        _create_file(path, secrets.token_bytes(SALT_BYTES))
+        create_file(path, secrets.token_bytes(SALT_BYTES))
     salt = path.read_bytes()
     if len(salt) != SALT_BYTES:
         raise FoveateError(f"{path} holds {len(salt)} bytes instead of {SALT_BYTES}; delete {folder}.")
@@ -172,40 +172,3 @@ def complete_entries(folder: Path) -> list[CacheEntry]:
             f"{folder} lacks {len(lost)} of its {len(ids)} volumes (deleted or cut off); prepare it again."
         )
     return [entries[key] for key in ids]
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a part."""
-    with _written(path, write) as temporary:
-        temporary.replace(path)
-
-
-def _create_file(path: Path, content: bytes) -> None:
-    """Writes a file unless there is one by then."""
-    with _written(path, lambda stream: stream.write(content)) as temporary:
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without links: for a moment others may see a part
-            with suppress(FileExistsError), path.open("xb") as stream:
-                stream.write(content)
-
-
-@contextmanager
-def _written(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    """A complete file beside `path`, under a name of its own; removed where it is left."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """The same for a text."""
-    replace_file(path, lambda stream: stream.write(text.encode()))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.config import differences
+from foveate.core.files import replace_text
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache.encoding import Encoded, encode, histogram
 from foveate.data.cache.estimate import check_disk, estimated_bytes
@@ -28,7 +29,6 @@ from foveate.data.cache.index import (
     forget_complete,
     read_entries,
     read_salt,
-    replace_text,
     salted_id,
     write_complete,
     write_rejects,

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from foveate.core.files import replace_file
 from foveate.core.types import Array, FoveateError
-from foveate.data.cache.index import replace_file
 
 Format = Literal["npy", "blosc2"]
 SUFFIXES: dict[Format, str] = {"npy": ".npy", "blosc2": ".b2nd"}

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.files import replace_text
 from foveate.core.types import FoveateError, Record
-from foveate.data.cache.index import read_salt, replace_text, salted_id
+from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.decoding.decoder import decode
 from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.formats import UnreadableImageError

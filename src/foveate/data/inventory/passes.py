@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from foveate.core.files import replace_file
 from foveate.core.types import FoveateError
-from foveate.data.cache.index import replace_file
 from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked
 from foveate.data.inventory.pixels import PixelTask, looks_of

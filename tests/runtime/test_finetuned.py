@@ -5,7 +5,7 @@ import torch
 from tests.commands.finetune.test_finetune import keys, labelled, pretrained, started  # noqa: F401 - fixtures
 
 from foveate.core.types import FoveateError
-from foveate.runtime.loading import load_task
+from foveate.runtime.finetuned import load_task
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
