@@ -10,6 +10,7 @@ from torch import nn
 from foveate.commands.pretrain import health as composed
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import Progress
 from foveate.evaluate import embedding
 from foveate.runtime.steps import batches_from
@@ -22,7 +23,7 @@ from foveate.views.pipeline import normalise
 def parts(request, tiny):
     config = tiny(request.param, batch_size=4)
     method = build_method(config)
-    cache = run.intake.open_cache(config, run.Path(config.data))
+    cache = open_cache(config, run.Path(config.data))
     return method, next(batches_from(config, cache, method, run.build_fabric(config), 0))
 
 
@@ -91,7 +92,7 @@ def test_distance_of_a_target_network_and_of_nothing_else():
 
 def test_images_set_aside_are_not_trained_on(tiny):
     config = tiny(2, holdout=2)
-    cache = run.intake.open_cache(config, run.Path(config.data))
+    cache = open_cache(config, run.Path(config.data))
     held, rest = composed.set_aside(cache, config)
     names = [{volume.entry.id for volume in each} for each in (held, rest, cache)]
     assert (len(held), len(rest)) == (2, 4)
@@ -113,7 +114,7 @@ def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):
 def test_methods_without_a_whole_decoder_are_looked_at_too(tiny, name):
     """What may collapse has no decoder: its bottleneck is measured, and a target's distance."""
     config = tiny(3, method={"name": name})
-    method, cache = build_method(config), run.intake.open_cache(config, run.Path(config.data))
+    method, cache = build_method(config), open_cache(config, run.Path(config.data))
     batch = next(batches_from(config, cache, method, run.build_fabric(config), 0))
     found = health.measure(method, batch, Progress(0, 10, 0))
     stride = 4 if name == "pgl" else 8

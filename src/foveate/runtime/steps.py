@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterator
 from functools import partial
 
 from lightning_fabric import Fabric
 
 from foveate.core.contracts import Trainable
-from foveate.core.types import Batch
+from foveate.core.types import Batch, Progress
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import batches
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
-from foveate.train.loop import Schedule
+from foveate.train.loop import Recent, Schedule, Stepping, training_step
+from foveate.train.optim import build_optimizer
 from foveate.views.pipeline import make_views
 
 
@@ -45,3 +47,16 @@ def batches_from(
         num_workers=config.num_workers,
         pin_memory=config.accelerator == "cuda",
     )
+
+
+def rehearsed(
+    fabric: Fabric, model: Trainable, source: Iterator[Batch], config: RunConfig
+) -> tuple[dict[str, float], float]:
+    """The loss terms of one real training step, and the seconds of an optimizer step."""
+    net, optimizer = fabric.setup(model, build_optimizer(model, config.optim))
+    batch = next(source)
+    started = time.perf_counter()
+    progress = Progress(0, config.steps, config.seed)
+    losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
+    seconds = (time.perf_counter() - started) * config.accumulate
+    return {name: value.item() for name, value in losses.items()}, seconds

@@ -40,6 +40,15 @@ class Schedule:
     validate_every: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """How an optimizer step is made: micro-batches, limit of the gradient, whether the way is measured."""
+
+    count: int = 1
+    clip_norm: float = 0.0
+    measure: bool = False
+
+
 @dataclass(kw_only=True)
 class Recent:
     """What happened since the last line of the log; nothing in it has waited for the device."""
@@ -95,10 +104,10 @@ def fit(
         for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
             progress = Progress(step, schedule.steps, schedule.seed)
-            losses = gradients(fabric, net, source, progress, recent, count=schedule.accumulate)
             log_now, save_now, preview_now = due(step, schedule)
             set_learning_rate(optimizer, learning_rate(optim, step, schedule.steps), step)
-            moved = move(fabric, net, optimizer, optim.clip_norm, measure=log_now)
+            how = Stepping(count=schedule.accumulate, clip_norm=optim.clip_norm, measure=log_now)
+            losses, moved = training_step(fabric, net, optimizer, source, progress, how, recent)
             model.after_step(progress)
             recent.losses.append((step, losses))
             state["step"] = step + 1
@@ -118,6 +127,20 @@ def fit(
             if not ending:
                 break
     return Ending.FINISHED if state["step"] >= schedule.steps else ending
+
+
+def training_step(
+    fabric: Fabric,
+    net: Any,  # noqa: ANN401 - Fabric's wrapper
+    optimizer: Optimizer,
+    source: Iterator[Batch],
+    progress: Progress,
+    how: Stepping,
+    recent: Recent,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The one training step: the mean of each loss term, and how far the weights went where measured."""
+    losses = gradients(fabric, net, source, progress, recent, count=how.count)
+    return losses, move(fabric, net, optimizer, how.clip_norm, measure=how.measure)
 
 
 def gradients(

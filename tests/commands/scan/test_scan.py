@@ -15,7 +15,7 @@ from foveate.cli import main
 
 KILLED = """
 import os, signal, sys
-from foveate.data import inventory_state as state
+from foveate.data.inventory import state
 real, calls = state.{name}, []
 def deadly(*arguments):
     calls.append(1)

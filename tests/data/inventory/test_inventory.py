@@ -212,7 +212,7 @@ def test_a_long_extension_of_a_header_is_not_read(tmp_path):
     assert _nifti(tmp_path / "a.nii.gz")["shape"] == "9x10x11"
 
 
-@pytest.mark.parametrize("place", ["inventory_pixels.thumbnail", "inventory_headers.records_of"])
+@pytest.mark.parametrize("place", ["inventory.pixels.thumbnail", "inventory.headers.records_of"])
 def test_a_file_on_which_a_reader_stumbles_is_left_out_with_a_reason(tmp_path, monkeypatch, place):
     root = tmp_path / "data"
     picture(root / "p.png")

@@ -43,6 +43,7 @@ from foveate.runtime.processes import build_fabric
 from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import images_for_pretraining, labelled_images
 from foveate.runtime.steps import batches_from
+from foveate.train.loop import Recent, Stepping, training_step
 from foveate.train.optim import build_optimizer
 
 MEASURED_STEPS = 4
@@ -254,10 +255,7 @@ def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Ite
         started = time.perf_counter()
         batch = next(source)
         read, before = time.perf_counter(), worked()
-        losses = net(fabric.to_device(batch), Progress(step, config.steps, config.seed))
-        total = torch.stack(list(losses.values())).sum()
-        fabric.backward(total)
-        optimizer.step()
-        optimizer.zero_grad()
-        total.item()  # waits for the device
+        progress = Progress(step, config.steps, config.seed)
+        losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
+        torch.stack(list(losses.values())).sum().item()  # waits for the device
         yield time.perf_counter() - read, read - started, worked() - before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +19,7 @@ from foveate.core import config as parsing
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Task
 from foveate.core.files import replace_text
-from foveate.core.types import Ending, FoveateError, Progress
+from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache
@@ -36,11 +35,11 @@ from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import compared_with_pretraining, note_seen
-from foveate.runtime.steps import batches_from, schedule_of
+from foveate.runtime.steps import batches_from, rehearsed, schedule_of
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
-from foveate.train.optim import build_optimizer, parameter_groups
+from foveate.train.optim import parameter_groups
 from foveate.train.overlays import write_overlays
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 
@@ -263,14 +262,9 @@ def dry_run(config: FinetuneConfig) -> str:
         task = build_task(config)
         check_images(config, task, material)
         lines = start_from(task, material)
-        net, optimizer = fabric.setup(task, build_optimizer(task, config.optim))
-        batch = fabric.to_device(next(batches_from(config, material.train, task, fabric, 0)))
-        started = time.perf_counter()
-        losses = net(batch, Progress(0, config.steps, config.seed))
-        fabric.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
-        seconds = (time.perf_counter() - started) * config.accumulate
-    terms = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+        source = batches_from(config, material.train, task, fabric, 0)
+        losses, seconds = rehearsed(fabric, task, source, config)
+    terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     return "\n".join(
         [
             headline(config),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -34,11 +33,10 @@ from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import note_seen
-from foveate.runtime.steps import batches_from, schedule_of, takes_part
+from foveate.runtime.steps import batches_from, rehearsed, schedule_of, takes_part
 from foveate.train.loggers import names_of
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, fit
-from foveate.train.optim import build_optimizer
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 from foveate.train.pictures import write_preview
 from foveate.views.pipeline import make_views, normalise, with_channels
@@ -164,15 +162,9 @@ def dry_run(config: PretrainConfig) -> str:
         intake.check_volumes(cache, method.crops)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)
-        net, optimizer = fabric.setup(method, build_optimizer(method, config.optim))
-        batch = fabric.to_device(next(batches_from(config, cache, method, fabric, 0)))
-        started = time.perf_counter()
-        losses = net(batch, Progress(0, config.steps, config.seed))
-        fabric.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
-        seconds = (time.perf_counter() - started) * config.accumulate
+        losses, seconds = rehearsed(fabric, method, batches_from(config, cache, method, fabric, 0), config)
     parameters = sum(p.numel() for p in method.parameters())
-    terms = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
+    terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
     return (
         f"{headline(config)}\n"
