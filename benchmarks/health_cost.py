@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.config import PretrainConfig, resolve
+from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache
 from foveate.commands.pretrain.run import build_fabric
 from foveate.core import config as parsing
@@ -80,7 +80,7 @@ def main() -> None:
         sys.exit(__doc__)
     count = int(flags.pop("rounds", "7"))
     torch.set_num_threads(1)
-    config = resolve(
+    config = SPEC.resolve(
         {}, {"size": "small", "accelerator": "cpu", "precision": "32-true", "num_workers": "0", **flags}
     )
     pairs = rounds(config, count)

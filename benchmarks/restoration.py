@@ -26,7 +26,7 @@ from monai.metrics.regression import SSIMMetric
 from torch import Tensor
 
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.config import PretrainConfig, from_keys, resolve
+from foveate.commands.pretrain.config import SPEC, PretrainConfig, from_keys
 from foveate.commands.pretrain.images import open_cache
 from foveate.commands.pretrain.run import pretrain
 from foveate.core import config as parsing
@@ -170,7 +170,7 @@ def main() -> None:
     folders = split(Path(flags.pop("data")), out)
     if not run:
         run = str(out / "run")
-        pretrain(resolve({}, {**flags, "data": str(folders["training"]), "out": run}))
+        pretrain(SPEC.resolve({}, {**flags, "data": str(folders["training"]), "out": run}))
     config, method = trained(Path(run))
     pictures = restorations(method, held_out_batches(config, method, folders["held_out"]))
     print(table(pictures, method.net.strides))

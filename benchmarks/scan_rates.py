@@ -70,7 +70,7 @@ def scan(root: Path, out: Path, until: str, workers: int) -> tuple[float, float]
     command = [sys.executable, "-m", "foveate.cli", "scan", str(root), "--out", str(out)]
     started, peak = time.perf_counter(), 0.0
     with subprocess.Popen(
-        [*command, "--pass", until, "--workers", str(workers)], stdout=subprocess.DEVNULL
+        [*command, "--until", until, "--num_workers", str(workers)], stdout=subprocess.DEVNULL
     ) as process:
         while process.poll() is None:
             peak = max(peak, anonymous_mb(process.pid))

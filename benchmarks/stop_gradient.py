@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.config import PretrainConfig, resolve
+from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache
 from foveate.core import config as parsing
 from foveate.core.types import Batch, Progress
@@ -191,7 +191,7 @@ def main() -> None:
     every = int(flags.pop("every", "10"))
     out = Path(flags["out"])
     given = {"steps": "150", "size": "small", "accelerator": "cpu", "precision": "32-true", **flags}
-    config = resolve({}, {**given, "out": str(out / "run")})
+    config = SPEC.resolve({}, {**given, "out": str(out / "run")})
     arms = measure(config, every)
     (out / "stop_gradient.json").write_text(json.dumps(arms, indent=1) + "\n", encoding="utf-8")
     draw(arms, out / "stop_gradient.png")

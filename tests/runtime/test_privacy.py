@@ -21,6 +21,7 @@ from foveate.commands.finetune import config as finetune_settings
 from foveate.commands.finetune import run as finetune
 from foveate.commands.predict import run as predict
 from foveate.commands.prepare import run as prepare
+from foveate.commands.prepare.config import SPEC as PREPARE
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain import run
 from foveate.core.types import FoveateError
@@ -150,7 +151,7 @@ def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     assert main(["scan", str(hospital), "--out", str(project / "inv"), "--workers", "0"]) == 0
     assert "30 files" in capsys.readouterr().out
     flags = {"data": str(hospital), "out": str(project / "cache"), "dimension": "3"}
-    assert len(prepare.run_prepare(prepare.resolve(flags))) == 4
+    assert len(prepare.prepare(PREPARE.resolve({}, flags))) == 4
     keys = tiny_keys(3, hospital, project / "run", steps=2, preview_every=1, save_every=1, health_every=1)
     assert run.pretrain(settings.SPEC.from_keys(keys))
     assert list((project / "run" / "previews").glob("*.png"))

@@ -37,7 +37,7 @@ def finish(process):
 
 def last_step(out):
     path = out / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []  # the last may be half-written
     return json.loads(lines[-1])["step"] if lines else 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # noqa: F401 - fixtures
 
 from foveate.commands.evaluate import run as verb
+from foveate.commands.evaluate.config import SPEC
 from foveate.commands.finetune import config as finetune_settings
 from foveate.commands.finetune import run as training
 from foveate.core.files import plain
@@ -26,7 +27,7 @@ def trained(flags):
 
 def judged(run, data, out, **flags):
     return verb.evaluate(
-        verb.resolve({}, {"run": run, "data": data, "out": str(out), "draws": "200", **flags})
+        SPEC.resolve({}, {"run": run, "data": data, "out": str(out), "draws": "200", **flags})
     )
 
 
@@ -123,7 +124,7 @@ def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
 
 
 def test_contract_undefined_is_null_and_has_no_interval():
-    config = verb.resolve({}, {"run": "r", "data": "d", "out": "o", "draws": "20"})
+    config = SPEC.resolve({}, {"run": "r", "data": "d", "out": "o", "draws": "20"})
     found = verb.with_intervals(lambda _: {"auroc": math.nan, "n": 3.0}, list("abc"), config)
     assert plain(found) == {"auroc": {"value": None, "low": None, "high": None}, "n": {"value": 3.0}}
     values = np.array([0.1, 0.5, 0.9])

@@ -13,6 +13,7 @@ from tests.evaluate.test_grids import ball, oblique
 
 from foveate.cli import main
 from foveate.commands.predict import run
+from foveate.commands.predict.config import SPEC
 from foveate.runtime import finetuned as models
 
 
@@ -45,7 +46,7 @@ def given(tmp_path, monkeypatch):
     def go(data, out="out", model=None, **keys):
         monkeypatch.setattr(run, "open_model", lambda *_: model or ideal())
         flags = {"run": str(tmp_path / "weights.safetensors"), "data": str(data), "out": str(tmp_path / out)}
-        return run.predict(run.resolve({}, {**flags, **keys})), tmp_path / out
+        return run.predict(SPEC.resolve({}, {**flags, **keys})), tmp_path / out
 
     return go
 

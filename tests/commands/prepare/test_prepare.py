@@ -9,6 +9,7 @@ from tests.conftest import tiny_keys
 
 from foveate.cli import main
 from foveate.commands.prepare import run as verb
+from foveate.commands.prepare.config import SPEC
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain import run
 from foveate.core.types import FoveateError
@@ -73,10 +74,10 @@ def test_volumes_that_left_the_source_leave_the_cache(tmp_path):
     source.mkdir()
     for number in range(3):
         Image.effect_noise((40, 40), 50 + number).save(source / f"{number}.png")
-    config = verb.resolve({"data": str(source), "out": str(tmp_path / "cache")})
-    assert len(verb.run_prepare(config)) == 3
+    config = SPEC.resolve({}, {"data": str(source), "out": str(tmp_path / "cache")})
+    assert len(verb.prepare(config)) == 3
     (source / "1.png").unlink()
-    assert len(verb.run_prepare(config)) == 2
+    assert len(verb.prepare(config)) == 2
     assert len(json.loads((tmp_path / "cache" / COMPLETE).read_bytes())) == 2
 
 

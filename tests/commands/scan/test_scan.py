@@ -24,7 +24,7 @@ def deadly(*arguments):
     return real(*arguments)
 state.{name} = deadly
 from foveate.cli import main
-main(["scan", sys.argv[1], "--out", sys.argv[2], "--workers", "0"])
+main(["scan", sys.argv[1], "--out", sys.argv[2], "--num_workers", "0"])
 """
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 
 
 def scan(folder, out, *more):
-    return main(["scan", str(folder), "--out", str(out), "--workers", "0", *more])
+    return main(["scan", str(folder), "--out", str(out), "--num_workers", "0", *more])
 
 
 @pytest.mark.parametrize(("name", "after"), [("add_image", 4), ("update_image", 6)])
@@ -86,10 +86,10 @@ def test_names_are_for_the_owner_alone(folder, tmp_path):
 
 
 def test_passes_stop_early_and_go_on(folder, tmp_path, capsys):
-    assert scan(folder, tmp_path / "inv", "--pass", "stat") == 0
+    assert scan(folder, tmp_path / "inv", "--until", "stat") == 0
     assert "14 files" in capsys.readouterr().out
     assert rows(tmp_path / "inv" / "inventory.csv") == []
-    assert scan(folder, tmp_path / "inv", "--pass", "headers") == 0
+    assert scan(folder, tmp_path / "inv", "--until", "headers") == 0
     assert {row["voxels"] for row in rows(tmp_path / "inv" / "inventory.csv")} == {""}
     assert scan(folder, tmp_path / "inv") == 0
     assert "" not in {row["voxels"] for row in rows(tmp_path / "inv" / "inventory.csv")}
@@ -101,8 +101,8 @@ def test_passes_stop_early_and_go_on(folder, tmp_path, capsys):
         (["{data}"], "--out is missing"),
         (["{data}/gone", "--out", "{inv}"], "does not exist"),
         (["{data}", "--out", "{data}"], "holds other files"),
-        (["{data}", "--out", "{inv}", "--pass", "some"], "until"),
-        (["{data}", "--out", "{inv}", "--workers", "-1"], "--workers"),
+        (["{data}", "--out", "{inv}", "--until", "some"], "until"),
+        (["{data}", "--out", "{inv}", "--num_workers", "-1"], "--num_workers"),
     ],
 )
 def test_refusals(folder, tmp_path, capsys, arguments, words):
@@ -113,7 +113,7 @@ def test_refusals(folder, tmp_path, capsys, arguments, words):
 
 @pytest.mark.skipif("FOVEATE_DATA" not in os.environ, reason="FOVEATE_DATA is not set")
 def test_real_series_and_structures_are_found(tmp_path):
-    assert scan(os.environ["FOVEATE_DATA"], tmp_path / "inv", "--pass", "headers") == 0
+    assert scan(os.environ["FOVEATE_DATA"], tmp_path / "inv", "--until", "headers") == 0
     dicom = [row for row in rows(tmp_path / "inv" / "inventory.csv") if row["format"] == "DICOM"]
     assert sorted(row["modality"] for row in dicom if row["role"] == "image") == ["CT", "MR", "MR", "PT"]
     assert sum(row["role"] == "structure" for row in dicom) == 3

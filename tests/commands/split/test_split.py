@@ -11,6 +11,7 @@ from PIL import Image
 
 from foveate import cli
 from foveate.commands.split import run
+from foveate.commands.split.config import SPEC
 from foveate.core.types import FoveateError
 
 
@@ -93,7 +94,8 @@ def test_images_without_labels_go_to_pretraining_unless_they_are_of_the_test(tmp
 
     (tmp_path / "task").mkdir()
     msd(tmp_path / "task")
-    config = run.resolve(
+    config = SPEC.resolve(
+        {},
         {
             "data": str(tmp_path / "task"),
             "out": str(tmp_path / "out"),
@@ -102,7 +104,7 @@ def test_images_without_labels_go_to_pretraining_unless_they_are_of_the_test(tmp
             "val_share": "0",
             "test_share": "0.5",
             "fractions": "0.5",
-        }
+        },
     )
     run.split(config)
     assert lists(tmp_path / "out")["unlabelled.txt"] == "imagesTs/liver_3.nii.gz\n"
@@ -127,7 +129,7 @@ def test_unreadable_images_are_left_out_and_named(data, tmp_path, capsys):
 )
 def test_settings_that_are_refused(flags, words):
     with pytest.raises(FoveateError, match=words):
-        run.resolve({"data": "x", "out": "y", **flags})
+        SPEC.resolve({}, {"data": "x", "out": "y", **flags})
 
 
 def test_help_shows_the_keys_of_the_named_source(capsys):
