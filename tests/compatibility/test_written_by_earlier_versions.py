@@ -1,7 +1,7 @@
 """What an earlier version wrote is still read: caches, weights, cards, run folders, checkpoints.
 
-The archive was written by the commit in its name: a prepared cache of four noise volumes with a ball, two steps
-of pre-training on it, two steps of fine-tuning; and what that version then answered.
+The archive was written by the commit in its name: a prepared cache of four noise volumes with a ball, two
+steps of pre-training on it, two steps of fine-tuning; and what that version then answered.
 """
 
 import json
