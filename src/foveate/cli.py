@@ -161,12 +161,12 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         print(command.help_page(given))
         return Ending.FINISHED
     if spec.read:  # nothing can be read without them
-        spec.require(given)
+        spec.require(given, command.positional)
     config = spec.resolve(yaml_keys, rest, Path(flags.get("config", "")).parent)
     if "print_config" in switches:
         print(parsing.to_yaml(config), end="")
         return Ending.FINISHED
-    spec.require(given)
+    spec.require(given, command.positional)
     if "dry_run" in switches:
         print(command.rehearse(config))
         return Ending.FINISHED

@@ -3,8 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import Record
 from foveate.data.readers.formats import read_volume

@@ -8,8 +8,7 @@ from tests.conftest import blobs
 
 from foveate.commands.finetune import config as finetune_settings
 from foveate.commands.finetune.run import finetune
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import weights

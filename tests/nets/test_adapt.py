@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.ndimage import zoom
 
 from foveate.nets.adapt import Adapted, adapt, change_channels, inflate, resize_table, window_of

@@ -1,8 +1,7 @@
 """Algebra of affines, and ramps seen through them."""
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from foveate.views import geometry as g
 from foveate.views.low_pass import low_pass_margin, low_pass_of

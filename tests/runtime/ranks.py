@@ -8,10 +8,8 @@ import sys
 from hashlib import blake2b
 from pathlib import Path
 
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run as tuning
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.finetune import config as finetune_settings, run as tuning
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.config import read_yaml
 from foveate.core.types import FoveateError
 from foveate.train.peers import Peers, check_same

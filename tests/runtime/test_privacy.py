@@ -17,13 +17,11 @@ from tests.data.readers.dicom import miniatures as dicoms
 
 from foveate.cli import main
 from foveate.commands.evaluate import run as evaluate
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run as finetune
+from foveate.commands.finetune import config as finetune_settings, run as finetune
 from foveate.commands.predict import run as predict
 from foveate.commands.prepare import run as prepare
 from foveate.commands.prepare.config import SPEC as PREPARE
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
 from foveate.runtime import folder
 from foveate.runtime.command import OWN_PATHS, layers

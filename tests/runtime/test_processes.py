@@ -18,8 +18,7 @@ from tests.conftest import tiny_keys, write_cohort
 from tests.runtime.ranks import digest
 
 from foveate import cli
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.runtime import launch, processes

@@ -10,10 +10,8 @@ from PIL import Image
 from tests.conftest import tiny_keys
 from tests.data.sources.miniatures import chestxray14, msd
 
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run as finetune
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.finetune import config as finetune_settings, run as finetune
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort import leakage

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.commands.pretrain import health as composed
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import health as composed, run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import Progress

@@ -12,8 +12,7 @@ import torch
 import yaml
 from tests.conftest import stop_at, tiny_keys
 
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
 from foveate.train import checkpoint
 

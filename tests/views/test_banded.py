@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
-from foveate.views import banded
-from foveate.views import geometry as g
+from foveate.views import banded, geometry as g
 from foveate.views.low_pass import block_size, block_sums, finish_low_pass, low_pass, low_pass_of
 
 

@@ -10,8 +10,7 @@ import torch
 
 from foveate.core.codes import Codes
 from foveate.core.types import CropSpec, FoveateError
-from foveate.views import geometry as g
-from foveate.views import intensity, pipeline
+from foveate.views import geometry as g, intensity, pipeline
 from foveate.views.appearance import Appearance, Draws
 from foveate.views.pipeline import corrupt, make_views, normalise
 

@@ -74,13 +74,16 @@ class Spec(Generic[C]):
         config = self.defaults(self.shown(given))
         return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
 
-    def require(self, given: Given) -> None:
-        """Refuse to start without the keys that a run needs."""
-        usage = " ".join(f"--{key.removesuffix('.name')} {word}" for key, word in self.required.items())
-        for key in self.required:
+    def require(self, given: Given, positional: str = "") -> None:
+        """Refuse to start without the keys that a run needs; one of them may be written without its name."""
+        words = {
+            key: word if key == positional else f"--{key.removesuffix('.name')} {word}"
+            for key, word in self.required.items()
+        }
+        for key, word in words.items():
             if not given.get(key):
-                name = key.removesuffix(".name")
-                raise FoveateError(f"--{name} is missing; write `foveate {self.name} {usage}`.")
+                usage = " ".join(words.values())
+                raise FoveateError(f"{word.split()[0]} is missing; write `foveate {self.name} {usage}`.")
 
     def from_keys(self, keys: Mapping[str, Any]) -> C:
         """The configuration that keyword arguments describe, on top of the recipe and the file they name."""
@@ -148,14 +151,16 @@ class Command:
 def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:
     """Recipe and config file, the latter on top, and the flags that remain."""
     rest = dict(flags)
-    merged: dict[str, Any] = {}
-    if recipes and (recipe := rest.pop("recipe", "")):
-        merged |= dict(parsing.flatten(parsing.read_yaml(recipe_path(recipe))))
-    if config := rest.pop("config", ""):
-        merged |= dict(parsing.flatten(parsing.read_yaml(Path(config))))
-        own = own_paths(Path(config))
-        own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
-        merged |= {key: path for key, path in own.items() if not merged.get(key)}
+    recipe = rest.pop("recipe", "") if recipes else ""
+    config = rest.pop("config", "")
+    below = parsing.read_yaml(recipe_path(recipe)) if recipe else {}
+    above = parsing.read_yaml(Path(config)) if config else {}
+    own = own_paths(Path(config)) if config else {}
+    if not (below or own):  # as it was written: keys of a comparison may be dotted and nested
+        return above, rest
+    own |= {"out": str(Path(config).parent)} if own else {}  # a folder that was moved is where it is
+    merged = {**dict(parsing.flatten(below)), **dict(parsing.flatten(above))}
+    merged |= {key: path for key, path in own.items() if not merged.get(key)}
     return parsing.nest(merged), rest
 
 

@@ -6,10 +6,9 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from tests.commands.compare.test_compare import cells, data, finished, grid, write  # noqa: F401 - fixtures
+from tests.commands.compare.test_compare import cells, data, finished, grid, resolve, write  # noqa: F401 - fixtures
 
-from foveate.commands.compare import run as compare
-from foveate.commands.compare.config import resolve
+from foveate.commands.compare import run as compare, work
 from foveate.commands.compare.folder import CLAIMS, Bench
 from foveate.commands.pretrain import run as pretrain
 from foveate.core.claims import claim
@@ -92,7 +91,7 @@ def test_what_another_process_is_at_waits_and_the_rest_goes_on(data, tmp_path, m
             other.wait()
 
         monkeypatch.setattr(compare.time, "sleep", slept)
-        assert compare.compare(config) == 0
+        assert compare.compare(config)
     assert len(done) == 1
     assert len(done[0]) == 4  # scratch and scratch_long at two seeds
     assert not any("restoring" in name for name in done[0])
@@ -102,7 +101,7 @@ def test_what_another_process_is_at_waits_and_the_rest_goes_on(data, tmp_path, m
 def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / "out"
     config = resolve(str(write(tmp_path, grid(data=str(data)))), {"out": str(out)})
-    work, taken, slept = Bench.work, [], []
+    do, taken, slept = work.work, [], []
 
     def fails_once(bench, job):
         if job.kind == "pretrain" and not taken:
@@ -111,21 +110,21 @@ def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_p
             raise RuntimeError("no memory")
         if job.arm == "scratch" and len(taken) == 1:  # by now the other process has begun with it
             taken.append(taken[0][0].__enter__())
-        work(bench, job)
+        do(bench, job)
 
     def sleep(_seconds):
         slept.append({path.stem for path in (out / "cells").iterdir()})
-        work(Bench.opened, taken[0][1])
+        do(Bench.opened, taken[0][1])
         taken[1].kill()
         taken[1].wait()
 
-    monkeypatch.setattr(Bench, "work", fails_once)
+    monkeypatch.setattr(work, "work", fails_once)
     monkeypatch.setattr(Bench, "opened", None, raising=False)
     monkeypatch.setattr(compare.time, "sleep", sleep)
     monkeypatch.setattr(
         compare, "Bench", lambda config: setattr(Bench, "opened", Bench(config)) or Bench.opened
     )
-    assert compare.compare(config) == 0
+    assert compare.compare(config)
     assert len(slept) == 1
     assert not any("restoring" in name for name in slept[0])
     assert len(cells(out)) == 7

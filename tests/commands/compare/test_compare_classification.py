@@ -2,11 +2,10 @@
 
 import numpy as np
 from PIL import Image
-from tests.commands.compare.test_compare import NAMES, PARTS, cells, grid, write
+from tests.commands.compare.test_compare import NAMES, PARTS, cells, grid, resolve, write
 from tests.conftest import SHAPES, blobs
 
 from foveate.commands.compare import run as compare
-from foveate.commands.compare.config import resolve
 
 
 def test_whole_images_with_classes_that_only_the_labels_name(tmp_path):
@@ -25,7 +24,7 @@ def test_whole_images_with_classes_that_only_the_labels_name(tmp_path):
     task["finetune"] = {"task": "classification", "task.targets": ["finding"], "steps": 2, "batch_size": 2}
     task["finetune"] |= {"task.crops.grid": [32, 32], "log_every": 1}
     file = write(tmp_path, content, pictures)
-    assert compare.compare(resolve(str(file), {"out": str(tmp_path / "out")})) == 0
+    assert compare.compare(resolve(str(file), {"out": str(tmp_path / "out")}))
     tests = [cell for cell in cells(tmp_path / "out").values() if cell["kind"] == "test"]
     assert len(tests) == 10  # scratch and the arm trained whole and probed, scratch_long, at two seeds
     for cell in tests:

@@ -304,7 +304,7 @@ def test_the_command_reports_and_refuses_in_one_paragraph(tmp_path, capsys, stat
     assert "torchvision" in printed
     for arguments, said in (
         (command, "exists already"),
-        (["convert", "--out", "x.safetensors"], "Say one file"),
+        (["convert", "--out", "x.safetensors"], "FILE is missing; write `foveate convert FILE"),
         ([*command[:2], "--out", "x.pth"], "ends in .safetensors"),
         ([*command[:2], "--out", "x.safetensors", "--famly", "nnssl"], "did you mean family"),
         ([*command[:2], "--out", "x.safetensors", "--family", "x"], "accepted are medicalnet"),

@@ -12,8 +12,7 @@ from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # 
 
 from foveate.commands.evaluate import run as verb
 from foveate.commands.evaluate.config import SPEC
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run as training
+from foveate.commands.finetune import config as finetune_settings, run as training
 from foveate.core.files import plain
 from foveate.core.types import FoveateError
 from foveate.evaluate.statistics import bca_interval

@@ -14,8 +14,7 @@ from tests.conftest import SHAPES, blobs, tiny_keys
 
 import foveate
 from foveate.cli import main
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run
+from foveate.commands.finetune import config as finetune_settings, run
 from foveate.commands.finetune.build import build_task
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain.run import pretrain

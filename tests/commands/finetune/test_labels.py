@@ -7,8 +7,7 @@ from PIL import Image
 from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # noqa: F401 - fixtures
 
 from foveate.cli import main
-from foveate.commands.finetune import config as finetune_settings
-from foveate.commands.finetune import run as finetune
+from foveate.commands.finetune import config as finetune_settings, run as finetune
 
 
 def test_images_that_cannot_be_used_are_not_counted_as_used(keys, tmp_path):  # noqa: F811

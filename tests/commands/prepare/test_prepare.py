@@ -10,8 +10,7 @@ from tests.conftest import tiny_keys
 from foveate.cli import main
 from foveate.commands.prepare import run as verb
 from foveate.commands.prepare.config import SPEC
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
 from foveate.data.cache.index import COMPLETE, INDEX, PROFILE
 

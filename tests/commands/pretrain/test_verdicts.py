@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foveate.commands.pretrain import config as settings
-from foveate.commands.pretrain import run
+from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
 from foveate.train.verdicts import judge
 from foveate.views import pipeline

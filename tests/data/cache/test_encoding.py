@@ -6,8 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from foveate.data.cache import encoding
 from foveate.data.cache.encoding import encode, histogram, percentiles, windowed

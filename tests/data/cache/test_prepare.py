@@ -16,8 +16,7 @@ from tests.data.conftest import PATIENT, prepared, write_volume
 
 from foveate.core.files import _create_file
 from foveate.core.types import FoveateError, Record
-from foveate.data.cache import index, store
-from foveate.data.cache import prepare as prepare_module
+from foveate.data.cache import index, prepare as prepare_module, store
 from foveate.data.cache.index import INDEX, REJECTS, SALT, VOLUMES
 from foveate.data.cache.prepare import cache_folder, prepare
 from foveate.data.cache.profiles import PrepareConfig

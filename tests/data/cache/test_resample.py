@@ -6,8 +6,7 @@ from functools import partial
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import ndimage
 
 from foveate.core.types import Record, Volume

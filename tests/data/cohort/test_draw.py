@@ -8,8 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cohort.draw import PARTS, by_patient, cut, draw, strata, stratified_order

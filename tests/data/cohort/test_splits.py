@@ -7,8 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cohort.draw import by_patient, draw, patient_of, strata

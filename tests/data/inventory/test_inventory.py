@@ -12,8 +12,7 @@ from tests.data.readers.dicom import miniatures as dicoms
 
 from foveate.core.types import FoveateError
 from foveate.data.decoding.decoder import Decoder, FaultyReaderError
-from foveate.data.inventory import passes as inventory
-from foveate.data.inventory import state
+from foveate.data.inventory import passes as inventory, state
 from foveate.data.inventory.walk import NOT_A_FILE, NOT_LISTED, NOT_REACHED, Walk
 from foveate.data.readers.formats import UnreadableImageError
 

@@ -17,10 +17,8 @@ from foveate.commands.compare.config import (
     TaskConfig,
     counts_of,
 )
-from foveate.commands.finetune.config import SPEC as FINETUNE
-from foveate.commands.finetune.config import FinetuneConfig
-from foveate.commands.pretrain.config import SPEC as PRETRAIN
-from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.finetune.config import SPEC as FINETUNE, FinetuneConfig
+from foveate.commands.pretrain.config import SPEC as PRETRAIN, PretrainConfig
 from foveate.core import config as parsing
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.registries import TASKS

@@ -13,8 +13,7 @@ from typing import Any, final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from foveate.commands.compare import report as compare_report
-from foveate.commands.compare import work
+from foveate.commands.compare import report as compare_report, work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds
 from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError

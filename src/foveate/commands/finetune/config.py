@@ -10,8 +10,7 @@ from typing import Any, cast, final
 import torch
 
 from foveate.core import config as parsing
-from foveate.core.dims import TASK_DEFAULTS
-from foveate.core.dims import defaults as table
+from foveate.core.dims import TASK_DEFAULTS, defaults as table
 from foveate.core.types import Dimension, FoveateError, Normalisation, Size
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config

@@ -28,8 +28,7 @@ from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
-from foveate.runtime import folder
-from foveate.runtime import images as intake
+from foveate.runtime import folder, images as intake
 from foveate.runtime.card import ancestor, input_notes, shared_card
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes

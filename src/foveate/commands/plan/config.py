@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foveate.commands.pretrain.config import SPEC as PRETRAIN
-from foveate.commands.pretrain.config import PretrainConfig, default_config
+from foveate.commands.pretrain.config import SPEC as PRETRAIN, PretrainConfig, default_config
 from foveate.runtime.command import Given
 
 

@@ -13,8 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from foveate.commands.pretrain import card as pretrain_card
-from foveate.commands.pretrain import health
+from foveate.commands.pretrain import card as pretrain_card, health
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.card import headline
 from foveate.commands.pretrain.config import SPEC, PretrainConfig
@@ -27,8 +26,7 @@ from foveate.data.loader import batches, worker_deaths_explained
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid
-from foveate.runtime import folder
-from foveate.runtime import images as intake
+from foveate.runtime import folder, images as intake
 from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step

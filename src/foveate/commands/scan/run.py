@@ -16,8 +16,7 @@ from foveate.commands.scan.page import write_page
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
-from foveate.data.inventory import passes as inventory
-from foveate.data.inventory import state
+from foveate.data.inventory import passes as inventory, state
 from foveate.train.logging import CONSOLE, say
 
 PAGE = "inventory.html"

@@ -25,8 +25,8 @@ from foveate.data.layouts import (
     named_values,
     read_json,
     read_table,
+    split_of as split_word,
 )
-from foveate.data.layouts import split_of as split_word
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.readers.formats import suffix_of
 from foveate.data.sources.folder import FolderSource
