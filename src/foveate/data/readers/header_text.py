@@ -20,6 +20,7 @@ from foveate.data.readers.refusals import RefusalError
 
 HEADER_BYTES = 1 << 22
 MOST_AXES = 16
+MOST_SKIPPED = 1 << 30  # bytes or lines before the voxels: more is no header of another format
 BLANKS = " \t"
 WHOLE = re.compile(r"[-+]?\d{1,18}", re.ASCII)
 DECIMAL = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,4})?|nan|inf)", re.ASCII | re.IGNORECASE)

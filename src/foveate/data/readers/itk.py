@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.types import Array, Volume
+from foveate.data.formats import SUFFIXES
 from foveate.data.readers import inflate, metaimage, nrrd
 from foveate.data.readers.canonical import LPS_TO_RAS, canonical_volume
 from foveate.data.readers.header_text import Packing, Promise
@@ -51,7 +52,7 @@ def read_itk(path: Path, root: Path | None = None) -> Volume:
         promise = READERS[path.suffix.lower()].promise_of(file)
         if not promise.file:
             return _volume(promise, file)
-        with open_beside(path, promise.file, root) as data:
+        with open_beside(path, _only_data(promise.file), root) as data:
             return _volume(promise, data)
 
 
@@ -71,9 +72,16 @@ def data_file(path: Path, root: Path | None = None) -> Path | None:
         return None
     try:
         name = _promise(path).file
-        return path.parent / name if name and beside(path, name, root).is_file() else None
+        return path.parent / name if name and beside(path, _only_data(name), root).is_file() else None
     except (OSError, RefusalError):  # whoever reads it will say so
         return None
+
+
+def _only_data(name: str) -> str:
+    """The name of a file that is nothing but voxels: another image's would be of another patient."""
+    if name.lower().endswith(tuple(SUFFIXES)):
+        raise RefusalError("its header says that its data are in a file that is an image of its own")
+    return name
 
 
 def _promise(path: Path) -> Promise:
@@ -133,6 +141,8 @@ def _stored(promise: Promise, data: BufferedReader, left: int) -> Array:
 
 
 def _numbers(text: bytes, promise: Promise) -> Array:
+    if b"_" in text:  # NumPy would take 1_0 as 10
+        raise RefusalError("its data are not numbers")
     words = text.replace(b",", b" ").split()
     expected = promise.nbytes // promise.dtype.itemsize
     if len(words) != expected:

@@ -46,7 +46,7 @@ def promise_of(file: BufferedReader) -> Promise:
     axes = text.whole(fields["NDims"], "NDims", 1, text.MOST_AXES)
     name = fields["ElementDataFile"]
     name = "" if name.upper() == "LOCAL" else name.removeprefix("./")
-    start = text.whole(fields.get("HeaderSize", "0"), "HeaderSize", -1)
+    start = text.whole(fields.get("HeaderSize", "0"), "HeaderSize", -1, text.MOST_SKIPPED)
     packing = _packing(fields)
     if start and packing == "zlib" and (start < 0 or not name):
         raise damaged("HeaderSize", "0 where the voxels are compressed")
@@ -135,5 +135,5 @@ def _numbers(fields: Fields, names: tuple[str, ...], count: int) -> tuple[float,
     """The numbers under any of the names; empty where none of them is given."""
     found = {text.finite(fields[name].split(), name, count) for name in names if name in fields}
     if len(found) > 1:
-        raise RefusalError(f"its header is damaged: {' and '.join(names)} disagree")
+        raise RefusalError(f"its header is damaged: two of {', '.join(names)} disagree")
     return found.pop() if found else ()

@@ -34,7 +34,7 @@ SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # bytes of a header, whi
 MAGICS = {348: b"n+1", 540: b"n+2"}  # one file; other magics have their voxels elsewhere
 NUMBER_BYTES = 4
 ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
-MOST_FOLLOWING = 1 << 24  # bytes behind the voxels that are let be; nibabel never looks at them
+MOST_PASSED = 1 << 30  # bytes before the voxels, and behind them, that are passed over; more is an attack
 
 
 def read_nifti(path: Path) -> Volume:
@@ -48,12 +48,12 @@ def read_nifti(path: Path) -> Volume:
         check_voxel_type(dtype)
         shape = spatial_shape(header.get_data_shape())
         check_claim(shape, dtype.itemsize, size, ratio)
-        if start > size * ratio or skip(source, start - passed) < start - passed:
+        if skip(source, start - passed) < start - passed:
             raise RefusalError(f"its vox_offset is {start}, beyond its end")
         nbytes = math.prod(shape) * dtype.itemsize
         stored = filled(source, nbytes).view(dtype).reshape(shape, order="F")
         if packed:
-            check_end(source, nbytes, max(nbytes, MOST_FOLLOWING))
+            check_end(source, nbytes, MOST_PASSED)
         return canonical_volume(_values(stored, header), _millimetres(header) @ header.get_best_affine())
 
 
@@ -76,8 +76,10 @@ def _header(source: Source) -> tuple[nib.Nifti1Header, int, int]:
 
 def _voxels_start(said: float, least: int) -> int:
     """Where the voxels start; programs disagree on what 0 means in a single file, so it is refused too."""
-    if not said.is_integer() or said < least:
-        raise RefusalError(f"its vox_offset is {said:g}; accepted: a whole number from {least} up")
+    if not said.is_integer() or not least <= said <= MOST_PASSED:
+        raise RefusalError(
+            f"its vox_offset is {said:g}; accepted: whole numbers from {least} to {MOST_PASSED}"
+        )
     return int(said)
 
 

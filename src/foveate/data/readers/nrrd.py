@@ -83,7 +83,7 @@ def promise_of(file: BufferedReader) -> Promise:
     packing = PACKINGS.get(fields["encoding"].lower())
     if packing is None:
         raise damaged("encoding", f"one of {', '.join(PACKINGS)}")
-    byte_skip = text.whole(fields.get("byteskip", "0"), "byte skip", -1)
+    byte_skip = text.whole(fields.get("byteskip", "0"), "byte skip", -1, text.MOST_SKIPPED)
     if byte_skip < 0 and packing != "raw":
         raise damaged("byte skip", "0 or more where the voxels are not raw")
     space = _space_axes(fields)
@@ -99,7 +99,7 @@ def promise_of(file: BufferedReader) -> Promise:
         packing=packing,
         components=parts,
         file=fields.get("datafile", "").removeprefix("./"),
-        line_skip=text.whole(fields.get("lineskip", "0"), "line skip", 0),
+        line_skip=text.whole(fields.get("lineskip", "0"), "line skip", 0, text.MOST_SKIPPED),
         byte_skip=max(byte_skip, 0),
         at_end=byte_skip < 0,
     )

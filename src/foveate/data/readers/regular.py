@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from io import BufferedReader
 from pathlib import Path, PurePath
 
 from foveate.data.readers.refusals import RefusalError
 
-FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+if sys.platform == "win32":
+    FLAGS, NO_LINK = os.O_RDONLY | os.O_BINARY, 0
+else:
+    FLAGS, NO_LINK = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, os.O_NOFOLLOW
 
 
 def open_regular(path: Path, flags: int = 0) -> BufferedReader:
