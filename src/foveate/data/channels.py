@@ -56,7 +56,15 @@ def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
     """
     if not record.channels:
         return read(record)
-    return stacked(record, [read(replace(record, path=path, channels=())) for path in record.channels])
+    return stacked(record, [read(_channel(record, path)) for path in record.channels])
+
+
+def _channel(record: Record, path: Path) -> Record:
+    """The record of one channel alone, below the same folder."""
+    root = root_of(record)
+    inside = root is not None and path.is_relative_to(root)
+    relative = path.relative_to(root).as_posix() if root and inside else record.relative
+    return replace(record, path=path, channels=(), relative=relative)
 
 
 def stacked(record: Record, volumes: Sequence[Volume]) -> Volume:

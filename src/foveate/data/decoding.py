@@ -195,13 +195,13 @@ def decode(record: Record) -> Volume:
     return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=root_of(record))
 
 
-def decode_map(path: Path) -> Volume:
+def decode_map(path: Path, root: Path | None = None) -> Volume:
     """A map of labels, which may hold one value only.
 
     Raises:
         UnreadableImageError: with a reason.
     """
-    return shared_decoder().read((path,), as_map=True)
+    return shared_decoder().read((path,), as_map=True, root=root)
 
 
 def shared_decoder() -> Decoder:

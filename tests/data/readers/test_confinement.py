@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from foveate.core.types import Record
-from foveate.data.channels import image_files, root_of
+from foveate.data.channels import image_files, read_image, root_of
 from foveate.data.decoding import decode
 from foveate.data.formats import UnreadableImageError, read_volume
 from foveate.data.inventory_headers import unforeseen
+from foveate.data.prepare import prepare
+from foveate.data.profiles import PrepareConfig
 from foveate.data.readers import header_text
 from foveate.data.readers.itk import claimed_grid, data_file
 from foveate.data.readers.refusals import RefusalError
@@ -143,6 +145,12 @@ def test_a_link_beside_a_header_may_lead_within_the_data_only(data, suffix):
     assert image_files(record(data, path)) == (path, link)
     with pytest.raises(UnreadableImageError, match="leads out of the data's folder"):
         read_volume(path)  # alone: its own folder is all that is known
+    other = meta(data / "other.mha")
+    both = Record(path=other, relative="other.mha", channels=(other, path), maps={"labels": path})
+    assert image_files(both) == (other, path, link)
+    assert len(read_image(both, decode).array) == 2
+    cache = prepare([both], data.parent / "cache", PrepareConfig(), lambda *_: None)
+    assert [each.name for each in cache[0].entry.maps] == ["labels"]
 
 
 @pytest.mark.parametrize("suffix", HEADERS)

@@ -197,8 +197,7 @@ def test_half_a_stream_behind_four_neighbours_brings_none_of_their_voxels(tmp_pa
         meta(folder / f"x{number}.mha", half, CompressedDataSize=size, **fields)
     meta(folder / "y.mha", packed, **fields)  # whole, but its size is not said
     records = [Record(path=path, relative=path.name) for path in sorted(folder.iterdir())]
-    lines = []
-    cache = prepare(records, tmp_path / "cache", PrepareConfig(), lambda *line: lines.append(line))
+    cache = prepare(records, tmp_path / "cache", PrepareConfig(), lambda *_: None)
     assert len(cache) == 5
     last = cache[4]
     values = last.read((0, 0, 0), last.shape)
