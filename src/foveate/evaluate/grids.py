@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core.types import Array, Record
+from foveate.data.readers.channels import root_of
 from foveate.data.readers.formats import read_files, suffix_of
 
 NIFTI = (".nii", ".nii.gz")
@@ -41,7 +42,7 @@ def source_grid(record: Record, seen: Grid, *, unchanged: bool) -> Grid:
     if suffix_of(path) not in NIFTI:
         if unchanged:
             return seen
-        volume = read_files(record.files or (path,), flat=True)
+        volume = read_files(record.files or (path,), flat=True, root=root_of(record))
         return Grid(shape=volume.array.shape[1:], affine=volume.affine)
     import nibabel as nib
 

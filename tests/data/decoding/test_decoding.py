@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from foveate.data.decoding.decoder.decoder import Decoder, decode
 from tests.data.readers.dicom.miniatures import noise, write_series
 
 from foveate.core import signals
 from foveate.core.types import FoveateError, Record
-from foveate.data.decoding import decoder as decoding
-from foveate.data.decoding.decoder import Decoder, decode
+from foveate.data.decoding.decoder import decoder as decoding
 from foveate.data.readers.formats import UnreadableImageError, read_files
 
 NOISE = np.random.default_rng(0).normal(size=(8, 9, 10)).astype(np.float32)
@@ -39,7 +39,7 @@ def scan(tmp_path):
 HANG = """
 import time, foveate.data.readers.formats as formats
 read = formats._read
-formats._read = lambda files: time.sleep(99) if files[0].suffix == ".jpg" else read(files)
+formats._read = lambda files, root: time.sleep(99) if files[0].suffix == ".jpg" else read(files, root)
 """
 
 
@@ -136,7 +136,7 @@ def test_a_bomb_ends_at_the_limit_of_memory(scan, tmp_path):
 
 def test_an_idle_child_goes_home_and_another_comes(scan, monkeypatch):
     quick = decoding.START.replace(
-        "serve;", "serve; import foveate.data.decoding.child as d; d.IDLE_SECONDS = 0.1;"
+        "serve;", "serve; import foveate.data.decoding.decoder.child as d; d.IDLE_SECONDS = 0.1;"
     )
     monkeypatch.setattr(decoding, "START", quick)
     decoder = Decoder()
@@ -165,7 +165,7 @@ def test_a_child_that_does_not_start_is_no_reject(scan, monkeypatch):
 
 
 def test_a_reader_that_is_faulty_is_told_apart_from_a_file(scan, monkeypatch):
-    broken = "import foveate.data.readers.formats as f; f._read = lambda files: undefined; "
+    broken = "import foveate.data.readers.formats as f; f._read = lambda files, root: undefined; "
     monkeypatch.setattr(decoding, "START", broken + decoding.START)
     decoder = Decoder()
     with pytest.raises(RuntimeError, match="faulty"):

@@ -23,14 +23,14 @@ class UnusableMapError(Exception):
     """Why a map cannot be laid over its image."""
 
 
-def read_map_of(path: Path, image: Volume) -> Array:
-    """The map in `path` (*S) for `image`, as uint8 or int16.
+def read_map_of(path: Path, image: Volume, root: Path | None = None) -> Array:
+    """The map in `path` (*S) for `image`, as uint8 or int16; its header may not lead out of `root`.
 
     Raises:
         UnusableMapError: when its grid is another one or its values are no 16-bit whole numbers.
         UnreadableImageError: when it cannot be read.
     """
-    volume = decode_map(path)
+    volume = decode_map(path, root)
     _check_grid(volume, image)
     return as_integers(volume.array[0])
 

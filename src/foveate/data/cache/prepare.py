@@ -50,6 +50,7 @@ from foveate.data.readers.channels import (
     fingerprint_of,
     image_files,
     read_image,
+    root_of,
     voxel_hash,
     with_data,
 )
@@ -179,7 +180,7 @@ def _is_current(record: Record, entry: CacheEntry) -> bool:
     own = image_files(record)
     sources = [
         (own, entry.fingerprint),
-        *((with_data([path]), maps.get(n)) for n, path in record.maps.items()),
+        *((with_data([path], root_of(record)), maps.get(n)) for n, path in record.maps.items()),
     ]
     return all(
         all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
@@ -214,9 +215,11 @@ def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareCon
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
+        root = root_of(record)
+        read = {name: _read_map(name, path, volume, root) for name, path in sorted(record.maps.items())}
         volume, maps = _regridded(volume, read, profile, config)
-        entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
+        files = {name: with_data([record.maps[name]], root) for name in maps}
+        entries = tuple(_write_map(target, name, files[name], array) for name, array in maps.items())
         return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
@@ -236,15 +239,15 @@ def _regridded(
     return volume, maps
 
 
-def _read_map(name: str, path: Path, image: Volume) -> Array:
+def _read_map(name: str, path: Path, image: Volume, root: Path | None) -> Array:
     try:
-        return read_map_of(path, image)
+        return read_map_of(path, image, root)
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
 
 
-def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
-    fingerprint = fingerprint_of(with_data([path]))
+def _write_map(target: _Target, name: str, sources: Sequence[Path], array: Array) -> MapEntry:
+    fingerprint = fingerprint_of(sources)
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(

@@ -67,7 +67,8 @@ def _request(stream: BinaryIO) -> dict[str, Any] | None:
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     files = tuple(Path(name) for name in request["files"])
     try:
-        volume = read_files(files, as_map=request["as_map"], flat=request["flat"])
+        root = Path(request["root"]) if request["root"] else None
+        volume = read_files(files, as_map=request["as_map"], flat=request["flat"], root=root)
         array = np.ascontiguousarray(volume.array)
     except UnreadableImageError as error:
         send(answers, {"reason": error.reason})

@@ -22,6 +22,7 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
+from foveate.data.readers.channels import root_of
 from foveate.data.readers.formats import UnreadableImageError
 
 TIMEOUT_SECONDS = 600.0
@@ -54,7 +55,9 @@ class Decoder:
         self.memory_bytes, self.timeout_s = memory_bytes or memory_limit(), timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def read(self, files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
+    def read(
+        self, files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False, root: Path | None = None
+    ) -> Volume:
         """What `formats.read_files` returns for these files.
 
         Raises:
@@ -62,7 +65,9 @@ class Decoder:
             FoveateError: when no child can be started.
         """
         names = [os.fspath(path) for path in files]
-        request = json.dumps({"files": names, "as_map": as_map, "flat": flat}).encode()
+        folder = os.fspath(root) if root else ""
+        asked = {"files": names, "as_map": as_map, "flat": flat, "root": folder}
+        request = json.dumps(asked).encode()
         process = self._started()
         expired = Event()
         timer = Timer(self.timeout_s, _end, (process, expired))
@@ -74,7 +79,7 @@ class Decoder:
         finally:
             timer.cancel()
         if not reason:  # it had just gone home
-            return self.read(files, as_map=as_map, flat=flat)
+            return self.read(files, as_map=as_map, flat=flat, root=root)
         raise UnreadableImageError(files[0], reason)
 
     def close(self) -> None:
@@ -187,16 +192,16 @@ def decode(record: Record) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps))
+    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=root_of(record))
 
 
-def decode_map(path: Path) -> Volume:
+def decode_map(path: Path, root: Path | None = None) -> Volume:
     """A map of labels, which may hold one value only.
 
     Raises:
         UnreadableImageError: with a reason.
     """
-    return shared_decoder().read((path,), as_map=True)
+    return shared_decoder().read((path,), as_map=True, root=root)
 
 
 def shared_decoder() -> Decoder:

@@ -171,7 +171,9 @@ def read_pixels(scan: Scan, *, thumbnails: bool) -> int:
         for page in state.pages(scan.db, "images", TO_DECODE)
         for rows in _parts(page, IMAGES_AT_ONCE)
     )
-    for found in streamed(partial(looks_of, salt=scan.salt), tasks, scan.num_workers):
+    folder = scan.root.parent if scan.root.is_file() else scan.root
+    look = partial(looks_of, salt=scan.salt, root=folder)
+    for found in streamed(look, tasks, scan.num_workers):
         with scan.db:
             for number, row in found:
                 state.update_image(scan.db, number, row)

@@ -37,30 +37,30 @@ class PixelTask:
     draw: bool
 
 
-def looks_of(tasks: Sequence[PixelTask], salt: bytes) -> list[tuple[int, Row]]:
-    """What the voxels of some images say, by their numbers."""
-    return [(task.number, {"decoded": 1, **_look(task, salt)}) for task in tasks]
+def looks_of(tasks: Sequence[PixelTask], salt: bytes, root: Path) -> list[tuple[int, Row]]:
+    """What the voxels of some images say, by their numbers; their headers may not lead out of `root`."""
+    return [(task.number, {"decoded": 1, **_look(task, salt, root)}) for task in tasks]
 
 
-def _look(task: PixelTask, salt: bytes) -> Row:
+def _look(task: PixelTask, salt: bytes, root: Path) -> Row:
     try:
-        return _decoded(task, salt)
+        return _decoded(task, salt, root)
     except FaultyReaderError:  # every file of its kind would be left out, for good
         raise
     except Exception as error:
         return {"role": "other", "reason": unforeseen(error)}
 
 
-def _decoded(task: PixelTask, salt: bytes) -> Row:
+def _decoded(task: PixelTask, salt: bytes, root: Path) -> Row:
     files = tuple(Path(os.fsdecode(file)) for file in task.files)
     extra: Row = {}
     try:
         try:
-            volume = shared_decoder().read(files, as_map=task.role == "label")
+            volume = shared_decoder().read(files, as_map=task.role == "label", root=root)
         except UnreadableImageError as error:
             if not error.reason.startswith(LOOKS_LIKE_LABELS):
                 raise
-            volume = shared_decoder().read(files, flat=True)
+            volume = shared_decoder().read(files, flat=True, root=root)
             extra = {"role": "label", "evidence": error.reason}
     except UnreadableImageError as error:
         return {"role": "other", "reason": error.reason}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -17,14 +17,22 @@ SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 
 def image_files(record: Record) -> tuple[Path, ...]:
     """Every file that the image of a record is in."""
-    return with_data(record.channels or record.files or (record.path,))
+    return with_data(record.channels or record.files or (record.path,), root_of(record))
 
 
-def with_data(files: Sequence[Path]) -> tuple[Path, ...]:
-    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels."""
+def root_of(record: Record) -> Path | None:
+    """The folder that was given as the data, from which a record's relative name counts; None: unknown."""
+    parts = PurePath(record.relative).parts
+    if not parts or ".." in parts or record.path.parts[-len(parts) :] != parts:
+        return None
+    return record.path.parents[len(parts) - 1]
+
+
+def with_data(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...]:
+    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels within `root`."""
     from foveate.data.readers.itk import data_file
 
-    return (*files, *filter(None, map(data_file, files)))
+    return (*files, *filter(None, (data_file(path, root) for path in files)))
 
 
 def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
@@ -48,7 +56,15 @@ def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
     """
     if not record.channels:
         return read(record)
-    return stacked(record, [read(replace(record, path=path, channels=())) for path in record.channels])
+    return stacked(record, [read(_channel(record, path)) for path in record.channels])
+
+
+def _channel(record: Record, path: Path) -> Record:
+    """The record of one channel alone, below the same folder."""
+    root = root_of(record)
+    inside = root is not None and path.is_relative_to(root)
+    relative = path.relative_to(root).as_posix() if root and inside else record.relative
+    return replace(record, path=path, channels=(), relative=relative)
 
 
 def stacked(record: Record, volumes: Sequence[Volume]) -> Volume:

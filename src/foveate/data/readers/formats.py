@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -53,7 +54,7 @@ def dimension_of(record: Record) -> Dimension:
     return record.dimension or SUFFIXES.get(suffix_of(record.path), 3)
 
 
-def read_volume(path: Path, *, as_map: bool = False) -> Volume:
+def read_volume(path: Path, *, as_map: bool = False, root: Path | None = None) -> Volume:
     """Decodes one file; values are the source's own, with the slope and intercept of its header applied.
 
     A map of labels may hold one value only; an image with one value is refused, and so are labels.
@@ -61,11 +62,15 @@ def read_volume(path: Path, *, as_map: bool = False) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    return read_files((path,), as_map=as_map)
+    return read_files((path,), as_map=as_map, root=root)
 
 
-def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False) -> Volume:
+def read_files(
+    files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False, root: Path | None = None
+) -> Volume:
     """Decodes one file, or the slices of one series in order; `flat`: what looks like labels is an image.
+
+    A header whose voxels are in a file beside it may not lead out of `root` (unknown: out of its own folder).
 
     Raises:
         UnreadableImageError: with a reason; it names the first file.
@@ -77,7 +82,7 @@ def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = Fa
             raise RefusalError("the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote the file
-            volume = _read(files)
+            volume = _read(files, root)
         check_values(volume.array, as_map=as_map, flat=flat)
     except RefusalError as refusal:
         raise UnreadableImageError(files[0], str(refusal)) from None
@@ -88,20 +93,22 @@ def read_files(files: tuple[Path, ...], *, as_map: bool = False, flat: bool = Fa
     return volume
 
 
-def _read(files: tuple[Path, ...]) -> Volume:
+def _read(files: tuple[Path, ...], root: Path | None) -> Volume:
     if len(files) > 1:
         from foveate.data.readers.dicom.volume import read_series
 
         return read_series(files)
-    return _reader(files[0])(files[0])
+    return _reader(files[0], root)(files[0])
 
 
-def _reader(path: Path) -> Reader:
+def _reader(path: Path, root: Path | None) -> Reader:
     suffix = suffix_of(path)
+    if suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
+        from foveate.data.readers.itk import read_itk
+
+        return partial(read_itk, root=root)
     if suffix in {".nii", ".nii.gz"}:
         from foveate.data.readers.nifti import read_nifti as read
-    elif suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
-        from foveate.data.readers.itk import read_itk as read
     elif suffix == ".npz":
         from foveate.data.readers.arrays import read_archive as read
     elif suffix in SUFFIXES:

@@ -1,18 +1,24 @@
-"""NIfTI-1 and -2, read by nibabel, which takes sheared affines that ITK refuses and is plain Python."""
+"""NIfTI-1 and -2: the header by nibabel, which takes sheared affines that ITK refuses; the voxels read here.
+
+A gzip stream is followed to its end, where its checksum and length stand: nibabel stops at the last voxel.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.volumeutils import apply_read_scaling
 
 from foveate.core.types import Array, Volume
 from foveate.data.readers.canonical import canonical_volume
+from foveate.data.readers.inflate import Plain, Source, check_end, filled, gzip_streams, skip
 from foveate.data.readers.refusals import (
     DEFLATE_RATIO,
     RefusalError,
@@ -21,22 +27,60 @@ from foveate.data.readers.refusals import (
     native,
     spatial_shape,
 )
+from foveate.data.readers.regular import open_regular, size_of
 
 MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}  # bytes of a header, which begins with this number
+MAGICS = {348: b"n+1", 540: b"n+2"}  # one file; other magics have their voxels elsewhere
+NUMBER_BYTES = 4
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+MOST_PASSED = 1 << 30  # bytes before the voxels, and behind them, that are passed over; more is an attack
 
 
 def read_nifti(path: Path) -> Volume:
     """One volume, slope and intercept applied; without a spatial transform, the one its voxel sizes imply."""
-    with _no_reports():
-        image = nib.load(path, mmap=False)
-        if not isinstance(image, nib.Nifti1Image):
-            raise RefusalError("its content is not NIfTI")
-        dtype = image.get_data_dtype()
+    packed = path.name.lower().endswith(".gz")
+    with _no_reports(), open_regular(path) as file:
+        size, ratio = size_of(file), DEFLATE_RATIO if packed else 1
+        source: Source = gzip_streams(file) if packed else Plain(file)
+        header, passed, start = _header(source)
+        dtype = header.get_data_dtype()
         check_voxel_type(dtype)
-        shape = spatial_shape(image.shape)
-        ratio = DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1
-        check_claim(shape, dtype.itemsize, path.stat().st_size, ratio)
-        return canonical_volume(_values(image).reshape(shape), _millimetres(image) @ image.affine)
+        shape = spatial_shape(header.get_data_shape())
+        check_claim(shape, dtype.itemsize, size, ratio)
+        if skip(source, start - passed) < start - passed:
+            raise RefusalError(f"its vox_offset is {start}, beyond its end")
+        nbytes = math.prod(shape) * dtype.itemsize
+        stored = filled(source, nbytes).view(dtype).reshape(shape, order="F")
+        if packed:
+            check_end(source, nbytes, MOST_PASSED)
+        return canonical_volume(_values(stored, header), _millimetres(header) @ header.get_best_affine())
+
+
+def _header(source: Source) -> tuple[nib.Nifti1Header, int, int]:
+    """The header, how many bytes were read for it, and where the voxels start."""
+    head = bytearray(max(SIZES))
+    count = source.fill(memoryview(head)[:NUMBER_BYTES])
+    numbers = (int.from_bytes(head[:NUMBER_BYTES], order) for order in ORDERS)
+    size = next((number for number in numbers if number in SIZES), 0)
+    if count < NUMBER_BYTES or not size:
+        raise RefusalError("it is damaged, or its content is not NIfTI")
+    if source.fill(memoryview(head)[NUMBER_BYTES:size]) < size - NUMBER_BYTES:
+        raise RefusalError("it is truncated inside its header")
+    stored = SIZES[size](bytes(head[:size]), check=False)
+    if not bytes(stored["magic"].item()).startswith(MAGICS[size]):
+        raise RefusalError("it is damaged, or its voxels are in another file; save one NIfTI file (.nii.gz)")
+    start = _voxels_start(float(stored["vox_offset"]), size + NUMBER_BYTES)  # four bytes announce extensions
+    return SIZES[size](bytes(head[:size])), size, start
+
+
+def _voxels_start(said: float, least: int) -> int:
+    """Where the voxels start; programs disagree on what 0 means in a single file, so it is refused too."""
+    if not said.is_integer() or not least <= said <= MOST_PASSED:
+        raise RefusalError(
+            f"its vox_offset is {said:g}; accepted: whole numbers from {least} to {MOST_PASSED}"
+        )
+    return int(said)
 
 
 @contextmanager
@@ -51,13 +95,15 @@ def _no_reports() -> Iterator[None]:
         reports.setLevel(level)
 
 
-def _values(image: Any) -> Array:  # noqa: ANN401 - nibabel has no types
+def _values(stored: Array, header: nib.Nifti1Header) -> Array:
     """Stored values where slope and intercept change nothing (integers stay integers), else scaled."""
-    proxy = image.dataobj
-    unscaled = (proxy.slope, proxy.inter) == (1.0, 0.0)
-    return native(proxy.get_unscaled() if unscaled else np.asarray(proxy, dtype=np.float32))
+    slope, inter = header.get_slope_inter()
+    if (slope, inter) in ((None, None), (1.0, 0.0)):
+        return native(stored)
+    scaled: Array = apply_read_scaling(stored, np.float64(slope), np.float64(inter)).astype(np.float32)
+    return scaled
 
 
-def _millimetres(image: Any) -> Array:  # noqa: ANN401 - nibabel has no types
-    factor = MM_PER_UNIT[image.header.get_xyzt_units()[0]]
+def _millimetres(header: nib.Nifti1Header) -> Array:
+    factor = MM_PER_UNIT[header.get_xyzt_units()[0]]
     return np.diag([factor, factor, factor, 1.0])
