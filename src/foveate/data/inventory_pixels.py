@@ -18,8 +18,8 @@ from foveate.data.decoding import FaultyReaderError, shared_decoder
 from foveate.data.formats import UnreadableImageError
 from foveate.data.index import salted_id
 from foveate.data.inventory_headers import crossed, unforeseen
+from foveate.data.roles import looks_like_labels
 
-LOOKS_LIKE_LABELS = "its values look like labels"
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16
 
@@ -58,7 +58,7 @@ def _decoded(task: PixelTask, salt: bytes) -> Row:
         try:
             volume = shared_decoder().read(files, as_map=task.role == "label")
         except UnreadableImageError as error:
-            if not error.reason.startswith(LOOKS_LIKE_LABELS):
+            if not looks_like_labels(error.reason):
                 raise
             volume = shared_decoder().read(files, flat=True)
             extra = {"role": "label", "evidence": error.reason}

@@ -24,6 +24,7 @@ Missing = Literal["refuse", "skip"]  # what to do where a list names a file that
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
 LABELS = "labels"  # the key of the one integer map that most layouts come with
 PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id")  # of tables, however they are spelled
+IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_name", "path", "name")
 IGNORE = "ignore"  # what nnU-Net calls the value of voxels that nobody has labelled
 SPLITS = {
     "train": ("train", "training", "tr"),
@@ -47,6 +48,7 @@ class Layout:
     cases: Callable[[Path], Iterable[Record]]
     axes: Dimension | None = None  # where the layout allows one only; None: the suffixes of the images say
     targets: Callable[[Path], Classes] = lambda _root: {}  # and background, "ignore"
+    case_is_patient: bool = False  # the layout knows of cases only: any other word on patients counts more
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, from the layout or the suffixes of its images."""
@@ -249,6 +251,15 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
     return next((spelled[_plain(name)] for name in names if _plain(name) in spelled), "")
 
 
+def patient_word(value: Any) -> str:  # noqa: ANN401 - as found in JSON
+    """A patient as a list names one; "" where it names none.
+
+    >>> patient_word(7), patient_word(None), patient_word(" p1 ")
+    ('7', '', 'p1')
+    """
+    return "" if value is None else str(value).strip()
+
+
 def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
 
@@ -263,13 +274,18 @@ def read_lines(path: Path) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
+    loaded = parse_json(path)
     if not isinstance(loaded, dict):
         raise FoveateError(f"{path} holds a {type(loaded).__name__}; accepted: an object with named fields.")
     return loaded
+
+
+def parse_json(path: Path) -> Any:  # noqa: ANN401 - as found
+    """What a JSON file holds."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, OSError) as error:
+        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
 
 
 def wrong_field(path: Path, field: str, found: object, accepted: str) -> NoReturn:

@@ -19,7 +19,7 @@ from foveate.core.config import differences
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache import Cache, CachedVolume, Reject
 from foveate.data.channels import fingerprint_of, image_files, read_image, voxel_hash, with_data
-from foveate.data.decoding import decode
+from foveate.data.decoding import decode, decode_flat
 from foveate.data.encoding import Encoded, encode, histogram
 from foveate.data.estimate import check_disk, estimated_bytes
 from foveate.data.formats import UnreadableImageError
@@ -40,11 +40,12 @@ from foveate.data.index import (
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
 from foveate.data.profiles import PrepareConfig, Profile, UnusableError, as_json, profile_of, window_values
 from foveate.data.resample import crop_foreground, to_spacing
+from foveate.data.settled import Outcome as _Outcome
+from foveate.data.settled import settle
 from foveate.data.store import SUFFIXES, check_format, disk_errors, write_array
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
-_Outcome = CacheEntry | str  # a cached volume, or the reason why there is none
 _Work = partial[_Outcome]
 
 
@@ -74,7 +75,8 @@ def prepare(
     Raises:
         FoveateError: no image is left, the disk is full, or the folder holds another cache.
     """
-    images = [record for record in records if record.role == "image"]
+    listed = list(records)
+    images = [record for record in listed if record.role == "image"]
     check_format(config.format)
     with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,9 @@ def prepare(
         salt = read_salt(cache)
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
         outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
+        others = [record.relative for record in listed if record.role != "image"]
+        anyway = partial(work, read=decode_flat)
+        outcomes, notes = settle(images, outcomes, others, cache=cache, salt=salt, decode_anyway=anyway)
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
@@ -95,7 +100,9 @@ def prepare(
     ]
     if not volumes:
         _refuse_empty(rejects)
-    return Cache(volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects])
+    return Cache(
+        volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects], notes
+    )
 
 
 def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
@@ -189,20 +196,27 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
+def _prepare_one(
+    record: Record,
+    *,
+    cache: Path,
+    salt: bytes,
+    config: PrepareConfig,
+    read: Callable[[Record], Volume] = decode,
+) -> _Outcome:
     try:
         fingerprint = fingerprint_of(image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_image(record, decode)
+        volume = read_image(record, read)
     except UnreadableImageError as error:
         return error.reason
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
-        volume, maps = _regridded(volume, read, profile, config)
+        given = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
+        volume, maps = _regridded(volume, given, profile, config)
         entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
         return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
     except UnreadableImageError as error:

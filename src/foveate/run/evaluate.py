@@ -25,7 +25,7 @@ from foveate.run import intake
 from foveate.run.finetune_settings import TASKS, FinetuneConfig, run_config
 from foveate.run.judge import Cohort, EvaluateConfig, Rows, Statistic, judge_answers, judge_masks
 from foveate.run.model import Model, found_accelerator, open_model, parsed
-from foveate.run.selection import labelled_images
+from foveate.run.selection import labelled_images, say_notes
 from foveate.train.logging import say
 
 
@@ -72,7 +72,14 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
-    found = labelled_images(settings.source, Path(config.data), module.WANT)
+    found = labelled_images(
+        settings.source,
+        Path(config.data),
+        module.WANT,
+        pairs=settings.pairs,
+        patient_pattern=settings.patient_pattern,
+    )
+    say_notes(found.notes)
     split = split_of(config, settings, found.records, known)
     chosen = list(found.records) if config.part == "all" else split[config.part]
     if not chosen:

@@ -28,7 +28,9 @@ TISSUE_SAMPLES = 32
 
 def images_of(config: PretrainConfig, data: Path) -> list[Record]:
     """The images to train on, of the run's dimension."""
-    return of_dimension(images_for_pretraining(config.source, data, config.split), config.dimension)
+    return of_dimension(
+        images_for_pretraining(config.source, data, config.split, config.patient_pattern), config.dimension
+    )
 
 
 def open_cache(config: PretrainConfig, data: Path) -> Cache:
@@ -89,6 +91,8 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
             bar.update(task, completed=done)
 
         cache = prepare(images, folder, config, advance, num_workers)
+    for note in cache.notes:
+        say(note)
     for reject in cache.rejects:
         say(f"left out: {reject.relative}: {reject.reason}")
     return cache

@@ -14,7 +14,7 @@ from foveate.data.labelled import MAP, Labelled
 from foveate.data.splits import Split, make_split
 from foveate.run import intake
 from foveate.run.finetune_settings import TASKS, FinetuneConfig
-from foveate.run.selection import labelled_images
+from foveate.run.selection import labelled_images, say_notes
 
 
 @final
@@ -35,7 +35,14 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     `limit` decodes only so many of every part, for a look; values of whole images are known without.
     """
     module = TASKS[config.task.name]
-    found = labelled_images(config.source, Path(config.data), module.WANT)
+    found = labelled_images(
+        config.source,
+        Path(config.data),
+        module.WANT,
+        pairs=config.pairs,
+        patient_pattern=config.patient_pattern,
+    )
+    say_notes(found.notes)
     split = make_split(
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )

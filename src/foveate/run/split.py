@@ -16,7 +16,10 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES, build_source
 from foveate.data.cohort import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.index import replace_file
-from foveate.data.leakage import hashes_of, twins
+from foveate.data.labelled import patients_of_source, with_pairs
+from foveate.data.leakage import by_role, hashes_of, twins
+from foveate.data.pairs import Paired
+from foveate.run.selection import say_notes
 from foveate.train.logging import CONSOLE, say
 
 SWITCHES = ("help",)
@@ -36,6 +39,10 @@ class SplitConfig:
         test_share: Share of the images for the test, where the data set does not say.
         fractions: Shares of the training images with labels, each a part of the next.
         stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
+        pairs: How an image and its label map in one folder are named, such as
+            "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
+        patient_pattern: What of a path below `data` names the patient: a regular expression with one group,
+            such as "(P[0-9]+)_", or a group named patient. Empty: tables, lists, DICOM and names.
         use_given_split: Keep what the data set itself says of validation and test.
         compare_voxels: Decode every image, to keep images with equal voxels in one part.
         num_workers: Processes that decode beside this one.
@@ -49,6 +56,8 @@ class SplitConfig:
     test_share: float = 0.2
     fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
     stratify: tuple[str, ...] = ()
+    pairs: str = ""
+    patient_pattern: str = ""
     use_given_split: bool = True
     compare_voxels: bool = True
     num_workers: int = 0
@@ -92,7 +101,7 @@ def help_page(flags: Mapping[str, str]) -> str:
 
 def split(config: SplitConfig) -> str:
     """Draw, write the lists, and say how they are mixed."""
-    images = [r for r in build_source(config.source).records(Path(config.data)) if r.role == "image"]
+    images = listed_images(config)
     if not config.use_given_split:
         images = [replace(record, split="") for record in images]
     labelled, unlabelled = with_labels(images)
@@ -113,6 +122,38 @@ def split(config: SplitConfig) -> str:
     return summary(config, drawn, groups, alike, rest)
 
 
+def listed_images(config: SplitConfig) -> list[Record]:
+    """The images with their patients, and with the label maps that lie in one folder with them."""
+    data, reader = Path(config.data), build_source(config.source)
+    records = list(reader.records(data))
+    images = [record for record in records if record.role == "image"]
+    if config.source.name == "folder":
+        images = paired_images(records, config)
+    elif config.pairs:
+        raise FoveateError(f"--pairs belongs to --source folder, not to {config.source.name}.")
+    known = patients_of_source(images, reader, data, config.patient_pattern)
+    say_notes(known.notes)
+    return list(known.records)
+
+
+def paired_images(records: Sequence[Record], config: SplitConfig) -> list[Record]:
+    """The images of a folder; where several ways to pair them are possible, none is taken."""
+    try:
+        paired = with_pairs(records, Path(config.data), config.pairs)
+    except FoveateError as error:
+        if config.pairs:
+            raise
+        say(f"split without label maps: {error}")
+        paired = Paired(records=(), labels=frozenset())
+    say_notes(paired.notes)
+    found = {record.relative: record for record in paired.records}
+    return [
+        found.get(record.relative, record)
+        for record in records
+        if record.relative in found or (record.role == "image" and record.relative not in paired.labels)
+    ]
+
+
 def with_labels(images: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Images with a map or a value, and the others; where none has either, all are split."""
     labelled = [record for record in images if record.maps or record.labels]
@@ -131,9 +172,10 @@ def equal_voxels(images: Sequence[Record], config: SplitConfig) -> tuple[list[li
         for record, digest in zip(images, hashes_of(images, config.num_workers), strict=True):
             hashes[record.relative] = digest
             bar.advance(task)
+    say_notes(by_role(images, hashes))
     unreadable = {name for name, digest in hashes.items() if digest is None}
     for name in sorted(unreadable):
-        say(f"left out, it cannot be read: {name}")
+        say(f"left out, it cannot be read as an image: {name}")
     return twins(hashes), unreadable
 
 

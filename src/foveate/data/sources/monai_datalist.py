@@ -11,13 +11,16 @@ from foveate.core.types import Record
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.layouts import (
     LABELS,
+    PATIENT_COLUMNS,
     Classes,
     Layout,
     Missing,
     WrongLayoutError,
     case,
+    column_of,
     existing,
     named_values,
+    patient_word,
     read_json,
     wrong_field,
 )
@@ -103,7 +106,7 @@ def _case(root: Path, path: Path, entry: Any, key: str, config: Config) -> Recor
         files[0],
         channels=files if len(files) > 1 else (),
         evidence=f"{key} of {path.name}",
-        patient=str(fields.get("patient", fields.get("patient_id", ""))),
+        patient=patient_word(fields.get(column_of(list(fields), PATIENT_COLUMNS))),
         split="val" if held_out else KEYS[key],
         maps={LABELS: path.parent / str(label)} if is_map else {},
         labels={} if is_map or label is None else _values(label, config.label),

@@ -47,7 +47,7 @@ class Config:
 
 def build(config: Config) -> Layout:
     """The layout."""
-    return Layout(name=config.name, tree=TREE, cases=cases, targets=classes)
+    return Layout(name=config.name, tree=TREE, cases=cases, targets=classes, case_is_patient=True)
 
 
 def recognises(root: Path) -> bool:
