@@ -15,10 +15,9 @@ import numpy as np
 from foveate.core.types import Array, Volume
 from foveate.data.channels import voxel_hash
 from foveate.data.decoding import FaultyReaderError, shared_decoder
-from foveate.data.formats import UnreadableImageError
+from foveate.data.formats import UnreadableImageError, looks_like_labels
 from foveate.data.index import salted_id
 from foveate.data.inventory_headers import crossed, unforeseen
-from foveate.data.roles import looks_like_labels
 
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16

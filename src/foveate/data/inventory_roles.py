@@ -9,7 +9,8 @@ import os
 import sqlite3
 
 from foveate.data import inventory_state as state
-from foveate.data.roles import LOOKS_LIKE_LABELS, looks_like_labels, verdicts
+from foveate.data.formats import LOOKS_LIKE_LABELS, looks_like_labels
+from foveate.data.roles import verdicts
 
 NOTES = "alike"  # the fact that holds what the terminal should say
 COUNTS = "; counts as what most are: "

@@ -16,25 +16,14 @@ from typing import Any, Literal
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.formats import suffix_of
-from foveate.data.layouts import (
-    IGNORE,
-    IMAGE_COLUMNS,
-    PATIENT_COLUMNS,
-    Classes,
-    Layout,
-    column_of,
-    foreground,
-    named_values,
-    patient_word,
-    read_json,
-    read_table,
-)
+from foveate.data.layouts import IGNORE, Classes, Layout, foreground, named_values, read_json
 from foveate.data.layouts import split_of as split_word
 from foveate.data.listed_files import Files
 from foveate.data.names import LABEL_FOLDER
 from foveate.data.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.patients import HEADERS, Known, with_patients
 from foveate.data.sources.folder import FolderSource
+from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table
 
 Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
 MAP = "labels"
@@ -114,10 +103,10 @@ def patients_of_source(records: Iterable[Record], source: Source, data: Path, pa
     """The images of a source with their patients."""
     if isinstance(source, Layout):
         own, cases = f"--source {source.name}", source.case_is_patient
-        return with_patients(records, data, own=own, cases=cases, pattern=pattern)
+        return with_patients(records, data, own=own, cases=cases, beside=cases, pattern=pattern)
     if isinstance(source, FolderSource):
         return with_patients(records, data, pattern=pattern)
-    return with_patients(records, data, own="--source", pattern=pattern)
+    return with_patients(records, data, own="--source", beside=False, pattern=pattern)
 
 
 def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
@@ -140,17 +129,23 @@ def from_folder(data: Path, want: Want, pairs: str = "") -> Labelled:
     if found.records or want == "values":
         return found
     paired = by_stem(records, data)
-    return _in_one_folder(paired, records) if paired.records else found
+    return _in_one_folder(paired, records) if paired.pairs else found
+
+
+def joined(paired: Paired) -> tuple[Record, ...]:
+    """Images with the maps that they are paired with."""
+    return tuple(replace(image, role="image", maps={MAP: label.path}) for image, label in paired.pairs)
 
 
 def _in_one_folder(paired: Paired, records: Sequence[Record]) -> Labelled:
     """What was paired, and how many images were not."""
     images = [r for r in records if r.role == "image" and r.relative not in paired.labels]
-    named = {record.relative for record in paired.records}
+    found = joined(paired)
+    named = {record.relative for record in found}
     return Labelled(
-        records=tuple(replace(r, split=r.split or split_of(r.relative)) for r in paired.records),
+        records=tuple(replace(r, split=r.split or split_of(r.relative)) for r in found),
         unlabelled=sum(image.relative not in named for image in images),
-        layout=f"{len(paired.records)} pairs of files with equal stems",
+        layout=f"{len(found)} pairs of files with equal stems",
         notes=paired.notes,
     )
 
@@ -162,7 +157,7 @@ def with_pairs(records: Sequence[Record], data: Path, pairs: str) -> Paired:
         return by_pattern(candidates, pairs, data)
     keys = {role: {pair_key(r) for r in candidates if r.role == role} for role in ("image", "label")}
     if keys["image"] & keys["label"]:
-        return Paired(records=(), labels=frozenset())
+        return Paired(pairs=(), labels=frozenset())
     return by_stem(candidates, data)
 
 

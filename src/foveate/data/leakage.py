@@ -18,9 +18,9 @@ from typing import Literal
 from foveate.core.types import FoveateError, Record
 from foveate.data.channels import read_image, voxel_hash
 from foveate.data.decoding import decode, decode_flat
-from foveate.data.formats import UnreadableImageError
+from foveate.data.formats import UnreadableImageError, looks_like_labels
 from foveate.data.index import read_salt, replace_text, salted_id
-from foveate.data.roles import looks_like_labels, verdicts
+from foveate.data.roles import verdicts
 
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders

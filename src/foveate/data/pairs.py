@@ -16,12 +16,10 @@ from typing import Literal, NoReturn
 import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
+from foveate.data.channels import SAME_PLACE_MM, corners
 from foveate.data.decoding import shared_decoder
 from foveate.data.families import Key, Place, places
-from foveate.data.formats import UnreadableImageError
-from foveate.data.layouts import LABELS
-from foveate.data.maps import SAME_PLACE_MM
-from foveate.data.roles import looks_like_labels
+from foveate.data.formats import UnreadableImageError, looks_like_labels
 
 CASE = "{case}"
 EXAMPLE = "--pairs '{case}_image.nii.gz={case}_label.nii.gz'"
@@ -36,7 +34,7 @@ Case = tuple[str, str]
 class Paired:
     """Images with their label maps."""
 
-    records: tuple[Record, ...]
+    pairs: tuple[tuple[Record, Record], ...]
     labels: frozenset[str]  # relative paths of all that are label maps
     notes: tuple[str, ...] = ()
 
@@ -53,11 +51,11 @@ def by_pattern(records: Sequence[Record], pairs: str, data: Path) -> Paired:
     images = {case: name for case, name in _matches(known, image_side).items() if name not in labels.values()}
     if not (both := [case for case in images if case in labels]):
         _refuse_pattern(pairs, data, images, labels, known)
-    found = [_paired(known[images[case]], known[labels[case]]) for case in both]
+    found = [(known[images[case]], known[labels[case]]) for case in both]
     lonely = [name for case, name in labels.items() if case not in images]
     notes = [f"--pairs: {len(found)} pairs"]
     notes += [f"--pairs: {len(lonely)} label maps have no image, e.g. {lonely[0]}"] if lonely else []
-    return Paired(records=tuple(found), labels=frozenset(labels.values()), notes=tuple(notes))
+    return Paired(pairs=tuple(found), labels=frozenset(labels.values()), notes=tuple(notes))
 
 
 def _sides(pairs: str) -> tuple[str, str]:
@@ -98,10 +96,6 @@ def _examples(names: Sequence[str]) -> str:
     return f" (e.g. {', '.join(names[:SHOWN])})" if names else ""
 
 
-def _paired(image: Record, label: Record) -> Record:
-    return replace(image, role="image", maps={LABELS: label.path})
-
-
 @dataclass(frozen=True)
 class Looks:
     """What single files hold; each is decoded once."""
@@ -131,7 +125,7 @@ class Looks:
         (_, first), (_, second) = self.at(one), self.at(other)
         if first is None or second is None or first.array.shape[1:] != second.array.shape[1:]:
             return False
-        return bool(np.abs(first.affine - second.affine).max() <= SAME_PLACE_MM)
+        return bool(np.abs(corners(first) - corners(second)).max() <= SAME_PLACE_MM)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +149,12 @@ def by_stem(records: Sequence[Record], data: Path) -> Paired:
     labels = {name for f in families if f.role == "label" for name in (r.relative for r in f.files.values())}
     pairs = _combinations(families, looks)
     if not pairs:
-        return Paired(records=(), labels=frozenset(labels))
+        return Paired(pairs=(), labels=frozenset(labels))
     taken = Counter(case for image, label in pairs for case in image.files.keys() & label.files.keys())
     if max(taken.values()) > 1:
         _refuse_several(families, pairs, data)
     found = [
-        _paired(image.files[case], label.files[case])
+        (image.files[case], label.files[case])
         for image, label in pairs
         for case in sorted(image.files.keys() & label.files.keys())
     ]
@@ -169,7 +163,7 @@ def by_stem(records: Sequence[Record], data: Path) -> Paired:
         f"{image.place.pattern} is the image, {label.place.pattern} the label map"
         for image, label in pairs
     ]
-    return Paired(records=tuple(found), labels=frozenset(labels), notes=tuple(notes))
+    return Paired(pairs=tuple(found), labels=frozenset(labels), notes=tuple(notes))
 
 
 def _families(single: Mapping[str, Record], looks: Looks) -> list[Family]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.data.layouts import (
+from foveate.data.tables import (
     IMAGE_COLUMNS,
     PATIENT_COLUMNS,
     column_of,

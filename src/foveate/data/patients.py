@@ -44,7 +44,13 @@ class Known:
 
 
 def with_patients(
-    records: Iterable[Record], data: Path, *, own: str = HEADERS, cases: bool = False, pattern: str = ""
+    records: Iterable[Record],
+    data: Path,
+    *,
+    own: str = HEADERS,
+    cases: bool = False,
+    beside: bool = True,
+    pattern: str = "",
 ) -> Known:
     """The images with their patients, as far as anything names them.
 
@@ -53,13 +59,14 @@ def with_patients(
         data: What `--data` says: the folder, or the file that lists the images.
         own: What has filled in `Record.patient`.
         cases: Whether that is the name of the case alone.
+        beside: Whether tables and lists in the folder count: not where the user has named the one to read.
         pattern: The regular expression of `--patient_pattern`; it counts instead of names.
 
     Raises:
         FoveateError: two sources disagree, or an image does not match the pattern.
     """
     images = list(records)
-    listed, unused = _listed(images, data)
+    listed, unused = _listed(images, data) if beside else ([], [])
     filled = Evidence(
         source=own, place="PatientID" if own == HEADERS else "patient", of=_filled(images), case=cases
     )

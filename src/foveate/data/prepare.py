@@ -87,7 +87,7 @@ def prepare(
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
         outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
         others = [record.relative for record in listed if record.role != "image"]
-        anyway = partial(work, read=decode_flat)
+        anyway = partial(work, flat=True)
         outcomes, notes = settle(images, outcomes, others, cache=cache, salt=salt, decode_anyway=anyway)
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
@@ -202,21 +202,21 @@ def _prepare_one(
     cache: Path,
     salt: bytes,
     config: PrepareConfig,
-    read: Callable[[Record], Volume] = decode,
+    flat: bool = False,
 ) -> _Outcome:
     try:
         fingerprint = fingerprint_of(image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_image(record, read)
+        volume = read_image(record, decode_flat if flat else decode)
     except UnreadableImageError as error:
         return error.reason
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        given = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
-        volume, maps = _regridded(volume, given, profile, config)
+        read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
+        volume, maps = _regridded(volume, read, profile, config)
         entries = tuple(_write_map(target, name, record.maps[name], array) for name, array in maps.items())
         return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
     except UnreadableImageError as error:

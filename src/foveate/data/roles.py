@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from foveate.data.families import Place, places
 
-LOOKS_LIKE_LABELS = "its values look like labels"
 FEWEST = 3  # files of a family that have been looked at
 CLEAR_SHARE, FEWEST_PLAIN = 0.9, 10  # of plain names, which say nothing of what the files are
 
@@ -43,11 +42,6 @@ class Verdict:
         role, held = ("label maps", "labels") if self.labels else ("images", "images")
         count = self.holding if self.labels else self.seen - self.holding
         return f"{self.seen} files named {self.shown} count as {role}: {count} of {self.seen} hold {held}"
-
-
-def looks_like_labels(reason: str) -> bool:
-    """Whether an image was refused because of what its values look like."""
-    return reason.startswith(LOOKS_LIKE_LABELS)
 
 
 def verdicts(looks: Mapping[str, bool], others: Iterable[str] = ()) -> list[Verdict]:

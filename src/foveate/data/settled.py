@@ -13,8 +13,9 @@ from pathlib import Path
 
 from foveate.core.types import Record
 from foveate.data.channels import fingerprint_of, image_files
+from foveate.data.formats import LOOKS_LIKE_LABELS, looks_like_labels
 from foveate.data.index import CacheEntry, append_entry, salted_id
-from foveate.data.roles import LOOKS_LIKE_LABELS, looks_like_labels, verdicts
+from foveate.data.roles import verdicts
 
 FLAT = "flat.jsonl"  # ids and fingerprints of images that were decoded although they look like label maps
 

@@ -16,7 +16,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES, build_source
 from foveate.data.cohort import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.index import replace_file
-from foveate.data.labelled import patients_of_source, with_pairs
+from foveate.data.labelled import joined, patients_of_source, with_pairs
 from foveate.data.leakage import by_role, hashes_of, twins
 from foveate.data.pairs import Paired
 from foveate.run.selection import say_notes
@@ -144,9 +144,9 @@ def paired_images(records: Sequence[Record], config: SplitConfig) -> list[Record
         if config.pairs:
             raise
         say(f"split without label maps: {error}")
-        paired = Paired(records=(), labels=frozenset())
+        paired = Paired(pairs=(), labels=frozenset())
     say_notes(paired.notes)
-    found = {record.relative: record for record in paired.records}
+    found = {record.relative: record for record in joined(paired)}
     return [
         found.get(record.relative, record)
         for record in records

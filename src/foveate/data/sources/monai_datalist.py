@@ -11,19 +11,17 @@ from foveate.core.types import Record
 from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.layouts import (
     LABELS,
-    PATIENT_COLUMNS,
     Classes,
     Layout,
     Missing,
     WrongLayoutError,
     case,
-    column_of,
     existing,
     named_values,
-    patient_word,
     read_json,
     wrong_field,
 )
+from foveate.data.tables import PATIENT_COLUMNS, column_of, patient_word
 
 TREE = """
 FOLDER/dataset.json          (or the path of any .json file as --data)

@@ -19,9 +19,9 @@ from foveate.data.layouts import (
     named_values,
     read_json,
     set_aside,
-    visible,
     wrong_field,
 )
+from foveate.data.tables import visible
 
 TREE = """
 DatasetXXX_Name/
