@@ -24,6 +24,7 @@ from foveate.train.logging import CONSOLE, say
 
 SWITCHES = ("help",)
 UNLABELLED = "unlabelled.txt"
+LISTED_BY = (".csv", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,9 @@ def split(config: SplitConfig) -> str:
 def listed_images(config: SplitConfig) -> list[Record]:
     """The images with their patients, and with the label maps that lie in one folder with them."""
     data, reader = Path(config.data), build_source(config.source)
+    if config.source.name == "folder" and data.suffix.lower() in LISTED_BY:
+        names = "--source csv for a table, --source monai_datalist for a list in JSON"
+        raise FoveateError(f"{data} is a list of images; say what reads it: {names}.")
     records = list(reader.records(data))
     images = [record for record in records if record.role == "image"]
     if config.source.name == "folder":
