@@ -43,8 +43,8 @@ def test_a_table_beside_images_and_labels_names_the_patients(tmp_path, names, co
     of = slices(tmp_path, names)
     table(tmp_path, of, column)
     assert found(tmp_path) == of
-    notes = read_labelled(tmp_path, "maps").notes
-    assert notes == (f"patients from labels.csv: {PATIENTS} patients, {PATIENTS * EACH} images",)
+    said = read_labelled(tmp_path, "maps").patients
+    assert said == f"patients from labels.csv: {PATIENTS} patients, {PATIENTS * EACH} images"
 
 
 def test_a_table_may_have_any_name_any_columns_and_stems(tmp_path, names):
@@ -108,7 +108,7 @@ def test_a_pattern_names_the_patients_and_every_image_must_match(tmp_path, names
 
 def test_where_nothing_is_known_it_is_said(tmp_path, names, capsys):
     slices(tmp_path, names)
-    assert read_labelled(tmp_path, "maps").notes == (UNKNOWN,)
+    assert read_labelled(tmp_path, "maps").patients == UNKNOWN
     images_for_pretraining(SOURCES["folder"].Config(), tmp_path)
     told = " ".join(capsys.readouterr().err.split())
     assert "patients unknown: every image counts as its own patient" in told
@@ -163,19 +163,30 @@ def test_images_without_a_row_count_alone_and_a_useless_table_is_said(tmp_path, 
     of = slices(tmp_path, names)
     known = dict(list(of.items())[:5])
     table(tmp_path, known, "patient")
-    notes = read_labelled(tmp_path, "maps").notes
-    assert notes[-1].endswith("5 images; unknown for 7 images: each counts as its own patient")
+    said = read_labelled(tmp_path, "maps").patients
+    assert said.endswith("5 images; unknown for 7 images: each counts as its own patient")
     table(tmp_path, {f"{names.word()}.nii.gz": "1"}, "patient")
-    assert read_labelled(tmp_path, "maps").notes == (
-        "labels.csv has patients (column patient) and names none of the images: not used",
-        UNKNOWN,
-    )
+    read = read_labelled(tmp_path, "maps")
+    assert read.notes == ("labels.csv has patients (column patient) and names none of the images: not used",)
+    assert read.patients == UNKNOWN
 
 
 def test_a_case_is_a_patient_only_where_nothing_better_is_known(tmp_path):
     records = [Record(path=tmp_path / f"{n}.nii", relative=f"{n}.nii", patient=f"case {n}") for n in range(4)]
     known = with_patients(records, tmp_path, own="--source msd", cases=True)
-    assert known.notes == ("patients from --source msd (one for each case): 4 patients, 4 images",)
+    assert known.sentence == "patients from --source msd (one for each case): 4 patients, 4 images"
     table(tmp_path, {f"{n}.nii": f"p{n // 2}" for n in range(4)}, "patient")
     known = with_patients(records, tmp_path, own="--source msd", cases=True)
     assert [r.patient for r in known.records] == ["p0", "p0", "p1", "p1"]
+
+
+def test_a_source_that_knows_its_patients_is_not_contradicted_by_names(tmp_path):
+    sites = [f"{site}/sub-1/sub-1_T1w.nii" for site in "ab"]
+    records = [Record(path=tmp_path / name, relative=name, patient=name[0]) for name in sites]
+    known = with_patients(records, tmp_path, own="--source nnssl", beside=False)
+    assert [r.patient for r in known.records] == ["a", "b"]
+    table(tmp_path, {name: name[0] for name in sites}, "patient", key=str)
+    with pytest.raises(FoveateError, match=r"names \(sub-...\) \(sub-\).*Or say --patient_pattern"):
+        with_patients(records, tmp_path)
+    known = with_patients(records, tmp_path, pattern="^([ab])/")
+    assert len({r.patient for r in known.records}) == 2

@@ -52,6 +52,8 @@ def test_a_run_on_one_folder_splits_by_patient_and_is_evaluated(folder, keys, tm
     assert not people["train"] & people["val"]
     assert training.finetune(config)
     told = " ".join(capsys.readouterr().err.split())
+    log = (tmp_path / "run/train.log").read_text()
+    assert f"patients from --patient_pattern: {PEOPLE} patients, {PEOPLE * EACH} images" in log
     assert f"patients from --patient_pattern: {PEOPLE} patients, {PEOPLE * EACH} images" in told
     assert f"{{case}}_{one}.png is the image, {{case}}_{other}.png the label map" in told
     assert judged(config.out, str(root), tmp_path / "val", part="val")
@@ -89,6 +91,7 @@ def test_pretraining_writes_down_patients_of_a_table_and_no_label_map(tmp_path, 
         tiny_keys(3, root, out, steps=1, method={"global_crops": {"grid": [8, 8, 8]}})
     )
     assert pretrain(config)
+    assert "3 patients of 6 images are known" in (out / "train.log").read_text()
     seen = read_seen(out)
     assert (len(seen.images), len(seen.patients)) == (6, 3)
     assert json.loads((out / "exported/card.json").read_text())["patients"] == 3

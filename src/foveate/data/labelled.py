@@ -45,6 +45,7 @@ class Labelled:
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
     named_by: str = HEADERS  # what has named the patients of the records
+    patients: str = ""  # where they are from in the end; counts only
 
 
 def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: str = "") -> Labelled:
@@ -72,7 +73,7 @@ def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: s
             f"one of label maps with equal stems, such as {EXAMPLE}."
         )
     known = with_patients(found.records, data, own=found.named_by, pattern=patient_pattern)
-    return replace(found, records=known.records, notes=(*found.notes, *known.notes))
+    return replace(found, records=known.records, notes=(*found.notes, *known.notes), patients=known.sentence)
 
 
 def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str = "") -> Labelled:
@@ -92,6 +93,7 @@ def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str 
     return Labelled(
         records=known.records,
         notes=known.notes,
+        patients=known.sentence,
         unlabelled=len(images) - len(found),
         layout=layout.name if layout else "another package's layout",
         classes=as_words(layout.classes(data)) if layout else (),

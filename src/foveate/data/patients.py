@@ -18,7 +18,7 @@ from foveate.data.formats import SUFFIXES, suffix_of
 from foveate.data.patient_lists import Named, rows_of_lists, rows_of_tables
 
 UNKNOWN = "patients unknown: every image counts as its own patient"
-HEADERS = "DICOM headers"
+HEADERS, NAMES = "DICOM headers", "names (sub-...)"
 BIDS = re.compile(r"sub-[^_/.]+")
 CHANNEL = re.compile(r"_\d{4}$")
 FEWEST = 0.5  # share of a table's cells, or of the images, that must meet for a column to name images
@@ -40,7 +40,8 @@ class Known:
     """Images with their patients, and what is to be said of it."""
 
     records: tuple[Record, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # for the terminal
+    sentence: str  # where the patients are from; counts only
 
 
 def with_patients(
@@ -70,7 +71,10 @@ def with_patients(
     filled = Evidence(
         source=own, place="PatientID" if own == HEADERS else "patient", of=_filled(images), case=cases
     )
-    found = [by_pattern(images, pattern) if pattern else by_names(images), *listed]
+    found = [by_pattern(images, pattern)] if pattern else [by_names(images)]
+    if not (beside or pattern) and filled.of:  # the source knows its own better than a guess by names
+        found = []
+    found += listed
     if not any(each.source == own and set(each.of) >= set(filled.of) for each in listed):
         found.append(filled)
     if own != HEADERS:
@@ -80,7 +84,7 @@ def with_patients(
         _refuse_disagreement(one, other)
     said = _merged(found)
     known = tuple(replace(image, patient=said.get(image.relative, "")) for image in images)
-    return Known(records=known, notes=(*unused, _sentence(known, found)))
+    return Known(records=known, notes=tuple(unused), sentence=_sentence(known, found))
 
 
 def _filled(images: Iterable[Record]) -> dict[str, str]:
@@ -120,8 +124,14 @@ def _refuse_disagreement(one: Evidence, other: Evidence) -> None:
                 raise FoveateError(
                     f"{earlier} and {name} are of one patient by {_where(first, earlier, name)}, and of two "
                     f"by {_where(second, earlier, name)}. Correct one of them: patients must be grouped "
-                    "alike by everything that names them."
+                    f"alike by everything that names them.{_instead_of_names(first, second)}"
                 )
+
+
+def _instead_of_names(*evidence: Evidence) -> str:
+    """The way out where only names are wrong."""
+    said = any(each.source == NAMES for each in evidence)
+    return " Or say --patient_pattern: it counts instead of names." if said else ""
 
 
 def _where(evidence: Evidence, *names: str) -> str:
@@ -171,7 +181,7 @@ def by_names(images: Iterable[Record]) -> Evidence:
             )
         if said:
             of[image.relative] = said.pop()
-    return Evidence(source="names (sub-...)", place="sub-", of=of)
+    return Evidence(source=NAMES, place="sub-", of=of)
 
 
 def _headers(images: Iterable[Record]) -> dict[str, str]:

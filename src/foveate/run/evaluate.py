@@ -79,7 +79,7 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
         pairs=settings.pairs,
         patient_pattern=settings.patient_pattern,
     )
-    say_notes(found.notes)
+    say_notes([*found.notes, found.patients])
     split = split_of(config, settings, found.records, known)
     chosen = list(found.records) if config.part == "all" else split[config.part]
     if not chosen:

@@ -14,6 +14,7 @@ from foveate.data.derived import with_derived
 from foveate.data.formats import dimension_of
 from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
+from foveate.data.patients import UNKNOWN
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.profiles import PrepareConfig, from_json
 from foveate.run.selection import images_for_pretraining
@@ -125,7 +126,9 @@ def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     """Counts only: no name reaches a log."""
     small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
-    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}"
+    names = [volume.patient for volume in cache if volume.patient]
+    patients = f"{len(set(names))} patients of {len(names)} images are known" if names else UNKNOWN
+    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}; {patients}"
 
 
 def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:

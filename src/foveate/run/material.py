@@ -69,7 +69,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         train=encoded["train"],
         val=encoded["val"],
         split=split,
-        layout=f"{found.layout}; {found.unlabelled} images without a label left out",
+        layout=f"{found.layout}; {found.unlabelled} images without a label left out; {found.patients}",
     )
 
 

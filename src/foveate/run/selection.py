@@ -70,7 +70,7 @@ def images_for_pretraining(
             f"--data {data}: {len(found)} files were found, none of them an image to train on."
         )
     known = patients_of_source(kept, reader, data, patient_pattern)
-    say_notes(known.notes)
+    say_notes([*known.notes, known.sentence])
     return [replace(record, maps={}, labels={}) for record in known.records]
 
 

@@ -136,7 +136,7 @@ def listed_images(config: SplitConfig) -> list[Record]:
     elif config.pairs:
         raise FoveateError(f"--pairs belongs to --source folder, not to {config.source.name}.")
     known = patients_of_source(images, reader, data, config.patient_pattern)
-    say_notes(known.notes)
+    say_notes([*known.notes, known.sentence])
     return list(known.records)
 
 
