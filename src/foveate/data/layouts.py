@@ -6,8 +6,6 @@ A module of `data.sources` holds `TREE` (the layout as text), `Config`, `build(c
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,11 +17,11 @@ from typing import Any, Literal, NoReturn, final
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.readers.channels import image_files
 from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.tables import entries_of, parse_json
 
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
 LABELS = "labels"  # the key of the one integer map that most layouts come with
-PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id")  # of tables, however they are spelled
 IGNORE = "ignore"  # what nnU-Net calls the value of voxels that nobody has labelled
 SPLITS = {
     "train": ("train", "training", "tr"),
@@ -47,6 +45,7 @@ class Layout:
     cases: Callable[[Path], Iterable[Record]]
     axes: Dimension | None = None  # where the layout allows one only; None: the suffixes of the images say
     targets: Callable[[Path], Classes] = lambda _root: {}  # and background, "ignore"
+    case_is_patient: bool = False  # the layout knows of cases only: any other word on patients counts more
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, from the layout or the suffixes of its images."""
@@ -122,32 +121,14 @@ def set_aside(root: Path, path: Path, why: str) -> Record:
     return case(root, path, role="other", evidence=why)
 
 
-def visible(folder: Path) -> list[Path]:
-    """What a folder holds, hidden names left out, sorted by name.
-
-    Raises:
-        FoveateError: when it may not be listed.
-    """
-    return [folder / entry.name for entry in _entries(folder)]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise FoveateError(f"{folder} cannot be listed ({error.strerror}); make it readable.") from error
-    return sorted(seen, key=lambda entry: entry.name)
-
-
 def folders(folder: Path) -> list[Path]:
     """The visible folders directly below a folder; none where it does not exist."""
-    return [folder / entry.name for entry in _entries(folder) if entry.is_dir()] if folder.is_dir() else []
+    return [folder / entry.name for entry in entries_of(folder) if entry.is_dir()] if folder.is_dir() else []
 
 
 def below(folder: Path) -> Iterator[Path]:
     """Visible files at any depth; a link to a folder is not followed."""
-    for entry in _entries(folder):
+    for entry in entries_of(folder):
         if entry.is_dir():
             if not entry.is_symlink():
                 yield from below(folder / entry.name)
@@ -219,40 +200,6 @@ def split_of(word: str, where: str) -> str:
     raise FoveateError(f"{where}: split {word!r}; accepted are {', '.join(SPLITS)}, or nothing.")
 
 
-def read_table(path: Path, required: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
-    """The rows of a table as mappings, after a check of its head.
-
-    Raises:
-        FoveateError: a column is not there, or the file is not text.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            columns = reader.fieldnames or ()
-            for name in required:
-                if name not in columns:
-                    found = ", ".join(columns) or "nothing"
-                    raise FoveateError(f"{path} has no column {name!r}; its first line holds {found}.")
-            for row in reader:
-                yield {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise FoveateError(f"{path} cannot be read as a table ({type(error).__name__}).") from None
-
-
-def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
-    """The first of some names that is a column, in the table's own spelling.
-
-    >>> column_of(["Image Index", "Patient ID"], PATIENT_COLUMNS)
-    'Patient ID'
-    """
-    spelled = {_plain(column): column for column in columns if column}
-    return next((spelled[_plain(name)] for name in names if _plain(name) in spelled), "")
-
-
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).lower()
-
-
 def read_lines(path: Path) -> list[str]:
     """The first word of every line that holds one."""
     try:
@@ -263,10 +210,7 @@ def read_lines(path: Path) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
-        raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
+    loaded = parse_json(path)
     if not isinstance(loaded, dict):
         raise FoveateError(f"{path} holds a {type(loaded).__name__}; accepted: an object with named fields.")
     return loaded

@@ -61,7 +61,7 @@ def input_notes(given: Card, config: RunConfig, trained: Method | Task, cache: C
 
 def patients(cache: Cache) -> int | None:
     """How many people the images are of; None where the source does not name them."""
-    names = {getattr(volume.entry, "patient", "") for volume in cache}
+    names = {volume.patient for volume in cache}
     return None if "" in names else len(names)
 
 

@@ -65,6 +65,8 @@ class RunConfig:
         preview_every: Steps between preview pictures.
         keep_checkpoints: How many of the newest checkpoints stay.
         source: The layout of the data.
+        patient_pattern: What of a path below `data` names the patient: a regular expression with one group,
+            such as "(P[0-9]+)_", or a group named patient. Empty: tables, lists, DICOM and names.
         loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How the cache is made.
         encoder: The encoder.
@@ -95,6 +97,7 @@ class RunConfig:
     preview_every: int = 1000
     keep_checkpoints: int = 3
     source: Any
+    patient_pattern: str = ""
     loggers: str = ""
     prepare: PrepareConfig
     encoder: Any

@@ -14,6 +14,7 @@ from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import records_of, volume_of
+from foveate.data.patients import UNKNOWN
 from foveate.data.readers.formats import dimension_of
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
@@ -47,6 +48,8 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
             bar.update(task, completed=done)
 
         cache = prepare(images, folder, config, advance, num_workers)
+    for note in cache.notes:
+        say(note)
     for reject in cache.rejects:
         say(f"left out: {reject.relative}: {reject.reason}")
     return cache
@@ -79,7 +82,9 @@ def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     """Counts only: no name reaches a log."""
     small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
-    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}"
+    names = [volume.patient for volume in cache if volume.patient]
+    patients = f"{len(set(names))} patients of {len(names)} images are known" if names else UNKNOWN
+    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}; {patients}"
 
 
 def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:

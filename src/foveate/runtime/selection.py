@@ -11,7 +11,13 @@ from typing import Any
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import build_source, recognised
-from foveate.data.cohort.labelled import Labelled, Want, from_source, read_labelled
+from foveate.data.cohort.labelled import (
+    Labelled,
+    Want,
+    from_source,
+    patients_of_source,
+    read_labelled,
+)
 from foveate.data.cohort.leakage import (
     SEEN,
     OnSeen,
@@ -26,22 +32,46 @@ LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrot
 HELD_OUT = ("val", "test")
 
 
-def labelled_images(source: Any, data: Path, want: Want) -> Labelled:  # noqa: ANN401 - its Config
+def labelled_images(
+    source: Any,  # noqa: ANN401 - its Config
+    data: Path,
+    want: Want,
+    *,
+    pairs: str = "",
+    patient_pattern: str = "",
+) -> Labelled:
     """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
     if source.name == "folder":
-        return read_labelled(data, want)
-    return from_source(build_source(source), data, want)
+        return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern)
+    if pairs:
+        raise FoveateError(
+            f"--pairs belongs to --source folder; {source.name} says itself what belongs together."
+        )
+    return from_source(build_source(source), data, want, patient_pattern=patient_pattern)
 
 
-def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Record]:  # noqa: ANN401 - its Config
+def say_notes(notes: Sequence[str]) -> None:
+    """What was found out about patients and pairs, for the terminal."""
+    for note in notes:
+        say(note)
+
+
+def images_for_pretraining(
+    source: Any,  # noqa: ANN401 - its Config
+    data: Path,
+    split: str = "",
+    patient_pattern: str = "",
+) -> list[Record]:
     """Images without their labels; what is for validation or a test, or no image, is set aside aloud.
 
     Args:
         source: The Config of a source.
         data: The data set.
         split: Folder that `foveate split` wrote; empty: what the data set itself says.
+        patient_pattern: What of a path names the patient.
     """
-    found = list(build_source(source).records(data))
+    reader = build_source(source)
+    found = list(reader.records(data))
     images = [record for record in found if record.role == "image"]
     _hint(source, data)
     _say_others([record for record in found if record.role != "image"])
@@ -52,7 +82,9 @@ def images_for_pretraining(source: Any, data: Path, split: str = "") -> list[Rec
         raise FoveateError(
             f"--data {data}: {len(found)} files were found, none of them an image to train on."
         )
-    return [replace(record, maps={}, labels={}) for record in kept]
+    known = patients_of_source(kept, reader, data, patient_pattern)
+    say_notes([*known.notes, known.sentence])
+    return [replace(record, maps={}, labels={}) for record in known.records]
 
 
 def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config

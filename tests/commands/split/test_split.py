@@ -8,11 +8,14 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.drawn import image, label_map, names, scattered
 
 from foveate import cli
 from foveate.commands.split import run
 from foveate.commands.split.config import SPEC
 from foveate.core.types import FoveateError
+
+__all__ = ["names"]
 
 
 @pytest.fixture
@@ -135,3 +138,52 @@ def test_settings_that_are_refused(flags, words):
 def test_help_shows_the_keys_of_the_named_source(capsys):
     assert cli.main(["split", "--source", "chexpert", "--help"]) == 0
     assert "--source.uncertain" in capsys.readouterr().out
+
+
+def parts_of(out):
+    return {n: p for p in ("train", "val", "test") for n in (out / f"{p}.txt").read_text().splitlines()}
+
+
+@pytest.mark.parametrize("what", ["table", "pattern", "bids"])
+def test_a_folder_is_split_by_patient_without_a_source(tmp_path, names, what, capsys):
+    people = names.words(6)
+    lines, of = [], {}
+    for number, case in enumerate(names.words(18)):
+        who = people[number % 6]
+        stem = {"table": case, "pattern": f"{who}={case}", "bids": f"sub-{who}_run-{case}_{case}"}[what]
+        image(tmp_path / f"data/images/{stem}.nii.gz", number)
+        label_map(tmp_path / f"data/labels/{stem}.nii.gz", number)
+        lines.append(f"{stem}.nii.gz,{who}\n")
+        of[f"images/{stem}.nii.gz"] = who
+    if what == "table":
+        (tmp_path / "data/labels.csv").write_text("image,patient\n" + "".join(lines))
+    flags = ["--patient_pattern", "([a-z]+)="] if what == "pattern" else []
+    assert cli.main(["split", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *flags]) == 0
+    assert "6 patients, 18 images" in " ".join(capsys.readouterr().err.split())
+    part = parts_of(tmp_path / "out")
+    assert set(part) == set(of)
+    for who in people:
+        assert len({part[name] for name in of if of[name] == who}) == 1
+
+
+def test_label_maps_in_the_folder_of_their_images_are_in_no_list(tmp_path, names):
+    one, other, lonely = names.words(3)
+    for number, case in enumerate(names.words(12)):
+        image(tmp_path / f"data/{case}_{one}.nii.gz", number)
+        (scattered if number == 3 else label_map)(tmp_path / f"data/{case}_{other}.nii.gz", number)
+    image(tmp_path / f"data/{lonely}_{one}.nii.gz", 77)
+    assert cli.main(["split", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 0
+    part = parts_of(tmp_path / "out")
+    assert len(part) == 12
+    assert all(name.endswith(f"_{one}.nii.gz") for name in part)
+    assert (tmp_path / "out/unlabelled.txt").read_text() == f"{lonely}_{one}.nii.gz\n"
+
+
+def test_label_maps_without_images_are_known_by_most_of_their_family(tmp_path, names):
+    """Cases of images and of label maps differ: nothing pairs, but voxels are compared."""
+    one, other = names.words(2)
+    for number, case in enumerate(names.words(24)):
+        write = image if number % 2 else (scattered if number == 4 else label_map)
+        write(tmp_path / f"data/{case}_{one if number % 2 else other}.nii.gz", number)
+    assert cli.main(["split", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 0
+    assert all(name.endswith(f"_{one}.nii.gz") for name in parts_of(tmp_path / "out"))

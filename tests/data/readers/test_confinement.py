@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.readers.containers import META, NRRD, STORED, VALUES, assert_same, by_itk, meta, nrrd
 
 from foveate.core.types import Record
 from foveate.data.cache.prepare import prepare
@@ -18,8 +19,6 @@ from foveate.data.readers.channels import image_files, read_image, root_of
 from foveate.data.readers.formats import UnreadableImageError, read_volume
 from foveate.data.readers.itk import claimed_grid, data_file
 from foveate.data.readers.refusals import RefusalError
-
-from .containers import META, NRRD, STORED, VALUES, assert_same, by_itk, meta, nrrd
 
 BESIDE, DAMAGED = "not in one file beside it", "its header is (damaged|truncated|longer)"
 LONG = "".join(f"Key{number} = {'x' * 60}\n" for number in range(1200))

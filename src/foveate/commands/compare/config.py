@@ -24,7 +24,7 @@ Keys = Mapping[str, Any]  # dotted keys of another verb
 ARM_PRETRAIN = ("method.", "optim.", "decoder.")
 ARM_FINETUNE = ("tuning.",)
 # What a task says once for pre-training and fine-tuning, so that scratch has the network of the others.
-BOTH = ("size", "dimension", "encoder.", "prepare.", "source.", "accelerator", "precision")
+BOTH = ("size", "dimension", "encoder.", "prepare.", "source.", "patient_pattern", "accelerator", "precision")
 BOTH_MAY = (*BOTH, "num_workers", "batch_size")
 OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "on_seen", "method.name")
 

@@ -83,7 +83,9 @@ def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut
     seen = (
         []
         if pretraining is None
-        else images_for_pretraining(pretraining.source, Path(pretraining.data), pretraining.split)
+        else images_for_pretraining(
+            pretraining.source, Path(pretraining.data), pretraining.split, pretraining.patient_pattern
+        )
     )
     held = [*split["val"], *split["test"]]
     parts = {"training": [*split["train"], *seen], "val": split["val"], "test": split["test"]}
@@ -107,7 +109,13 @@ def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut
 def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
     """The whole split of a task, whatever the number of labels, and all labelled images."""
     module = TASKS[config.task.name]
-    records = labelled_images(config.source, Path(config.data), module.WANT).records
+    records = labelled_images(
+        config.source,
+        Path(config.data),
+        module.WANT,
+        pairs=config.pairs,
+        patient_pattern=config.patient_pattern,
+    ).records
     strata = [module.stratum(config.task, record.labels) for record in records]
     return make_split(records, strata, SplitConfig(source=config.split.source)), records
 

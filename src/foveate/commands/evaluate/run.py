@@ -34,7 +34,7 @@ from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
 from foveate.runtime.finetuned import Model, open_model
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import labelled_images
+from foveate.runtime.selection import labelled_images, say_notes
 from foveate.train.logging import say
 
 
@@ -76,7 +76,14 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
-    found = labelled_images(settings.source, Path(config.data), module.WANT)
+    found = labelled_images(
+        settings.source,
+        Path(config.data),
+        module.WANT,
+        pairs=settings.pairs,
+        patient_pattern=settings.patient_pattern,
+    )
+    say_notes([*found.notes, found.patients])
     split = split_of(config, settings, found.records, known)
     chosen = list(found.records) if config.part == "all" else split[config.part]
     if not chosen:

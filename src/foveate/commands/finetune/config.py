@@ -43,6 +43,8 @@ class FinetuneConfig(RunConfig):
         task: What is learnt.
         split: Which images are for training and which for validation.
         tuning: What moves, and how fast.
+        pairs: How an image and its label map in one folder are named, such as
+            "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
         on_seen: What to do about test images that the pre-training of `init` has seen, or whose patients it
             has: refuse them, or go on and mark the run.
     """
@@ -51,6 +53,7 @@ class FinetuneConfig(RunConfig):
     task: Any
     split: SplitConfig
     tuning: TuningConfig
+    pairs: str = ""
     on_seen: OnSeen = "refuse"
 
 
@@ -122,7 +125,9 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> 
     if "dimension" in given:
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
-        records = labelled_images(source_config(given), Path(str(given["data"])), want).records
+        said_of_names = {key: str(given.get(key, "")) for key in ("pairs", "patient_pattern")}
+        data = Path(str(given["data"]))
+        records = labelled_images(source_config(given), data, want, **said_of_names).records
         said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])

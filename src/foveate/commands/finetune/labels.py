@@ -15,7 +15,7 @@ from foveate.data.cohort.labelled import MAP, Labelled
 from foveate.data.cohort.splits import Split, make_split
 from foveate.runtime import images as intake
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import labelled_images
+from foveate.runtime.selection import labelled_images, say_notes
 
 
 @final
@@ -36,7 +36,14 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     `limit` decodes only so many of every part, for a look; values of whole images are known without.
     """
     module = TASKS[config.task.name]
-    found = labelled_images(config.source, Path(config.data), module.WANT)
+    found = labelled_images(
+        config.source,
+        Path(config.data),
+        module.WANT,
+        pairs=config.pairs,
+        patient_pattern=config.patient_pattern,
+    )
+    say_notes(found.notes)
     split = make_split(
         found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
     )
@@ -63,7 +70,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         train=encoded["train"],
         val=encoded["val"],
         split=split,
-        layout=f"{found.layout}; {found.unlabelled} images without a label left out",
+        layout=f"{found.layout}; {found.unlabelled} images without a label left out; {found.patients}",
     )
 
 

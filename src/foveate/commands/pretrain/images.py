@@ -17,7 +17,9 @@ from foveate.train.logging import say
 
 def images_of(config: PretrainConfig, data: Path) -> list[Record]:
     """The images to train on, of the run's dimension."""
-    return of_dimension(images_for_pretraining(config.source, data, config.split), config.dimension)
+    return of_dimension(
+        images_for_pretraining(config.source, data, config.split, config.patient_pattern), config.dimension
+    )
 
 
 def open_cache(config: PretrainConfig, data: Path) -> Cache:

@@ -105,7 +105,9 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
 
 def cases_of(config: PretrainConfig) -> tuple[list[Record], bool]:
     """The labelled cases, and whether masks are their labels."""
-    trained = images_for_pretraining(config.source, Path(config.data), config.split)  # never those of a test
+    trained = images_for_pretraining(
+        config.source, Path(config.data), config.split, config.patient_pattern
+    )  # never those of a test
     source, images = Path(config.probe), by_stem(of_dimension(trained, config.dimension))
     table = source / "labels.csv" if source.is_dir() else source
     if table.is_file():

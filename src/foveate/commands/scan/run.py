@@ -17,6 +17,7 @@ from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
 from foveate.data.inventory import passes as inventory, state
+from foveate.data.inventory_roles import notes
 from foveate.train.logging import CONSOLE, say
 
 PAGE = "inventory.html"
@@ -121,8 +122,13 @@ def summary(found: inventory.Scan, config: ScanConfig) -> str:
         for role, dimension, modality, kind, images, files in db.execute(groups):
             what = f"{dimension}D " if dimension else ""
             lines.append(f"  {images:>7} {role:<9} {what}{modality or '-'} ({kind}, files: {files})")
-        lines += _rejected(found)
+        lines += [*map(terminal, notes(db)), *_rejected(found)]
     return "\n".join([*lines, f"inventory: {Path(config.out) / PAGE}"])
+
+
+def terminal(text: str) -> str:
+    """Without signs that a terminal would obey."""
+    return ascii(text)[1:-1]
 
 
 def _rejected(found: inventory.Scan) -> list[str]:
@@ -132,6 +138,6 @@ def _rejected(found: inventory.Scan) -> list[str]:
     )
     total = state.count(found.db, "images", "reason != ''")
     rows = found.db.execute(query, (SHOWN,)).fetchall()
-    named = [f"  {ascii(os.fsdecode(name))[1:-1]}: {reason}" for name, reason in rows]
+    named = [f"  {terminal(os.fsdecode(name))}: {reason}" for name, reason in rows]
     more = [f"  and {total - len(rows)} more in {state.PRIVATE}/{inventory.REJECTED_NAMES}"]
     return [f"left out: {total}", *named, *(more if total > len(rows) else [])]

@@ -24,6 +24,10 @@ class SplitRun:
         test_share: Share of the images for the test, where the data set does not say.
         fractions: Shares of the training images with labels, each a part of the next.
         stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
+        pairs: How an image and its label map in one folder are named, such as
+            "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
+        patient_pattern: What of a path below `data` names the patient: a regular expression with one group,
+            such as "(P[0-9]+)_", or a group named patient. Empty: tables, lists, DICOM and names.
         use_given_split: Keep what the data set itself says of validation and test.
         compare_voxels: Decode every image, to keep images with equal voxels in one part.
         num_workers: Processes that decode beside this one.
@@ -37,6 +41,8 @@ class SplitRun:
     test_share: float = 0.2
     fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
     stratify: tuple[str, ...] = ()
+    pairs: str = ""
+    patient_pattern: str = ""
     use_given_split: bool = True
     compare_voxels: bool = True
     num_workers: int = 0

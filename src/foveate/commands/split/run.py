@@ -16,10 +16,14 @@ from foveate.core.files import replace_file
 from foveate.core.types import Ending, FoveateError, Record
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
-from foveate.data.cohort.leakage import hashes_of, twins
+from foveate.data.cohort.labelled import joined, patients_of_source, with_pairs
+from foveate.data.cohort.leakage import by_role, hashes_of, twins
+from foveate.data.pairs import Paired
+from foveate.runtime.selection import say_notes
 from foveate.train.logging import CONSOLE, say
 
 UNLABELLED = "unlabelled.txt"
+LISTED_BY = (".csv", ".json")
 
 
 def run_split(config: SplitRun) -> Ending:
@@ -30,7 +34,7 @@ def run_split(config: SplitRun) -> Ending:
 
 def split(config: SplitRun) -> str:
     """Draw, write the lists, and say how they are mixed."""
-    images = [r for r in build_source(config.source).records(Path(config.data)) if r.role == "image"]
+    images = listed_images(config)
     if not config.use_given_split:
         images = [replace(record, split="") for record in images]
     labelled, unlabelled = with_labels(images)
@@ -51,6 +55,41 @@ def split(config: SplitRun) -> str:
     return summary(config, drawn, groups, alike, rest)
 
 
+def listed_images(config: SplitRun) -> list[Record]:
+    """The images with their patients, and with the label maps that lie in one folder with them."""
+    data, reader = Path(config.data), build_source(config.source)
+    if config.source.name == "folder" and data.suffix.lower() in LISTED_BY:
+        names = "--source csv for a table, --source monai_datalist for a list in JSON"
+        raise FoveateError(f"{data} is a list of images; say what reads it: {names}.")
+    records = list(reader.records(data))
+    images = [record for record in records if record.role == "image"]
+    if config.source.name == "folder":
+        images = paired_images(records, config)
+    elif config.pairs:
+        raise FoveateError(f"--pairs belongs to --source folder, not to {config.source.name}.")
+    known = patients_of_source(images, reader, data, config.patient_pattern)
+    say_notes([*known.notes, known.sentence])
+    return list(known.records)
+
+
+def paired_images(records: Sequence[Record], config: SplitRun) -> list[Record]:
+    """The images of a folder; where several ways to pair them are possible, none is taken."""
+    try:
+        paired = with_pairs(records, Path(config.data), config.pairs)
+    except FoveateError as error:
+        if config.pairs:
+            raise
+        say(f"split without label maps: {error}")
+        paired = Paired(pairs=(), labels=frozenset())
+    say_notes(paired.notes)
+    found = {record.relative: record for record in joined(paired)}
+    return [
+        found.get(record.relative, record)
+        for record in records
+        if record.relative in found or (record.role == "image" and record.relative not in paired.labels)
+    ]
+
+
 def with_labels(images: Sequence[Record]) -> tuple[list[Record], list[Record]]:
     """Images with a map or a value, and the others; where none has either, all are split."""
     labelled = [record for record in images if record.maps or record.labels]
@@ -69,9 +108,10 @@ def equal_voxels(images: Sequence[Record], config: SplitRun) -> tuple[list[list[
         for record, digest in zip(images, hashes_of(images, config.num_workers), strict=True):
             hashes[record.relative] = digest
             bar.advance(task)
+    say_notes(by_role(images, hashes))
     unreadable = {name for name, digest in hashes.items() if digest is None}
     for name in sorted(unreadable):
-        say(f"left out, it cannot be read: {name}")
+        say(f"left out, it cannot be read as an image: {name}")
     return twins(hashes), unreadable
 
 

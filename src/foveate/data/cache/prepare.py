@@ -45,7 +45,7 @@ from foveate.data.cache.profiles import (
 from foveate.data.cache.resample import crop_foreground, to_spacing
 from foveate.data.cache.store import SUFFIXES, check_format, disk_errors, write_array
 from foveate.data.cache.volumes import Cache, CachedVolume, Reject
-from foveate.data.decoding.decoder import decode
+from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import (
     fingerprint_of,
     image_files,
@@ -55,10 +55,10 @@ from foveate.data.readers.channels import (
     with_data,
 )
 from foveate.data.readers.formats import UnreadableImageError
+from foveate.data.settled import Outcome as _Outcome, settle
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
-_Outcome = CacheEntry | str  # a cached volume, or the reason why there is none
 _Work = partial[_Outcome]
 
 
@@ -88,7 +88,8 @@ def prepare(
     Raises:
         FoveateError: no image is left, the disk is full, or the folder holds another cache.
     """
-    images = [record for record in records if record.role == "image"]
+    listed = list(records)
+    images = [record for record in listed if record.role == "image"]
     check_format(config.format)
     with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,9 @@ def prepare(
         salt = read_salt(cache)
         work = partial(_prepare_one, cache=cache, salt=salt, config=config)
         outcomes = _outcomes(images, cache, salt, work, on_progress=on_progress, num_workers=num_workers)
+        others = [record.relative for record in listed if record.role != "image"]
+        anyway = partial(work, flat=True)
+        outcomes, notes = settle(images, outcomes, others, cache=cache, salt=salt, decode_anyway=anyway)
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
@@ -109,7 +113,9 @@ def prepare(
     ]
     if not volumes:
         _refuse_empty(rejects)
-    return Cache(volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects])
+    return Cache(
+        volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects], notes
+    )
 
 
 def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
@@ -203,13 +209,20 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
+def _prepare_one(
+    record: Record,
+    *,
+    cache: Path,
+    salt: bytes,
+    config: PrepareConfig,
+    flat: bool = False,
+) -> _Outcome:
     try:
         fingerprint = fingerprint_of(image_files(record))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_image(record, decode)
+        volume = read_image(record, decode_flat if flat else decode)
     except UnreadableImageError as error:
         return error.reason
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)

@@ -117,8 +117,11 @@ class Reject:
 class Cache:
     """Volumes in the order of the records they come from."""
 
-    def __init__(self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = ()) -> None:
+    def __init__(
+        self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = (), notes: Sequence[str] = ()
+    ) -> None:
         self.volumes, self.rejects = tuple(volumes), tuple(rejects)
+        self.notes = tuple(notes)  # what the terminal should say; they may hold a part of file names
         _check_alike(self.volumes)
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ found is a `Record` for every labelled image; an image without a label is counte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -17,23 +17,23 @@ from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
 from foveate.data.layouts import (
     IGNORE,
-    PATIENT_COLUMNS,
     Classes,
     Layout,
-    column_of,
     foreground,
     named_values,
     read_json,
-    read_table,
     split_of as split_word,
 )
+from foveate.data.listed_files import Files
 from foveate.data.names import LABEL_FOLDER
+from foveate.data.pairs import EXAMPLE, Paired, by_pattern, by_stem
+from foveate.data.patients import HEADERS, Known, with_patients
 from foveate.data.readers.formats import suffix_of
 from foveate.data.sources.folder import FolderSource
+from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table
 
 Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
 MAP = "labels"
-IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_name", "path", "name")
 MAP_COLUMNS = ("label", "labels", "label_path", "mask", "mask_path", "seg", "segmentation")
 IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
@@ -50,27 +50,40 @@ class Labelled:
     layout: str  # for people
     classes: tuple[str, ...] = ()  # "name=value+value" where the source declares them
     ignore: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
+    named_by: str = HEADERS  # what has named the patients of the records
+    patients: str = ""  # where they are from in the end; counts only
 
 
-def read_labelled(data: Path, want: Want) -> Labelled:
+def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: str = "") -> Labelled:
     """Every labelled image below or in `data`.
 
+    Args:
+        data: A folder, a table or a list.
+        want: What counts as a label.
+        pairs: `--pairs`: how an image and its label map are named.
+        patient_pattern: `--patient_pattern`: what of a path names the patient.
+
     Raises:
-        FoveateError: nothing is labelled, or the layout contradicts itself.
+        FoveateError: nothing is labelled, the layout contradicts itself, or two sources of patients do.
     """
-    found = reader_of(data, want)(data, want)
+    if pairs and not data.is_dir():
+        raise FoveateError(f"--pairs {pairs} needs a folder of files as --data; {data} is none.")
+    found = from_folder(data, want, pairs) if pairs else reader_of(data, want)(data, want)
     _refuse_contradictions(found.records, data)
     if not found.records:
         kind = "label map" if want == "maps" else "value"
         raise FoveateError(
             f"--data {data}: {found.unlabelled} images were found ({found.layout}), none with a "
             f"{kind}; accepted: images/ beside labels/ or masks/ with equal stems, a CSV with the "
-            "columns image and label, labels.csv, dataset.json, or a MONAI list."
+            "columns image and label, labels.csv, dataset.json, a MONAI list, or one family of images and "
+            f"one of label maps with equal stems, such as {EXAMPLE}."
         )
-    return found
+    known = with_patients(found.records, data, own=found.named_by, pattern=patient_pattern)
+    return replace(found, records=known.records, notes=(*found.notes, *known.notes), patients=known.sentence)
 
 
-def from_source(source: Source, data: Path, want: Want) -> Labelled:
+def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str = "") -> Labelled:
     """The labelled images of a named layout; where it keeps a test only, the others are for training."""
     images = [record for record in source.records(data) if record.role == "image"]
     if want == "maps":
@@ -83,13 +96,26 @@ def from_source(source: Source, data: Path, want: Want) -> Labelled:
         kind = "label map" if want == "maps" else "value"
         raise FoveateError(f"--data {data}: none of its {len(images)} images has a {kind}.")
     layout = source if isinstance(source, Layout) else None
+    known = patients_of_source(found, source, data, patient_pattern)
     return Labelled(
-        records=tuple(found),
+        records=known.records,
+        notes=known.notes,
+        patients=known.sentence,
         unlabelled=len(images) - len(found),
         layout=layout.name if layout else "another package's layout",
         classes=as_words(layout.classes(data)) if layout else (),
         ignore=layout.ignored(data) if layout else (),
     )
+
+
+def patients_of_source(records: Iterable[Record], source: Source, data: Path, pattern: str = "") -> Known:
+    """The images of a source with their patients."""
+    if isinstance(source, Layout):
+        own, cases = f"--source {source.name}", source.case_is_patient
+        return with_patients(records, data, own=own, cases=cases, beside=cases, pattern=pattern)
+    if isinstance(source, FolderSource):
+        return with_patients(records, data, pattern=pattern)
+    return with_patients(records, data, own="--source", beside=False, pattern=pattern)
 
 
 def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
@@ -103,9 +129,49 @@ def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
     return from_folder
 
 
-def from_folder(data: Path, want: Want, pattern: str = "") -> Labelled:  # noqa: ARG001
-    """Images and label maps whose names agree."""
-    records = list(FolderSource().records(data))
+def from_folder(data: Path, want: Want, pairs: str = "") -> Labelled:
+    """Images and label maps whose names agree: as `pairs` says, as is usual, or by common stems."""
+    records = [r for r in FolderSource().records(data) if r.role in ("image", "label")]
+    if pairs:
+        return _in_one_folder(by_pattern(records, pairs, data), records)
+    found = by_usual_names(records)
+    if found.records or want == "values":
+        return found
+    paired = by_stem(records, data)
+    return _in_one_folder(paired, records) if paired.pairs else found
+
+
+def joined(paired: Paired) -> tuple[Record, ...]:
+    """Images with the maps that they are paired with."""
+    return tuple(replace(image, role="image", maps={MAP: label.path}) for image, label in paired.pairs)
+
+
+def _in_one_folder(paired: Paired, records: Sequence[Record]) -> Labelled:
+    """What was paired, and how many images were not."""
+    images = [r for r in records if r.role == "image" and r.relative not in paired.labels]
+    found = joined(paired)
+    named = {record.relative for record in found}
+    return Labelled(
+        records=tuple(replace(r, split=r.split or split_of(r.relative)) for r in found),
+        unlabelled=sum(image.relative not in named for image in images),
+        layout=f"{len(found)} pairs of files with equal stems",
+        notes=paired.notes,
+    )
+
+
+def with_pairs(records: Sequence[Record], data: Path, pairs: str) -> Paired:
+    """Images with the label maps that lie among them in one folder; usual names were told apart before."""
+    candidates = [record for record in records if record.role in ("image", "label")]
+    if pairs:
+        return by_pattern(candidates, pairs, data)
+    keys = {role: {pair_key(r) for r in candidates if r.role == role} for role in ("image", "label")}
+    if keys["image"] & keys["label"]:
+        return Paired(pairs=(), labels=frozenset())
+    return by_stem(candidates, data)
+
+
+def by_usual_names(records: Sequence[Record]) -> Labelled:
+    """Folders `images` and `labels`, or names that end in `seg` and the like."""
     maps = by_key(record for record in records if record.role == "label")
     images = by_key(record for record in records if record.role == "image")
     pairs = [
@@ -125,7 +191,8 @@ def by_key(records: Iterable[Record]) -> dict[str, Record]:
         if key in keyed:
             raise FoveateError(
                 f"{keyed[key].relative} and {record.relative} both belong to case {key!r}; accepted: one "
-                "image with one channel and one label map for every case."
+                "image with one channel and one label map for every case; say which with "
+                f"{EXAMPLE}."
             )
         keyed[key] = record
     return keyed
@@ -180,7 +247,10 @@ def from_table(data: Path, want: Want) -> Labelled:
     ]
     labelled = [record for record in records if not mask or record.maps]
     return Labelled(
-        records=tuple(labelled), unlabelled=len(records) - len(labelled), layout=f"table {path.name}"
+        records=tuple(labelled),
+        unlabelled=len(records) - len(labelled),
+        layout=f"table {path.name}",
+        named_by=path.name,
     )
 
 
@@ -210,39 +280,6 @@ def _difference(one: Record, other: Record) -> str:
     return "different " + ", ".join(differing)
 
 
-class Files:
-    """Finds the files that a list names: by path below the folder, by name, by name without suffix."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.by_name: dict[str, list[Path]] = {}
-
-    def find(self, name: str, source: Path) -> Path:
-        """The one file that is meant."""
-        direct = self.root / name
-        if direct.is_file():
-            return direct
-        if not self.by_name:
-            self.index()
-        found = self.by_name.get(PurePosixPath(name).name, [])
-        if len(found) != 1:
-            what = "there is no such file" if not found else f"{len(found)} files have that name"
-            raise FoveateError(f"{source} names {name!r}: {what} below {self.root}.")
-        return found[0]
-
-    def index(self) -> None:
-        """Images by name and by stem."""
-        for record in FolderSource().records(self.root):
-            name = record.path.name
-            for key in {name, name[: len(name) - len(suffix_of(record.path))]}:
-                if record.role == "image":
-                    self.by_name.setdefault(key, []).append(record.path)
-
-    def relative(self, path: Path) -> str:
-        """Below the folder where it is, else in full."""
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
-
-
 def from_json(data: Path, want: Want) -> Labelled:
     """nnU-Net's and the Decathlon's dataset.json, and MONAI's lists."""
     path = data if data.suffix.lower() == ".json" else data / "dataset.json"
@@ -261,6 +298,7 @@ def from_json(data: Path, want: Want) -> Labelled:
         records=tuple(kept),
         unlabelled=len(records) - len(labelled),
         layout=f"list {path.name}",
+        named_by=path.name,
         classes=classes,
         ignore=ignore,
     )
@@ -276,15 +314,16 @@ def record_of(entry: object, split: str, files: Files, source: Path, want: Want)
             f"{source}: the entry {str(entry)[:80]!r} names {len(images)} images; accepted: one."
         )
     found = files.find(images[0], source)
+    patient = column_of(list(values), PATIENT_COLUMNS)
     label = values.get("label")
     maps = {MAP: files.find(label, source)} if want == "maps" and isinstance(label, str) else {}
     rest = (
-        {k: v for k, v in values.items() if k not in ("image", "patient", "fold")} if want == "values" else {}
+        {k: v for k, v in values.items() if k not in ("image", patient, "fold")} if want == "values" else {}
     )
     return Record(
         path=found,
         relative=files.relative(found),
-        patient=str(values.get("patient", "")),
+        patient=patient_word(values.get(patient)),
         split=split,
         maps=maps,
         labels=rest,

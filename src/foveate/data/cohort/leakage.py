@@ -18,9 +18,10 @@ from typing import Literal
 from foveate.core.files import replace_text
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.index import read_salt, salted_id
-from foveate.data.decoding.decoder import decode
+from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
-from foveate.data.readers.formats import UnreadableImageError
+from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
+from foveate.data.roles import verdicts
 
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders
@@ -33,6 +34,29 @@ def hash_of(record: Record) -> str | None:
         return voxel_hash(read_image(record, decode).array)
     except UnreadableImageError:
         return None
+
+
+def reason_of(record: Record) -> str:
+    """Why an image cannot be read, "" where it can."""
+    try:
+        read_image(record, decode)
+    except UnreadableImageError as error:
+        return error.reason
+    return ""
+
+
+def by_role(records: Sequence[Record], hashes: dict[str, str | None]) -> list[str]:
+    """Corrects hashes by what most files of a family are (`data.roles`); what should be said of it."""
+    single = [record for record in records if not (record.files or record.channels or record.maps)]
+    looks = {record.relative: False for record in single if hashes[record.relative]}
+    unread = [record for record in single if not hashes[record.relative]]
+    looks |= {record.relative: True for record in unread if looks_like_labels(reason_of(record))}
+    found, known = verdicts(looks), {record.relative: record for record in single}
+    for verdict in found:
+        for name in verdict.overruled:
+            images = not verdict.labels
+            hashes[name] = voxel_hash(read_image(known[name], decode_flat).array) if images else None
+    return [verdict.note for verdict in found]
 
 
 def hashes_of(records: Sequence[Record], num_workers: int = 0) -> Iterable[str | None]:

@@ -195,6 +195,15 @@ def decode(record: Record) -> Volume:
     return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=root_of(record))
 
 
+def decode_flat(record: Record) -> Volume:
+    """The image of a record, whatever its values look like.
+
+    Raises:
+        UnreadableImageError: with a reason, for anything else that pre-training could not learn from.
+    """
+    return shared_decoder().read(record.files or (record.path,), flat=True, root=root_of(record))
+
+
 def decode_map(path: Path, root: Path | None = None) -> Volume:
     """A map of labels, which may hold one value only.
 

@@ -24,6 +24,7 @@ from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked
 from foveate.data.inventory.pixels import PixelTask, looks_of
 from foveate.data.inventory.walk import Walk
+from foveate.data.inventory_roles import settle
 from foveate.data.readers.dicom.listing import records_of
 
 TABLE, REJECTS, REJECTED_NAMES = "inventory.csv", "rejects.csv", "rejects.csv"
@@ -179,7 +180,7 @@ def read_pixels(scan: Scan, *, thumbnails: bool) -> int:
                 state.update_image(scan.db, number, row)
         done += len(found)
         scan.on_progress("voxels", done, total)
-    return done
+    return done + settle(scan.db)
 
 
 def _pixel_task(scan: Scan, row: sqlite3.Row, thumbnails: bool) -> PixelTask:

@@ -17,9 +17,8 @@ from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import FaultyReaderError, shared_decoder
 from foveate.data.inventory.headers import crossed, unforeseen
 from foveate.data.readers.channels import voxel_hash
-from foveate.data.readers.formats import UnreadableImageError
+from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
 
-LOOKS_LIKE_LABELS = "its values look like labels"
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16
 
@@ -58,7 +57,7 @@ def _decoded(task: PixelTask, salt: bytes, root: Path) -> Row:
         try:
             volume = shared_decoder().read(files, as_map=task.role == "label", root=root)
         except UnreadableImageError as error:
-            if not error.reason.startswith(LOOKS_LIKE_LABELS):
+            if not looks_like_labels(error.reason):
                 raise
             volume = shared_decoder().read(files, flat=True, root=root)
             extra = {"role": "label", "evidence": error.reason}

@@ -24,6 +24,8 @@ SUFFIXES: dict[str, Dimension] = {
 }
 ACCEPTED = f"DICOM, {', '.join(SUFFIXES)}"
 
+LOOKS_LIKE_LABELS = "its values look like labels"  # how `readers.values` begins to say so
+
 Reader = Callable[[Path], Volume]
 
 
@@ -37,6 +39,11 @@ class UnreadableImageError(FoveateError):
 
     def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
         return type(self), (self.path, self.reason)
+
+
+def looks_like_labels(reason: str) -> bool:
+    """Whether an image was refused because of what its values look like."""
+    return reason.startswith(LOOKS_LIKE_LABELS)
 
 
 def suffix_of(path: Path) -> str:

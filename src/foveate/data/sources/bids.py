@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders, read_table, visible
+from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders
+from foveate.data.tables import read_table, visible
 
 TREE = """
 dataset_description.json

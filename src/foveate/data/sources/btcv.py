@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, case, either, folders, visible, volume
+from foveate.data.layouts import LABELS, Layout, case, either, folders, volume
+from foveate.data.tables import visible
 
 TREE = """
 RawData/

@@ -16,17 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import (
-    Layout,
-    Missing,
-    WrongLayoutError,
-    case,
-    existing,
-    folders,
-    read_lines,
-    read_table,
-    visible,
-)
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, existing, folders, read_lines
+from foveate.data.tables import read_table, visible
 
 TREE = """
 images_001/images/*.png      (to images_012; or one folder images/)

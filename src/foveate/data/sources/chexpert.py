@@ -12,16 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import (
-    Layout,
-    Missing,
-    WrongLayoutError,
-    case,
-    either,
-    existing,
-    folders,
-    read_table,
-)
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, either, existing, folders
+from foveate.data.tables import read_table
 
 TREE = """
 CheXpert-v1.0/               (or CheXpert-v1.0-small/)

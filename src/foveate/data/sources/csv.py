@@ -9,19 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import (
-    LABELS,
-    PATIENT_COLUMNS,
-    Layout,
-    Missing,
-    WrongLayoutError,
-    case,
-    column_of,
-    existing,
-    read_table,
-    split_of,
-)
+from foveate.data.layouts import LABELS, Layout, Missing, WrongLayoutError, case, existing, split_of
 from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.tables import PATIENT_COLUMNS, column_of, read_table
 
 TREE = """
 FOLDER/labels.csv            (or the path of any .csv file as --data)

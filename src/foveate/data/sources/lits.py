@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders, visible, volume
+from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders, volume
+from foveate.data.tables import visible
 
 TREE = """
 Training Batch 1/            (any folders: the names of the files decide)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, case, either, folders, read_table, set_aside, visible
+from foveate.data.layouts import Layout, case, either, folders, set_aside
+from foveate.data.tables import read_table, visible
 
 TREE = """
 subset0/

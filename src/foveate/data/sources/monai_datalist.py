@@ -21,6 +21,7 @@ from foveate.data.layouts import (
     wrong_field,
 )
 from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.tables import PATIENT_COLUMNS, column_of, patient_word
 
 TREE = """
 FOLDER/dataset.json          (or the path of any .json file as --data)
@@ -103,7 +104,7 @@ def _case(root: Path, path: Path, entry: Any, key: str, config: Config) -> Recor
         files[0],
         channels=files if len(files) > 1 else (),
         evidence=f"{key} of {path.name}",
-        patient=str(fields.get("patient", fields.get("patient_id", ""))),
+        patient=patient_word(fields.get(column_of(list(fields), PATIENT_COLUMNS))),
         split="val" if held_out else KEYS[key],
         maps={LABELS: path.parent / str(label)} if is_map else {},
         labels={} if is_map or label is None else _values(label, config.label),

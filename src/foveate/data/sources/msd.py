@@ -50,7 +50,13 @@ class Config:
 
 def build(config: Config) -> Layout:
     """The layout."""
-    return Layout(name=config.name, tree=TREE, cases=lambda root: cases(root, config), targets=classes)
+    return Layout(
+        name=config.name,
+        tree=TREE,
+        cases=lambda root: cases(root, config),
+        targets=classes,
+        case_is_patient=True,
+    )
 
 
 def _is_task(folder: Path) -> bool:

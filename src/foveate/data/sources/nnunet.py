@@ -19,9 +19,9 @@ from foveate.data.layouts import (
     named_values,
     read_json,
     set_aside,
-    visible,
     wrong_field,
 )
+from foveate.data.tables import visible
 
 TREE = """
 DatasetXXX_Name/
@@ -47,7 +47,7 @@ class Config:
 
 def build(config: Config) -> Layout:
     """The layout."""
-    return Layout(name=config.name, tree=TREE, cases=cases, targets=classes)
+    return Layout(name=config.name, tree=TREE, cases=cases, targets=classes, case_is_patient=True)
 
 
 def recognises(root: Path) -> bool:
