@@ -13,8 +13,8 @@ from foveate.data.cache.derived import with_derived
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
+from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.loader import records_of, volume_of
-from foveate.data.patients import UNKNOWN
 from foveate.data.readers.formats import dimension_of
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foveate.core.types import FoveateError
-from foveate.data.names import label_evidence
+from foveate.data.roles.names import label_evidence
 from foveate.data.sources.folder import FolderSource
 
 

@@ -17,7 +17,7 @@ from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
 from foveate.data.inventory import passes as inventory, state
-from foveate.data.inventory_roles import notes
+from foveate.data.inventory.roles import notes
 from foveate.train.logging import CONSOLE, say
 
 PAGE = "inventory.html"

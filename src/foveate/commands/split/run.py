@@ -18,7 +18,7 @@ from foveate.data.catalogue import build_source
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.cohort.labelled import joined, patients_of_source, with_pairs
 from foveate.data.cohort.leakage import by_role, hashes_of, twins
-from foveate.data.pairs import Paired
+from foveate.data.cohort.pairs import Paired
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import CONSOLE, say
 

@@ -43,6 +43,7 @@ from foveate.data.cache.profiles import (
     window_values,
 )
 from foveate.data.cache.resample import crop_foreground, to_spacing
+from foveate.data.cache.settled import Outcome as _Outcome, settle
 from foveate.data.cache.store import SUFFIXES, check_format, disk_errors, write_array
 from foveate.data.cache.volumes import Cache, CachedVolume, Reject
 from foveate.data.decoding.decoder import decode, decode_flat
@@ -55,7 +56,6 @@ from foveate.data.readers.channels import (
     with_data,
 )
 from foveate.data.readers.formats import UnreadableImageError
-from foveate.data.settled import Outcome as _Outcome, settle
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 

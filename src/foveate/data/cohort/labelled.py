@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
+from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
+from foveate.data.cohort.patients import HEADERS, Known, with_patients
 from foveate.data.layouts import (
     IGNORE,
     Classes,
@@ -25,10 +27,8 @@ from foveate.data.layouts import (
     split_of as split_word,
 )
 from foveate.data.listed_files import Files
-from foveate.data.names import LABEL_FOLDER
-from foveate.data.pairs import EXAMPLE, Paired, by_pattern, by_stem
-from foveate.data.patients import HEADERS, Known, with_patients
 from foveate.data.readers.formats import suffix_of
+from foveate.data.roles.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table
 

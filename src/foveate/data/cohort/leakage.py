@@ -21,7 +21,7 @@ from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
-from foveate.data.roles import verdicts
+from foveate.data.roles.verdicts import verdicts
 
 SEEN = "seen.json"
 PROJECT = "foveate-project"  # beside the run folders

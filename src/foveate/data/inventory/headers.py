@@ -18,7 +18,6 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.index import salted_id
-from foveate.data.names import label_evidence, named_modality
 from foveate.data.readers.dicom.header import (
     CLASS_CAPTURES,
     NOT_IMAGES,
@@ -34,6 +33,7 @@ from foveate.data.readers.dicom.listing import is_slice, records_of
 from foveate.data.readers.dicom.stacks import step_of
 from foveate.data.readers.formats import PICTURES, SUFFIXES, suffix_of
 from foveate.data.readers.refusals import RefusalError
+from foveate.data.roles.names import label_evidence, named_modality
 
 MODALITIES = STACKED | PROJECTED | STRUCTURES | set(NOT_IMAGES)
 OFTEN_BURNED_IN = frozenset({"US", "ES", "XC", "GM", "OP"})

@@ -23,8 +23,8 @@ from foveate.core.types import FoveateError
 from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked
 from foveate.data.inventory.pixels import PixelTask, looks_of
+from foveate.data.inventory.roles import settle
 from foveate.data.inventory.walk import Walk
-from foveate.data.inventory_roles import settle
 from foveate.data.readers.dicom.listing import records_of
 
 TABLE, REJECTS, REJECTED_NAMES = "inventory.csv", "rejects.csv", "rejects.csv"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate.core.types import Record
-from foveate.data.names import label_evidence
 from foveate.data.readers.dicom.header import (
     STACKED,
     Header,
@@ -17,6 +16,7 @@ from foveate.data.readers.dicom.header import (
 )
 from foveate.data.readers.dicom.stacks import FEWEST_SLICES, Stack, stacks
 from foveate.data.readers.refusals import RefusalError
+from foveate.data.roles.names import label_evidence
 
 Relatives = Mapping[Path, str]
 

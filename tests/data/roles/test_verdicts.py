@@ -11,8 +11,8 @@ from tests.data.conftest import prepared
 from tests.data.drawn import SHAPE, image, label_map, names, save, scattered
 
 from foveate.cli import main
-from foveate.data import settled
-from foveate.data.roles import verdicts
+from foveate.data.cache import settled
+from foveate.data.roles.verdicts import verdicts
 
 __all__ = ["names"]
 COUNT = 7

@@ -11,7 +11,7 @@ from tests.data.readers import dicoms
 from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.labelled import read_labelled
-from foveate.data.patients import UNKNOWN, with_patients
+from foveate.data.cohort.patients import UNKNOWN, with_patients
 from foveate.runtime.selection import images_for_pretraining
 
 __all__ = ["names"]

@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from foveate.data.families import Place, places
+from foveate.data.roles.families import Place, places
 
 FEWEST = 3  # files of a family that have been looked at
 CLEAR_SHARE, FEWEST_PLAIN = 0.9, 10  # of plain names, which say nothing of what the files are

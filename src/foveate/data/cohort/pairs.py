@@ -17,9 +17,9 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.decoder import shared_decoder
-from foveate.data.families import Key, Place, places
 from foveate.data.readers.channels import SAME_PLACE_MM, corners
 from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
+from foveate.data.roles.families import Key, Place, places
 
 CASE = "{case}"
 EXAMPLE = "--pairs '{case}_image.nii.gz={case}_label.nii.gz'"

@@ -1,0 +1,1 @@
+"""What a file is for, from its name, its siblings and its values."""
