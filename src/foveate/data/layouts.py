@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.readers.channels import image_files
-from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import entries_of, parse_json
 
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there

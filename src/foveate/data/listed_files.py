@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from foveate.core.types import FoveateError
-from foveate.data.readers.formats import suffix_of
+from foveate.data.readers.suffixes import suffix_of
 from foveate.data.sources.folder import FolderSource
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from foveate.core.types import Array, Record
 from foveate.data.readers.channels import root_of
-from foveate.data.readers.formats import read_files, suffix_of
+from foveate.data.readers.formats import read_files
+from foveate.data.readers.suffixes import suffix_of
 
 NIFTI = (".nii", ".nii.gz")
 GEOMETRY_FIELDS = (

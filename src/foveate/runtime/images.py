@@ -15,7 +15,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.loader import records_of, volume_of
-from foveate.data.readers.formats import dimension_of
+from foveate.data.readers.suffixes import dimension_of
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
 from foveate.views.pipeline import missed_tissue

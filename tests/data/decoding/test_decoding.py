@@ -18,7 +18,8 @@ from tests.data.readers.dicom.miniatures import noise, write_series
 from foveate.core import signals
 from foveate.core.types import FoveateError, Record
 from foveate.data.decoding.decoder import decoder as decoding
-from foveate.data.readers.formats import UnreadableImageError, read_files
+from foveate.data.readers.formats import read_files
+from foveate.data.readers.refusals import UnreadableImageError
 
 NOISE = np.random.default_rng(0).normal(size=(8, 9, 10)).astype(np.float32)
 

@@ -12,7 +12,8 @@ from foveate.core.types import Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.readers.channels import read_image
-from foveate.data.readers.formats import UnreadableImageError, read_volume
+from foveate.data.readers.formats import read_volume
+from foveate.data.readers.refusals import UnreadableImageError
 
 
 def write(path, seed, shape=(6, 7, 8), shift=0.0):

@@ -16,9 +16,9 @@ from foveate.data.decoding.decoder import decode
 from foveate.data.inventory.headers import unforeseen
 from foveate.data.readers import header_text
 from foveate.data.readers.channels import image_files, read_image, root_of
-from foveate.data.readers.formats import UnreadableImageError, read_volume
+from foveate.data.readers.formats import read_volume
 from foveate.data.readers.itk import claimed_grid, data_file
-from foveate.data.readers.refusals import RefusalError
+from foveate.data.readers.refusals import RefusalError, UnreadableImageError
 
 BESIDE, DAMAGED = "not in one file beside it", "its header is (damaged|truncated|longer)"
 LONG = "".join(f"Key{number} = {'x' * 60}\n" for number in range(1200))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from foveate.data.readers.formats import UnreadableImageError, read_volume
+from foveate.data.readers.formats import read_volume
+from foveate.data.readers.refusals import UnreadableImageError
 
 DEEP = np.random.default_rng(0).integers(0, 65536, (6, 9)).astype(np.uint16)
 REAL = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)

@@ -17,7 +17,8 @@ from tests.data.readers.containers import STORED, VALUES, assert_same, by_itk, m
 from foveate.core.types import Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
-from foveate.data.readers.formats import UnreadableImageError, read_volume
+from foveate.data.readers.formats import read_volume
+from foveate.data.readers.refusals import UnreadableImageError
 
 NOISE = np.random.default_rng(8).integers(0, 100, (24, 24, 24)).astype(np.int16)
 CUT = r"truncated|damaged"

@@ -16,7 +16,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
-from foveate.data.readers.formats import dimension_of
+from foveate.data.readers.suffixes import dimension_of
 from foveate.nets import weights
 from foveate.nets.encoders import ENCODERS
 from foveate.nets.pyramid import DecoderConfig

@@ -23,7 +23,7 @@ from foveate.core.rng import key, stream
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import cache_folder, prepare
 from foveate.data.cache.volumes import Cache
-from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid

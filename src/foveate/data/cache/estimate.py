@@ -11,7 +11,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.readers import itk
 from foveate.data.readers.channels import image_files
-from foveate.data.readers.formats import suffix_of
+from foveate.data.readers.suffixes import suffix_of
 
 SAMPLE = 64  # images whose headers are read; the others are taken to be like them
 BYTES_PER_VOXEL = {"npy": 2.0, "blosc2": 1.35}  # LZ4 leaves about two thirds of a CT

@@ -55,7 +55,7 @@ from foveate.data.readers.channels import (
     voxel_hash,
     with_data,
 )
-from foveate.data.readers.formats import UnreadableImageError
+from foveate.data.readers.refusals import UnreadableImageError
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 

@@ -27,7 +27,7 @@ from foveate.data.layouts import (
     split_of as split_word,
 )
 from foveate.data.listed_files import Files
-from foveate.data.readers.formats import suffix_of
+from foveate.data.readers.suffixes import suffix_of
 from foveate.data.roles.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table

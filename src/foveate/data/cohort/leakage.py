@@ -20,7 +20,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache.index import read_salt, salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
-from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
+from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
 from foveate.data.roles.verdicts import verdicts
 
 SEEN = "seen.json"

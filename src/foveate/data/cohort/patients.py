@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cohort.patient_lists import Named, rows_of_lists, rows_of_tables
-from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 
 UNKNOWN = "patients unknown: every image counts as its own patient"
 HEADERS, NAMES = "DICOM headers", "names (sub-...)"

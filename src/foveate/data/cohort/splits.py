@@ -19,7 +19,7 @@ from foveate.data.cohort.draw import (
     refuse_empty,
     stratified_order,
 )
-from foveate.data.readers.formats import suffix_of
+from foveate.data.readers.suffixes import suffix_of
 
 Split = dict[str, list[Record]]  # part -> images
 

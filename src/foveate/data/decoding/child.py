@@ -16,7 +16,8 @@ import numpy as np
 from foveate.core.signals import STOPPING
 from foveate.core.types import Array, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
-from foveate.data.readers.formats import UnreadableImageError, read_files
+from foveate.data.readers.formats import read_files
+from foveate.data.readers.refusals import UnreadableImageError
 
 IDLE_SECONDS = 60.0
 

@@ -23,7 +23,7 @@ import numpy as np
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
 from foveate.data.readers.channels import root_of
-from foveate.data.readers.formats import UnreadableImageError
+from foveate.data.readers.refusals import UnreadableImageError
 
 TIMEOUT_SECONDS = 600.0
 LEAST_MEMORY = 2 << 30

@@ -31,8 +31,8 @@ from foveate.data.readers.dicom.header import (
 )
 from foveate.data.readers.dicom.listing import is_slice, records_of
 from foveate.data.readers.dicom.stacks import step_of
-from foveate.data.readers.formats import PICTURES, SUFFIXES, suffix_of
 from foveate.data.readers.refusals import RefusalError
+from foveate.data.readers.suffixes import PICTURES, SUFFIXES, suffix_of
 from foveate.data.roles.names import label_evidence, named_modality
 
 MODALITIES = STACKED | PROJECTED | STRUCTURES | set(NOT_IMAGES)

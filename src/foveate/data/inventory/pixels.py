@@ -17,7 +17,7 @@ from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import FaultyReaderError, shared_decoder
 from foveate.data.inventory.headers import crossed, unforeseen
 from foveate.data.readers.channels import voxel_hash
-from foveate.data.readers.formats import UnreadableImageError, looks_like_labels
+from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
 
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16

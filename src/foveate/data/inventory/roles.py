@@ -9,7 +9,7 @@ import os
 import sqlite3
 
 from foveate.data.inventory import state
-from foveate.data.readers.formats import LOOKS_LIKE_LABELS, looks_like_labels
+from foveate.data.readers.refusals import LOOKS_LIKE_LABELS, looks_like_labels
 from foveate.data.roles.verdicts import verdicts
 
 NOTES = "alike"  # the fact that holds what the terminal should say

@@ -11,54 +11,12 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import final
 
-from foveate.core.types import Dimension, FoveateError, Record, Volume
-from foveate.data.readers.refusals import RefusalError
-
-# Suffixes that decide the format, and what they stand for. DICOM is known by content, whatever its name.
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-SUFFIXES: dict[str, Dimension] = {
-    **dict.fromkeys((".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".npz"), 3),
-    **dict.fromkeys(PICTURES, 2),
-}
-ACCEPTED = f"DICOM, {', '.join(SUFFIXES)}"
-
-LOOKS_LIKE_LABELS = "its values look like labels"  # how `readers.values` begins to say so
+from foveate.core.types import Volume
+from foveate.data.readers.refusals import RefusalError, UnreadableImageError
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 
 Reader = Callable[[Path], Volume]
-
-
-@final
-class UnreadableImageError(FoveateError):
-    """An image that cannot be used; `reason` holds no name, path or header text."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be used: {reason}.")
-        self.path, self.reason = path, reason
-
-    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)
-
-
-def looks_like_labels(reason: str) -> bool:
-    """Whether an image was refused because of what its values look like."""
-    return reason.startswith(LOOKS_LIKE_LABELS)
-
-
-def suffix_of(path: Path) -> str:
-    """The lower-case suffix that decides the format, with `.nii.gz` as one.
-
-    >>> suffix_of(Path("a.b.NII.GZ")), suffix_of(Path("a.b.PNG")), suffix_of(Path("LICENSE"))
-    ('.nii.gz', '.png', '')
-    """
-    name = path.name.lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), path.suffix.lower())
-
-
-def dimension_of(record: Record) -> Dimension:
-    """Whether a record is a picture or a volume, as far as its source or its suffix says."""
-    return record.dimension or SUFFIXES.get(suffix_of(record.path), 3)
 
 
 def read_volume(path: Path, *, as_map: bool = False, root: Path | None = None) -> Volume:

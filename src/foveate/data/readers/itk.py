@@ -15,7 +15,6 @@ import numpy as np
 from foveate.core.types import Array, Volume
 from foveate.data.readers import inflate, metaimage, nrrd
 from foveate.data.readers.canonical import LPS_TO_RAS, canonical_volume
-from foveate.data.readers.formats import SUFFIXES
 from foveate.data.readers.header_text import Packing, Promise
 from foveate.data.readers.refusals import (
     BZIP2_RATIO,
@@ -26,6 +25,7 @@ from foveate.data.readers.refusals import (
     spatial_shape,
 )
 from foveate.data.readers.regular import beside, open_beside, open_regular, size_of
+from foveate.data.readers.suffixes import SUFFIXES
 
 READERS = {".mha": metaimage, ".mhd": metaimage, ".nrrd": nrrd, ".nhdr": nrrd}
 WIDEST_NUMBER = 8  # bytes that one digit of text can stand for

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from foveate.data.readers.formats import suffix_of
+from foveate.data.readers.suffixes import suffix_of
 
 Key = tuple[str, str, bool]  # end, suffix, and whether a folder is the case
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from foveate.core.types import Record
 from foveate.data.layouts import LABELS, Layout, Missing, WrongLayoutError, case, existing, split_of
-from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import PATIENT_COLUMNS, column_of, read_table
 
 TREE = """

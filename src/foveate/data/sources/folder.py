@@ -17,7 +17,7 @@ from typing import Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.cache.index import PROFILE, VOLUMES
-from foveate.data.readers.formats import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
+from foveate.data.readers.suffixes import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
 from foveate.data.roles.names import LABEL_FOLDER, label_evidence, named_modality
 
 OWN = (  # what lies in a run folder, in a cache, beside predictions, in an evaluation

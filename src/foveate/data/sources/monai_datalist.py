@@ -20,7 +20,7 @@ from foveate.data.layouts import (
     read_json,
     wrong_field,
 )
-from foveate.data.readers.formats import SUFFIXES, suffix_of
+from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import PATIENT_COLUMNS, column_of, patient_word
 
 TREE = """
