@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
@@ -166,6 +166,14 @@ class Record:
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
     labels: Mapping[str, Any] = field(default_factory=dict)  # values of the whole image; NaN: missing
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that was given as the data, from which the relative name counts; None: unknown."""
+        parts = PurePath(self.relative).parts
+        if not parts or ".." in parts or self.path.parts[-len(parts) :] != parts:
+            return None
+        return self.path.parents[len(parts) - 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, final
 
 from foveate.core.types import Dimension, FoveateError, Record
-from foveate.data.readers.channels import image_files
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import entries_of, parse_json
 
@@ -163,26 +162,6 @@ def dimension_of(images: Iterable[Record]) -> Dimension:
         names = " and ".join(f"{record.path} ({axes}D)" for axes, record in sorted(first.items()))
         raise FoveateError(f"One run trains on one dimension, and the list mixes {names}.")
     return next(iter(first))
-
-
-def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Iterator[Record]:
-    """The records whose files are all there; the others are refused, or set aside where asked."""
-    for record in records:
-        absent = [path for path in files_of(record) if not path.is_file()]
-        if not absent:
-            yield record
-        elif missing == "skip":
-            yield Record(path=record.path, relative=record.relative, role="other", evidence="it is not there")
-        else:
-            raise FoveateError(
-                f"{listed_in} lists {absent[0]}, which is not there; complete the files, correct the list, "
-                "or say --source.missing skip where the layout has it."
-            )
-
-
-def files_of(record: Record) -> tuple[Path, ...]:
-    """Every file that a record stands for: image, series, channels and maps."""
-    return (*image_files(record), *record.maps.values())
 
 
 def split_of(word: str, where: str) -> str:

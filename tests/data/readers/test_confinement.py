@@ -13,9 +13,10 @@ from foveate.core.types import Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.decoding.decoder import decode
+from foveate.data.image_files import image_files
 from foveate.data.inventory.headers import unforeseen
 from foveate.data.readers import header_text
-from foveate.data.readers.channels import image_files, read_image, root_of
+from foveate.data.readers.channels import read_image
 from foveate.data.readers.formats import read_volume
 from foveate.data.readers.itk import claimed_grid, data_file
 from foveate.data.readers.refusals import RefusalError, UnreadableImageError
@@ -187,10 +188,10 @@ def test_what_is_no_regular_file_is_refused_at_once(data, suffix):
 
 def test_the_root_of_a_record_is_what_its_relative_name_counts_from(tmp_path):
     path = tmp_path / "a" / "b" / "c.mhd"
-    assert root_of(Record(path=path, relative="b/c.mhd")) == tmp_path / "a"
-    assert root_of(Record(path=path, relative="c.mhd")) == tmp_path / "a" / "b"
+    assert Record(path=path, relative="b/c.mhd").root == tmp_path / "a"
+    assert Record(path=path, relative="c.mhd").root == tmp_path / "a" / "b"
     for unknown in ("another.mhd", "../b/c.mhd", ""):
-        assert root_of(Record(path=path, relative=unknown)) is None
+        assert Record(path=path, relative=unknown).root is None
 
 
 @pytest.mark.parametrize(

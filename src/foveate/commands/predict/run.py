@@ -23,7 +23,7 @@ from foveate.core import config as parsing
 from foveate.core.files import replace_file, replace_text
 from foveate.core.types import Array, Ending, FoveateError, Record, reason_of
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.readers.channels import fingerprint_of, image_files
+from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.readers.suffixes import suffix_of
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities

@@ -47,14 +47,8 @@ from foveate.data.cache.settled import Outcome as _Outcome, settle
 from foveate.data.cache.store import SUFFIXES, check_format, disk_errors, write_array
 from foveate.data.cache.volumes import Cache, CachedVolume, Reject
 from foveate.data.decoding.decoder import decode, decode_flat
-from foveate.data.readers.channels import (
-    fingerprint_of,
-    image_files,
-    read_image,
-    root_of,
-    voxel_hash,
-    with_data,
-)
+from foveate.data.image_files import fingerprint_of, image_files, with_data
+from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.refusals import UnreadableImageError
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
@@ -186,7 +180,7 @@ def _is_current(record: Record, entry: CacheEntry) -> bool:
     own = image_files(record)
     sources = [
         (own, entry.fingerprint),
-        *((with_data([path], root_of(record)), maps.get(n)) for n, path in record.maps.items()),
+        *((with_data([path], record.root), maps.get(n)) for n, path in record.maps.items()),
     ]
     return all(
         all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
@@ -228,7 +222,7 @@ def _prepare_one(
     target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        root = root_of(record)
+        root = record.root
         read = {name: _read_map(name, path, volume, root) for name, path in sorted(record.maps.items())}
         volume, maps = _regridded(volume, read, profile, config)
         files = {name: with_data([record.maps[name]], root) for name in maps}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from foveate.core.types import Record
 from foveate.data.cache.index import CacheEntry, append_entry, salted_id
-from foveate.data.readers.channels import fingerprint_of, image_files
+from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.readers.refusals import LOOKS_LIKE_LABELS, looks_like_labels
 from foveate.data.roles.verdicts import verdicts
 

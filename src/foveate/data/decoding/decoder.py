@@ -22,7 +22,6 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
-from foveate.data.readers.channels import root_of
 from foveate.data.readers.refusals import UnreadableImageError
 
 TIMEOUT_SECONDS = 600.0
@@ -64,7 +63,7 @@ class Decoder:
             UnreadableImageError: with a reason, which may be the child's death.
             FoveateError: when no child can be started.
         """
-        names = [os.fspath(path) for path in files]
+        names = [os.path.abspath(path) for path in files]  # noqa: PTH100 - the child may be in another folder
         folder = os.fspath(root) if root else ""
         asked = {"files": names, "as_map": as_map, "flat": flat, "root": folder}
         request = json.dumps(asked).encode()
@@ -192,7 +191,7 @@ def decode(record: Record) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=root_of(record))
+    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=record.root)
 
 
 def decode_flat(record: Record) -> Volume:
@@ -201,7 +200,7 @@ def decode_flat(record: Record) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything else that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,), flat=True, root=root_of(record))
+    return shared_decoder().read(record.files or (record.path,), flat=True, root=record.root)
 
 
 def decode_map(path: Path, root: Path | None = None) -> Volume:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -13,35 +13,6 @@ from foveate.core.types import Array, Record, Volume
 from foveate.data.readers.refusals import UnreadableImageError
 
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
-
-
-def image_files(record: Record) -> tuple[Path, ...]:
-    """Every file that the image of a record is in."""
-    return with_data(record.channels or record.files or (record.path,), root_of(record))
-
-
-def root_of(record: Record) -> Path | None:
-    """The folder that was given as the data, from which a record's relative name counts; None: unknown."""
-    parts = PurePath(record.relative).parts
-    if not parts or ".." in parts or record.path.parts[-len(parts) :] != parts:
-        return None
-    return record.path.parents[len(parts) - 1]
-
-
-def with_data(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...]:
-    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels within `root`."""
-    from foveate.data.readers.itk import data_file
-
-    return (*files, *filter(None, (data_file(path, root) for path in files)))
-
-
-def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
-    """Size and time of change; of several files the sum of their sizes and a hash of both of each."""
-    stats = [path.stat() for path in paths]
-    if len(stats) == 1:
-        return stats[0].st_size, stats[0].st_mtime_ns
-    facts = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
-    return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
 
 
 def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
@@ -61,7 +32,7 @@ def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
 
 def _channel(record: Record, path: Path) -> Record:
     """The record of one channel alone, below the same folder."""
-    root = root_of(record)
+    root = record.root
     inside = root is not None and path.is_relative_to(root)
     relative = path.relative_to(root).as_posix() if root and inside else record.relative
     return replace(record, path=path, channels=(), relative=relative)

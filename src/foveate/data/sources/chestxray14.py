@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, existing, folders, read_lines
+from foveate.data.image_files import existing
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, folders, read_lines
 from foveate.data.tables import read_table, visible
 
 TREE = """

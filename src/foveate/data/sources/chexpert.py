@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, either, existing, folders
+from foveate.data.image_files import existing
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, either, folders
 from foveate.data.tables import read_table
 
 TREE = """

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, Missing, WrongLayoutError, case, existing, split_of
+from foveate.data.image_files import existing
+from foveate.data.layouts import LABELS, Layout, Missing, WrongLayoutError, case, split_of
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import PATIENT_COLUMNS, column_of, read_table
 

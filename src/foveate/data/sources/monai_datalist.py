@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import Record
+from foveate.data.image_files import existing
 from foveate.data.layouts import (
     LABELS,
     Classes,
@@ -15,7 +16,6 @@ from foveate.data.layouts import (
     Missing,
     WrongLayoutError,
     case,
-    existing,
     named_values,
     read_json,
     wrong_field,

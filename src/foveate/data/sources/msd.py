@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import FoveateError, Record
+from foveate.data.image_files import existing
 from foveate.data.layouts import (
     LABELS,
     Classes,
@@ -18,7 +19,6 @@ from foveate.data.layouts import (
     Missing,
     WrongLayoutError,
     case,
-    existing,
     folders,
     named_values,
     read_json,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, existing, read_json, wrong_field
+from foveate.data.image_files import existing
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, read_json, wrong_field
 
 TREE = """
 FOLDER/pretrain_data.json    (or the path of any .json file as --data)

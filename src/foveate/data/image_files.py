@@ -1,0 +1,50 @@
+"""Every file that an image is in, the voxels beside a header included; and whether they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+from foveate.core.types import FoveateError, Record
+from foveate.data.layouts import Missing
+from foveate.data.readers.itk import data_file
+
+
+def image_files(record: Record) -> tuple[Path, ...]:
+    """Every file that the image of a record is in."""
+    return with_data(record.channels or record.files or (record.path,), record.root)
+
+
+def with_data(files: Sequence[Path], root: Path | None = None) -> tuple[Path, ...]:
+    """Files and, of those that are headers alone (MHD, NHDR), the files with their voxels within `root`."""
+    return (*files, *filter(None, (data_file(path, root) for path in files)))
+
+
+def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
+    """Size and time of change; of several files the sum of their sizes and a hash of both of each."""
+    stats = [path.stat() for path in paths]
+    if len(stats) == 1:
+        return stats[0].st_size, stats[0].st_mtime_ns
+    facts = repr([(stat.st_size, stat.st_mtime_ns) for stat in stats]).encode()
+    return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
+
+
+def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Iterator[Record]:
+    """The records whose files are all there; the others are refused, or set aside where asked."""
+    for record in records:
+        absent = [path for path in files_of(record) if not path.is_file()]
+        if not absent:
+            yield record
+        elif missing == "skip":
+            yield Record(path=record.path, relative=record.relative, role="other", evidence="it is not there")
+        else:
+            raise FoveateError(
+                f"{listed_in} lists {absent[0]}, which is not there; complete the files, correct the list, "
+                "or say --source.missing skip where the layout has it."
+            )
+
+
+def files_of(record: Record) -> tuple[Path, ...]:
+    """Every file that a record stands for: image, series, channels and maps."""
+    return (*image_files(record), *record.maps.values())
