@@ -78,7 +78,9 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
         if ending and fabric.is_global_zero:
             score = restore_best(task, out / "checkpoints")
             path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
-            log.note(f"exported {path.relative_to(out)}, the best by validation (score {score:.4f})")
+            best = f"the best by validation (score {score:.4f})"
+            last = "those of the last step: there is no best checkpoint"
+            log.note(f"exported {path.relative_to(out)}, {best if math.isfinite(score) else last}")
         elif not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
     peers.barrier()
@@ -196,10 +198,9 @@ def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int)
 
 def restore_best(task: Task, checkpoints: Path) -> float:
     """Load the best checkpoint into the task; its score, not a number where there was none."""
-    path = checkpoints / checkpoint.BEST
-    if not path.exists():
+    state = checkpoint.read_best(checkpoints)
+    if state is None:
         return float("nan")
-    state = torch.load(path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["model"])
     return float(state["best"])
 
