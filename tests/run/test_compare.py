@@ -14,6 +14,7 @@ from tests.conftest import SHAPES, blobs
 
 from foveate.cli import main
 from foveate.core.types import FoveateError
+from foveate.data import salts
 from foveate.nets import weights
 from foveate.run import compare, compare_bench, compare_report, compare_work, finetune
 from foveate.run.compare_grid import finetune_config, finetune_keys, jobs_of, pretrain_config, pretrain_keys
@@ -138,7 +139,8 @@ def test_killed_anywhere_the_same_command_gives_the_same_results(finished, data,
     mine = write(tmp_path, content)
     out = tmp_path / "out"
     out.mkdir()
-    shutil.copy(whole / "salt", out)  # names of cases are salted for each folder
+    shutil.copy(whole / "salt_id", out)  # names of cases are salted for each folder
+    shutil.copytree(salts.places(whole)[0], salts.places(out)[0], dirs_exist_ok=True)
     seen = []
 
     class Bomb(finetune.RunLog):

@@ -1,4 +1,4 @@
-"""The files of a cache folder: an append-only index of volumes, a salt, and no name from the source.
+"""The files of a cache folder: an append-only index of volumes, and no name from the source.
 
 A volume is known by a salted hash of its relative path, so that neither the index nor a log can tell
 whose scan it is. A line that was cut off by a crash cannot be parsed and is ignored.
@@ -8,20 +8,42 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 from foveate.core.types import FoveateError
+from foveate.data.salts import read_salt
+from foveate.data.writing import replace_file, replace_text
 
-INDEX, REJECTS, SALT, VOLUMES = "index.jsonl", "rejects.jsonl", "salt", "volumes"
+__all__ = [
+    "COMPLETE",
+    "INDEX",
+    "PROFILE",
+    "REJECTS",
+    "VOLUMES",
+    "CacheEntry",
+    "MapEntry",
+    "append_entry",
+    "complete_entries",
+    "forget_complete",
+    "is_prepared",
+    "is_whole",
+    "read_entries",
+    "read_salt",
+    "replace_file",
+    "replace_text",
+    "salted_id",
+    "stamped",
+    "write_complete",
+    "write_rejects",
+]
+
+INDEX, REJECTS, VOLUMES = "index.jsonl", "rejects.jsonl", "volumes"
 PROFILE = "prepare.json"  # how the cache is made
 COMPLETE = "complete.json"  # ids of the volumes, in the order of their records: there once all are done
-SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +57,7 @@ class MapEntry:
     values: tuple[int, ...]  # all that occur, rising
     content_hash: str
     source_bytes: int
-    source_mtime_ns: int
+    source_stamp: int  # salted hash of size and time of change: the time itself is a date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +83,13 @@ class CacheEntry:
     content_hash: str
     voxel_hash: str  # of the decoded image, before anything was done to it: `data.leakage`
     source_bytes: int
-    source_mtime_ns: int
+    source_stamp: int  # salted hash of size and time of change: the time itself is a date
     maps: tuple[MapEntry, ...]
 
     @property
     def fingerprint(self) -> tuple[int, int]:
-        """What tells a changed source: its size and its time of change."""
-        return self.source_bytes, self.source_mtime_ns
+        """What tells a changed source."""
+        return self.source_bytes, self.source_stamp
 
 
 def salted_id(salt: bytes, relative: str) -> str:
@@ -75,15 +97,10 @@ def salted_id(salt: bytes, relative: str) -> str:
     return blake2b(relative.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
 
 
-def read_salt(folder: Path) -> bytes:
-    """The salt of a cache folder, drawn when there is none; of two runs that start at once both take one."""
-    path = folder / SALT
-    if not path.exists():
-        _create_file(path, secrets.token_bytes(SALT_BYTES))
-    salt = path.read_bytes()
-    if len(salt) != SALT_BYTES:
-        raise FoveateError(f"{path} holds {len(salt)} bytes instead of {SALT_BYTES}; delete {folder}.")
-    return salt
+def stamped(salt: bytes, fingerprint: tuple[int, int]) -> tuple[int, int]:
+    """Size and time of change of a source as the index keeps them: the time hidden, for it is a date."""
+    digest = blake2b(repr(fingerprint).encode(), key=salt, digest_size=7).digest()
+    return fingerprint[0], int.from_bytes(digest, "big")
 
 
 def read_entries(folder: Path) -> dict[str, CacheEntry]:
@@ -104,6 +121,9 @@ def is_whole(folder: Path, entry: CacheEntry) -> bool:
 def _parse(line: bytes) -> CacheEntry | None:
     try:
         values = json.loads(line)
+        for each in (values, *values["maps"]):
+            if "source_mtime_ns" in each:  # of before: the time itself
+                each["source_stamp"] = each.pop("source_mtime_ns")
         values = {field.name: values[field.name] for field in fields(CacheEntry)}
         values["maps"] = tuple(
             MapEntry(**{**each, "values": tuple(each["values"])}) for each in values["maps"]
@@ -172,40 +192,3 @@ def complete_entries(folder: Path) -> list[CacheEntry]:
             f"{folder} lacks {len(lost)} of its {len(ids)} volumes (deleted or cut off); prepare it again."
         )
     return [entries[key] for key in ids]
-
-
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a part."""
-    with _written(path, write) as temporary:
-        temporary.replace(path)
-
-
-def _create_file(path: Path, content: bytes) -> None:
-    """Writes a file unless there is one by then."""
-    with _written(path, lambda stream: stream.write(content)) as temporary:
-        try:
-            path.hardlink_to(temporary)
-        except FileExistsError:
-            return
-        except OSError:  # a file system without links: for a moment others may see a part
-            with suppress(FileExistsError), path.open("xb") as stream:
-                stream.write(content)
-
-
-@contextmanager
-def _written(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    """A complete file beside `path`, under a name of its own; removed where it is left."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """The same for a text."""
-    replace_file(path, lambda stream: stream.write(text.encode()))

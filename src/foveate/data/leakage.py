@@ -19,10 +19,10 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.channels import read_image, voxel_hash
 from foveate.data.decoding import decode
 from foveate.data.formats import UnreadableImageError
-from foveate.data.index import read_salt, replace_text, salted_id
+from foveate.data.index import replace_text, salted_id
+from foveate.data.salts import PROJECT, SALT, own_salt
 
 SEEN = "seen.json"
-PROJECT = "foveate-project"  # beside the run folders
 OnSeen = Literal["refuse", "mark"]
 
 
@@ -86,7 +86,7 @@ def project_salt(run: Path) -> bytes:
     """The salt of the project that a run folder is in, drawn when there is none."""
     folder = run.resolve().parent / PROJECT
     folder.mkdir(parents=True, exist_ok=True)
-    return read_salt(folder)
+    return own_salt(folder / SALT)
 
 
 def write_seen(
@@ -116,7 +116,7 @@ def read_seen(run: Path) -> Seen:
         FoveateError: the run has no such file, or its project no salt.
     """
     path = run / SEEN
-    if not path.is_file() or not (run.resolve().parent / PROJECT / "salt").is_file():
+    if not path.is_file() or not (run.resolve().parent / PROJECT / SALT).is_file():
         raise FoveateError(
             f"{run} cannot say which images it was trained on: {path} and {PROJECT}/salt beside the run are "
             "needed, both from the folder where it was trained."

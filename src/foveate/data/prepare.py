@@ -34,12 +34,14 @@ from foveate.data.index import (
     read_salt,
     replace_text,
     salted_id,
+    stamped,
     write_complete,
     write_rejects,
 )
 from foveate.data.maps import UnusableMapError, places_of, read_map_of
 from foveate.data.profiles import PrepareConfig, Profile, UnusableError, as_json, profile_of, window_values
 from foveate.data.resample import crop_foreground, to_spacing
+from foveate.data.salts import CACHES
 from foveate.data.store import SUFFIXES, check_format, disk_errors, write_array
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
@@ -52,7 +54,7 @@ def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
     """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
     text = f"{data.resolve().as_posix()}|{as_json(config)}"
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
-    return beside / "foveate-cache" / digest
+    return beside / CACHES / digest
 
 
 def prepare(
@@ -150,7 +152,7 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
     found: dict[str, _Outcome] = {}
     for record in images:
         entry = entries.get(salted_id(salt, record.relative))
-        if entry and _is_current(record, entry):
+        if entry and _is_current(record, entry, salt):
             found[record.relative] = entry
     return found
 
@@ -160,16 +162,18 @@ def _asked_for(entry: CacheEntry, record: Record) -> CacheEntry:
     return replace(entry, maps=tuple(each for each in entry.maps if each.name in record.maps))
 
 
-def _is_current(record: Record, entry: CacheEntry) -> bool:
+def _is_current(record: Record, entry: CacheEntry, salt: bytes) -> bool:
     """Whether the sources are as they were, those of the maps that are asked for included."""
-    maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
+    maps = {each.name: (each.source_bytes, each.source_stamp) for each in entry.maps}
     own = image_files(record)
     sources = [
         (own, entry.fingerprint),
         *((with_data([path]), maps.get(n)) for n, path in record.maps.items()),
     ]
     return all(
-        all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
+        all(path.exists() for path in paths)
+        and known in (stamped(salt, found := fingerprint_of(paths)), found)  # the second: a line of before
+        for paths, known in sources
     )
 
 
@@ -191,14 +195,14 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
 
 def _prepare_one(record: Record, *, cache: Path, salt: bytes, config: PrepareConfig) -> _Outcome:
     try:
-        fingerprint = fingerprint_of(image_files(record))
+        fingerprint = stamped(salt, fingerprint_of(image_files(record)))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
         volume = read_image(record, decode)
     except UnreadableImageError as error:
         return error.reason
-    target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
+    target = _Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
         read = {name: _read_map(name, path, volume) for name, path in sorted(record.maps.items())}
@@ -231,7 +235,7 @@ def _read_map(name: str, path: Path, image: Volume) -> Array:
 
 
 def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry:
-    fingerprint = fingerprint_of(with_data([path]))
+    fingerprint = stamped(target.salt, fingerprint_of(with_data([path])))
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
@@ -242,7 +246,7 @@ def _write_map(target: _Target, name: str, path: Path, array: Array) -> MapEntry
         values=tuple(np.unique(array).tolist()),
         content_hash=blake2b(array.data, digest_size=16).hexdigest(),
         source_bytes=fingerprint[0],
-        source_mtime_ns=fingerprint[1],
+        source_stamp=fingerprint[1],
     )
 
 
@@ -252,6 +256,7 @@ class _Target:
 
     cache: Path
     key: str
+    salt: bytes
     fingerprint: tuple[int, int]
 
 
@@ -280,7 +285,7 @@ def _write_volume(target: _Target, volume: Volume, profile: Profile, config: Pre
         content_hash=_content_hash(volume, encoded),
         voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=target.fingerprint[0],
-        source_mtime_ns=target.fingerprint[1],
+        source_stamp=target.fingerprint[1],
         maps=(),
     )
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 from foveate.core.claims import claim
 from foveate.core.types import FoveateError
 from foveate.data.index import read_salt, replace_text
+from foveate.data.salts import move_out
 from foveate.run.compare_grid import (
     Job,
     finetune_config,
@@ -24,6 +25,7 @@ from foveate.run.compare_grid import (
     pretrained_on,
 )
 from foveate.run.compare_settings import SCRATCH, CompareConfig
+from foveate.train.logging import say
 
 if TYPE_CHECKING:
     from foveate.run.compare_work import HeldOut
@@ -50,6 +52,8 @@ class Bench:
         """Make the folder, or find what is in it."""
         for name in (CELLS, FAILURES, RUNS):
             (self.out / name).mkdir(parents=True, exist_ok=True)
+        if note := move_out(self.out):
+            say(note)
         self.salt = read_salt(self.out)
         self.budget = read_json(self.out / BUDGET) or {}
 

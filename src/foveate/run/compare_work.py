@@ -22,6 +22,7 @@ from foveate.data.cohort import patient_of
 from foveate.data.index import salted_id
 from foveate.data.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.prepare import cache_folder
+from foveate.data.salts import CACHES
 from foveate.data.splits import Split, SplitConfig, make_split
 from foveate.evaluate.metrics import mask_metrics
 from foveate.run import intake, pretrain
@@ -214,12 +215,12 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
-            material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+            material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
             config, cache = material.config, material.train
             trained: Trainable = finetune.build_task(config)
         else:
             trained = pretrain.build_method(config)
-            cache = intake.sample_cache(config, Path(config.data), Path(scratch))[1]
+            cache = intake.sample_cache(config, Path(config.data), Path(scratch) / CACHES)[1]
         with closing(batches(config, cache, trained)) as source:
             taken = list(timed(config, trained, source))
     computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))

@@ -22,6 +22,7 @@ from foveate.data.cohort import PARTS
 from foveate.data.index import read_salt, replace_text, salted_id
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
+from foveate.data.salts import CACHES
 from foveate.data.splits import as_names
 from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
@@ -266,7 +267,7 @@ def dry_run(config: FinetuneConfig) -> str:
     config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
-        material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+        material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
         config = material.config
         task = build_task(config)
         check_images(config, task, material)

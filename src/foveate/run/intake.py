@@ -16,6 +16,7 @@ from foveate.data.index import PROFILE, is_prepared
 from foveate.data.loader import records_of, volume_of
 from foveate.data.prepare import cache_folder, prepare
 from foveate.data.profiles import PrepareConfig, from_json
+from foveate.data.salts import move_out
 from foveate.run.selection import images_for_pretraining
 from foveate.run.settings import PretrainConfig
 from foveate.train.logging import CONSOLE, say
@@ -53,7 +54,14 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
             "from it; run `foveate prepare --split` instead, and leave the key out here."
         )
     say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
+    say_of_salt(data)
     return open_prepared(data)
+
+
+def say_of_salt(folder: Path) -> None:
+    """Move a salt out of a cache of before, with a word."""
+    if note := move_out(folder):
+        say(note)
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
@@ -82,6 +90,7 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
 
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
+    say_of_salt(folder)
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
 

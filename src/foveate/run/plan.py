@@ -21,6 +21,7 @@ from foveate.core.contracts import Method
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.data.index import is_prepared
+from foveate.data.salts import CACHES
 from foveate.run import folder, health, intake
 from foveate.run import pretrain as run
 from foveate.run.memory import age_seconds, peaks_mib, room_mib
@@ -68,7 +69,7 @@ def plan(config: PretrainConfig) -> str:
     alone = replace(config, devices=1, num_nodes=1, num_workers=min(config.num_workers, 2))
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
-        probe, cache = probed_data(alone, Path(scratch))
+        probe, cache = probed_data(alone, Path(scratch) / CACHES)
         fits = measure(alone, cache, probe)
     return "\n".join([folder.headline(config), *report(config, probe, fits)])
 
