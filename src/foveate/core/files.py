@@ -9,36 +9,40 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
-if TYPE_CHECKING:
-    pass
+ANYONE, OWNER = 0o666, 0o600  # who may read a new file; the first as far as the umask lets
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(path: Path, write: Callable[[BinaryIO], object], mode: int = ANYONE) -> None:
     """Writes a file so that a crash leaves the old one or the new one, never a part."""
-    with written(path, write) as temporary:
+    with _written(path, write, mode) as temporary:
         temporary.replace(path)
 
 
-def create_file(path: Path, content: bytes) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """The same for a text."""
+    replace_file(path, lambda stream: stream.write(text.encode()))
+
+
+def create_file(path: Path, content: bytes, mode: int = ANYONE) -> None:
     """Writes a file unless there is one by then."""
-    with written(path, lambda stream: stream.write(content)) as temporary:
+    with _written(path, lambda stream: stream.write(content), mode) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
             return
         except OSError:  # a file system without links: for a moment others may see a part
-            with suppress(FileExistsError), path.open("xb") as stream:
+            with suppress(FileExistsError), _new(path, mode) as stream:
                 stream.write(content)
 
 
 @contextmanager
-def written(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+def _written(path: Path, write: Callable[[BinaryIO], object], mode: int) -> Iterator[Path]:
     """A complete file beside `path`, under a name of its own; removed where it is left."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with _new(temporary, mode) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -47,9 +51,8 @@ def written(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """The same for a text."""
-    replace_file(path, lambda stream: stream.write(text.encode()))
+def _new(path: Path, mode: int) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds

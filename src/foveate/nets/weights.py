@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -29,18 +30,30 @@ __all__ = [
     "write",
 ]
 
+CARD, CHECKSUM = "card.json", "weights_sha256"
+FROM_BACKUP = (
+    f"Put both back from a backup, or run the training command again, which exports them anew from its "
+    f"checkpoints. Where you changed {CARD} or the weights on purpose, remove {CARD}."
+)
+
 
 def save(parts: Mapping[str, nn.Module], card: Card, folder: Path) -> Path:
-    """Write `weights.safetensors` with names prefixed by part, and `card.json` beside it."""
+    """Write `weights.safetensors` with names prefixed by part, and beside it its card with its checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         f"{part}.{name}": tensor
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
-    path = folder / "weights.safetensors"
+    path, beside = folder / "weights.safetensors", folder / CARD
+    beside.unlink(
+        missing_ok=True
+    )  # a crash before the new one is there leaves weights that nothing speaks of
     write(tensors, card, path)
-    (folder / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    partial = beside.with_suffix(".partial")
+    content = {**card, CHECKSUM: checksum(path)}
+    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(beside)
     return path
 
 
@@ -69,6 +82,7 @@ def locate(source: str | Path) -> Path:
 def read(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     """Tensors and card of a run or a file."""
     path = locate(source)
+    check_beside(path)
     if path.suffix in (".pth", ".pt", ".ckpt", ".bin", ".tar"):
         raise FoveateError(stranger(path, list(weights_inside(read_file(path)[0], path)[0])))
     tensors, metadata = read_safetensors(path)
@@ -77,6 +91,33 @@ def read(source: str | Path) -> tuple[dict[str, Tensor], Card]:
     card = parse_card(metadata["card"], str(path))
     check_size(card, tensors, path)
     return tensors, card
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_beside(path: Path) -> None:
+    """Refuse exported weights that are not those that the card beside them was written with.
+
+    A file that was copied alone has no card beside it, and cards of before have no checksum.
+    """
+    beside = path.parent / CARD
+    if path.name != "weights.safetensors" or not beside.is_file():
+        return
+    try:
+        content = json.loads(beside.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        content = None
+    if not isinstance(content, dict):
+        raise FoveateError(f"{beside} is damaged: it is no card. {FROM_BACKUP}")
+    if CHECKSUM in content and content.pop(CHECKSUM) != checksum(path):
+        raise FoveateError(
+            f"{path} is damaged, or is not the file that {beside} was written for: another {CHECKSUM}. "
+            f"{FROM_BACKUP}"
+        )
 
 
 def stranger(path: Path, names: list[str]) -> str:

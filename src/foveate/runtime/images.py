@@ -16,12 +16,19 @@ from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.loader import records_of, volume_of
 from foveate.data.readers.suffixes import dimension_of
+from foveate.data.salts import move_out
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
 from foveate.views.pipeline import missed_tissue
 
 SAMPLE_IMAGES = 8
 TISSUE_SAMPLES = 32
+
+
+def say_of_salt(folder: Path) -> None:
+    """Move a salt out of a cache of an earlier version, with a word."""
+    if note := move_out(folder):
+        say(note)
 
 
 def sampled(images: list[Record]) -> list[Record]:
@@ -41,6 +48,7 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
 
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
+    say_of_salt(folder)
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
 

@@ -1,19 +1,25 @@
-"""Checkpoints: written whole or not at all, the last K kept, a broken one skipped with a word."""
+"""Checkpoints: written whole or not at all, the last K kept, a damaged one skipped with a word."""
 
 from __future__ import annotations
 
-import os
+import math
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from foveate.core.types import FoveateError, LostPeerError
+from foveate.train.peers import Peers
+from foveate.train.seal import DamagedError, check, seal
+
 PATTERN = "step-*.ckpt"
 BEST = "best.ckpt"
+OLDER = "An older one is used where there is one."
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -48,33 +54,123 @@ def save_best(fabric: Fabric, folder: Path, state: dict[str, Any]) -> Path:
 
 
 def write(fabric: Fabric, path: Path, state: dict[str, Any]) -> Path:
-    """Write a file whole or not at all."""
+    """Write a file with its checksum, whole or not at all."""
     partial = path.with_suffix(".partial")
     fabric.save(partial, state)
     if fabric.is_global_zero:
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
+        seal(partial)
         partial.replace(path)
     return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What process 0 goes on from, and all others with it.
+
+    Attributes:
+        name: The newest good checkpoint; empty where there is none at all.
+        best: Whether the best weights are there and good.
+        problem: Why the run cannot go on; else empty.
+    """
+
+    name: str = ""
+    best: bool = True
+    problem: str = ""
+
+
 def load_newest(fabric: Fabric, folder: Path, state: dict[str, Any], say: Callable[[str], None]) -> bool:
-    """Fill `state` from the newest readable checkpoint; False where there is none."""
-    for path in readable(folder, say):
-        fabric.load(path, state, weights_only=True)
-        return True
-    return False
+    """Fill `state` from the newest good checkpoint; False where there is none at all.
+
+    Raises:
+        FoveateError: there are some, and all are damaged.
+    """
+    found = Peers(fabric).from_first(find(folder, state, say) if fabric.is_global_zero else Found())
+    if found.problem:
+        lost = LostPeerError("Process 0 found no good checkpoint.")
+        raise FoveateError(found.problem) if fabric.is_global_zero else lost
+    if not found.name:
+        return False
+    fabric.load(folder / found.name, state, weights_only=True)
+    if not found.best and state["best"] > -math.inf:
+        say(
+            f"{BEST} is missing or damaged: the best weights until now, with the score {state['best']:.4f}, "
+            "are lost. From here on the best are kept anew."
+        )
+        state["best"] = -math.inf
+    return True
 
 
-def readable(folder: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Checkpoints newest first, without those that cannot be read."""
-    for path in sorted(folder.glob(PATTERN), reverse=True):
+def find(folder: Path, state: Mapping[str, Any], say: Callable[[str], None]) -> Found:
+    """The newest good checkpoint; newer ones that are damaged get another name, so as to count no more."""
+    damaged: list[Path] = []
+    files = sorted(folder.glob(PATTERN), reverse=True)
+    for path in files:
         try:
-            torch.load(path, map_location="meta", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
-            say(f"checkpoint {path.name} is incomplete or damaged; it is skipped and an older one is used.")
-            continue
-        yield path
+            check_readable(path, say)
+        except OSError as error:  # perhaps for the moment only
+            say(f"checkpoint {path.name} cannot be read ({error.strerror}); it is skipped. {OLDER}")
+        except DamagedError as error:
+            say(f"checkpoint {path.name} is incomplete or damaged; it is skipped: {error}. {OLDER}")
+            damaged.append(path)
+        else:
+            for each in damaged:
+                each.replace(each.with_suffix(".damaged"))
+            return Found(name=path.name, best="best" not in state or is_good(folder / BEST, say))
+    return Found(problem=without_any(folder, len(files))) if files else Found()
+
+
+def check_readable(path: Path, say: Callable[[str], None]) -> None:
+    """Raise where a file is not what was written; say where that is less than certain."""
+    if not check(path):
+        say(f"checkpoint {path.name} carries no checksum (an older version wrote it); its CRC-32 are right.")
+    try:
+        torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile):
+        raise DamagedError("torch cannot read it") from None
+
+
+def is_good(path: Path, say: Callable[[str], None]) -> bool:
+    """Whether a file is there and as it was written."""
+    try:
+        check_readable(path, say)
+    except (OSError, DamagedError):
+        return False
+    return True
+
+
+def without_any(folder: Path, count: int) -> str:
+    """What to do where no checkpoint is good."""
+    return (
+        f"None of the {count} checkpoints in {folder} can be used: all are damaged or cannot be read. Put "
+        f"one of them back from a backup ({PATTERN}), or remove them to start this run again from step 0, or "
+        "choose another --out. Nothing was changed."
+    )
+
+
+def read_best(folder: Path) -> dict[str, Any] | None:
+    """The best weights with their step and score; None where there are none.
+
+    Raises:
+        FoveateError: the file is damaged.
+    """
+    path = folder / BEST
+    if not path.exists():
+        return None
+    try:
+        check(path)
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (DamagedError, RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        raise FoveateError(
+            f"{path} is damaged ({first_line(error)}), so the best weights of this run are lost, and nothing "
+            "was exported. Put it back from a backup; or remove it, and the same command exports the weights "
+            "of the last step; or say a larger --steps, and the best from there on are kept."
+        ) from None
+    return state
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def newest_step(folder: Path) -> int:

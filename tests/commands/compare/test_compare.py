@@ -32,6 +32,7 @@ from foveate.commands.finetune import run as finetune
 from foveate.core import config as parsing
 from foveate.core.files import write_json
 from foveate.core.types import Ending, FoveateError
+from foveate.data import salts
 from foveate.nets import weights
 
 NAMES = [f"images/case{i}.nii.gz" for i in range(8)]
@@ -158,7 +159,8 @@ def test_killed_anywhere_the_same_command_gives_the_same_results(finished, data,
     mine = write(tmp_path, content)
     out = tmp_path / "out"
     out.mkdir()
-    shutil.copy(whole / "salt", out)  # names of cases are salted for each folder
+    shutil.copy(whole / "salt_id", out)  # names of cases are salted for each folder
+    shutil.copytree(salts.places(whole)[0], salts.places(out)[0], dirs_exist_ok=True)
     seen = []
 
     class Bomb(finetune.RunLog):

@@ -14,12 +14,13 @@ import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from tests.data.conftest import PATIENT, prepared, write_volume
 
-from foveate.core.files import _create_file
 from foveate.core.types import FoveateError, Record
+from foveate.data import salts
 from foveate.data.cache import index, prepare as prepare_module, store
-from foveate.data.cache.index import INDEX, REJECTS, SALT, VOLUMES
+from foveate.data.cache.index import INDEX, REJECTS, VOLUMES
 from foveate.data.cache.prepare import cache_folder, prepare
 from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.salts import read_salt
 from foveate.data.sources.folder import FolderSource
 
 
@@ -120,7 +121,7 @@ def test_nothing_of_a_name_reaches_the_disk(scans, tmp_path):
     folder = cache_folder(tmp_path, scans, config)
     cache = prepared(scans, folder, config)
     produced = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.name for path in produced} >= {INDEX, REJECTS, SALT}
+    assert {path.name for path in produced} >= {INDEX, REJECTS, salts.SALT_ID}
     for path in produced:
         content = path.read_bytes().lower() + str(path.relative_to(tmp_path)).encode().lower()
         for secret in (PATIENT, "scan_", ".nii", str(tmp_path)):
@@ -260,21 +261,21 @@ def test_two_runs_that_prepare_one_cache_at_once_do_not_stop_each_other(scans, t
     folder = tmp_path / "cache"
     (folder / VOLUMES).mkdir(parents=True)
     (folder / VOLUMES / "seen.tmp").symlink_to(folder / "gone")
-    create, others = _create_file, []
+    create, others = salts.create_file, []
 
     def late(path, content):
         if not others:
             others.append(None)
-            others.append(index.read_salt(folder))  # between our look and our writing
+            others.append(read_salt(folder))  # between our look and our writing
         create(path, content)
 
     def refuse(*_):
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(index, "_create_file", late)
+    monkeypatch.setattr(salts, "create_file", late)
     if not links:
         monkeypatch.setattr(index.Path, "hardlink_to", refuse)
     cache = prepared(scans, folder)
-    assert others[1] == (folder / SALT).read_bytes()
+    assert others[1] == read_salt(folder)
     assert len(cache) == len(prepared(scans, folder)) == 5
     assert [path.name for path in folder.rglob("*.tmp")] == ["seen.tmp"]

@@ -24,8 +24,9 @@ from foveate.commands.finetune.config import FinetuneConfig
 from foveate.core.claims import claim
 from foveate.core.files import read_json, write_json
 from foveate.core.types import FoveateError, Record, reason_of
-from foveate.data.cache.index import read_salt
+from foveate.data.salts import move_out, read_salt
 from foveate.runtime.folder import commit
+from foveate.train.logging import say
 
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
@@ -58,6 +59,8 @@ class Bench:
         """Make the folder, or find what is in it."""
         for name in (CELLS, FAILURES, RUNS):
             (self.out / name).mkdir(parents=True, exist_ok=True)
+        if note := move_out(self.out):
+            say(note)
         self.salt = read_salt(self.out)
         self.budget = read_json(self.out / BUDGET) or {}
 

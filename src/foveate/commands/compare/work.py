@@ -35,6 +35,7 @@ from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.cohort.splits import Split, SplitConfig, make_split
+from foveate.data.salts import CACHES
 from foveate.evaluate.metrics import mask_metrics
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
@@ -242,12 +243,12 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
-            material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+            material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
             config, cache = material.config, material.train
             trained: Trainable = build_task(config)
         else:
             trained = build_method(config)
-            cache = sample_cache(config, Path(config.data), Path(scratch))[1]
+            cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)[1]
         with closing(batches(config, cache, trained)) as source:
             taken = list(timed(config, trained, source))
     computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))

@@ -24,12 +24,13 @@ from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.core import config as parsing
 from foveate.core.files import plain, replace_text
 from foveate.core.types import Array, Ending, FoveateError, Record
-from foveate.data.cache.index import read_salt, salted_id
+from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.draw import PARTS, patient_of
 from foveate.data.cohort.leakage import seen_before
 from foveate.data.cohort.splits import Split, make_split
+from foveate.data.salts import read_salt
 from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
 from foveate.runtime.finetuned import Model, open_model

@@ -20,12 +20,13 @@ from foveate.core.config import read_yaml
 from foveate.core.contracts import Task
 from foveate.core.files import replace_text
 from foveate.core.types import Ending, FoveateError
-from foveate.data.cache.index import read_salt, salted_id
+from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.draw import PARTS
 from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
+from foveate.data.salts import CACHES, read_salt
 from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
 from foveate.runtime import folder, images as intake
@@ -92,7 +93,9 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
         if ending and fabric.is_global_zero:
             score = restore_best(task, out / "checkpoints")
             path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
-            log.note(f"exported {path.relative_to(out)}, the best by validation (score {score:.4f})")
+            best = f"the best by validation (score {score:.4f})"
+            last = "those of the last step: there is no best checkpoint"
+            log.note(f"exported {path.relative_to(out)}, {best if math.isfinite(score) else last}")
         elif not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
     peers.barrier()
@@ -187,10 +190,9 @@ def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int)
 
 def restore_best(task: Task, checkpoints: Path) -> float:
     """Load the best checkpoint into the task; its score, not a number where there was none."""
-    path = checkpoints / checkpoint.BEST
-    if not path.exists():
+    state = checkpoint.read_best(checkpoints)
+    if state is None:
         return float("nan")
-    state = torch.load(path, map_location="cpu", weights_only=True)
     task.load_state_dict(state["model"])
     return float(state["best"])
 
@@ -256,7 +258,7 @@ def dry_run(config: FinetuneConfig) -> str:
     config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
-        material = gather(config, Path(scratch), limit=intake.SAMPLE_IMAGES)
+        material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
         config = material.config
         task = build_task(config)
         check_images(config, task, material)

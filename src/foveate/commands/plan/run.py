@@ -26,6 +26,7 @@ from foveate.core.contracts import Method
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.volumes import Cache
+from foveate.data.salts import CACHES
 from foveate.runtime import images as intake
 from foveate.runtime.memory import age_seconds, peaks_mib, room_mib
 from foveate.runtime.processes import build_fabric, check_processes
@@ -78,7 +79,7 @@ def plan(config: PretrainConfig) -> str:
     alone = replace(config, devices=1, num_nodes=1, num_workers=min(config.num_workers, 2))
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
-        probe, cache = probed_data(alone, Path(scratch))
+        probe, cache = probed_data(alone, Path(scratch) / CACHES)
         fits = measure(alone, cache, probe)
     return "\n".join([headline(config), *report(config, probe, fits)])
 

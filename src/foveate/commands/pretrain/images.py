@@ -10,7 +10,7 @@ from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import from_json
 from foveate.data.cache.volumes import Cache, open_prepared
-from foveate.runtime.images import decode, of_dimension, sampled
+from foveate.runtime.images import decode, of_dimension, sampled, say_of_salt
 from foveate.runtime.selection import images_for_pretraining
 from foveate.train.logging import say
 
@@ -44,6 +44,7 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
             "from it; run `foveate prepare --split` instead, and leave the key out here."
         )
     say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
+    say_of_salt(data)
     return open_prepared(data)
 
 

@@ -23,6 +23,7 @@ from foveate.core.contracts import Method
 from foveate.core.types import Batch, Ending, Progress
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import batches, worker_deaths_explained
+from foveate.data.salts import CACHES
 from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid
@@ -156,7 +157,7 @@ def dry_run(config: PretrainConfig) -> str:
     config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric, method = build_fabric(config), build_method(config)
-        found, cache = sample_cache(config, Path(config.data), Path(scratch))
+        found, cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)
         intake.check_volumes(cache, method.crops)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)

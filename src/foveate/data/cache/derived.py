@@ -51,7 +51,7 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec) -> CachedVolume:
         values=(),
         content_hash=digest,
         source_bytes=0,
-        source_mtime_ns=0,
+        source_stamp=0,
     )
     known = replace(volume.entry, maps=(*volume.entry.maps, entry))
     return CachedVolume(volume.folder, known, volume.relative, volume.labels, volume.patient)

@@ -1,4 +1,4 @@
-"""The files of a cache folder: an append-only index of volumes, a salt, and no name from the source.
+"""The files of a cache folder: an append-only index of volumes, and no name from the source.
 
 A volume is known by a salted hash of its relative path, so that neither the index nor a log can tell
 whose scan it is. A line that was cut off by a crash cannot be parsed and is ignored.
@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
-from foveate.core.files import create_file, replace_text
+from foveate.core.files import replace_text
 from foveate.core.types import FoveateError
 
-INDEX, REJECTS, SALT, VOLUMES = "index.jsonl", "rejects.jsonl", "salt", "volumes"
+INDEX, REJECTS, VOLUMES = "index.jsonl", "rejects.jsonl", "volumes"
 PROFILE = "prepare.json"  # how the cache is made
 COMPLETE = "complete.json"  # ids of the volumes, in the order of their records: there once all are done
-SALT_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +33,7 @@ class MapEntry:
     values: tuple[int, ...]  # all that occur, rising
     content_hash: str
     source_bytes: int
-    source_mtime_ns: int
+    source_stamp: int  # salted hash of size and time of change: the time itself is a date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +59,13 @@ class CacheEntry:
     content_hash: str
     voxel_hash: str  # of the decoded image, before anything was done to it: `data.leakage`
     source_bytes: int
-    source_mtime_ns: int
+    source_stamp: int  # salted hash of size and time of change: the time itself is a date
     maps: tuple[MapEntry, ...]
 
     @property
     def fingerprint(self) -> tuple[int, int]:
-        """What tells a changed source: its size and its time of change."""
-        return self.source_bytes, self.source_mtime_ns
+        """What tells a changed source."""
+        return self.source_bytes, self.source_stamp
 
 
 def salted_id(salt: bytes, relative: str) -> str:
@@ -75,15 +73,10 @@ def salted_id(salt: bytes, relative: str) -> str:
     return blake2b(relative.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
 
 
-def read_salt(folder: Path) -> bytes:
-    """The salt of a cache folder, drawn when there is none; of two runs that start at once both take one."""
-    path = folder / SALT
-    if not path.exists():
-        create_file(path, secrets.token_bytes(SALT_BYTES))
-    salt = path.read_bytes()
-    if len(salt) != SALT_BYTES:
-        raise FoveateError(f"{path} holds {len(salt)} bytes instead of {SALT_BYTES}; delete {folder}.")
-    return salt
+def stamped(salt: bytes, fingerprint: tuple[int, int]) -> tuple[int, int]:
+    """Size and time of change of a source as the index keeps them: the time hidden, for it is a date."""
+    digest = blake2b(repr(fingerprint).encode(), key=salt, digest_size=7).digest()
+    return fingerprint[0], int.from_bytes(digest, "big")
 
 
 def read_entries(folder: Path) -> dict[str, CacheEntry]:
@@ -104,6 +97,9 @@ def is_whole(folder: Path, entry: CacheEntry) -> bool:
 def _parse(line: bytes) -> CacheEntry | None:
     try:
         values = json.loads(line)
+        for each in (values, *values["maps"]):
+            if "source_mtime_ns" in each:  # of before: the time itself
+                each["source_stamp"] = each.pop("source_mtime_ns")
         values = {field.name: values[field.name] for field in fields(CacheEntry)}
         values["maps"] = tuple(
             MapEntry(**{**each, "values": tuple(each["values"])}) for each in values["maps"]

@@ -28,8 +28,8 @@ from foveate.data.cache.index import (
     append_entry,
     forget_complete,
     read_entries,
-    read_salt,
     salted_id,
+    stamped,
     write_complete,
     write_rejects,
 )
@@ -50,6 +50,7 @@ from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.image_files import fingerprint_of, image_files, with_data
 from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.salts import CACHES, read_salt
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed
 
@@ -60,7 +61,7 @@ def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
     """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
     text = f"{data.resolve().as_posix()}|{as_json(config)}"
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
-    return beside / "foveate-cache" / digest
+    return beside / CACHES / digest
 
 
 def prepare(
@@ -164,7 +165,7 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
     found: dict[str, _Outcome] = {}
     for record in images:
         entry = entries.get(salted_id(salt, record.relative))
-        if entry and _is_current(record, entry):
+        if entry and _is_current(record, entry, salt):
             found[record.relative] = entry
     return found
 
@@ -174,16 +175,18 @@ def _asked_for(entry: CacheEntry, record: Record) -> CacheEntry:
     return replace(entry, maps=tuple(each for each in entry.maps if each.name in record.maps))
 
 
-def _is_current(record: Record, entry: CacheEntry) -> bool:
+def _is_current(record: Record, entry: CacheEntry, salt: bytes) -> bool:
     """Whether the sources are as they were, those of the maps that are asked for included."""
-    maps = {each.name: (each.source_bytes, each.source_mtime_ns) for each in entry.maps}
+    maps = {each.name: (each.source_bytes, each.source_stamp) for each in entry.maps}
     own = image_files(record)
     sources = [
         (own, entry.fingerprint),
         *((with_data([path], record.root), maps.get(n)) for n, path in record.maps.items()),
     ]
     return all(
-        all(path.exists() for path in paths) and fingerprint_of(paths) == known for paths, known in sources
+        all(path.exists() for path in paths)
+        and known in (stamped(salt, found := fingerprint_of(paths)), found)  # the second: a line of before
+        for paths, known in sources
     )
 
 
@@ -212,14 +215,14 @@ def _prepare_one(
     flat: bool = False,
 ) -> _Outcome:
     try:
-        fingerprint = fingerprint_of(image_files(record))
+        fingerprint = stamped(salt, fingerprint_of(image_files(record)))
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
         volume = read_image(record, decode_flat if flat else decode)
     except UnreadableImageError as error:
         return error.reason
-    target = _Target(cache=cache, key=salted_id(salt, record.relative), fingerprint=fingerprint)
+    target = _Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
         root = record.root
@@ -254,7 +257,7 @@ def _read_map(name: str, path: Path, image: Volume, root: Path | None) -> Array:
 
 
 def _write_map(target: _Target, name: str, sources: Sequence[Path], array: Array) -> MapEntry:
-    fingerprint = fingerprint_of(sources)
+    fingerprint = stamped(target.salt, fingerprint_of(sources))
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     write_array(target.cache / places, places_of(array, name))  # the key has a salt
     return MapEntry(
@@ -265,7 +268,7 @@ def _write_map(target: _Target, name: str, sources: Sequence[Path], array: Array
         values=tuple(np.unique(array).tolist()),
         content_hash=blake2b(array.data, digest_size=16).hexdigest(),
         source_bytes=fingerprint[0],
-        source_mtime_ns=fingerprint[1],
+        source_stamp=fingerprint[1],
     )
 
 
@@ -275,6 +278,7 @@ class _Target:
 
     cache: Path
     key: str
+    salt: bytes
     fingerprint: tuple[int, int]
 
 
@@ -303,7 +307,7 @@ def _write_volume(target: _Target, volume: Volume, profile: Profile, config: Pre
         content_hash=_content_hash(volume, encoded),
         voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=target.fingerprint[0],
-        source_mtime_ns=target.fingerprint[1],
+        source_stamp=target.fingerprint[1],
         maps=(),
     )
 

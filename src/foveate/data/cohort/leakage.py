@@ -17,14 +17,14 @@ from typing import Literal
 
 from foveate.core.files import replace_text
 from foveate.core.types import FoveateError, Record
-from foveate.data.cache.index import read_salt, salted_id
+from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
 from foveate.data.roles.verdicts import verdicts
+from foveate.data.salts import PROJECT, SALT, own_salt
 
 SEEN = "seen.json"
-PROJECT = "foveate-project"  # beside the run folders
 OnSeen = Literal["refuse", "mark"]
 
 
@@ -111,7 +111,7 @@ def project_salt(run: Path) -> bytes:
     """The salt of the project that a run folder is in, drawn when there is none."""
     folder = run.resolve().parent / PROJECT
     folder.mkdir(parents=True, exist_ok=True)
-    return read_salt(folder)
+    return own_salt(folder / SALT)
 
 
 def write_seen(
@@ -141,7 +141,7 @@ def read_seen(run: Path) -> Seen:
         FoveateError: the run has no such file, or its project no salt.
     """
     path = run / SEEN
-    if not path.is_file() or not (run.resolve().parent / PROJECT / "salt").is_file():
+    if not path.is_file() or not (run.resolve().parent / PROJECT / SALT).is_file():
         raise FoveateError(
             f"{run} cannot say which images it was trained on: {path} and {PROJECT}/salt beside the run are "
             "needed, both from the folder where it was trained."
