@@ -165,11 +165,22 @@ def predict(arguments: list[str]) -> int:
     """Masks or classes of images, from a fine-tuned run: --run RUN2 --data FILES --out FOLDER."""
     import foveate.run.predict as run
 
-    return _on_files(arguments, run, predict, run.predict)
+    return _on_files(spelled_out(arguments, "--force"), run, predict, run.predict)
+
+
+def spelled_out(arguments: list[str], switch: str) -> list[str]:
+    """A yes-or-no option that stands alone means yes.
+
+    >>> spelled_out(["--force", "--run", "R"], "--force"), spelled_out(["--force", "false"], "--force")
+    (['--force', 'true', '--run', 'R'], ['--force', 'false'])
+    """
+    following = [*arguments[1:], "--"]
+    pairs = zip(arguments, following, strict=True)
+    return [word for a, b in pairs for word in ([a, "true"] if a == switch and b.startswith("--") else [a])]
 
 
 def evaluate(arguments: list[str]) -> int:
-    """How good a fine-tuned run is on labelled images: --run RUN2 --data D --out FOLDER [--part test]."""
+    """How good a fine-tuned run is on labelled images: --run RUN2 --data D --out FOLDER [--part val]."""
     import foveate.run.evaluate as run
 
     return _on_files(arguments, run, evaluate, run.evaluate)

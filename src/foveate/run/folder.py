@@ -24,6 +24,7 @@ from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.data.index import replace_file, replace_text
 from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
+from foveate.run.input_facts import card_facts
 from foveate.run.settings import (
     OWN_PATHS,
     PATHS,
@@ -221,6 +222,7 @@ def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
         "views": {name: list(spec.grid) for name, spec in trained.crops.items()},
+        "input": card_facts(cache, config.prepare),
         "images": len(cache),
         "patients": patients(cache),
         "weights_licence": UNSTATED,
