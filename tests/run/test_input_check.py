@@ -5,6 +5,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.conftest import write_cohort
 
@@ -14,6 +15,7 @@ from foveate.data.profiles import PrepareConfig
 from foveate.data.sources.folder import FolderSource
 from foveate.run.input_check import UNKNOWN, ImageFacts, TrainedFacts, compare
 from foveate.run.input_facts import as_trained, card_facts, image_facts, trained_facts
+from foveate.testing.cohorts import write_volume
 
 MR = ImageFacts(
     dimension=3,
@@ -71,11 +73,11 @@ def found(trained, image):
         (trained_on(MR), replace(MR, channels=3), [("error", "number of channels")]),
         (trained_on(replace(MR, channels=3)), MR, [("warning", "number of channels")]),
         (trained_on(MR), replace(MR, dimension=2), [("error", "dimension")]),
-        (trained_on(MR), replace(MR, spacing_mm=(1.9, 1.9, 3.0)), []),
+        (trained_on(MR), replace(MR, spacing_mm=(1.2, 1.2, 3.5)), []),
         (trained_on(MR), replace(MR, spacing_mm=(3.0, 1.0, 3.0)), [("warning", "spacing")]),
         (trained_on(MR), replace(MR, spacing_mm=(1.0, 1.0, 30.0)), [("error", "spacing")]),
         (trained_on(MR), replace(MR, spacing_mm=(0.1, 0.1, 3.0)), [("error", "spacing")]),
-        (trained_on(MR), replace(MR, spacing_mm=(1.9, 1.0, 1.5)), []),
+        (trained_on(MR), replace(MR, spacing_mm=(1.5, 1.0, 3.0)), [("warning", "spacing")]),
         (
             trained_on(MR),
             replace(MR, spacing_mm=(3.0, 1.0, 1.0)),
@@ -113,6 +115,18 @@ def test_contract_pictures_have_no_pixel_size_to_compare():
     trained = trained_on(MR, dimension=2, spacing_mm=((0.1, 0.2),) * 2, size_mm=((50.0, 60.0),) * 2)
     assert found(trained, flat) == []
     assert found(trained, replace(flat, spacing_mm=(1.1, 1.1))) == [("error", "spacing"), ("warning", "size")]
+
+
+@pytest.mark.parametrize("kind", ["npy", "blosc2"])
+def test_contract_percentiles_are_those_of_all_voxels_however_they_are_stored(tmp_path, kind):
+    if kind == "blosc2":
+        pytest.importorskip("blosc2")
+    image = np.random.default_rng(0).integers(-500, 3000, (70, 9, 11))
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in/a.nii.gz", image)
+    _, (facts,) = cached(tmp_path / "in", PrepareConfig(format=kind))
+    expected = np.percentile(image, [0.5, 50, 99.5], method="lower")
+    assert [facts.low, facts.middle, facts.high] == expected.tolist()
 
 
 def test_contract_a_card_without_facts_compares_the_dimension_alone():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-SPACING_WARNING, SPACING_ERROR = 2.0, 5.0  # times outside the spacings of training
+SPACING_WARNING, SPACING_ERROR = 1.25, 5.0  # times outside the spacings of training
 SIZE_WARNING = 3.0  # the same of an image's size in mm
 SCALE_WARNING, SCALE_ERROR = 5.0, 20.0  # of the width of the values, where the window has fixed ends
 FLAT = 2.0  # a voxel this much longer along one axis than along the others has slices across it

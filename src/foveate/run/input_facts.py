@@ -11,7 +11,7 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import Cache, CachedVolume
-from foveate.data.encoding import Encoded, histogram
+from foveate.data.encoding import Encoded, Histogram, histogram
 from foveate.data.profiles import BY_MODALITY, WINDOWS, PrepareConfig, Profile
 from foveate.data.store import open_array
 from foveate.run.input_check import UNKNOWN, Ends, Finding, ImageFacts, TrainedFacts, compare
@@ -19,27 +19,35 @@ from foveate.train.logging import say
 
 PERCENTILES = (0, 5, 50, 95, 100)  # over the images; the outer two are compared, the others are for people
 MOST_IMAGES = 64  # whose values are counted for a card
+SLAB = 32  # planes that are counted at once
 GENERIC: Profile = "generic"
 PROFILES: dict[str, Profile] = {**{name: name for name in WINDOWS}, UNKNOWN: GENERIC}
 
 
 def image_facts(volume: CachedVolume, record: Record | None = None) -> ImageFacts:
     """The facts of a prepared image; its modality is what the record says."""
-    entry = volume.entry
-    codes = open_array(volume.folder / entry.file, entry.content_hash)
-    counts = histogram(Encoded(codes=codes, scale=entry.scale, offset=entry.offset))
+    counts = values_of(volume)
     return ImageFacts(
         dimension=len(volume.shape),
         channels=volume.channels,
         spacing_mm=volume.spacing_mm,
         size_mm=tuple(n * mm for n, mm in zip(volume.shape, volume.spacing_mm, strict=True)),
-        tilt_degrees=tilt_of(entry.affine, len(volume.shape)),
+        tilt_degrees=tilt_of(volume.entry.affine, len(volume.shape)),
         low=counts.percentile(0.5),
         middle=counts.percentile(50),
         high=counts.percentile(99.5),
         modality=BY_MODALITY.get(record.modality.upper(), UNKNOWN) if record else UNKNOWN,
         stated=record is not None and record.evidence.startswith("DICOM"),
     )
+
+
+def values_of(volume: CachedVolume) -> Histogram:
+    """How often each value occurs, counted in slabs: a compressed volume is never there as a whole."""
+    entry = volume.entry
+    codes = open_array(volume.folder / entry.file, entry.content_hash)
+    slabs = (np.asarray(codes[:, start : start + SLAB]) for start in range(0, volume.shape[0], SLAB))
+    found = [histogram(Encoded(codes=slab, scale=entry.scale, offset=entry.offset)) for slab in slabs]
+    return replace(found[0], counts=np.sum([each.counts for each in found], axis=0))
 
 
 def tilt_of(affine: Sequence[Sequence[float]], axes: int) -> float:
