@@ -16,6 +16,7 @@ from foveate.cli import main
 from foveate.testing.cohorts import SHAPES, write_cohort
 
 README = Path(__file__).parents[2] / "README.md"
+PLACE = re.compile(r"[A-Z]+\d?")  # FOLDER, RUN2: the reader's own
 PATH = ("pretrain", "finetune", "predict", "evaluate")
 TRAINED = "--steps 4 --batch_size 2 --num_workers 0 --encoder.width 4"
 VIEW, CROP = (str(list(view)).replace(" ", "") for view in VIEWS[3])
@@ -41,7 +42,7 @@ def commands():
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
+def home(tmp_path):
     """A folder with what README calls FOLDER, LABELLED and SCANS."""
     write_cohort(tmp_path / "FOLDER", 3)
     for i in range(6):
@@ -51,7 +52,6 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "SCANS").mkdir()
     image = nib.Nifti1Image(blobs(SHAPES[3], 9).astype(np.int16), np.diag([1, 1, 1.5, 1]))
     nib.save(image, tmp_path / "SCANS/new.nii.gz")
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -64,7 +64,8 @@ def test_the_commands_of_the_readme_lead_from_images_to_scores(home):
     assert [words[1] for words in found] == ["pretrain", "finetune", "finetune", "predict", "evaluate"]
     for words in found:
         kind = words[words.index("--task") + 1] if "--task" in words else words[1]
-        assert main([*words[1:], *TINY[kind].split()]) == 0, shlex.join(words)
+        placed = [str(home / word) if PLACE.fullmatch(word) else word for word in words[1:]]
+        assert main([*placed, *TINY[kind].split()]) == 0, shlex.join(words)
     assert card_of(home / "RUN2")["initial_weights"]["data_hash"] == card_of(home / "RUN")["data_hash"]
     assert card_of(home / "RUN3")["task"]["targets"] == ["disease"]
     mask, image = nib.load(home / "MASKS/new.nii.gz"), nib.load(home / "SCANS/new.nii.gz")
