@@ -97,11 +97,12 @@ OWN = (
         usage="--run RUN2 --data FILES --out FOLDER",
         spec=f"{IN}predict.config:SPEC",
         run=f"{IN}predict.run:run_predict",
+        yes=("force",),
     ),
     Command(
         name="evaluate",
         summary="How good a fine-tuned run is on labelled images",
-        usage="--run RUN2 --data D --out FOLDER [--part test]",
+        usage="--run RUN2 --data D --out FOLDER [--part val]",
         spec=f"{IN}evaluate.config:SPEC",
         run=f"{IN}evaluate.run:run_evaluate",
     ),
@@ -152,7 +153,7 @@ def found(name: str) -> Command:
 def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
     words = ["--help" if word == "-h" else word for word in arguments]
-    flags, switches = parsing.read_flags(words, SWITCHES, command.positional)
+    flags, switches = parsing.read_flags(words, SWITCHES, command.positional, command.yes)
     refuse_unknown(command.name, flags)
     spec = command.load_spec()
     yaml_keys, rest = layers(flags, recipes=spec.recipes)

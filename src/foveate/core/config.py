@@ -36,16 +36,19 @@ CHOICES = (
 
 
 def read_flags(
-    arguments: list[str], switches: Iterable[str], positional: str = ""
+    arguments: list[str], switches: Iterable[str], positional: str = "", yes: Iterable[str] = ()
 ) -> tuple[dict[str, str], set[str]]:
     """Split a command line into `--key value` pairs and switches that take no value.
 
-    One word that stands alone is the value of the key `positional`, where a command has one.
+    One word that stands alone is the value of the key `positional`, where a command has one; a key of `yes`
+    that stands alone is true.
 
     >>> read_flags(["--steps", "10", "--encoder.width=4", "--dry_run"], {"dry_run"})
     ({'steps': '10', 'encoder.width': '4'}, {'dry_run'})
     >>> read_flags(["SRC", "--out", "INV"], {"help"}, "data")
     ({'data': 'SRC', 'out': 'INV'}, set())
+    >>> read_flags(["--force", "--out", "X"], {"help"}, yes=["force"])
+    ({'force': 'true', 'out': 'X'}, set())
     """
     values: dict[str, str] = {}
     given: set[str] = set()
@@ -62,6 +65,8 @@ def read_flags(
             given.add(name)
         elif equals:
             values[name] = value
+        elif name in yes and (not queue or queue[0].startswith("--")):
+            values[name] = "true"
         elif not queue or queue[0].startswith("--"):
             raise FoveateError(f"--{name} has no value; write --{name} VALUE.")
         else:

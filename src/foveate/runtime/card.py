@@ -16,6 +16,7 @@ from foveate.runtime.config import (
     RunConfig,
 )
 from foveate.runtime.folder import commit
+from foveate.runtime.input_facts import card_facts
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
 
@@ -39,6 +40,7 @@ def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
         "views": {name: list(spec.grid) for name, spec in trained.crops.items()},
+        "input": card_facts(cache, config.prepare),
         "images": len(cache),
         "patients": patients(cache),
         "weights_licence": UNSTATED,

@@ -108,6 +108,7 @@ class Command:
         run: "module:function" that takes the configuration.
         dry_run: The same for `--dry_run`, which says what a run would do; empty where there is none.
         positional: The key that a word without `--` stands for.
+        yes: Keys that are true where they stand alone.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Command:
     run: str
     dry_run: str = ""
     positional: str = ""
+    yes: tuple[str, ...] = ()
 
     def load_spec(self) -> Spec[Any]:
         """How its configuration is found."""

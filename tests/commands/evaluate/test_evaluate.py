@@ -119,7 +119,26 @@ def test_contract_a_part_is_the_runs_own_where_another_would_be_drawn_now(keys, 
 def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
     run, data = trained(keys(2))
     with pytest.raises(FoveateError, match="--part val"):
-        judged(run, data, tmp_path / "out")
+        judged(run, data, tmp_path / "out", part="test")
+
+
+def test_contract_without_a_test_part_the_validation_images_are_scored_and_it_is_said(keys, tmp_path, capsys):  # noqa: F811
+    run, data = trained(keys(2))
+    assert judged(run, data, tmp_path / "out")
+    assert "careful: the run's split has no test part" in capsys.readouterr().err
+    summary, rows = results(tmp_path / "out")
+    assert summary["part"] == "val"
+    assert "chose the checkpoint, so these scores are optimistic" in summary["note"]
+    assert sorted(r["id"] for r in rows) == sorted(json.loads((Path(run) / "split.json").read_text())["val"])
+
+
+def test_contract_with_a_test_part_that_is_scored_and_nothing_is_said(keys, tmp_path, capsys):  # noqa: F811
+    run, data = trained(keys(2, **SPLIT))
+    assert judged(run, data, tmp_path / "out")
+    assert "no test part" not in capsys.readouterr().err
+    summary, rows = results(tmp_path / "out")
+    assert (summary["part"], summary["note"]) == ("test", "")
+    assert sorted(r["id"] for r in rows) == sorted(json.loads((Path(run) / "split.json").read_text())["test"])
 
 
 def test_contract_undefined_is_null_and_has_no_interval():

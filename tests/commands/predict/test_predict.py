@@ -122,6 +122,7 @@ def test_contract_a_bad_file_stops_nothing_and_what_is_done_stays(tmp_path, give
         "a.nii.gz",
         "c.nii.gz",
         "predict.json",
+        "predictions.csv",
         "done.txt",
     }
     said = capsys.readouterr().err
@@ -186,7 +187,8 @@ def test_contract_classes_go_into_a_table_that_goes_on(tmp_path, given):
     finished, out = given(tmp_path / "in", model=whole_image(lambda _: [0.25, 0.75]))
     assert not finished
     rows = list(csv.DictReader((out / "predictions.csv").open()))
-    assert rows[0] == {"image": "a.nii.gz", "dark": "0.25", "light": "0.75", "predicted": "light"}
+    expected = {"image": "a.nii.gz", "dark": "0.25", "light": "0.75", "predicted": "light", "warning": ""}
+    assert rows[0] == expected
     assert len(rows) == 2
     write_scan(tmp_path / "in/bad.nii.gz")
     given(tmp_path / "in", model=whole_image(lambda _: [1.0, 0.0]))

@@ -19,7 +19,8 @@ class EvaluateConfig:
         run: Folder of a fine-tuning run.
         data: Labelled images: those of the run, or others with the same labels.
         out: Folder for the results.
-        part: Which of the run's images; "all" for every labelled image of a data set the run never saw.
+        part: Which of the run's images; "auto" takes the test part, or where the run's split has none, the
+            validation part, and says so; "all" for every labelled image of a data set the run never saw.
         nsd_tolerance_mm: How far apart two surfaces may lie and still count as the same.
         worst: How many of the worst cases are drawn.
         draws: Of the bootstrap over patients.
@@ -32,7 +33,7 @@ class EvaluateConfig:
     run: str = ""
     data: str = ""
     out: str = ""
-    part: Literal["test", "val", "train", "all"] = "test"
+    part: Literal["auto", "test", "val", "train", "all"] = "auto"
     nsd_tolerance_mm: float = 1.0
     worst: int = 4
     draws: int = 2000

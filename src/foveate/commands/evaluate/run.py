@@ -38,6 +38,11 @@ from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import labelled_images, say_notes
 from foveate.train.logging import say
 
+NO_TEST = (
+    "the run's split has no test part: scored on the validation images, which chose the checkpoint, so these "
+    "scores are optimistic. Keep images for a test with `foveate finetune --split.test_share 0.2`"
+)
+
 
 def run_evaluate(config: EvaluateConfig) -> Ending:
     """Evaluate, and say in the exit code whether an image could not be used."""
@@ -47,16 +52,18 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 def evaluate(config: EvaluateConfig) -> bool:
     """Judge a run and write down how; True when every image could be used."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
-    cohort, left_out = gather(config, model)
+    cohort = gather(config, model)
+    note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
     out.mkdir(parents=True, exist_ok=True)
     judge = judge_masks if model.dense else judge_answers
     rows, statistic, extra = judge(config, model, cohort, out)
     write_cases(out / "cases.csv", cohort, rows)
     summary = {
-        "part": config.part,
+        "part": cohort.part,
+        "note": note,
         "cases": len(rows),
         "patients": len(set(cohort.patients)),
-        "left_out": left_out,
+        "left_out": cohort.left_out,
         "task": model.card["task"]["name"],
         "class_names": list(model.task.class_names),
         "weights_data_hash": model.card["data_hash"],
@@ -67,11 +74,11 @@ def evaluate(config: EvaluateConfig) -> bool:
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
     replace_text(out / "summary.json", text)
     say(table_of(summary))
-    return not left_out
+    return not cohort.left_out
 
 
-def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
-    """The images of the part that is asked for, and how many could not be used."""
+def gather(config: EvaluateConfig, model: Model) -> Cohort:
+    """The images of the part that is asked for."""
     settings = run_config(config.run)
     module = TASKS[settings.task.name]
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
@@ -86,13 +93,14 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     )
     say_notes([*found.notes, found.patients])
     split = split_of(config, settings, found.records, known)
-    chosen = list(found.records) if config.part == "all" else split[config.part]
+    part = config.part if config.part != "auto" else "test" if split["test"] else "val"
+    chosen = list(found.records) if part == "all" else split[part]
     if not chosen:
         raise FoveateError(
-            f"--part {config.part}: the run's split has no such image; accepted: --part val, whose images "
+            f"--part {part}: the run's split has no such image; accepted: --part val, whose images "
             "chose the checkpoint, or --part all on a data set that the run never saw."
         )
-    tuned = split["val"] if config.part in ("test", "all") and not model.dense else []
+    tuned = split["val"] if part in ("test", "all") and not model.dense else []
     names = {record.relative for record in chosen}
     tuned = [record for record in tuned if record.relative not in names]
     both = intake.decode([*chosen, *tuned], cache, model.prepare)
@@ -104,15 +112,16 @@ def gather(config: EvaluateConfig, model: Model) -> tuple[Cohort, int]:
     kept = [record for record in chosen if record.relative in by_name]
     if not kept:
         raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
-    if config.part == "all":
+    if part == "all":
         warn_of_seen(config.run, kept, [by_name[record.relative].entry.voxel_hash for record in kept])
     salt = read_salt(cache)
-    cohort = Cohort(
+    return Cohort(
         volumes=[encoded[record.relative] for record in kept],
         patients=[salted_id(salt, patient_of(record)) for record in kept],
         calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
+        part=part,
+        left_out=len(chosen) - len(kept),
     )
-    return cohort, len(chosen) - len(kept)
 
 
 def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> None:
@@ -138,7 +147,10 @@ def split_of(
         return {"train": [], "val": [], "test": []}
     split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
     missing = sum(map(len, used.values())) - sum(map(len, split.values()))
-    if "test" not in used and config.part == "test":  # a run of before they were noted: drawn or read again
+    if "test" not in used and config.part in (
+        "auto",
+        "test",
+    ):  # a run of before they were noted: drawn or read again
         module = TASKS[settings.task.name]
         strata = [module.stratum(settings.task, record.labels) for record in records]
         again = make_split(records, strata, settings.split)
@@ -196,7 +208,8 @@ def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
 
 def table_of(summary: Mapping[str, Any]) -> str:
     """The metrics for people."""
-    lines = [f"{summary['part']}: {summary['cases']} images of {summary['patients']} patients"]
+    lines = [f"careful: {summary['note']}"] if summary["note"] else []
+    lines.append(f"{summary['part']}: {summary['cases']} images of {summary['patients']} patients")
     for key, each in summary["metrics"].items():
         interval = f"  [{each['low']:.3f}, {each['high']:.3f}]" if "low" in each else ""
         lines.append(f"  {key:<28}{each['value']:>9.3f}{interval}")

@@ -33,6 +33,8 @@ class Cohort:
     volumes: list[CachedVolume]
     patients: list[str]  # salted, one per volume
     calibration: list[CachedVolume]  # the run's validation images, where they are at hand
+    part: str = "test"  # that was taken
+    left_out: int = 0  # images of the part that could not be used
 
 
 def judge_masks(

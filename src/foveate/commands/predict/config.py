@@ -19,6 +19,8 @@ class PredictConfig:
         run: Folder of a fine-tuning run, or its weights file.
         data: Folder of images, or one file.
         out: Folder for the results; the same command again goes on where it was.
+        force: Predict images, too, that are so unlike those of training that the answer means nothing; the
+            table says so.
         probabilities: Write the probabilities of every class beside the mask.
         window: How volumes are covered.
         tidy: What is done to masks.
@@ -28,6 +30,7 @@ class PredictConfig:
     run: str = ""
     data: str = ""
     out: str = ""
+    force: bool = False
     probabilities: bool = False
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)

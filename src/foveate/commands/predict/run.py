@@ -5,12 +5,11 @@ What is done is never done again, what fails is said and left out, and no file i
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, final
@@ -19,9 +18,11 @@ import numpy as np
 from torch import Tensor
 
 from foveate.commands.predict.config import PredictConfig
+from foveate.commands.predict.table import EARLIER, WARNING, read_table, write_table
 from foveate.core import config as parsing
 from foveate.core.files import replace_file, replace_text
 from foveate.core.types import Array, Ending, FoveateError, Record, reason_of
+from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.readers.suffixes import suffix_of
@@ -39,6 +40,7 @@ from foveate.runtime.finetuned import (
     progress,
     segment_volume,
 )
+from foveate.runtime.input_facts import Gate, as_trained, trained_facts
 from foveate.train.logging import say
 
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
@@ -58,10 +60,17 @@ def predict(config: PredictConfig) -> bool:
     images = images_of(Path(config.data))
     refuse_among_images(images, out)
     claim(out, config)
+    trained = trained_facts(model.card, by_voxel=model.dense)
+    seat = Seat(
+        model=model,
+        config=config,
+        prepare=as_trained(model.prepare, trained),
+        gate=Gate(trained, force=config.force),
+    )
     outcomes = predict_masks if model.dense else predict_table
     done, failed = 0, []
     with progress(len(images)) as advance:
-        for record, reason in outcomes(model, images, config):
+        for record, reason in outcomes(seat, images):
             done += not reason
             if reason:
                 failed.append(f"{record.relative}: {reason}")
@@ -69,6 +78,17 @@ def predict(config: PredictConfig) -> bool:
             advance()
     say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
     return not failed
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Seat:
+    """A model at work: what it was told, how its images are prepared, and which of them it takes."""
+
+    model: Model
+    config: PredictConfig
+    prepare: PrepareConfig
+    gate: Gate
 
 
 def images_of(data: Path) -> list[Record]:
@@ -96,7 +116,7 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
 def claim(out: Path, config: PredictConfig) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
     file = weights.locate(config.run)
-    ignored = ("run", "data", "out", "accelerator", "window.batch_size")
+    ignored = ("run", "data", "out", "force", "accelerator", "window.batch_size")
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
     mine = {"weights": blake2b(file.read_bytes(), digest_size=16).hexdigest(), **said}
     path = out / SETTINGS
@@ -115,27 +135,36 @@ def claim(out: Path, config: PredictConfig) -> None:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
 
 
-def predict_masks(
-    model: Model, images: Sequence[Record], config: PredictConfig
-) -> Iterator[tuple[Record, str]]:
+def predict_masks(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Label maps; every image with the reason why it has none, empty where it has."""
-    out = Path(config.out)
-    journal = Journal(out)
+    model, config, out = seat.model, seat.config, Path(seat.config.out)
+    journal, rows = Journal(out), read_table(out / TABLE)
     names = mask_names(images, model.card["dimension"])
     for record in images:
         target = out / names[record.relative]
         try:
             line = journal.line(record)
-            if not (target.exists() and journal.has(line)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with prepared(record, model.prepare, out) as volume:
+            if target.exists() and journal.has(line):
+                rows.setdefault(record.relative, row_of_mask(names[record.relative], EARLIER))
+            else:
+                with prepared(record, seat.prepare, out) as volume:
+                    warning = seat.gate.warning(record, volume)
                     found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
                     journal.forget(line)
+                    target.parent.mkdir(parents=True, exist_ok=True)
                     write_all(model, found, volume, record, target)
+                rows[record.relative] = row_of_mask(names[record.relative], warning)
+                write_table(out / TABLE, rows)  # before it counts as done: a warning is never lost
                 journal.add(line)
             yield record, ""
         except FAILURES as error:
             yield record, reason_of(error)
+    write_table(out / TABLE, rows)
+
+
+def row_of_mask(name: str, warning: str) -> dict[str, str]:
+    """A row of the table of masks."""
+    return {"mask": name, WARNING: warning}
 
 
 def mask_names(images: Sequence[Record], dimension: int) -> dict[str, str]:
@@ -222,12 +251,11 @@ def save_levels(stream: Any, levels: Array) -> None:  # noqa: ANN401 - a binary 
     np.savez_compressed(stream, probabilities=levels, one=LEVELS)
 
 
-def predict_table(
-    model: Model, images: Sequence[Record], config: PredictConfig
-) -> Iterator[tuple[Record, str]]:
+def predict_table(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Probabilities of whole images, a row each in `predictions.csv`."""
-    path, written = Path(config.out) / TABLE, time.monotonic()
-    rows, journal = read_table(path), Journal(Path(config.out))
+    out = Path(seat.config.out)
+    path, written = out / TABLE, time.monotonic()
+    rows, journal = read_table(path), Journal(out)
     fresh: list[tuple[str, str]] = []
 
     def save() -> None:
@@ -242,8 +270,10 @@ def predict_table(
             try:
                 line = journal.line(record)
                 if record.relative not in rows or not journal.has(line):
-                    with prepared(record, model.prepare, Path(config.out)) as volume:
-                        rows[record.relative] = row_of(model, model.task.predict(volume))  # type: ignore[operator]
+                    with prepared(record, seat.prepare, out) as volume:
+                        warning = seat.gate.warning(record, volume)
+                        answers = seat.model.task.predict(volume)  # type: ignore[operator]
+                        rows[record.relative] = row_of(seat.model, answers) | {WARNING: warning}
                     fresh.append(line)
                 yield record, ""
             except FAILURES as error:
@@ -262,23 +292,3 @@ def row_of(model: Model, answers: Tensor) -> dict[str, str]:
     if model.task.activation == "softmax":
         return row | {"predicted": names[int(answers.argmax())]}
     return row
-
-
-def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Rows by image; none where there is no table."""
-    if not path.exists():
-        return {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return {row.pop("image"): row for row in rows}
-
-
-def write_table(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
-    """The whole table, or the one before."""
-    if not rows:
-        return
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["image", *next(iter(rows.values()))])
-    writer.writeheader()
-    writer.writerows({"image": name, **row} for name, row in sorted(rows.items()))
-    replace_text(path, text.getvalue())
