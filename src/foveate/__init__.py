@@ -17,7 +17,7 @@ def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
     It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file
     that fills less than `min_transfer` of the encoder is refused. Files of others: `foveate convert` first.
     """
-    from foveate.nets import weights
+    from foveate.nets.weights import store as weights
 
     return weights.load_encoder(source, min_transfer=min_transfer)
 

@@ -7,7 +7,7 @@ import pytest
 from foveate.core import registry
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.run.finetune_settings import TASKS
 from foveate.run.settings import METHODS, list_methods, resolve
 

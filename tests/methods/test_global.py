@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveate.core.types import FoveateError, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import pretrain as run
 from foveate.testing.test_method import first_batch
 

@@ -7,7 +7,7 @@ import torch
 from tests.conftest import blobs
 
 from foveate.core.types import FoveateError, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import finetune_settings, settings
 from foveate.run import pretrain as run
 from foveate.run.finetune import finetune

@@ -14,7 +14,7 @@ from tests.conftest import SHAPES, blobs
 
 from foveate.cli import main
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import compare, compare_bench, compare_report, compare_work, finetune
 from foveate.run.compare_grid import finetune_config, finetune_keys, jobs_of, pretrain_config, pretrain_keys
 from foveate.run.compare_settings import resolve

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tests.conftest import stop_at
 
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights import store as weights
 from foveate.run import pretrain as run
 from foveate.run.settings import resolve
 

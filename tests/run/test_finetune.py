@@ -15,7 +15,7 @@ from tests.conftest import SHAPES, blobs, tiny_keys
 import foveate
 from foveate.cli import main
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import finetune as run
 from foveate.run import finetune_settings, settings
 from foveate.run.pretrain import pretrain

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import blobs
-from tests.nets import plain
+from tests.nets.weights import plain
 
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import finetune_settings
 from foveate.run.convert import ConvertConfig, convert
 from foveate.run.finetune import finetune

@@ -10,7 +10,7 @@ from foveate.core import config as parsing
 from foveate.core.contracts import Source
 from foveate.core.registry import ModuleRegistry
 
-SOURCES = ModuleRegistry("source", "foveate.sources", "foveate.data.sources")
+SOURCES: ModuleRegistry[Any] = ModuleRegistry("source", "foveate.sources", "foveate.data.sources")
 
 
 def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config of the named source

@@ -100,6 +100,17 @@ def anchored(losses: dict[str, Tensor], module: nn.Module, but: str, wanted: boo
     return losses | {first: losses[first] + 0.0 * torch.stack(sums).sum()}
 
 
+def stages(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters of an encoder by depth, the coarsest level first; what is no level is the stem."""
+    children = [
+        c for each in encoder.children() for c in (each if isinstance(each, nn.ModuleList) else [each])
+    ]
+    levels = [list(child.parameters()) for child in children if isinstance(child, nn.Sequential)]
+    in_levels = {p for level in levels for p in level}
+    stem = [p for p in encoder.parameters() if p not in in_levels]
+    return [*reversed(levels), *([stem] if stem else [])]
+
+
 def laid_out(net: Net, dimension: int) -> Net:
     """The network with channels beside each other in memory, where convolutions are faster so.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
 from foveate.core.types import Dimension, FoveateError
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import ConvBlock, Norm, laid_out, norm_layer
 
 

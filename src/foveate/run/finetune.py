@@ -23,9 +23,9 @@ from foveate.data.index import read_salt, replace_text, salted_id
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.prepare import cache_folder
 from foveate.data.splits import as_names
-from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
 from foveate.nets.pyramid import build_pyramid
+from foveate.nets.weights import store as weights
 from foveate.run import folder, intake
 from foveate.run.finetune_settings import TASKS, FinetuneConfig
 from foveate.run.launch import needs_processes, run_processes

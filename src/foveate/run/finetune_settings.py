@@ -19,14 +19,14 @@ from foveate.data.formats import dimension_of
 from foveate.data.leakage import OnSeen
 from foveate.data.profiles import PrepareConfig
 from foveate.data.splits import SplitConfig
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.nets.weights import store as weights
 from foveate.run.selection import labelled_images
 from foveate.run.settings import SCRATCH, RunConfig, choice, encoder_entry, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
-TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
+TASKS: ModuleRegistry[Any] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 

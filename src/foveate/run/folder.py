@@ -23,7 +23,7 @@ from foveate.core.dims import LAYERS, defaults
 from foveate.core.types import FoveateError
 from foveate.data.cache import Cache
 from foveate.data.index import replace_file, replace_text
-from foveate.nets.weights import FORMAT, Card, TransferReport, check_card, read
+from foveate.nets.weights.store import FORMAT, Card, TransferReport, check_card, read
 from foveate.run.settings import (
     OWN_PATHS,
     PATHS,

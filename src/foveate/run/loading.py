@@ -7,9 +7,9 @@ from pathlib import Path
 from foveate.core import config as parsing
 from foveate.core.contracts import Task
 from foveate.core.types import FoveateError
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.nets.weights import store as weights
 from foveate.run.finetune_settings import TASKS, from_card
 
 

@@ -20,7 +20,7 @@ from foveate.data.prepare import prepare
 from foveate.data.profiles import PrepareConfig
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.train.logging import CONSOLE
 
 C = TypeVar("C")

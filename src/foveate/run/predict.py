@@ -30,7 +30,7 @@ from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probab
 from foveate.evaluate.grids import Grid, onto, source_grid
 from foveate.evaluate.inference import WindowConfig, zeros
 from foveate.evaluate.segment import Segmentation, TidyConfig
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run.model import (
     SCRATCH,
     Model,

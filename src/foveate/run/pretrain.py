@@ -19,9 +19,9 @@ from foveate.core.rng import key
 from foveate.core.types import Batch, Ending, FoveateError, Progress
 from foveate.data.cache import Cache
 from foveate.data.loader import batches, worker_deaths_explained
-from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid, build_pyramid
+from foveate.nets.weights import store as weights
 from foveate.run import folder, health, intake
 from foveate.run.launch import needs_processes, run_processes
 from foveate.run.processes import build_fabric, check_processes, settle

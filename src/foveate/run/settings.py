@@ -13,16 +13,17 @@ import torch
 
 from foveate.core import config as parsing
 from foveate.core.dims import defaults as table
+from foveate.core.plugins import EncoderEntry
 from foveate.core.registry import ModuleRegistry, nearest
 from foveate.core.types import CropSpec, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.index import PROFILE, complete_entries, is_prepared
 from foveate.data.profiles import PrepareConfig, from_json
-from foveate.nets.encoders import ENCODERS, EncoderEntry
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
-METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
+METHODS: ModuleRegistry[Any] = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 SHARES = (
     "batch_size",

@@ -31,7 +31,7 @@ from foveate.core.types import (
 )
 from foveate.evaluate.metrics import multiclass_metrics, multilabel_metrics
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
-from foveate.nets.encoders import stages
+from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels

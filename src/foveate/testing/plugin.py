@@ -38,7 +38,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def installed(kind: str) -> list[str]:
     """All names of a kind."""
-    from foveate.nets.encoders import ENCODERS
+    from foveate.nets.encoders.catalogue import ENCODERS
     from foveate.run.settings import METHODS
 
     return {"method": METHODS, "encoder": ENCODERS}[kind].names()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
 pytestmark = pytest.mark.parametrize("dimension", [2, 3])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.run import intake
 from foveate.run import pretrain as run
 from foveate.run.processes import build_fabric

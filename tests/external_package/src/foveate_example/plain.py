@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
+from foveate.core.plugins import EncoderEntry
 from foveate.core.types import Dimension
-from foveate.nets.encoders import EncoderEntry
 from foveate.nets.layers import ConvBlock, Norm
 
 

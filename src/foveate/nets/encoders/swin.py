@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, compute_mask, get_window_size
 from torch import Tensor, nn
 
+from foveate.core.plugins import EncoderEntry
 from foveate.core.types import Dimension, FoveateError
 
 
@@ -86,3 +87,13 @@ def run_stage(stage: BasicLayer, x: Tensor) -> Tensor:
 def normalised(x: Tensor) -> Tensor:
     """Every position's channels with mean 0 and variance 1."""
     return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+
+
+SWIN = EncoderEntry(
+    config=SwinConfig,
+    build=SwinEncoder,
+    dimensions=(2, 3),
+    upsample="transpose",
+    widest=lambda config: 8 * config.width,
+    widths={"paper": 48, "small": 12},
+)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from foveate.core.types import FoveateError
-from foveate.nets.adapt import Adapted, Inflation, adapt
-from foveate.nets.families import resemblance
-from foveate.nets.foreign import printable
+from foveate.nets.weights.adapt import Adapted, Inflation, adapt
+from foveate.nets.weights.families import resemblance
+from foveate.nets.weights.files import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

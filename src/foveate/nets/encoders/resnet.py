@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
+from foveate.core.plugins import EncoderEntry
 from foveate.core.types import Dimension
-
-if TYPE_CHECKING:
-    from foveate.nets.encoders import ResNetConfig
-
+from foveate.nets.layers import Norm, set_norm
 
 RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
     "resnet10": (ResNetBlock, [1, 1, 1, 1]),
@@ -21,6 +20,28 @@ RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
     "resnet50": (ResNetBottleneck, [3, 4, 6, 3]),
     "resnet101": (ResNetBottleneck, [3, 4, 23, 3]),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """MONAI's residual networks with the usual stem (stride 2, then pooling).
+
+    Attributes:
+        name: Which encoder.
+        in_channels: Channels of the image.
+        width: Channels of the stem; stages have 1, 2, 4 and 8 times as many.
+        norm: Normalisation of every block.
+        shortcut: Where a block changes the shape, "conv" projects its input, "pad" subsamples it and adds
+            channels of zeros (MedicalNet's ResNet-18 and 34).
+        dilated: Stages 3 and 4 keep stride 8 and dilate by 2 and 4, as MedicalNet does: maps at 2, 4 and 8.
+    """
+
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = "resnet18"
+    in_channels: int = 1
+    width: int = 64
+    norm: Norm = "batch"
+    shortcut: Literal["conv", "pad"] = "conv"
+    dilated: bool = False
 
 
 class PaddedShortcut(nn.Module):
@@ -96,3 +117,19 @@ def dilate(stage: nn.Module, rate: int) -> None:
                 module.dilation = module.padding = (rate,) * len(module.kernel_size)
         elif isinstance(module, PaddedShortcut):
             module.stride = 1
+
+
+def build_resnet(config: ResNetConfig, dimension: Dimension) -> nn.Module:
+    """A residual network with the normalisation that its configuration names."""
+    encoder = ResNetEncoder(config, dimension)
+    set_norm(encoder, config.norm, dimension)
+    return encoder
+
+
+RESNET = EncoderEntry(
+    config=ResNetConfig,
+    build=build_resnet,
+    dimensions=(2, 3),
+    upsample="nearest",
+    widest=lambda config: 8 * config.width,
+)

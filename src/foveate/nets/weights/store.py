@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foveate.core.types import FoveateError
-from foveate.nets.cards import FORMAT, Card, check_card, encoder_config, parse_card
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import resemblance
-from foveate.nets.foreign import printable, read_file, read_safetensors, weights_inside
-from foveate.nets.transfer import TransferReport, transfer
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights.card import FORMAT, Card, check_card, encoder_config, parse_card
+from foveate.nets.weights.families import resemblance
+from foveate.nets.weights.files import printable, read_file, read_safetensors, weights_inside
+from foveate.nets.weights.transfer import TransferReport, transfer
 
 __all__ = [
     "FORMAT",

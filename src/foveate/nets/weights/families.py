@@ -15,8 +15,8 @@ import yaml
 from torch import Tensor
 
 from foveate.core.types import FoveateError
-from foveate.nets.adapt import window_of
-from foveate.nets.foreign import printable
+from foveate.nets.weights.adapt import window_of
+from foveate.nets.weights.files import printable
 
 OWN = ("encoder.", "decoder.")
 
@@ -54,7 +54,7 @@ class Family:
 @cache
 def families() -> dict[str, Family]:
     """Every table, by name."""
-    tables = sorted(Path(str(files("foveate"))).joinpath("nets", "tables").glob("*.yaml"))
+    tables = sorted(Path(str(files("foveate"))).joinpath("nets", "weights", "tables").glob("*.yaml"))
     loaded = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in tables}
     return {name: Family(name=name, **keys) for name, keys in loaded.items()}
 

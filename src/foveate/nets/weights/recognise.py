@@ -9,11 +9,11 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from foveate.core.types import Dimension, FoveateError
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import Family, Translation, derived, families, nearest_families, translate
-from foveate.nets.foreign import printable
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.transfer import TransferReport, counted, fitted
+from foveate.nets.weights.families import Family, Translation, derived, families, nearest_families, translate
+from foveate.nets.weights.files import printable
+from foveate.nets.weights.transfer import TransferReport, counted, fitted
 
 
 @final

@@ -10,8 +10,8 @@ from typing import Any
 
 from foveate.core.dims import LAYERS
 from foveate.core.types import FoveateError
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.foreign import printable
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights.files import printable
 
 FORMAT = "foveate/1"
 Card = dict[str, Any]
