@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from foveate.core.networks import Encoder
 
 __all__ = ["finetune", "load_encoder", "pretrain"]
 
 
-def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
     """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
 
     It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ Orientation = tuple[tuple[int, int], ...]  # per axis of a source: its canonical
 Size = Literal["small", "paper"]
 Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
+Norm = Literal["batch", "group", "instance"]
+Upsample = Literal["nearest", "transpose"]
+
+
+class Dataclass(Protocol):
+    """Any dataclass: what a configuration is made of."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 class FoveateError(Exception):

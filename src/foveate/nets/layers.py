@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.core.dims import LAYERS
+from foveate.core.types import Norm
 
-Norm = Literal["batch", "group", "instance"]
 Net = TypeVar("Net", bound=nn.Module)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, TypeVar, cast, final
 
 import torch
 
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.dims import defaults as table
+from foveate.core.networks import EncoderConfig
+from foveate.core.plugins import TaskConfig, TaskModule
 from foveate.core.registry import ModuleRegistry
-from foveate.core.types import Dimension, FoveateError, Normalisation, Size
+from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.formats import dimension_of
 from foveate.data.leakage import OnSeen
@@ -26,7 +28,8 @@ from foveate.run.selection import labelled_images
 from foveate.run.settings import SCRATCH, RunConfig, choice, encoder_entry, yaml_of
 from foveate.train.optim import OptimConfig, TuningConfig
 
-TASKS: ModuleRegistry[Any] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
+C = TypeVar("C", bound=Dataclass)
+TASKS: ModuleRegistry[TaskModule] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 
@@ -49,7 +52,7 @@ class FinetuneConfig(RunConfig):
     """
 
     validate_every: int
-    task: Any
+    task: TaskConfig
     split: SplitConfig
     tuning: TuningConfig
     on_seen: OnSeen = "refuse"
@@ -86,7 +89,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         tuning=TuningConfig(),
         encoder=encoder,
         decoder=DecoderConfig(
-            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=getattr(encoder, "norm", "batch")
+            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.decoder_norm
         ),
         optim=OptimConfig(
             name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
@@ -105,7 +108,9 @@ def card_of(given: Mapping[str, Any]) -> weights.Card:
     return {} if source in ("", SCRATCH) else weights.read(source)[1]
 
 
-def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+def default_encoder(
+    given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size
+) -> EncoderConfig:
     """The card's encoder, or the one of the size."""
     if card:
         return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
@@ -113,11 +118,11 @@ def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dim
     name = str(given.get("encoder.name", row.encoder))
     entry = encoder_entry(name, dimension)
     known = {field.name for field in fields(entry.config)} & {"norm"}
-    norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
+    norm: dict[str, Any] = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
 
-def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass
+def from_card(kind: type[C], values: Mapping[str, Any]) -> C:
     """A Config from its plain mapping in a card."""
     known = {field.name for field in fields(kind)}
     if strange := sorted(set(values) - known):
@@ -149,7 +154,7 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str]) -> FinetuneConf
     """Both passes: the complete configuration of a run, every key and value checked."""
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
-    others = {
+    others: parsing.Others = {
         "task": {name: each.Config for name, each in TASKS.others(defaults.task.name).items()},
         "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
@@ -179,7 +184,7 @@ def run_config(run: str) -> FinetuneConfig:
 
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
     """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
-    pairs = [("encoder", config.encoder, defaults.encoder)]
+    pairs: list[tuple[str, Dataclass, Dataclass]] = [("encoder", config.encoder, defaults.encoder)]
     if card.get("intensity"):
         pairs.append(("prepare", config.prepare, defaults.prepare))
     if card.get("normalisation"):

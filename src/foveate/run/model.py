@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from foveate.core import config as parsing
 from foveate.core.contracts import Task
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import Dataclass, FoveateError, Record
 from foveate.data.cache import CachedVolume
 from foveate.data.prepare import prepare
 from foveate.data.profiles import PrepareConfig
@@ -23,7 +23,7 @@ from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.weights import store as weights
 from foveate.train.logging import CONSOLE
 
-C = TypeVar("C")
+C = TypeVar("C", bound=Dataclass)
 SCRATCH = ".scratch"
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from foveate.core.contracts import Method, Trainable
+from foveate.core.contracts import Method, MethodConfig, Trainable
+from foveate.core.networks import Network
 from foveate.core.rng import key
 from foveate.core.types import Batch, Ending, FoveateError, Progress
 from foveate.data.cache import Cache
@@ -108,12 +109,10 @@ def build_method(config: PretrainConfig) -> Method:
     return method
 
 
-def build_on(net: Pyramid, config: Any) -> Method:  # noqa: ANN401 - a method's Config
+def build_on(net: Network, config: MethodConfig) -> Method:
     """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
     build = METHODS[config.name].build
-    wraps = getattr(config, "base", None) is not None
-    method: Method = build(net, config, build_on) if wraps else build(net, config)
-    return method
+    return build(net, config, build_on) if config.wrapped else build(net, config)
 
 
 def check_views(config: RunConfig, method: Trainable, net: Pyramid) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, cast, final
@@ -12,10 +12,12 @@ from typing import Any, Literal, cast, final
 import torch
 
 from foveate.core import config as parsing
+from foveate.core.contracts import MethodConfig
 from foveate.core.dims import defaults as table
-from foveate.core.plugins import EncoderEntry
+from foveate.core.networks import AnyEncoder, EncoderConfig
+from foveate.core.plugins import MethodModule, SourceConfig
 from foveate.core.registry import ModuleRegistry, nearest
-from foveate.core.types import CropSpec, Dimension, FoveateError, Size
+from foveate.core.types import Dataclass, Dimension, FoveateError, Size
 from foveate.data.catalogue import SOURCES, build_source, source_config
 from foveate.data.index import PROFILE, complete_entries, is_prepared
 from foveate.data.profiles import PrepareConfig, from_json
@@ -23,7 +25,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
-METHODS: ModuleRegistry[Any] = ModuleRegistry("method", "foveate.methods", "foveate.methods")
+METHODS: ModuleRegistry[MethodModule] = ModuleRegistry("method", "foveate.methods", "foveate.methods")
 SWITCHES = ("help", "print_config", "dry_run")
 SHARES = (
     "batch_size",
@@ -103,10 +105,10 @@ class RunConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
-    source: Any
+    source: SourceConfig
     loggers: str = ""
     prepare: PrepareConfig
-    encoder: Any
+    encoder: EncoderConfig
     decoder: DecoderConfig
     optim: OptimConfig
 
@@ -130,7 +132,7 @@ class PretrainConfig(RunConfig):
     holdout: int = 0
     probe: str = ""
     probe_every: int = 1000
-    method: Any
+    method: MethodConfig
     split: str = ""
 
 
@@ -157,12 +159,12 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         prepare=found_prepare(given),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
-        decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
+        decoder=DecoderConfig(skips=method.wants_skips, upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
 
 
-def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
+def encoder_entry(name: str, dimension: Dimension) -> AnyEncoder:
     """The encoder of a name, which must exist in that dimension."""
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -173,11 +175,11 @@ def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
     return entry
 
 
-def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> MethodConfig:
     """The Config of the method that was named, around that of its base where it wraps one."""
     name = str(given.get("method.name", "pcrlv2"))
     config = METHODS[name].Config.preset(dimension, size)
-    if not hasattr(config, "base"):
+    if not config.default_base:
         return config
     inner = str(given.get("method.base.name", config.default_base))
     accepted = base_names()
@@ -189,7 +191,7 @@ def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) 
 def base_names() -> list[str]:
     """Methods that another can be put around: those that wrap none themselves."""
     every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
-    return [name for name, method in every.items() if "base" not in parsing.field_names(method.Config)]
+    return [name for name, method in every.items() if not method.Config.default_base]
 
 
 def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
@@ -222,12 +224,12 @@ def resolve(yaml_keys: parsing.Nested, flags: Mapping[str, str], verb: str = "pr
     """Both passes: the complete configuration of a run of this verb, every key and value checked."""
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     defaults = default_config(given)
-    others = {
+    others: dict[str, Mapping[str, type[Dataclass]]] = {
         "method": {name: each.Config for name, each in METHODS.others(defaults.method.name).items()},
         "source": {name: each.Config for name, each in SOURCES.others(defaults.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(defaults.encoder.name).items()},
     }
-    if base := getattr(defaults.method, "base", None):
+    if base := defaults.method.wrapped:
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
     parsing.check_keys(given, defaults, others, verb=verb)
     return parsing.parse(defaults, yaml_keys, flags)
@@ -310,10 +312,8 @@ def list_methods() -> str:
     for name, method in sorted(METHODS.others("").items()):
         first = (method.__doc__ or "not described").strip().splitlines()[0]
         preset = method_defaults({"method.name": name}, 3, "paper")
-        looked = getattr(preset, "base", preset)
-        specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
-        needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
-        exports = " and ".join(getattr(preset, "exports", ())) or "not said"
+        needs = [f"{spec.count} {crop} of {list(spec.grid)}" for crop, spec in preset.crops.items()]
+        exports = " and ".join(preset.exports)
         rows += [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
     broken = [name for name in METHODS if name not in METHODS.others("")]
     rows += [f"{name:<22}cannot be loaded; --method {name} says why" for name in broken]

@@ -38,7 +38,7 @@ from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
-WANT = "maps"
+WANT: Literal["maps", "values"] = "maps"
 LABELS = "labels"  # the map that every labelled image comes with
 WINDOW = WindowConfig(blend="flat")  # of validations while training
 MILD: dict[str, Any] = {

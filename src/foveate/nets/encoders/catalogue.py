@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from foveate.core.plugins import EncoderEntry
+from typing import TYPE_CHECKING
+
 from foveate.core.registry import Registry
+
+if TYPE_CHECKING:  # a list of names does without torch
+    from foveate.core.networks import AnyEncoder
 
 OURS = "foveate.nets.encoders"
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 
-ENCODERS: Registry[EncoderEntry] = Registry(
+ENCODERS: Registry[AnyEncoder] = Registry(
     "encoder",
     "foveate.encoders",
     {

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.core.plugins import EncoderEntry
-from foveate.core.types import Dimension
-from foveate.nets.layers import Norm, norm_layer
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, Norm
+from foveate.nets.layers import norm_layer
 
 SLOPE = 0.01  # of the leaky rectifier of nnU-Net's networks
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class ResEncConfig:
+class ResEncConfig(EncoderConfig):
     """The residual encoder of nnU-Net's ResEnc presets, which nnssl pre-trains, with strides of 2.
 
     Attributes:
@@ -36,6 +37,11 @@ class ResEncConfig:
     widest: int = 320
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
     norm: Norm = "instance"
+
+    @property
+    def decoder_norm(self) -> Norm:
+        """The encoder's own."""
+        return self.norm
 
 
 class ResidualBlock(nn.Module):
@@ -58,7 +64,8 @@ class ResidualBlock(nn.Module):
         return F.leaky_relu(self.norm2(self.conv2(inner)) + self.shortcut(self.pool(x)), SLOPE)
 
 
-class ResEncEncoder(nn.Module):
+@final
+class ResEncEncoder(Encoder):
     """A stem and stages of residual blocks; the first keeps the resolution."""
 
     input_weight = "stem.0.weight"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, final
 
 import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
-from foveate.core.plugins import EncoderEntry
-from foveate.core.types import Dimension
-from foveate.nets.layers import Norm, set_norm
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, Norm
+from foveate.nets.layers import set_norm
 
-RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
+RESNET_BLOCKS: dict[str, tuple[type[ResNetBlock | ResNetBottleneck], list[int]]] = {
     "resnet10": (ResNetBlock, [1, 1, 1, 1]),
     "resnet18": (ResNetBlock, [2, 2, 2, 2]),
     "resnet34": (ResNetBlock, [3, 4, 6, 3]),
@@ -22,8 +22,9 @@ RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
 }
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class ResNetConfig(EncoderConfig):
     """MONAI's residual networks with the usual stem (stride 2, then pooling).
 
     Attributes:
@@ -43,6 +44,11 @@ class ResNetConfig:
     shortcut: Literal["conv", "pad"] = "conv"
     dilated: bool = False
 
+    @property
+    def decoder_norm(self) -> Norm:
+        """The encoder's own."""
+        return self.norm
+
 
 class PaddedShortcut(nn.Module):
     """Every stride-th voxel, and channels of zeros up to the wanted number: a shortcut without parameters."""
@@ -58,7 +64,8 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[every], (*(0, 0) * spatial, 0, missing))
 
 
-class ResNetEncoder(nn.Module):
+@final
+class ResNetEncoder(Encoder):
     """A residual network whose parameters have their usual names (conv1, bn1, layer1 ...)."""
 
     input_weight = "conv1.weight"
@@ -102,10 +109,10 @@ class ResNetEncoder(nn.Module):
 def pad_shortcuts(net: nn.Module) -> None:
     """Put a shortcut without parameters in the place of every projecting one."""
     for block in list(net.modules()):
-        shortcut = getattr(block, "downsample", None)
-        if isinstance(shortcut, nn.Sequential):
-            projection: Any = shortcut[0]
-            block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
+        if isinstance(block, ResNetBlock | ResNetBottleneck) and isinstance(block.downsample, nn.Sequential):
+            projection = block.downsample[0]
+            if isinstance(projection, nn.Conv2d | nn.Conv3d):
+                block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
@@ -119,7 +126,7 @@ def dilate(stage: nn.Module, rate: int) -> None:
             module.stride = 1
 
 
-def build_resnet(config: ResNetConfig, dimension: Dimension) -> nn.Module:
+def build_resnet(config: ResNetConfig, dimension: Dimension) -> ResNetEncoder:
     """A residual network with the normalisation that its configuration names."""
     encoder = ResNetEncoder(config, dimension)
     set_norm(encoder, config.norm, dimension)

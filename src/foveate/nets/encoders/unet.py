@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.core.plugins import EncoderEntry
-from foveate.core.types import Dimension
-from foveate.nets.layers import ConvBlock, Norm
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, Norm
+from foveate.nets.layers import ConvBlock
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig:
+class UNetConfig(EncoderConfig):
     """The contracting half of a U-Net, in the shape of PCRLv2's 3D network.
 
     Attributes:
@@ -31,8 +32,14 @@ class UNetConfig:
     levels: int = 4
     norm: Norm = "batch"
 
+    @property
+    def decoder_norm(self) -> Norm:
+        """The encoder's own."""
+        return self.norm
 
-class UNetEncoder(nn.Module):
+
+@final
+class UNetEncoder(Encoder):
     """Levels of two convolution blocks with max-pooling in between."""
 
     input_weight = "levels.0.0.conv.weight"
@@ -62,7 +69,7 @@ class UNetEncoder(nn.Module):
         return maps
 
 
-def unet_entry(dimension: Dimension) -> EncoderEntry:
+def unet_entry(dimension: Dimension) -> EncoderEntry[UNetConfig]:
     """The U-Net of one dimension."""
     return EncoderEntry(
         config=UNetConfig,
