@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
-from foveate.core.networks import EncoderConfig
-from foveate.core.types import Dimension
+from foveate.core.networks import Encoder, EncoderConfig
+from foveate.core.types import Dimension, Norm
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
@@ -26,6 +28,8 @@ def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: Dimension
     config = configured(foveate_encoder, dimension)
     net = build_pyramid(config, DecoderConfig(upsample=ENCODERS[foveate_encoder].upsample), dimension)
     encoder = net.encoder
+    assert isinstance(encoder, Encoder)
+    assert config.decoder_norm in get_args(Norm)
     image = torch.randn(2, encoder.in_channels, *(2 * net.stride,) * dimension)
     maps = encoder(image)
     assert [m.shape[1] for m in maps] == list(encoder.channels)
