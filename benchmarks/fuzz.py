@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.data.decoding.decoder import Decoder
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.sources.folder import FolderSource
 from mutations import mutated, samples
 

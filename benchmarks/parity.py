@@ -22,7 +22,8 @@ from torch import Tensor
 
 from foveate.core.types import Dimension
 from foveate.methods import pcrlv2
-from foveate.nets.encoders import ResNetConfig, UNetConfig
+from foveate.nets.encoders.resnet import ResNetConfig
+from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from reference_names import translate
 

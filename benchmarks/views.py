@@ -34,8 +34,8 @@ from torch import Tensor
 
 from foveate.core.codes import Codes
 from foveate.core.dims import defaults
-from foveate.core.types import Array, CropSpec
-from foveate.methods.pcrlv2 import PRESETS
+from foveate.core.types import Array
+from foveate.methods import pcrlv2
 from foveate.views.intensity import GREY_IMAGENET, rescale
 from foveate.views.pipeline import corrupt_views, make_views
 from timing import line, ratio
@@ -75,8 +75,8 @@ def our_batch(
     dimension: Literal[2, 3], volume: Memory, *, resize: bool, zscore: bool = True
 ) -> Callable[[int], list[Tensor]]:
     """Number -> clean globals, corrupted globals, corrupted sub-crops of one batch."""
-    row, preset = defaults(dimension, "paper"), PRESETS[dimension, "paper"]
-    specs: dict[str, CropSpec] = {"global": row.global_crops, "local": row.local_crops}
+    preset = pcrlv2.Config.preset(dimension, "paper")
+    specs = dict(preset.crops)
     if dimension == 3 and not resize:
         specs = {name: replace(spec, source_sizes=(spec.grid,)) for name, spec in specs.items()}
 
@@ -84,7 +84,7 @@ def our_batch(
         index = torch.arange(number * BATCH, (number + 1) * BATCH)
         samples = [make_views(volume, int(i), specs=specs, seed=0) for i in index]  # type: ignore[arg-type]
         clean = {name: torch.stack([sample[name].images for sample in samples]) for name in specs}
-        looks = {name: preset[f"{name}_appearance"] for name in specs}
+        looks = {"global": preset.global_appearance, "local": preset.local_appearance}
         if not zscore:
             looks = {name: replace(look, normalisation="none") for name, look in looks.items()}
         done = [corrupt_views(clean[name], index, looks[name], seed=0, name=name) for name in specs]

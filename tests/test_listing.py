@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import foveate
-from foveate.cli import COMMANDS
+from foveate.cli import OWN
 from foveate.core.config import flatten, to_mapping
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.runtime.registries import METHODS, TASKS, base_names, list_own_methods
 
 FILE = Path(foveate.__file__).parent / "listing.json"
@@ -45,7 +45,7 @@ def keys_of(spec):
 
 
 def test_the_listing_is_what_commands_accept():
-    keys = {name: keys_of(COMMANDS[name].load_spec()) for name in COMMANDS.own}
+    keys = {command.name: keys_of(command.load_spec()) for command in OWN}
     made = {"keys": keys, "methods": list_own_methods()}
     if os.environ.get("LISTING_UPDATE"):
         FILE.write_text(json.dumps(made, indent=0) + "\n", encoding="utf-8")

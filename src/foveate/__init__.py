@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from foveate.core.networks import Encoder
 
 __all__ = ["__version__", "finetune", "load_encoder", "pretrain"]
 __version__ = version("foveate")
 
 
-def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
     """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
 
     It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file
     that fills less than `min_transfer` of the encoder is refused. Files of others: `foveate convert` first.
     """
-    from foveate.nets import weights
+    from foveate.nets.weights import store as weights
 
     return weights.load_encoder(source, min_transfer=min_transfer)
 

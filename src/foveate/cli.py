@@ -115,7 +115,8 @@ OWN = (
         dry_run=f"{IN}compare.run:dry_run",
     ),
 )
-COMMANDS: Registry[Command] = Registry("command", "foveate.commands", {each.name: each for each in OWN})
+BY_NAME = {command.name: command for command in OWN}
+PLUGGED: Registry[Command] = Registry("command", "foveate.commands", {})  # of other packages
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -143,11 +144,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def found(name: str) -> Command:
     """The command of a name, our own or of another package."""
-    if name not in COMMANDS.names():
+    if name in BY_NAME:
+        return BY_NAME[name]
+    names = [*BY_NAME, *PLUGGED]
+    if name not in names:
         raise FoveateError(
-            f"There is no command {name!r}{nearest(name, COMMANDS.names())}. Accepted: {', '.join(COMMANDS)}."
+            f"There is no command {name!r}{nearest(name, names)}. Accepted: {', '.join(sorted(names))}."
         )
-    return COMMANDS[name]
+    return PLUGGED[name]
 
 
 def execute(command: Command, arguments: list[str]) -> Ending:
@@ -185,7 +189,7 @@ def overview() -> str:
     for command in OWN:
         lines += [f"  {command.name:<10}{command.summary}"]
         lines += [f"{'':<12}foveate {command.name} {command.usage}"] if command.usage else []
-    for point in sorted(entry_points(group=COMMANDS.group), key=lambda point: point.name):
+    for point in sorted(entry_points(group=PLUGGED.group), key=lambda point: point.name):
         lines += [f"  {point.name:<10}of the package {point.dist.name if point.dist else '?'}"]
     more = "`foveate COMMAND --help` shows a command's options; `foveate --version` the version."
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])

@@ -9,7 +9,7 @@ from foveate.commands.pretrain.config import resolve
 from foveate.core import registry
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.runtime.registries import METHODS, TASKS
 
 

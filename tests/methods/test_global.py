@@ -7,7 +7,7 @@ import torch
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.testing.test_method import first_batch
 
 GLOBAL = ("simsiam", "byol")

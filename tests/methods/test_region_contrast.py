@@ -11,7 +11,7 @@ from foveate.commands.finetune.run import finetune
 from foveate.commands.pretrain import config as settings, run
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.testing.test_method import first_batch
 from foveate.views.regions import RegionSampling, batch_cells, touching
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import running_statistics
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.recompute import recompute_blocks

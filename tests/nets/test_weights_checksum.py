@@ -10,7 +10,7 @@ from tests.conftest import tiny_keys
 
 from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 
 FLIPS = 30
 

@@ -15,6 +15,7 @@ from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort import leakage
+from foveate.data.cohort.labelled import labelled_images
 from foveate.runtime import selection
 
 
@@ -172,8 +173,8 @@ def test_a_named_layout_gives_labels_classes_and_its_test(tmp_path, want, count)
     msd(tmp_path / "task")
     if not count:
         with pytest.raises(FoveateError, match=r"none of its 3 images has a value"):
-            selection.labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
+            labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
         return
-    found = selection.labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
+    found = labelled_images(SOURCES["msd"].Config(), tmp_path / "task", want)
     assert [record.maps["labels"].name for record in found.records] == ["liver_10.nii.gz", "liver_2.nii.gz"]
     assert (found.unlabelled, found.classes) == (1, ("liver=1", "cancer=2"))

@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from foveate.core.types import FoveateError, LabelFacts, Progress
-from foveate.nets.encoders import ResNetConfig
+from foveate.nets.encoders.resnet import ResNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks.classification import Classification, Config, encode, settle, stratum
 

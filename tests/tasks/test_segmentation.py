@@ -9,7 +9,8 @@ import torch
 
 from foveate.core.types import FoveateError, LabelFacts, Progress
 from foveate.evaluate.metrics import dice
-from foveate.nets.encoders import ResNetConfig, UNetConfig
+from foveate.nets.encoders.resnet import ResNetConfig
+from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks import segmentation
 from foveate.tasks.segmentation import Config, Segmentation, settle

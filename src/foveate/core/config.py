@@ -14,15 +14,29 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import reduce
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import yaml
 
 from foveate.core.registry import nearest
-from foveate.core.types import FoveateError
+from foveate.core.types import Dataclass, FoveateError
 
-C = TypeVar("C")
+if TYPE_CHECKING:  # heavy: imported when a parser is built
+    from jsonargparse import ArgumentParser
+
+C = TypeVar("C", bound=Dataclass)
 Nested = dict[str, Any]
+Others = Mapping[str, Mapping[str, type[Dataclass]]]  # group -> name -> Config class
 OPTIONS = "options (N is a whole number, X a number, LIST such as [1, 2]):"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 HELP_INDENT = 30  # columns before the meaning of a key
@@ -128,7 +142,7 @@ def nest(flat: Mapping[str, Any]) -> Nested:
     return nested
 
 
-def to_mapping(config: Any) -> Nested:  # noqa: ANN401 - any Config dataclass
+def to_mapping(config: Dataclass) -> Nested:
     """A Config as plain YAML types: tuples become lists, paths strings."""
 
     def plain(value: object) -> object:
@@ -143,7 +157,7 @@ def to_mapping(config: Any) -> Nested:  # noqa: ANN401 - any Config dataclass
     return mapping
 
 
-def to_yaml(config: Any, without: Iterable[str] = ()) -> str:  # noqa: ANN401 - any Config dataclass
+def to_yaml(config: Dataclass, without: Iterable[str] = ()) -> str:
     """A complete YAML that `--config` reads back, the values of some dotted keys left empty."""
     mapping = to_mapping(config)
     for key in without:
@@ -152,9 +166,7 @@ def to_yaml(config: Any, without: Iterable[str] = ()) -> str:  # noqa: ANN401 - 
     return yaml.safe_dump(mapping, sort_keys=False, default_flow_style=None, width=100)
 
 
-def check_keys(
-    given: Iterable[str], defaults: object, others: Mapping[str, Mapping[str, type[Any]]], *, verb: str
-) -> None:
+def check_keys(given: Iterable[str], defaults: Dataclass, others: Others, *, verb: str) -> None:
     """Refuse a key that the configuration does not have, and say where it would belong.
 
     Args:
@@ -178,9 +190,19 @@ def check_keys(
         )
 
 
-def field_names(config: type[Any]) -> set[str]:
+def field_names(config: type[Dataclass]) -> set[str]:
     """Names of the fields of a dataclass."""
     return {field.name for field in dataclasses.fields(config)}
+
+
+def is_config(value: object) -> TypeGuard[Dataclass]:
+    """Whether a value is a dataclass, and not the class."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def field_values(config: Dataclass) -> dict[str, Any]:
+    """The fields of a dataclass by name, as they are."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
 
 
 def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
@@ -204,33 +226,31 @@ def _bracketed(value: str, lists: Set[str], key: str) -> str:
     return f"[{value}]" if key in lists and not value.startswith("[") else value
 
 
-def build_parser(defaults: Any) -> Any:  # noqa: ANN401 - jsonargparse's own type stays in this file
+def build_parser(defaults: Dataclass) -> ArgumentParser:
     """A parser with every field of a Config dataclass, nested dataclasses included, and their help."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     hints, meanings = get_type_hints(type(defaults)), attribute_help(type(defaults))
-    for field in dataclasses.fields(defaults):
-        value = getattr(defaults, field.name)
-        if dataclasses.is_dataclass(value):
-            add_class(parser, value, field.name)
+    for name, value in field_values(defaults).items():
+        if is_config(value):
+            add_class(parser, value, name)
         else:
-            meaning = meanings.get(field.name, "")
-            parser.add_argument(f"--{field.name}", type=hints[field.name], help=meaning)
+            parser.add_argument(f"--{name}", type=hints[name], help=meanings.get(name, ""))
     parser.set_defaults(dict(flatten(to_mapping(defaults))))
     return parser
 
 
-def add_class(parser: Any, value: Any, key: str) -> None:  # noqa: ANN401 - jsonargparse's, any Config
+def add_class(parser: ArgumentParser, value: Dataclass, key: str) -> None:
     """Arguments for a Config, and for those in it whose class only their value tells."""
-    untyped = [f.name for f in dataclasses.fields(value) if get_type_hints(type(value))[f.name] is Any]
-    chosen = [name for name in untyped if dataclasses.is_dataclass(getattr(value, name))]
+    hints, values = get_type_hints(type(value)), field_values(value)
+    chosen = {n: v for n, v in values.items() if is_config(v) and type(v) is not hints[n]}
     parser.add_class_arguments(type(value), key, skip=set(chosen))
-    for name in chosen:
-        add_class(parser, getattr(value, name), f"{key}.{name}")
+    for name, inner in chosen.items():
+        add_class(parser, inner, f"{key}.{name}")
 
 
-def attribute_help(config: type[Any]) -> dict[str, str]:
+def attribute_help(config: type[Dataclass]) -> dict[str, str]:
     """What the docstrings of a Config and its parents say of each of its fields."""
     from docstring_parser import parse as parse_docstring
 
@@ -241,7 +261,7 @@ def attribute_help(config: type[Any]) -> dict[str, str]:
     return {param.arg_name: meanings[param.arg_name] for param in described}
 
 
-def help_text(defaults: object, found: Iterable[str] = ()) -> str:
+def help_text(defaults: Dataclass, found: Iterable[str] = ()) -> str:
     """All keys with their values, meaning and default, a section for every group.
 
     `found` are keys whose default is not that of `defaults` but found out.
@@ -249,10 +269,9 @@ def help_text(defaults: object, found: Iterable[str] = ()) -> str:
     return "\n\n".join(_sections(defaults, "", OPTIONS, set(found)))
 
 
-def _sections(config: Any, prefix: str, title: str, found: Set[str]) -> Iterator[str]:  # noqa: ANN401
-    hints, meanings = get_type_hints(type(config)), attribute_help(type(config))
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    groups = {name: value for name, value in values.items() if dataclasses.is_dataclass(value)}
+def _sections(config: Dataclass, prefix: str, title: str, found: Set[str]) -> Iterator[str]:
+    hints, meanings, values = get_type_hints(type(config)), attribute_help(type(config)), field_values(config)
+    groups = {name: value for name, value in values.items() if is_config(value)}
     rows = []
     for name in [name for name in values if name not in groups]:
         if name == "name" and prefix[:-1] in CHOICES:
@@ -286,7 +305,7 @@ def help_width() -> int:
     return min(110, shutil.get_terminal_size().columns)
 
 
-def summary_of(config: type[Any]) -> str:
+def summary_of(config: type[Dataclass]) -> str:
     """The first paragraph of a Config's docstring."""
     from docstring_parser import parse as parse_docstring
 
@@ -294,7 +313,7 @@ def summary_of(config: type[Any]) -> str:
     return " ".join(f"{found.short_description or ''} {found.long_description or ''}".split())
 
 
-def _accepted(hint: Any) -> str:  # noqa: ANN401 - a type
+def _accepted(hint: object) -> str:
     """How a type is written on the command line.
 
     >>> _accepted(Literal["npy", "blosc2"]), _accepted(tuple[float, ...] | Literal["all"]), _accepted(bool)
@@ -304,7 +323,7 @@ def _accepted(hint: Any) -> str:  # noqa: ANN401 - a type
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
         return "|".join(map(_accepted, get_args(hint)))
-    words = {bool: "true|false", int: "N", float: "X", NoneType: "null"}
+    words: dict[object, str] = {bool: "true|false", int: "N", float: "X", NoneType: "null"}
     return "LIST" if get_origin(hint) is tuple else words.get(hint, "TEXT")
 
 

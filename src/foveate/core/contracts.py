@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
 from foveate.core.codes import Codes
-from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Record
+from foveate.core.networks import Network
+from foveate.core.types import (
+    Activation,
+    Array,
+    Batch,
+    CropSpec,
+    Dataclass,
+    Dimension,
+    FoveateError,
+    Normalisation,
+    Progress,
+    Record,
+    Size,
+)
+
+Settings_co = TypeVar("Settings_co", bound=Dataclass, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DerivedSpec:
+class DerivedSpec(Generic[Settings_co]):
     """An integer map that is computed once from every volume, kept beside it and seen with its views."""
 
-    compute: Callable[[Array, Sequence[float], Any], Array]  # (values (C, *S) in [0, 1], spacing_mm, config)
-    config: Any  # a dataclass: with the voxels all that the map depends on
+    compute: Callable[[Array, Sequence[float], Settings_co], Array]  # of values (C, *S) in [0, 1], spacing_mm
+    config: Settings_co  # with the voxels all that the map depends on
     fewest: int = 0  # values other than 0 that every map must have
     advice: str = ""  # to whoever has a volume with fewer
 
@@ -28,7 +43,7 @@ class Trainable(nn.Module, ABC):
     """What the loop can train: a pre-training method or a downstream task."""
 
     @property
-    def derived(self) -> Mapping[str, DerivedSpec]:
+    def derived(self) -> Mapping[str, DerivedSpec[Dataclass]]:
         """The maps that must be computed from every volume before the first sample; none for most."""
         return {}
 
@@ -48,23 +63,120 @@ class Trainable(nn.Module, ABC):
         """Start what follows the weights anew: they were replaced from outside, before the first step."""
 
 
-class Method(Trainable):
-    """A pre-training method over `net`, the pyramid that it was given."""
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig(ABC):
+    """What every method's Config has: a name, its views, and what is left of it afterwards.
 
-    net: nn.Module
+    `views.settings.ViewsConfig` has the views of most methods; a Config that is built on it states its own
+    fields only.
 
+    Attributes:
+        exports: The parts of the network that transfer.
+        skips: Whether the decoder gets the encoder's maps, where nothing else is said.
+        default_base: For a method that is put around another: the one it is put around unless said.
+        name: Which method.
+    """
+
+    exports: ClassVar[tuple[str, ...]] = ("encoder",)
+    skips: ClassVar[bool] = False
+    default_base: ClassVar[str] = ""
+    name: str = ""
+
+    @classmethod
     @abstractmethod
-    def exported(self) -> dict[str, nn.Module]:
-        """The parts that transfer, by the prefix of their names in the weights file."""
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The defaults of a dimension and a size."""
+
+    @property
+    @abstractmethod
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The windows that the loader must read for every sample, by name."""
 
     @property
     @abstractmethod
     def normalisation(self) -> Normalisation:
-        """The named step that the encoder's input went through, for the card."""
+        """The named step that the encoder's input goes through."""
 
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
-        """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; nothing by default."""
-        return {}
+    def views(self, batch: Batch, *, channels: int, seed: int) -> list[Tensor]:  # noqa: ARG002
+        """Corrupted views that are worth a look, each (B, C, *S); none by default."""
+        return []
+
+    @property
+    def wrapped(self) -> MethodConfig | None:
+        """The Config of the method that this one is put around."""
+        return None
+
+    def around(self, base: MethodConfig) -> Self:
+        """The same around a method."""
+        raise FoveateError(f"--method.base {base.name}: --method {self.name} is put around no other method.")
+
+    @property
+    def wants_skips(self) -> bool:
+        """Whether the decoder gets the encoder's maps: as the method that it is put around has it, if any."""
+        return self.wrapped.wants_skips if self.wrapped else self.skips
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrapperConfig(MethodConfig):
+    """What the Config of a method has that is put around another; whoever composes the run adds that one.
+
+    Attributes:
+        base: The method that it is put around.
+    """
+
+    base: MethodConfig | None = None
+
+    @property
+    def wrapped(self) -> MethodConfig:
+        """The base, which must have been added by now."""
+        if self.base is None:
+            raise FoveateError(f"--method.base is missing; --method {self.name} is put around another.")
+        return self.base
+
+    def around(self, base: MethodConfig) -> Self:
+        """The same around a method."""
+        return replace(self, base=base)
+
+
+class Method(Trainable):
+    """A pre-training method over `net`, the pyramid that it was given; a leaf narrows the types of both."""
+
+    net: Network
+    config: MethodConfig
+
+    def __init__(self, net: Network, config: MethodConfig) -> None:
+        super().__init__()
+        self.net, self.config = net, config
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The windows that the configuration describes."""
+        return self.config.crops
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The named step that the encoder's input went through, for the card."""
+        return self.config.normalisation
+
+    def exported(self) -> dict[str, nn.Module]:
+        """The parts that transfer, by the prefix of their names in the weights file."""
+        return {name: part for name, part in self.net.parts.items() if name in self.config.exports}
+
+    def embedders(self) -> dict[int, nn.Module]:
+        """What turns pooled features into embeddings, by scale of the decoder; -1 is the bottleneck.
+
+        By default the child called `projector`, on the bottleneck.
+        """
+        found = dict(self.named_children()).get("projector")
+        return {} if found is None else {-1: found}
+
+    def views(self, batch: Batch, seed: int) -> list[Tensor]:
+        """The corrupted views that the configuration describes, each (B, C, *S)."""
+        return self.config.views(batch, channels=self.net.in_channels, seed=seed)
+
+    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; the views by default."""
+        return {f"view {i}": view for i, view in enumerate(self.views(batch, progress.seed), 1)}
 
 
 class Task(Trainable):
@@ -130,17 +242,6 @@ class Task(Trainable):
         return {}
 
 
-class Encoder(Protocol):
-    """Feature maps fine to coarse, with their channels and their strides (one number for all axes)."""
-
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """Maps (B, C_i, *S / stride_i), fine to coarse."""
-        ...
-
-
 class VolumeReader(Protocol):
     """One cached volume, read by windows."""
 
@@ -179,7 +280,7 @@ class VolumeReader(Protocol):
 class LabelledReader(VolumeReader, Protocol):
     """A cached volume with the values of the whole image."""
 
-    labels: dict[str, Any]
+    labels: dict[str, object]
 
 
 class CropViews(NamedTuple):

@@ -1,14 +1,17 @@
-"""Names to things: our own by table or module, other people's by entry point."""
+"""Names to things: other people's by entry point, our own in the same notation ("module" or "module:name").
+
+Nothing is imported before it is asked for by its name, so that a list of names costs nothing.
+"""
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from foveate.core.types import FoveateError
 
@@ -16,9 +19,9 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """What can be named for one key of the configuration. Entry points load only when asked for."""
+    """What can be named for one key of the configuration."""
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, T | Callable[[], T]]) -> None:
+    def __init__(self, kind: str, group: str, own: Mapping[str, str]) -> None:
         self.kind, self.group, self.own = kind, group, dict(own)
 
     def names(self) -> list[str]:
@@ -30,7 +33,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name in self.own:
-            return cast(T, self.own[name])
+            return cast(T, EntryPoint(name, self.own[name], self.group).load())
         for point in entry_points(group=self.group, name=name):
             return cast(T, self.loaded(point))
         raise FoveateError(
@@ -60,18 +63,13 @@ class Registry(Generic[T]):
         return found
 
 
-class ModuleRegistry(Registry[Any]):
+class ModuleRegistry(Registry[T]):
     """Every module of one of our packages is an entry, so that one new file adds one thing."""
 
     def __init__(self, kind: str, group: str, package: str) -> None:
         path = import_module(package).__path__
-        self.package = package
-        super().__init__(kind, group, {module.name: module.name for module in pkgutil.iter_modules(path)})
-
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a module: its contents are its contract
-        if name in self.own:
-            return import_module(f"{self.package}.{name}")
-        return super().__getitem__(name)
+        own = {module.name: f"{package}.{module.name}" for module in pkgutil.iter_modules(path)}
+        super().__init__(kind, group, own)
 
 
 def nearest(word: str, accepted: list[str]) -> str:

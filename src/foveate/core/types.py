@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 if TYPE_CHECKING:  # a process that decodes images does without torch
     from torch import Tensor
@@ -26,6 +25,14 @@ Orientation = tuple[tuple[int, int], ...]  # per axis of a source: its canonical
 Size = Literal["small", "paper"]
 Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
+Norm = Literal["batch", "group", "instance"]
+Upsample = Literal["nearest", "transpose"]
+
+
+class Dataclass(Protocol):
+    """Any dataclass: what a configuration is made of."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 class FoveateError(Exception):

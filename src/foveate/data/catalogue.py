@@ -8,12 +8,13 @@ from typing import Any
 
 from foveate.core import config as parsing
 from foveate.core.contracts import Source
+from foveate.core.plugins import RecognisingModule, SourceConfig, SourceModule
 from foveate.core.registry import ModuleRegistry
 
-SOURCES = ModuleRegistry("source", "foveate.sources", "foveate.data.sources")
+SOURCES: ModuleRegistry[SourceModule] = ModuleRegistry("source", "foveate.sources", "foveate.data.sources")
 
 
-def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config of the named source
+def source_config(given: Mapping[str, Any]) -> SourceConfig:
     """The layout that dotted keys describe."""
     keys = {k.removeprefix("source."): v for k, v in given.items() if k.startswith("source.")}
     defaults = SOURCES[str(keys.get("name", "folder"))].Config()
@@ -23,13 +24,13 @@ def source_config(given: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the Config
     return parsing.parse(defaults, values, flags)
 
 
-def build_source(config: Any) -> Source:  # noqa: ANN401 - the Config of any source
+def build_source(config: SourceConfig) -> Source:
     """The source that a configuration names."""
-    source: Source = SOURCES[config.name].build(config)
-    return source
+    return SOURCES[config.name].build(config)
 
 
 def recognised(root: Path) -> list[str]:
     """Names of the special layouts that a tree looks like, judged by a few names and no pixel."""
-    names = (name for name in SOURCES.own if hasattr(SOURCES[name], "recognises"))
-    return sorted(name for name in names if root.is_dir() and SOURCES[name].recognises(root))
+    modules = {name: SOURCES[name] for name in SOURCES.own}
+    knowing = {name: each for name, each in modules.items() if isinstance(each, RecognisingModule)}
+    return sorted(name for name, each in knowing.items() if root.is_dir() and each.recognises(root))

@@ -12,25 +12,23 @@ running statistics follow with the momentum of the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Self, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.core.contracts import Method
-from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.agreement import normalised_error
-from foveate.nets.ema import Momentum, as_target, follow, frozen_copy, momentum_at
-from foveate.nets.heads import Branch, mlp
+from foveate.nets.ema import Momentum, TargetMethod, as_target, frozen_copy, momentum_at
+from foveate.nets.heads import mlp
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """BYOL.
 
     Attributes:
@@ -42,63 +40,34 @@ class Config:
         momentum_schedule: Whether it rises to 1 on a half cosine or stays.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["byol"] = "byol"
-    global_crops: CropSpec
-    global_appearance: Appearance
     hidden: int = 4096
     embedding: int = 256
     momentum: float = 0.996
     momentum_schedule: Momentum = "cosine"
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
-        """The published widths, on the views of a dimension and size."""
-        row = defaults(dimension, size)
-        look = INTENSITIES[dimension]
-        return cls(global_crops=row.global_crops, global_appearance=look, **WIDTHS[size])
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The published widths; a run of 300 steps is shorter than the memory of a target at 0.996."""
+        config = super().preset(dimension, size)
+        return replace(config, hidden=128, embedding=64, momentum=0.97) if size == "small" else config
 
 
-# A run of 300 steps is shorter than the memory of a target at 0.996.
-WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"hidden": 128, "embedding": 64, "momentum": 0.97}}
-
-
-class BYOL(Method):
+@final
+class BYOL(TargetMethod):
     """An online encoder with projector and predictor, and a target with the first two."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         net.keep_scales(0)
         self.projector = mlp((net.encoder_channels[-1], config.hidden, config.embedding))
         self.predictor = mlp((config.embedding, config.hidden, config.embedding))
         self.target = frozen_copy(self.online)
-
-    @property
-    def online(self) -> Branch:
-        """What the target follows."""
-        return Branch(self.net.encoder, self.projector)
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two global windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """The online encoder."""
-        return {"encoder": self.net.encoder}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
+        start, schedule = config.momentum, config.momentum_schedule
+        self.momentum = partial(momentum_at, start=start, schedule=schedule)
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The error of both predictions."""
@@ -108,20 +77,6 @@ class BYOL(Method):
         predictions = [self.predictor(self.online(x)) for x in views]
         errors = normalised_error(predictions[0], second) + normalised_error(predictions[1], first)
         return {"siamese": errors}
-
-    def after_step(self, progress: Progress) -> None:
-        """The target follows."""
-        c = self.config
-        follow(self.target, self.online, momentum_at(progress, c.momentum, c.momentum_schedule))
-
-    def weights_given(self) -> None:
-        """The target starts where the encoder does."""
-        follow(self.target, self.online, 0.0)
-
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The two views."""
-        first, second = self.views(batch, progress.seed)
-        return {"view 1": first, "view 2": second}
 
 
 build = BYOL

@@ -11,24 +11,25 @@ choices of ours; patches are disjoint and reach every place; the restored image 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, FoveateError, Progress, Size
 from foveate.losses.restoration import Error, restoration_error
 from foveate.nets.heads import Restorers
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupted_crop, moved_by, normalise, with_channels
+from foveate.views.pipeline import moved_by, normalise, with_channels
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """Context Restoration.
 
     Attributes:
@@ -42,35 +43,34 @@ class Config:
     exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     skips: ClassVar[bool] = True
     name: Literal["context_restoration"] = "context_restoration"
-    global_crops: CropSpec
-    global_appearance: Appearance
     error: Error = "l2"
     moved_weight: float = 1.0
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """One view of a dimension and size, with about a third of it disturbed."""
         crops = replace(defaults(dimension, size).global_crops, count=1)
-        look = Appearance(normalisation="zscore", **SWAPS[dimension, size])
-        return cls(global_crops=crops, global_appearance=look)
+        return cls(global_crops=crops, global_appearance=LOOKS[dimension, size])
 
 
-SWAPS: dict[tuple[int, str], dict[str, Any]] = {
-    (2, "paper"): {"swap_patch": (8, 8), "swap_patch_largest": (24, 24), "swap_count": 30},
-    (2, "small"): {"swap_patch": (4, 4), "swap_patch_largest": (12, 12), "swap_count": 25},
-    (3, "paper"): {"swap_patch": (4, 4, 4), "swap_patch_largest": (12, 12, 12), "swap_count": 50},
-    (3, "small"): {"swap_patch": (3, 3, 3), "swap_patch_largest": (6, 6, 6), "swap_count": 60},
+STILL = Appearance(normalisation="zscore")
+LOOKS: dict[tuple[int, str], Appearance] = {
+    (2, "paper"): replace(STILL, swap_patch=(8, 8), swap_patch_largest=(24, 24), swap_count=30),
+    (2, "small"): replace(STILL, swap_patch=(4, 4), swap_patch_largest=(12, 12), swap_count=25),
+    (3, "paper"): replace(STILL, swap_patch=(4, 4, 4), swap_patch_largest=(12, 12, 12), swap_count=50),
+    (3, "small"): replace(STILL, swap_patch=(3, 3, 3), swap_patch_largest=(6, 6, 6), swap_count=60),
 }
 
 
+@final
 class ContextRestoration(Method):
     """One corrupted view through a network with a restoring head."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         if not (config.global_appearance.swap_count and config.global_appearance.swap_patch):
             raise FoveateError(
                 "method.global_appearance: swap_count and swap_patch are empty; without a swap there is "
@@ -78,27 +78,12 @@ class ContextRestoration(Method):
             )
         self.restore = Restorers("linear", net, [])
 
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """The restored windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder; a light decoder served its purpose and stays behind."""
-        decoder = {} if self.net.decoder.light else {"decoder": self.net.decoder}
-        return {"encoder": self.net.encoder, **decoder}
-
     def looks(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
         """Clean and corrupted views (B * V, C, *S), both normalised."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        corrupted = corrupted_crop(batch, "global", look, channels=channels, seed=seed).flatten(0, 1)
+        channels = self.net.in_channels
+        corrupted = self.config.corrupted(batch, channels=channels, seed=seed).flatten(0, 1)
         clean = with_channels(batch["crops"]["global"], channels).flatten(0, 1)
-        return normalise(clean, look.normalisation), corrupted
+        return normalise(clean, self.normalisation), corrupted
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The error of the restoration."""

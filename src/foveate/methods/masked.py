@@ -11,27 +11,29 @@ hidden voxels have the mean of the view, and errors are squared as in the other 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
 from foveate.core.rng import stream
-from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, FoveateError, Progress, Size
 from foveate.losses.restoration import restoration_error
 from foveate.nets.heads import Restorers
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupted_crop, view_keys
+from foveate.views.pipeline import view_keys
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """Masked image modelling.
 
     Attributes:
@@ -42,48 +44,31 @@ class Config:
 
     exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     name: Literal["masked"] = "masked"
-    global_crops: CropSpec
-    global_appearance: Appearance
     mask_share: float = 0.6
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """One view of a dimension and size."""
         crops = replace(defaults(dimension, size).global_crops, count=1)
         return cls(global_crops=crops, global_appearance=Appearance(normalisation="zscore"))
 
 
+@final
 class Masked(Method):
     """One view in part hidden, through a pyramid with a restoring head."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         if not 0 < config.mask_share < 1:
             raise FoveateError(f"method.mask_share {config.mask_share}: accepted are shares between 0 and 1.")
         self.restore = Restorers("linear", net, [])
 
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """The windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder; a light decoder served its purpose and stays behind."""
-        decoder = {} if self.net.decoder.light else {"decoder": self.net.decoder}
-        return {"encoder": self.net.encoder, **decoder}
-
     def looks(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Whole and masked views (B * V, C, *S), and where the latter are hidden: bool (B * V, 1, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        views = corrupted_crop(batch, "global", look, channels=channels, seed=seed)
+        views = self.config.corrupted(batch, channels=self.net.in_channels, seed=seed)
         keys, whole = view_keys(batch["index"], views.shape[1]).tolist(), views.flatten(0, 1)
         grid, stride = whole.shape[2:], self.net.stride
         hidden = [draw_mask(grid, stride, self.config.mask_share, seed=seed, key=i) for i in keys]

@@ -12,28 +12,26 @@ global methods here; batches are not shuffled between processes before batch nor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Self, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.core.contracts import Method
-from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.contrast import queue_contrast
 from foveate.losses.gather import joined
-from foveate.nets.ema import as_target, follow, frozen_copy
-from foveate.nets.heads import Branch, mlp
+from foveate.nets.ema import TargetMethod, as_target, frozen_copy, momentum_at
+from foveate.nets.heads import mlp
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """MoCo v2.
 
     Attributes:
@@ -46,10 +44,7 @@ class Config:
         temperature: tau.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["moco"] = "moco"
-    global_crops: CropSpec
-    global_appearance: Appearance
     hidden: int = 2048
     embedding: int = 128
     queue: int = 4096
@@ -57,61 +52,34 @@ class Config:
     temperature: float = 0.2
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
-        """The published widths, on the views of a dimension and size."""
-        row, look = defaults(dimension, size), INTENSITIES[dimension]
-        return cls(global_crops=row.global_crops, global_appearance=look, **WIDTHS[size])
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The published widths, and narrow ones with a short memory."""
+        config = super().preset(dimension, size)
+        small = replace(config, hidden=128, embedding=64, queue=128, momentum=0.97)
+        return small if size == "small" else config
 
 
-WIDTHS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "small": {"hidden": 128, "embedding": 64, "queue": 128, "momentum": 0.97},
-}
-
-
-class MoCo(Method):
+@final
+class MoCo(TargetMethod):
     """An encoder with a projector, their momentum twin, and a queue."""
 
     net: Pyramid
+    config: Config
     queue: Tensor
     cursor: Tensor
     fresh: Tensor
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         net.keep_scales(0)
         self.projector = mlp((net.encoder_channels[-1], config.hidden, config.embedding))
         self.target = frozen_copy(self.online)
+        self.momentum = partial(momentum_at, start=config.momentum, schedule="constant")
         rows = torch.randn(config.queue, config.embedding)
         self.register_buffer("queue", F.normalize(rows, dim=1))
         self.register_buffer("cursor", torch.zeros((), dtype=torch.long))
         # Keys of the step so far: a buffer, so that whoever looks at the method in between can put it back.
         self.register_buffer("fresh", rows[:0].clone(), persistent=False)
-
-    @property
-    def online(self) -> Branch:
-        """What the target follows."""
-        return Branch(self.net.encoder, self.projector)
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two global windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """The encoder."""
-        return {"encoder": self.net.encoder}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """How well the first view finds the second among the queue."""
@@ -122,20 +90,11 @@ class MoCo(Method):
             self.fresh = torch.cat([self.fresh, keys])
         return {"contrast": queue_contrast(self.online(first), keys, self.queue, self.config.temperature)}
 
-    def after_step(self, progress: Progress) -> None:  # noqa: ARG002
+    def after_step(self, progress: Progress) -> None:
         """The target follows, then the step's keys enter the queue."""
-        follow(self.target, self.online, self.config.momentum)
+        super().after_step(progress)
         enqueue(self.queue, self.cursor, joined(self.fresh))
         self.fresh = self.fresh[:0]
-
-    def weights_given(self) -> None:
-        """The target starts where the encoder does."""
-        follow(self.target, self.online, 0.0)
-
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The two views."""
-        first, second = self.views(batch, progress.seed)
-        return {"view 1": first, "view 2": second}
 
 
 @torch.no_grad()

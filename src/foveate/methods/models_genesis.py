@@ -11,24 +11,25 @@ Shuffled windows do not overlap; how often and how strong each damage is are cho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.restoration import Error, restoration_error
 from foveate.nets.heads import Restoration, Restorers
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupted_crop, normalise, with_channels
+from foveate.views.pipeline import normalise, with_channels
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """Models Genesis.
 
     Attributes:
@@ -41,13 +42,11 @@ class Config:
     exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     skips: ClassVar[bool] = True
     name: Literal["models_genesis"] = "models_genesis"
-    global_crops: CropSpec
-    global_appearance: Appearance
     restoration: Restoration = "sigmoid"
     error: Error = "l2"
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """One view of a dimension and size; shuffled windows are up to a tenth of it wide."""
         crops = replace(defaults(dimension, size).global_crops, count=1)
         window = tuple(max(2, n // 10) for n in crops.grid)
@@ -66,36 +65,23 @@ DAMAGE = Appearance(
 )
 
 
+@final
 class ModelsGenesis(Method):
     """One damaged view through a network with a restoring head."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         self.restore = Restorers(config.restoration, net, [])
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """The restored windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder."""
-        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
 
     def looks(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
         """What is to be restored and the damaged views, both (B * V, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        damaged = corrupted_crop(batch, "global", look, channels=channels, seed=seed).flatten(0, 1)
+        channels = self.net.in_channels
+        damaged = self.config.corrupted(batch, channels=channels, seed=seed).flatten(0, 1)
         clean = with_channels(batch["crops"]["global"], channels).flatten(0, 1)
-        how = look.normalisation if self.config.restoration == "linear" else "none"
+        how = self.normalisation if self.config.restoration == "linear" else "none"
         return normalise(clean, how), damaged
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:

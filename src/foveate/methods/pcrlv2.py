@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self, final
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,19 +24,21 @@ from torch import Tensor, nn
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
 from foveate.core.rng import stream
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, CropSpec, Dimension, Progress, Size
 from foveate.losses.agreement import mean, symmetric_cosine
 from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
 from foveate.nets.layers import anchored, running_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import INTENSITIES, Appearance
 from foveate.views.pipeline import corrupt_views, normalise, with_channels
+from foveate.views.settings import ViewsConfig
 
 Scales = tuple[Sequence[int], Sequence[tuple[int, int, int]]]  # of the pair; (sub-crop, global view, scale)
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """PCRLv2; every default at size "paper" is the published code's value.
 
     Attributes:
@@ -61,9 +63,7 @@ class Config:
     exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     name: Literal["pcrlv2"] = "pcrlv2"
     compat: Literal["fixed", "reference"] = "fixed"
-    global_crops: CropSpec
     local_crops: CropSpec
-    global_appearance: Appearance
     local_appearance: Appearance
     scales: tuple[int, ...] | Literal["all"] = "all"
     scale_sampling: Literal["per_pair", "shared", "all"] = "per_pair"
@@ -78,53 +78,49 @@ class Config:
     local_weight: float = 1.0
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """The published values in a dimension, on the views of a size."""
         row = defaults(dimension, size)
-        return cls(global_crops=row.global_crops, local_crops=row.local_crops, **PRESETS[dimension, size])
-
-
-PICTURE, VOLUME = INTENSITIES[2], INTENSITIES[3]
-HOLES = replace(PICTURE, cutout_size=(32, 32), cutout_count=3)
-SWAPS = replace(VOLUME, swap_patch=(8, 4, 4), swap_count=100)
-FLAT = {"local_appearance": PICTURE, "restoration": "linear"}
-DEEP = {"local_appearance": VOLUME, "restoration": "sigmoid"}
-LITTLE = {"siamese_weight": 0.02, "local_weight": 0.02}  # at batch 4 these terms drown the pixels at weight 1
-PRESETS: dict[tuple[int, str], dict[str, Any]] = {
-    (2, "paper"): {"global_appearance": HOLES, **FLAT},
-    (2, "small"): {"global_appearance": replace(HOLES, cutout_size=(14, 14)), **FLAT, **LITTLE},
-    (3, "paper"): {"global_appearance": SWAPS, **DEEP},
-    (3, "small"): {"global_appearance": replace(SWAPS, swap_count=25), **DEEP, **LITTLE},
-}
-
-
-class PCRLv2(Method):
-    """Two corrupted global views and some corrupted sub-crops through one pyramid."""
-
-    net: Pyramid
-
-    def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
-        self.scales = net.chosen_scales(config.scales)
-        self.embed = Embedders(config.projector, net.channels, self.scales)
-        self.agree = partial(symmetric_cosine, stop_gradient=config.stop_gradient)
-        self.restore = Restorers(config.restoration, net, self.scales)
+        config = cls(
+            global_crops=row.global_crops,
+            local_crops=row.local_crops,
+            global_appearance=GLOBAL_LOOKS[dimension, size],
+            local_appearance=INTENSITIES[dimension],
+            restoration=RESTORATIONS[dimension],
+        )  # at batch 4 the terms below drown the pixels at weight 1
+        return replace(config, siamese_weight=0.02, local_weight=0.02) if size == "small" else config
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
         """Global and local windows."""
-        local = replace(self.config.local_crops, loose=self.config.compat == "reference")
-        return {"global": self.config.global_crops, "local": local}
+        local = replace(self.local_crops, loose=self.compat == "reference")
+        return {"global": self.global_crops, "local": local}
 
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
 
-    def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder: what a downstream task starts from."""
-        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
+HOLES = replace(INTENSITIES[2], cutout_size=(32, 32), cutout_count=3)
+SWAPS = replace(INTENSITIES[3], swap_patch=(8, 4, 4), swap_count=100)
+GLOBAL_LOOKS: dict[tuple[int, str], Appearance] = {
+    (2, "paper"): HOLES,
+    (2, "small"): replace(HOLES, cutout_size=(14, 14)),
+    (3, "paper"): SWAPS,
+    (3, "small"): replace(SWAPS, swap_count=25),
+}
+RESTORATIONS: dict[int, Restoration] = {2: "linear", 3: "sigmoid"}
+
+
+@final
+class PCRLv2(Method):
+    """Two corrupted global views and some corrupted sub-crops through one pyramid."""
+
+    net: Pyramid
+    config: Config
+
+    def __init__(self, net: Pyramid, config: Config) -> None:
+        super().__init__(net, config)
+        self.scales = net.chosen_scales(config.scales)
+        self.embed = Embedders(config.projector, net.channels, self.scales)
+        self.agree = partial(symmetric_cosine, stop_gradient=config.stop_gradient)
+        self.restore = Restorers(config.restoration, net, self.scales)
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The four terms."""
@@ -186,6 +182,10 @@ class PCRLv2(Method):
             maps = self.net(crops.flatten(0, 1), 1 + max(scales))
         sides = {s: [x.unflatten(0, crops.shape[:2]) for x in e] for s, e in self.embed(maps, scales).items()}
         return {s: list(zip(p.unbind(1), z.unbind(1), strict=True)) for s, (p, z) in sides.items()}
+
+    def embedders(self) -> dict[int, nn.Module]:
+        """The projector of every scale that takes part."""
+        return self.embed.projectors()
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Clean view, corrupted view, restoration at full resolution and from every scale."""

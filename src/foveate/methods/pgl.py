@@ -13,27 +13,27 @@ notes on crops, flips and intensities; widths, momentum and the level are choice
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, Self, final
 
 from torch import Tensor, nn
 
-from foveate.core.contracts import Method
 from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
+from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Progress, Size
 from foveate.losses.agreement import normalised_error
-from foveate.nets.ema import Momentum, as_target, follow, frozen_copy, momentum_at
+from foveate.nets.ema import Momentum, TargetMethod, as_target, frozen_copy, momentum_at
 from foveate.nets.heads import mlp, per_cell, pooled
 from foveate.nets.layers import anchored
 from foveate.nets.pyramid import Pyramid
 from foveate.views.alignment import aligned
 from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """PGL.
 
     Attributes:
@@ -49,10 +49,7 @@ class Config:
         global_weight: Weight of BYOL's agreement of the pooled bottleneck; with local_weight 0 the baseline.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["pgl"] = "pgl"
-    global_crops: CropSpec
-    global_appearance: Appearance
     features: Literal["encoder", "decoder"] = "decoder"
     level: int = 0
     hidden: int = 512
@@ -63,18 +60,18 @@ class Config:
     global_weight: float = 0.0
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """The noted crops and intensities, on the grid of a dimension and size."""
         grid = GRIDS.get((dimension, size), defaults(dimension, size).global_crops.grid)
         crops = CropSpec(
             count=2, grid=grid, grid_scale=(1.1, 1.4), min_iou=0.1, flip_axes=tuple(range(dimension))
         )
-        return cls(global_crops=crops, global_appearance=LOOK, level=LEVELS[dimension], **WIDTHS[size])
+        config = cls(global_crops=crops, global_appearance=LOOK, level=LEVELS[dimension])
+        return replace(config, hidden=128, embedding=64, momentum=0.97) if size == "small" else config
 
 
 GRIDS = {(3, "paper"): (96, 96, 16)}
 LEVELS = {2: 1, 3: 0}  # stride 8 of a ResNet's decoder, 4 of the 3D U-Net's: cells enough to compare
-WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"hidden": 128, "embedding": 64, "momentum": 0.97}}
 LOOK = Appearance(
     blur_sigma=(0.5, 1.0),
     blur_probability=0.2,
@@ -105,45 +102,33 @@ class Branch(nn.Module):
         return {k: per_cell(layers, inputs[k]) for k, layers in self.projectors.items()}
 
 
-class PGL(Method):
+@final
+class PGL(TargetMethod):
     """An online branch with predictors, and a target branch."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         inputs = term_channels(net, config)
         net.keep_scales(config.level + 1 if config.features == "decoder" and "local" in inputs else 0)
         wide, out = config.hidden, config.embedding
         self.projectors = nn.ModuleDict({term: mlp((c, wide, out)) for term, c in inputs.items()})
         self.predictors = nn.ModuleDict({term: mlp((out, wide, out)) for term in inputs})
         self.target = frozen_copy(self.online)
+        start, schedule = config.momentum, config.momentum_schedule
+        self.momentum = partial(momentum_at, start=start, schedule=schedule)
 
     @property
     def online(self) -> Branch:
         """What the target follows."""
         return Branch(self.net, self.projectors, self.config)
 
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two overlapping windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
     def exported(self) -> dict[str, nn.Module]:
         """The online encoder; the decoder only where all of it took part."""
         whole = len(self.net.decoder.blocks) == len(self.net.channels)
-        return {"encoder": self.net.encoder, **({"decoder": self.net.decoder} if whole else {})}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))
+        return self.net.parts if whole else super().exported()
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The local and the global term, each both ways."""
@@ -161,15 +146,6 @@ class PGL(Method):
             losses[term] = (c.local_weight if term == "local" else c.global_weight) * errors
         # Encoder stages below a finer level take part in nothing: a gradient of 0 keeps the graph static.
         return anchored(losses, self, but="target.", wanted=c.features == "encoder" and c.level > 0)
-
-    def after_step(self, progress: Progress) -> None:
-        """The target follows."""
-        c = self.config
-        follow(self.target, self.online, momentum_at(progress, c.momentum, c.momentum_schedule))
-
-    def weights_given(self) -> None:
-        """The target starts where the network does."""
-        follow(self.target, self.online, 0.0)
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The views, and what each shows of their overlap: these two must be the same place."""

@@ -12,14 +12,15 @@ fields, also the schedule. Regions are compared on the base's windows, under a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from foveate.core.contracts import DerivedSpec, Method
+from foveate.core.contracts import DerivedSpec, Method, MethodConfig, WrapperConfig
+from foveate.core.plugins import MethodBuilder
 from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
 from foveate.data.superpixels import SuperpixelConfig, superpixels
 from foveate.losses.contrast import region_contrast, region_means, sampled_contrast
@@ -33,8 +34,9 @@ MAP = "superpixels"
 ADVICE = "Lower method.superpixels.foreground or .scale, or raise .segments; or leave the image out."
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(WrapperConfig):
     """Localized Region Contrast.
 
     Attributes:
@@ -56,7 +58,6 @@ class Config:
     exports: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
     default_base: ClassVar[str] = "pcrlv2"
     name: Literal["region_contrast"] = "region_contrast"
-    base: Any = None
     schedule: Literal["joint", "after"] = "joint"
     superpixels: SuperpixelConfig
     region_appearance: Appearance
@@ -70,57 +71,55 @@ class Config:
     warmup: float = 0.05
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:  # noqa: ARG003 - the base's views have it
+    def preset(cls, dimension: Dimension, size: Size) -> Self:  # noqa: ARG003 - the base's views have it
         """The noted numbers; whoever composes the run adds the base."""
         cut = SuperpixelConfig.preset(dimension)
         return cls(superpixels=cut, region_appearance=INTENSITIES[dimension])
 
-    def around(self, base: Any) -> Config:  # noqa: ANN401
+    def around(self, base: MethodConfig) -> Self:
         """The same around any method's Config, whose normalisation it takes on."""
-        look = replace(self.region_appearance, normalisation=base.global_appearance.normalisation)
-        return replace(self, base=base, region_appearance=look)
+        look = replace(self.region_appearance, normalisation=base.normalisation)
+        return replace(super().around(base), region_appearance=look)
 
     @property
-    def skips(self) -> bool:
-        """Whether the base wants them in the decoder."""
-        return bool(getattr(self.base, "skips", False))
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The base's windows; regions alone need the global ones only."""
+        every = self.wrapped.crops
+        return every if self.schedule == "joint" else {"global": every["global"]}
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the views that regions are compared in, which is the base's."""
+        return self.region_appearance.normalisation
+
+    def views(self, batch: Batch, *, channels: int, seed: int) -> list[Tensor]:
+        """The two views that regions are compared in, each (B, C, *S)."""
+        look = self.region_appearance
+        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
 
 
+@final
 class RegionContrast(Method):
     """A base on the same layers, and a head on cells of the decoder."""
 
     net: Pyramid
+    config: Config
 
-    def __init__(self, net: Pyramid, config: Config, build: Callable[[Pyramid, Any], Method]) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+    def __init__(self, net: Pyramid, config: Config, build: MethodBuilder) -> None:
+        super().__init__(net, config)
         refuse(config)
         if config.stride not in net.strides:
             raise FoveateError(f"method.stride {config.stride}: accepted are {net.strides}, the decoder's.")
         self.level = net.strides.index(config.stride)
-        self.base = build(net.sharing(), config.base) if config.schedule == "joint" else None
+        self.base = build(net.sharing(), config.wrapped) if config.schedule == "joint" else None
         inside = nn.Linear(net.channels[self.level], config.hidden)
         self.head = nn.Sequential(inside, nn.ReLU(), nn.Linear(config.hidden, config.embedding))
 
     @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """The base's windows."""
-        return self.base.crops if self.base else {"global": self.config.base.global_crops}
-
-    @property
-    def derived(self) -> Mapping[str, DerivedSpec]:
+    def derived(self) -> Mapping[str, DerivedSpec[SuperpixelConfig]]:
         """The super-pixels."""
         how = self.config.superpixels
         return {MAP: DerivedSpec(compute=superpixels, config=how, fewest=2, advice=ADVICE)}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.region_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """Encoder and decoder: both are trained by regions."""
-        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's terms and the regions'."""
@@ -133,11 +132,6 @@ class RegionContrast(Method):
         """Lambda at a step: it rises on a line and is never 0 unless it always is."""
         ramp = self.config.warmup * progress.total
         return self.config.weight * min(1.0, (progress.step + 1) / max(1.0, ramp))
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two views, each (B, C, *S)."""
-        how = {"channels": self.net.in_channels, "seed": seed}
-        return list(corrupted_crop(batch, "global", self.config.region_appearance, **how).unbind(1))[:2]
 
     def regions(self, batch: Batch) -> list[Tensor]:
         """The super-pixels in the cells of the compared maps, of both views, each (B, *s)."""
@@ -172,6 +166,10 @@ class RegionContrast(Method):
         if self.base:
             self.base.weights_given()
 
+    def embedders(self) -> dict[int, nn.Module]:
+        """The base's."""
+        return self.base.embedders() if self.base else {}
+
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's pictures, and the regions of both views in shades of grey."""
         shades = [((x * 0.618) % 1.0 * (x > 0))[:, None] for x in batch["regions"][f"{MAP}/global"].unbind(1)]
@@ -181,15 +179,16 @@ class RegionContrast(Method):
 
 def refuse(config: Config) -> None:
     """Errors for what does not fit together."""
-    base, look = config.base, config.region_appearance
-    if base.global_crops.count < 2:
+    base, look = config.wrapped, config.region_appearance
+    if base.crops["global"].count < 2:
         raise FoveateError(
             f"--method.base {base.name} looks at one view, and regions are compared between two; accepted: "
             "--method.base.global_crops.count 2, or another base."
         )
-    wanted = base.global_appearance.normalisation
-    if look.normalisation != wanted:
-        raise FoveateError(f"method.region_appearance.normalisation: accepted is the base's, {wanted}.")
+    if look.normalisation != base.normalisation:
+        raise FoveateError(
+            f"method.region_appearance.normalisation: accepted is the base's, {base.normalisation}."
+        )
     if look.swap_count or any(look.shuffle_window):
         raise FoveateError("method.region_appearance: swaps and shuffling move tissue out of its region.")
     if config.schedule == "after" and not config.weight:

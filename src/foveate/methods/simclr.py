@@ -10,25 +10,23 @@ global methods here; the optimizer is the run's, not LARS; batch norm is not syn
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
-from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.contrast import nt_xent
 from foveate.losses.gather import joined
 from foveate.nets.heads import mlp, pooled
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """SimCLR.
 
     Attributes:
@@ -39,64 +37,35 @@ class Config:
         temperature: tau.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["simclr"] = "simclr"
-    global_crops: CropSpec
-    global_appearance: Appearance
     hidden: int = 2048
     embedding: int = 128
     temperature: float = 0.1
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
-        """The published widths, on the views of a dimension and size."""
-        row, look = defaults(dimension, size), INTENSITIES[dimension]
-        return cls(global_crops=row.global_crops, global_appearance=look, **WIDTHS[size])
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The published widths, and narrow ones."""
+        config = super().preset(dimension, size)
+        return replace(config, hidden=128, embedding=64) if size == "small" else config
 
 
-WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"hidden": 128, "embedding": 64}}
-
-
+@final
 class SimCLR(Method):
     """One encoder, one projector."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         net.keep_scales(0)
         self.projector = mlp((net.encoder_channels[-1], config.hidden, config.embedding))
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two global windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """The encoder."""
-        return {"encoder": self.net.encoder}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """How well views find their other halves in the batches of all processes."""
         sides = [self.projector(pooled(self.net.encoder(x)[-1])) for x in self.views(batch, progress.seed)]
         first, second = (joined(z) for z in sides)
         return {"contrast": nt_xent(first, second, self.config.temperature)}
-
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The two views."""
-        first, second = self.views(batch, progress.seed)
-        return {"view 1": first, "view 2": second}
 
 
 build = SimCLR

@@ -10,24 +10,22 @@ other global methods here, with intensities drawn as for medical images; widths 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self, final
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
-from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.agreement import symmetric_cosine
 from foveate.nets.heads import mlp, pooled
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """SimSiam.
 
     Attributes:
@@ -38,56 +36,31 @@ class Config:
         stop_gradient: Whether projections are targets only; without it the embeddings collapse.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["simsiam"] = "simsiam"
-    global_crops: CropSpec
-    global_appearance: Appearance
     embedding: int = 2048
     bottleneck: int = 512
     stop_gradient: bool = True
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
-        """The published widths, on the views of a dimension and size."""
-        row = defaults(dimension, size)
-        look = INTENSITIES[dimension]
-        return cls(global_crops=row.global_crops, global_appearance=look, **WIDTHS[size])
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The published widths, and narrow ones."""
+        config = super().preset(dimension, size)
+        return replace(config, embedding=128, bottleneck=32) if size == "small" else config
 
 
-WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"embedding": 128, "bottleneck": 32}}
-
-
+@final
 class SimSiam(Method):
     """One encoder, one projector, one predictor."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         net.keep_scales(0)
         width = config.embedding
         self.projector = mlp((net.encoder_channels[-1], width, width, width), last_norm=True)
         self.predictor = mlp((width, config.bottleneck, width))
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two global windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """The encoder."""
-        return {"encoder": self.net.encoder}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The agreement of the views."""
@@ -96,11 +69,6 @@ class SimSiam(Method):
             z = self.projector(pooled(self.net.encoder(x)[-1]))
             sides.append((self.predictor(z), z))
         return {"siamese": symmetric_cosine(*sides, stop_gradient=self.config.stop_gradient)}
-
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The two views."""
-        first, second = self.views(batch, progress.seed)
-        return {"view 1": first, "view 2": second}
 
 
 build = SimSiam

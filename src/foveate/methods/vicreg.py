@@ -11,26 +11,24 @@ global methods here; the optimizer is the run's, not LARS.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self, final
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from foveate.core.contracts import Method
-from foveate.core.dims import defaults
-from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
+from foveate.core.types import Batch, Dimension, Progress, Size
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.gather import joined
 from foveate.nets.heads import mlp, pooled
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupted_crop
+from foveate.views.settings import ViewsConfig
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ViewsConfig):
     """VICReg.
 
     Attributes:
@@ -42,55 +40,31 @@ class Config:
         covariance_weight: nu, of the decorrelation of channels.
     """
 
-    exports: ClassVar[tuple[str, ...]] = ("encoder",)
     name: Literal["vicreg"] = "vicreg"
-    global_crops: CropSpec
-    global_appearance: Appearance
     embedding: int = 8192
     invariance_weight: float = 25.0
     variance_weight: float = 25.0
     covariance_weight: float = 1.0
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
-        """The published widths, on the views of a dimension and size."""
-        row, look = defaults(dimension, size), INTENSITIES[dimension]
-        return cls(global_crops=row.global_crops, global_appearance=look, **WIDTHS[size])
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
+        """The published width, and a narrow one."""
+        config = super().preset(dimension, size)
+        return replace(config, embedding=128) if size == "small" else config
 
 
-WIDTHS: dict[str, dict[str, Any]] = {"paper": {}, "small": {"embedding": 128}}
-
-
+@final
 class VICReg(Method):
     """One encoder, one expander."""
 
     net: Pyramid
+    config: Config
 
     def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
+        super().__init__(net, config)
         net.keep_scales(0)
         width = config.embedding
         self.projector = mlp((net.encoder_channels[-1], width, width, width))
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """Two global windows."""
-        return {"global": self.config.global_crops}
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What the encoder's input went through."""
-        return self.config.global_appearance.normalisation
-
-    def exported(self) -> dict[str, nn.Module]:
-        """The encoder."""
-        return {"encoder": self.net.encoder}
-
-    def views(self, batch: Batch, seed: int) -> list[Tensor]:
-        """The two corrupted views, each (B, C, *S)."""
-        look, channels = self.config.global_appearance, self.net.in_channels
-        return list(corrupted_crop(batch, "global", look, channels=channels, seed=seed).unbind(1))[:2]
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The three terms."""
@@ -102,11 +76,6 @@ class VICReg(Method):
             "variance": 0.5 * c.variance_weight * (spread_shortfall(first) + spread_shortfall(second)),
             "covariance": c.covariance_weight * (off_covariance(first) + off_covariance(second)),
         }
-
-    def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The two views."""
-        first, second = self.views(batch, progress.seed)
-        return {"view 1": first, "view 2": second}
 
 
 build = VICReg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Literal, TypeVar
@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from foveate.core.contracts import Method
 from foveate.core.types import Progress
+from foveate.nets.heads import Branch
 from foveate.nets.layers import running_statistics
 
 Momentum = Literal["cosine", "constant"]
@@ -53,6 +55,30 @@ def as_target(target: nn.Module) -> Iterator[None]:
     """Inside the context a target computes with batch statistics, writes none and takes no gradient."""
     with torch.no_grad(), running_statistics(target, update=False):
         yield
+
+
+class TargetMethod(Method):
+    """A method with a target network that follows the trained one after every step.
+
+    A leaf sets `target` to a frozen copy of `online`, when all of that is there, and `momentum`.
+    """
+
+    projector: nn.Module
+    target: nn.Module
+    momentum: Callable[[Progress], float]
+
+    @property
+    def online(self) -> nn.Module:
+        """What the target follows: by default encoder and `projector`."""
+        return Branch(self.net.encoder, self.projector)
+
+    def after_step(self, progress: Progress) -> None:
+        """The target follows."""
+        follow(self.target, self.online, self.momentum(progress))
+
+    def weights_given(self) -> None:
+        """The target starts where the network does."""
+        follow(self.target, self.online, 0.0)
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

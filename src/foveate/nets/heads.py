@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.nets.layers import ConvBlock, Norm, norm_layer
+from foveate.core.networks import Encoder
+from foveate.core.types import Norm
+from foveate.nets.layers import ConvBlock, norm_layer
 from foveate.nets.pyramid import Pyramid
 
 Projection = Literal["bn", "mlp", "plain"]
@@ -71,17 +73,20 @@ def per_cell(layers: nn.Module, features: Tensor) -> Tensor:
 class Branch(nn.Module):
     """Encoder and projector: what a target network is a copy of."""
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, projector: nn.Module) -> None:
         super().__init__()
         self.encoder, self.projector = encoder, projector
 
     def forward(self, x: Tensor) -> Tensor:
         """A view (B, C, *S) to its projection (B, E)."""
-        return self.projector(pooled(self.encoder(x)[-1]))  # type: ignore[no-any-return]
+        projected: Tensor = self.projector(pooled(self.encoder(x)[-1]))
+        return projected
 
 
 class Embedder(nn.Module):
     """Pooled features of a map, projected (the target z) and predicted from there (p)."""
+
+    projector: nn.Module
 
     def __init__(self, kind: Projection, channels: int) -> None:
         super().__init__()
@@ -102,6 +107,10 @@ class Embedders(nn.ModuleDict):
     def forward(self, maps: list[Tensor], scales: Iterable[int]) -> dict[int, tuple[Tensor, Tensor]]:
         """Prediction and projection at the wanted scales only."""
         return {s: self[str(s)](maps[s]) for s in sorted(scales)}
+
+    def projectors(self) -> dict[int, nn.Module]:
+        """The projector of every scale."""
+        return {int(s): each.projector for s, each in self.items() if isinstance(each, Embedder)}
 
 
 def middle_restorer(form: Restoration, channels: int, images: int, dimension: int, norm: Norm) -> nn.Module:
@@ -135,7 +144,8 @@ class Restorers(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """The image from the finest map."""
-        return self.final(maps[-1])  # type: ignore[no-any-return]
+        image: Tensor = self.final(maps[-1])
+        return image
 
     def middle(self, maps: list[Tensor], scale: int) -> Tensor:
         """The image from one scale, linearly up-sampled to the full view."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.core.dims import LAYERS
+from foveate.core.types import Norm
 
-Norm = Literal["batch", "group", "instance"]
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -98,6 +98,17 @@ def anchored(losses: dict[str, Tensor], module: nn.Module, but: str, wanted: boo
     sums = [p.sum() for name, p in module.named_parameters() if not name.startswith(but)]
     first = next(iter(losses))
     return losses | {first: losses[first] + 0.0 * torch.stack(sums).sum()}
+
+
+def stages(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Parameters of an encoder by depth, the coarsest level first; what is no level is the stem."""
+    children = [
+        c for each in encoder.children() for c in (each if isinstance(each, nn.ModuleList) else [each])
+    ]
+    levels = [list(child.parameters()) for child in children if isinstance(child, nn.Sequential)]
+    in_levels = {p for level in levels for p in level}
+    stem = [p for p in encoder.parameters() if p not in in_levels]
+    return [*reversed(levels), *([stem] if stem else [])]
 
 
 def laid_out(net: Net, dimension: int) -> Net:

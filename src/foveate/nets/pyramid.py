@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.core.types import Dimension, FoveateError
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.layers import ConvBlock, Norm, laid_out, norm_layer
+from foveate.core.networks import Encoder, EncoderConfig, Network
+from foveate.core.types import Dimension, FoveateError, Norm, Upsample
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import ConvBlock, laid_out, norm_layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class DecoderConfig:
 
     skips: bool = False
     light: bool = False
-    upsample: Literal["nearest", "transpose"] = "transpose"
+    upsample: Upsample = "transpose"
     norm: Norm = "batch"
 
 
@@ -63,7 +64,8 @@ class DecoderBlock(nn.Module):
         """(B, C, *S) to (B, C', *2S)."""
         x = self.up(x)
         x = x if skip is None else torch.cat((x, skip), dim=1)
-        return self.convs(x)  # type: ignore[no-any-return]
+        convolved: Tensor = self.convs(x)
+        return convolved
 
 
 class Decoder(nn.Module):
@@ -106,24 +108,35 @@ class Decoder(nn.Module):
             maps.append(x)
         return maps
 
+    if TYPE_CHECKING:  # that of nn.Module takes and gives anything
 
-class Pyramid(nn.Module):
+        def __call__(self, encoded: list[Tensor], scales: int) -> list[Tensor]:
+            """As `forward`."""
+
+
+@final
+class Pyramid(Network):
     """Encoder and decoder together, as every method sees them."""
 
-    encoder: nn.Module
     decoder: Decoder
 
-    def __init__(self, encoder: nn.Module, decoder: Decoder, dimension: Dimension, in_channels: int) -> None:
+    def __init__(self, encoder: Encoder, decoder: Decoder, dimension: Dimension) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
-        self.dimension, self.in_channels = dimension, in_channels
+        self.dimension, self.in_channels = dimension, encoder.in_channels
         self.channels, self.strides, self.norm = decoder.channels, decoder.strides, decoder.norm
-        self.encoder_channels: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
+        self.encoder_channels = encoder.channels
 
     @property
     def stride(self) -> int:
         """The coarsest stride: every view must be a multiple of it on every axis."""
         return 2 * self.strides[0]
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Encoder and decoder; a light decoder served its purpose and stays behind."""
+        parts: dict[str, nn.Module] = {"encoder": self.encoder}
+        return parts if self.decoder.light else parts | {"decoder": self.decoder}
 
     def chosen_scales(self, scales: tuple[int, ...] | Literal["all"]) -> list[int]:
         """Indices of the scales that a configuration names, coarse to fine."""
@@ -143,17 +156,15 @@ class Pyramid(nn.Module):
         """Another pyramid of the very same layers, whose scales may be dropped without touching this one."""
         decoder = copy.copy(self.decoder)
         decoder._modules = dict(self.decoder._modules)
-        return Pyramid(self.encoder, decoder, self.dimension, self.in_channels)
+        return Pyramid(self.encoder, decoder, self.dimension)
 
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""
-        return self.decoder(self.encoder(x), len(self.channels) if scales is None else scales)  # type: ignore[no-any-return]
+        return self.decoder(self.encoder(x), len(self.channels) if scales is None else scales)
 
 
-def build_pyramid(encoder: object, decoder: DecoderConfig, dimension: Dimension) -> Pyramid:
+def build_pyramid(config: EncoderConfig, decoder: DecoderConfig, dimension: Dimension) -> Pyramid:
     """The network that two configurations describe."""
-    name: str = encoder.name  # type: ignore[attr-defined]
-    built = ENCODERS[name].build(encoder, dimension)
-    half = Decoder(built.channels, built.strides, decoder, dimension)  # type: ignore[arg-type]
-    channels: int = encoder.in_channels  # type: ignore[attr-defined]
-    return laid_out(Pyramid(built, half, dimension, channels), dimension)
+    encoder = ENCODERS[config.name].build(config, dimension)
+    half = Decoder(encoder.channels, encoder.strides, decoder, dimension)
+    return laid_out(Pyramid(encoder, half, dimension), dimension)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from foveate.nets.layers import running_statistics
+
+Inputs = TypeVarTuple("Inputs")
+R = TypeVar("R")
 
 
 def recompute_blocks(model: nn.Module) -> int:
@@ -37,10 +40,11 @@ def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
             yield from blocks_of(child)
 
 
-def recomputed(block: nn.Module, forward: Any, *inputs: Any) -> Any:  # noqa: ANN401 - a module's own types
+def recomputed(block: nn.Module, forward: Callable[[*Inputs], R], *inputs: *Inputs) -> R:
     """Run a block and forget what is inside."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), running_statistics(block, update=False)
 
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+    outputs: R = checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
+    return outputs

@@ -11,7 +11,7 @@ from foveate.core import config as parsing
 from foveate.core.contracts import Method, Task
 from foveate.core.dims import LAYERS
 from foveate.data.cache.volumes import Cache
-from foveate.nets.weights import FORMAT, Card, check_card, read
+from foveate.nets.weights.store import FORMAT, Card, check_card, read
 from foveate.runtime.config import (
     RunConfig,
 )

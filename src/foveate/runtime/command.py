@@ -15,11 +15,11 @@ from typing import Any, Generic, TypeVar, final
 
 from foveate.core import config as parsing
 from foveate.core.registry import nearest
-from foveate.core.types import Ending, FoveateError
+from foveate.core.types import Dataclass, Ending, FoveateError
 
-C = TypeVar("C")
+C = TypeVar("C", bound=Dataclass)
 Given = Mapping[str, Any]  # dotted keys and their values
-Alternatives = Mapping[str, Mapping[str, type[Any]]]  # "method" -> name -> Config of what was not chosen
+Alternatives = parsing.Others  # "method" -> name -> Config of what was not chosen
 
 OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 

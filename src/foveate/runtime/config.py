@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
-from foveate.core.types import Dimension, FoveateError, Size
+from foveate.core.networks import AnyEncoder, EncoderConfig
+from foveate.core.plugins import SourceConfig
+from foveate.core.types import Dataclass, Dimension, FoveateError, Size
 from foveate.data.cache.index import PROFILE, complete_entries, is_prepared
 from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
-from foveate.nets.encoders import ENCODERS, EncoderEntry
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.train.optim import OptimConfig
 
+C = TypeVar("C", bound=Dataclass)
 SHARES = (
     "batch_size",
     "accumulate",
@@ -96,16 +99,16 @@ class RunConfig:
     save_every: int = 1000
     preview_every: int = 1000
     keep_checkpoints: int = 3
-    source: Any
+    source: SourceConfig
     patient_pattern: str = ""
     loggers: str = ""
     prepare: PrepareConfig
-    encoder: Any
+    encoder: EncoderConfig
     decoder: DecoderConfig
     optim: OptimConfig
 
 
-def encoder_entry(name: str, dimension: Dimension) -> EncoderEntry:
+def encoder_entry(name: str, dimension: Dimension) -> AnyEncoder:
     """The encoder of a name, which must exist in that dimension."""
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
@@ -142,7 +145,7 @@ def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
     return PrepareConfig()
 
 
-def from_card(kind: type[Any], values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any Config dataclass
+def from_card(kind: type[C], values: Mapping[str, Any]) -> C:
     """A Config from its plain mapping in a card."""
     known = {field.name for field in fields(kind)}
     if strange := sorted(set(values) - known):

@@ -20,9 +20,9 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
 from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE

@@ -20,7 +20,7 @@ from foveate.core import config as parsing
 from foveate.core.files import replace_file, replace_text
 from foveate.core.types import FoveateError
 from foveate.data.cache.volumes import Cache
-from foveate.nets.weights import TransferReport
+from foveate.nets.weights.store import TransferReport
 from foveate.runtime.command import OWN_PATHS, own_paths
 from foveate.runtime.config import (
     PATHS,

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from foveate.core.contracts import DerivedSpec
-from foveate.core.types import CropSpec, Dimension, FoveateError, Record
+from foveate.core.types import CropSpec, Dataclass, Dimension, FoveateError, Record
 from foveate.data.cache.derived import with_derived
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
@@ -63,7 +63,7 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
     return cache
 
 
-def derived(cache: Cache, specs: Mapping[str, DerivedSpec]) -> Cache:
+def derived(cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]]) -> Cache:
     """The cache with the maps that a method asks for; at once where the volumes have them."""
     if all(name in volume.map_names for name in specs for volume in cache):
         return cache

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
-from foveate.core import config as parsing
+from foveate.core.contracts import MethodConfig
+from foveate.core.plugins import MethodModule, TaskModule
 from foveate.core.registry import ModuleRegistry
-from foveate.core.types import CropSpec, Dimension, FoveateError, Size
+from foveate.core.types import Dimension, FoveateError, Size
 
-METHODS = ModuleRegistry("method", "foveate.methods", "foveate.methods")
-TASKS = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
+METHODS: ModuleRegistry[MethodModule] = ModuleRegistry("method", "foveate.methods", "foveate.methods")
+TASKS: ModuleRegistry[TaskModule] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
 
 
-def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> MethodConfig:
     """The Config of the method that was named, around that of its base where it wraps one."""
     name = str(given.get("method.name", "pcrlv2"))
     config = METHODS[name].Config.preset(dimension, size)
-    if not hasattr(config, "base"):
+    if not config.default_base:
         return config
     inner = str(given.get("method.base.name", config.default_base))
     accepted = base_names()
@@ -30,17 +30,15 @@ def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) 
 def base_names() -> list[str]:
     """Methods that another can be put around: those that wrap none themselves."""
     every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
-    return [name for name, method in every.items() if "base" not in parsing.field_names(method.Config)]
+    return [name for name, method in every.items() if not method.Config.default_base]
 
 
-def described(name: str, method: Any) -> list[str]:  # noqa: ANN401 - a method's module
+def described(name: str, method: MethodModule) -> list[str]:
     """What a method is, what it looks at and what it leaves behind."""
     first = (method.__doc__ or "not described").strip().splitlines()[0]
     preset = method_defaults({"method.name": name}, 3, "paper")
-    looked = getattr(preset, "base", preset)
-    specs = {f.name.removesuffix("_crops"): getattr(looked, f.name) for f in fields(looked)}
-    needs = [f"{s.count} {k} of {list(s.grid)}" for k, s in specs.items() if isinstance(s, CropSpec)]
-    exports = " and ".join(getattr(preset, "exports", ())) or "not said"
+    needs = [f"{spec.count} {crop} of {list(spec.grid)}" for crop, spec in preset.crops.items()]
+    exports = " and ".join(preset.exports)
     return [f"{name:<22}{first}", f"{'':<22}views in 3D: {', '.join(needs)}; exports: {exports}"]
 
 

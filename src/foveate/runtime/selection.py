@@ -12,11 +12,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import build_source, recognised
 from foveate.data.cohort.labelled import (
-    Labelled,
-    Want,
-    from_source,
     patients_of_source,
-    read_labelled,
 )
 from foveate.data.cohort.leakage import (
     SEEN,
@@ -30,24 +26,6 @@ from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
 HELD_OUT = ("val", "test")
-
-
-def labelled_images(
-    source: Any,  # noqa: ANN401 - its Config
-    data: Path,
-    want: Want,
-    *,
-    pairs: str = "",
-    patient_pattern: str = "",
-) -> Labelled:
-    """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
-    if source.name == "folder":
-        return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern)
-    if pairs:
-        raise FoveateError(
-            f"--pairs belongs to --source folder; {source.name} says itself what belongs together."
-        )
-    return from_source(build_source(source), data, want, patient_pattern=patient_pattern)
 
 
 def say_notes(notes: Sequence[str]) -> None:

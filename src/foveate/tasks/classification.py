@@ -31,12 +31,12 @@ from foveate.core.types import (
 )
 from foveate.evaluate.metrics import multiclass_metrics, multilabel_metrics
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
-from foveate.nets.encoders import stages
+from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels
 
-WANT = "values"
+WANT: Literal["maps", "values"] = "values"
 MILD: dict[str, Any] = {
     "noise_std": (0.0, 0.03),
     "brightness": 0.1,
@@ -213,7 +213,7 @@ class Classification(Task):
         self.net, self.config = net.encoder, config  # a decoder would have no gradient
         self.names = config.classes if config.kind == "multiclass" else config.targets
         self.in_channels = net.in_channels
-        features: int = net.encoder.channels[-1]  # type: ignore[index, assignment]
+        features: int = net.encoder.channels[-1]
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(self.names)))
         for name, values in (
             ("weights", config.class_weights),

@@ -33,12 +33,12 @@ from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.metrics import dice, mean
 from foveate.evaluate.segment import TidyConfig, segment
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
-from foveate.nets.encoders import stages
+from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
-WANT = "maps"
+WANT: Literal["maps", "values"] = "maps"
 LABELS = "labels"  # the map that every labelled image comes with
 WINDOW = WindowConfig(blend="flat")  # of validations while training
 MILD: dict[str, Any] = {

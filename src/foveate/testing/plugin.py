@@ -5,13 +5,16 @@ Every pytest of an environment with foveate loads this file: nothing heavy is im
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from foveate.core.types import Dimension
+
+if TYPE_CHECKING:
+    from foveate.commands.pretrain.config import PretrainConfig
 
 KINDS = {"foveate_method": "method", "foveate_encoder": "encoder"}
 
@@ -38,10 +41,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def installed(kind: str) -> list[str]:
     """All names of a kind."""
-    from foveate.nets.encoders import ENCODERS
+    from foveate.nets.encoders.catalogue import ENCODERS
     from foveate.runtime.registries import METHODS
 
-    return {"method": METHODS, "encoder": ENCODERS}[kind].names()
+    return {"method": METHODS.names, "encoder": ENCODERS.names}[kind]()
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +57,16 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
 
 
 @pytest.fixture
-def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., Any]:
+def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConfig]:
     """(dimension, **keys) -> a complete configuration on the session's cohort."""
 
-    def build(dimension: Dimension, out: str = "run", **keys: Any) -> object:  # noqa: ANN401 - any key
-        from foveate.commands.pretrain import config as settings
+    def build(
+        dimension: Dimension, out: str = "run", method: Mapping[str, Any] | None = None, **keys: object
+    ) -> PretrainConfig:
+        from foveate.commands.pretrain.config import SPEC
         from foveate.testing.runs import tiny_keys
 
-        return settings.SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], tmp_path / out, **keys))
+        folder = tmp_path / out
+        return SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], folder, method, **keys))
 
     return build

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from foveate.commands.pretrain.config import PretrainConfig
+from foveate.core import config as parsing
+from foveate.core.contracts import MethodConfig
 from foveate.core.types import Dimension
 from foveate.runtime.registries import method_defaults
 from foveate.train.logging import RunLog
@@ -17,18 +20,21 @@ from foveate.train.logging import RunLog
 VIEWS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 16], [8, 8, 8])}
 
 
-def adapt(keys: dict[str, Any], preset: object) -> None:
+def adapt(keys: dict[str, Any], preset: MethodConfig) -> None:
     """Leave out what a method does not have, so that any method runs on the same small views."""
-    for name in [name for name in keys if not hasattr(preset, name)]:
+    known = parsing.to_mapping(preset)
+    for name in [name for name in keys if name not in known]:
         del keys[name]
     for crops in [name for name in keys if name.endswith("_crops")]:
-        if not getattr(preset, crops).source_sizes:
+        if not known[crops]["source_sizes"]:
             keys[crops].pop("source_sizes", None)
-    if not getattr(getattr(preset, "global_appearance", None), "swap_count", 0):
+    if not known.get("global_appearance", {}).get("swap_count"):
         keys.pop("global_appearance", None)
 
 
-def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[str, Any]:  # noqa: ANN401
+def tiny_keys(
+    dimension: Dimension, data: Path, out: Path, method: Mapping[str, Any] | None = None, **keys: object
+) -> dict[str, Any]:
     """Keyword arguments of `foveate.pretrain` for a run of seconds."""
     view, crop = VIEWS[dimension]
     nested: dict[str, Any] = {
@@ -50,13 +56,13 @@ def tiny_keys(dimension: Dimension, data: Path, out: Path, **keys: Any) -> dict[
         nested["method"]["global_crops"]["source_sizes"] = [[20, 20, 16], [16, 16, 16]]
         nested["method"]["local_crops"]["source_sizes"] = [[8, 8, 8], [12, 12, 8]]
         nested["method"]["global_appearance"] = {"swap_count": 4}
-    method = keys.pop("method", {})
+    method = method or {}
     names = {"method.name": method.get("name", "pcrlv2")}
     if "base" in method:
         names["method.base.name"] = method["base"]["name"]
     preset = method_defaults(names, dimension, "small")
-    adapt(nested["method"], getattr(preset, "base", preset))
-    if hasattr(preset, "base"):
+    adapt(nested["method"], preset.wrapped or preset)
+    if preset.wrapped:
         nested["method"] = {"base": nested["method"]}
     for name, value in method.items():
         known = nested["method"].get(name)

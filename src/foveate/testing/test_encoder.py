@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import get_args
 
 import pytest
 import torch
 
-from foveate.nets.encoders import ENCODERS
+from foveate.core.networks import Encoder, EncoderConfig
+from foveate.core.types import Dimension, Norm
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
 pytestmark = pytest.mark.parametrize("dimension", [2, 3])
 
 
-def built(name: str, dimension: int) -> Any:  # noqa: ANN401 - an encoder of anybody
-    """A narrow encoder and its configuration; a test of a dimension that it lacks is skipped."""
+def configured(name: str, dimension: Dimension) -> EncoderConfig:
+    """The configuration of a narrow encoder; a test of a dimension that it lacks is skipped."""
     entry = ENCODERS[name]
     if dimension not in entry.dimensions:
         pytest.skip(f"{name} does not exist in {dimension}D")
     return entry.config(name=name, width=12)
 
 
-def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: int) -> None:
+def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: Dimension) -> None:
     """Channels and strides, fine to coarse, and a decoder that comes back to the image's own grid."""
-    config = built(foveate_encoder, dimension)
-    net = build_pyramid(config, DecoderConfig(upsample=ENCODERS[foveate_encoder].upsample), dimension)  # type: ignore[arg-type]
-    encoder: Any = net.encoder
+    config = configured(foveate_encoder, dimension)
+    net = build_pyramid(config, DecoderConfig(upsample=ENCODERS[foveate_encoder].upsample), dimension)
+    encoder = net.encoder
+    assert isinstance(encoder, Encoder)
+    assert config.decoder_norm in get_args(Norm)
     image = torch.randn(2, encoder.in_channels, *(2 * net.stride,) * dimension)
     maps = encoder(image)
     assert [m.shape[1] for m in maps] == list(encoder.channels)
@@ -34,12 +38,12 @@ def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: int) -> N
     assert net(image)[-1].shape[2:] == image.shape[2:]
 
 
-def test_every_weight_of_an_encoder_has_a_gradient(foveate_encoder: str, dimension: int) -> None:
+def test_every_weight_of_an_encoder_has_a_gradient(foveate_encoder: str, dimension: Dimension) -> None:
     """And the one that reads the image is the one that it names."""
-    config = built(foveate_encoder, dimension)
-    encoder = ENCODERS[foveate_encoder].build(config, dimension)  # type: ignore[arg-type]
-    coarsest = max(encoder.strides)  # type: ignore[arg-type]
+    config = configured(foveate_encoder, dimension)
+    encoder = ENCODERS[foveate_encoder].build(config, dimension)
+    coarsest = max(encoder.strides)
     maps = encoder(torch.randn(2, config.in_channels, *(2 * coarsest,) * dimension))
     torch.stack([m.square().mean() for m in maps]).sum().backward()  # type: ignore[no-untyped-call]
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
-    assert dict(encoder.named_parameters())[str(encoder.input_weight)].shape[1] == config.in_channels
+    assert dict(encoder.named_parameters())[encoder.input_weight].shape[1] == config.in_channels

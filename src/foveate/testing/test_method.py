@@ -18,7 +18,7 @@ from foveate.commands.pretrain.config import PretrainConfig
 from foveate.commands.pretrain.images import open_cache
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.runtime.processes import build_fabric
 from foveate.runtime.steps import batches_from
 from foveate.testing.runs import stop_at

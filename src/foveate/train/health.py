@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
 from foveate.evaluate import embedding, restoration
-from foveate.nets.heads import Embedders
-from foveate.nets.pyramid import Pyramid
 from foveate.views.pipeline import normalise, with_channels
 
 SAMPLES = 16  # of the batch that is looked at: enough for a rank, cheap enough to repeat
@@ -89,7 +87,7 @@ def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:
 
 def pooled_features(method: Method, views: Tensor) -> list[Rows]:
     """Mean of the bottleneck and of every decoder map over space, under batch statistics as in training."""
-    net = cast(Pyramid, method.net)
+    net = method.net
     clean = with_channels(views, net.in_channels)
     sides: list[list[list[Tensor]]] = [[] for _ in range(min(2, clean.shape[1]))]
     strides: list[int] = []
@@ -105,15 +103,9 @@ def pooled_features(method: Method, views: Tensor) -> list[Rows]:
 
 
 def projector_of(method: Method, scale: int) -> nn.Module | None:
-    """What turns pooled features of a scale into embeddings, where the method has it and trains it.
-
-    Decoder scales have theirs in an `Embedders`; the bottleneck, scale -1, in the method's own `projector`.
-    """
-    own = getattr(method, "projector", None) if scale < 0 else None
-    several = [part for part in method.modules() if isinstance(part, Embedders) and str(scale) in part]
-    heads = [own, *(part[str(scale)].projector for part in several)]
-    found = (head for head in heads if isinstance(head, nn.Module) and not isinstance(head, nn.Identity))
-    return next((head for head in found if not is_frozen(head)), None)
+    """What turns pooled features of a scale into embeddings, where the method has it and trains it."""
+    head = method.embedders().get(scale)
+    return None if head is None or isinstance(head, nn.Identity) or is_frozen(head) else head
 
 
 def pulls(method: Method, batch: Batch, progress: Progress) -> dict[str, float]:

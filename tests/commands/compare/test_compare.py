@@ -33,7 +33,7 @@ from foveate.core import config as parsing
 from foveate.core.files import write_json
 from foveate.core.types import Ending, FoveateError
 from foveate.data import salts
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 
 NAMES = [f"images/case{i}.nii.gz" for i in range(8)]
 PARTS = {"train": NAMES[:3], "val": NAMES[3:4], "test": NAMES[4:]}

@@ -10,14 +10,14 @@ import pytest
 import torch
 from monai.networks.nets import swin_unetr
 from safetensors.torch import save_file
-from tests.nets import plain
+from tests.nets.weights import plain
 
 from foveate import load_encoder
 from foveate.cli import main
 from foveate.commands.convert.run import ConvertConfig, convert
 from foveate.core.types import FoveateError
-from foveate.nets import weights
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.nets.weights import store as weights
 
 COUNTS = {
     "resnet10": [1, 1, 1, 1],
@@ -69,7 +69,7 @@ def test_unets_of_pcrlv2_and_models_genesis_come_in_with_their_decoder(tmp_path,
 
 
 def encoder_config(card):
-    from foveate.nets.cards import encoder_config as build
+    from foveate.nets.weights.card import encoder_config as build
 
     return build(card)
 

@@ -19,7 +19,7 @@ from foveate.commands.finetune.build import build_task
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain.run import pretrain
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 
 PATCH = {2: "[64, 64]", 3: "[16, 16, 16]"}
 WEIGHTS = "exported/weights.safetensors"

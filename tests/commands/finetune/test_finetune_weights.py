@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import blobs
-from tests.nets import plain
+from tests.nets.weights import plain
 
 from foveate.commands.convert.run import ConvertConfig, convert
 from foveate.commands.finetune import config as finetune_settings
 from foveate.commands.finetune.run import finetune
 from foveate.core.types import FoveateError
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 
 
 @pytest.fixture

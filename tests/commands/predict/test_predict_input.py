@@ -12,7 +12,7 @@ from tests.run.test_finetune import PATCH, WEIGHTS, write_pair
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from tests.conftest import stop_at
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import resolve
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights import store as weights
 
 KINDS = {
     "swin": {"width": 12, "window": 4, "depths": [1, 1, 1, 1]},

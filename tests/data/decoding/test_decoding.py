@@ -19,7 +19,7 @@ from foveate.core import signals
 from foveate.core.types import FoveateError, Record
 from foveate.data.decoding.decoder import decoder as decoding
 from foveate.data.readers.formats import read_files
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 NOISE = np.random.default_rng(0).normal(size=(8, 9, 10)).astype(np.float32)
 

@@ -10,7 +10,7 @@ from tests.data.readers.dicom.miniatures import NAME, noise, write_series
 
 from foveate.data.decoding.decoder import Decoder
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.sources.folder import FolderSource
 from fuzz import fuzz
 from mutations import MUTATIONS, mutated, samples

@@ -14,7 +14,7 @@ from foveate.core.types import FoveateError
 from foveate.data.decoding.decoder import Decoder, FaultyReaderError
 from foveate.data.inventory import passes as inventory, state
 from foveate.data.inventory.walk import NOT_A_FILE, NOT_LISTED, NOT_REACHED, Walk
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 SALT = b"s" * 32
 

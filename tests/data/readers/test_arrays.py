@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 NOISE = np.random.default_rng(0).integers(0, 255, (4, 5, 6)).astype(np.uint8)
 

@@ -13,7 +13,7 @@ from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.readers.channels import read_image
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 
 def write(path, seed, shape=(6, 7, 8), shift=0.0):

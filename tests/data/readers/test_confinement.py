@@ -19,7 +19,8 @@ from foveate.data.readers import header_text
 from foveate.data.readers.channels import read_image
 from foveate.data.readers.formats import read_volume
 from foveate.data.readers.itk import claimed_grid, data_file
-from foveate.data.readers.refusals import RefusalError, UnreadableImageError
+from foveate.data.readers.refusals import RefusalError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 BESIDE, DAMAGED = "not in one file beside it", "its header is (damaged|truncated|longer)"
 LONG = "".join(f"Key{number} = {'x' * 60}\n" for number in range(1200))

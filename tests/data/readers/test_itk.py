@@ -9,7 +9,7 @@ from nibabel.affines import apply_affine
 
 from foveate.data.readers.canonical import source_affine
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 RAMP = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6) - 50  # x, y, z
 

@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 from tests.data.readers.containers import STORED, VALUES, assert_same, by_itk, meta, nrrd
 
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 SCALARS = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 DIRECTIONS = "(0,0.5,0.1) (-2,0,0.25) (0,0.3,-3)"

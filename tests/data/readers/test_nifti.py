@@ -13,7 +13,7 @@ from tests.data.readers.containers import VALUES, assert_same
 from foveate.data.inventory.headers import Task, facts_of
 from foveate.data.readers.canonical import canonical_volume
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 KINDS = {1: (nib.Nifti1Image, 108, "f", 352), 2: (nib.Nifti2Image, 168, "q", 544)}
 SCALARS = ("u1", "i2", "u4", "i8", "f4", "f8")

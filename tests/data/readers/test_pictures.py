@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 DEEP = np.random.default_rng(0).integers(0, 65536, (6, 9)).astype(np.uint16)
 REAL = np.random.default_rng(0).normal(size=(6, 9)).astype(np.float32)

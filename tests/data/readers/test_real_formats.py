@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 from foveate.data.decoding.decoder import Decoder
 from foveate.data.readers.canonical import LPS_TO_RAS, source_affine, to_source
 from foveate.data.readers.formats import read_files, read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.sources.folder import FolderSource
 
 DATA = Path(os.environ.get("FOVEATE_DATA", ""))

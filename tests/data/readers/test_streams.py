@@ -18,7 +18,7 @@ from foveate.core.types import Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 NOISE = np.random.default_rng(8).integers(0, 100, (24, 24, 24)).astype(np.int16)
 CUT = r"truncated|damaged"

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate.commands.compare import work
+import torch
+
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example
 from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys, pretrained_on
+from foveate.commands.finetune.build import build_task
+from foveate.commands.finetune.config import FinetuneConfig
+from foveate.commands.finetune.labels import gather
+from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.images import sample_cache
+from foveate.core.contracts import Trainable
 from foveate.core.files import read_json, write_json
+from foveate.core.types import Batch, Progress
+from foveate.data.salts import CACHES
+from foveate.runtime import images as intake
+from foveate.runtime.config import RunConfig
+from foveate.runtime.processes import build_fabric
+from foveate.runtime.steps import batches_from
+from foveate.train.loop import Recent, Stepping, training_step
+from foveate.train.optim import build_optimizer
 
 
 def measure_missing(bench: Bench, *, keep: bool) -> None:
@@ -40,13 +59,13 @@ def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
     seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
     if SCRATCH not in seconds:
-        seconds[SCRATCH] = work.step_seconds(tuning)
+        seconds[SCRATCH] = step_seconds(tuning)
     for arm in config.arms:
         settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
         steps[arm] = settings.steps
         if arm not in seconds:
             with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
-                seconds[arm] = work.step_seconds(settings)
+                seconds[arm] = step_seconds(settings)
     known["steps"] = steps
     if "long_steps" not in known:
         known["long_steps"] = long_steps(steps, seconds)
@@ -83,3 +102,42 @@ def seconds(bench: Bench, job: Job) -> float:
 def hours(bench: Bench, jobs: Sequence[Job]) -> float:
     """Of some runs, one after the other."""
     return sum(seconds(bench, job) for job in jobs) / 3600
+
+
+MEASURED_STEPS = 4
+
+
+def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float, float]:
+    """Seconds of a step's computing, of making its batch, and of the processors' work in computing.
+
+    The least of a few after one to warm up. The work is what budgets are compared by: on a machine that
+    others use as well, the clock on the wall counts them too.
+    """
+    config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
+    with tempfile.TemporaryDirectory() as scratch:
+        if isinstance(config, FinetuneConfig):
+            material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
+            config, cache = material.config, material.train
+            trained: Trainable = build_task(config)
+        else:
+            trained = build_method(config)
+            cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)[1]
+        with closing(batches_from(config, cache, trained, build_fabric(config), 0)) as source:
+            taken = list(timed(config, trained, source))
+    computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))
+    return computing, reading, work
+
+
+def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Iterator[tuple[float, ...]]:
+    """Seconds of computing, reading and work for every step."""
+    fabric = build_fabric(config)
+    net, optimizer = fabric.setup(trained, build_optimizer(trained, config.optim))
+    worked = time.process_time if config.accelerator == "cpu" else time.perf_counter
+    for step in range(1 + MEASURED_STEPS):
+        started = time.perf_counter()
+        batch = next(source)
+        read, before = time.perf_counter(), worked()
+        progress = Progress(step, config.steps, config.seed)
+        losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
+        torch.stack(list(losses.values())).sum().item()  # waits for the device
+        yield time.perf_counter() - read, read - started, worked() - before

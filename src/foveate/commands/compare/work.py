@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from hashlib import blake2b
@@ -24,30 +22,24 @@ from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.labels import gather
 from foveate.commands.pretrain import run as pretrain
-from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import PretrainConfig
-from foveate.commands.pretrain.images import sample_cache
 from foveate.core.contracts import Trainable
-from foveate.core.types import Batch, FoveateError, Progress, Record
+from foveate.core.types import Batch, FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.draw import patient_of
+from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.cohort.splits import Split, SplitConfig, make_split
-from foveate.data.salts import CACHES
 from foveate.evaluate.metrics import mask_metrics
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.processes import build_fabric
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import images_for_pretraining, labelled_images
+from foveate.runtime.selection import images_for_pretraining
 from foveate.runtime.steps import batches_from
-from foveate.train.loop import Recent, Stepping, training_step
-from foveate.train.optim import build_optimizer
-
-MEASURED_STEPS = 4
 
 
 def work(bench: Bench, job: Job) -> None:
@@ -232,39 +224,3 @@ def seconds_of(run: Path) -> float:
 def drop_checkpoints(run: Path) -> None:
     """A finished run needs its exported weights only."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
-
-
-def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float, float]:
-    """Seconds of a step's computing, of making its batch, and of the processors' work in computing.
-
-    The least of a few after one to warm up. The work is what budgets are compared by: on a machine that
-    others use as well, the clock on the wall counts them too.
-    """
-    config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
-    with tempfile.TemporaryDirectory() as scratch:
-        if isinstance(config, FinetuneConfig):
-            material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
-            config, cache = material.config, material.train
-            trained: Trainable = build_task(config)
-        else:
-            trained = build_method(config)
-            cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)[1]
-        with closing(batches(config, cache, trained)) as source:
-            taken = list(timed(config, trained, source))
-    computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))
-    return computing, reading, work
-
-
-def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Iterator[tuple[float, ...]]:
-    """Seconds of computing, reading and work for every step."""
-    fabric = build_fabric(config)
-    net, optimizer = fabric.setup(trained, build_optimizer(trained, config.optim))
-    worked = time.process_time if config.accelerator == "cpu" else time.perf_counter
-    for step in range(1 + MEASURED_STEPS):
-        started = time.perf_counter()
-        batch = next(source)
-        read, before = time.perf_counter(), worked()
-        progress = Progress(step, config.steps, config.seed)
-        losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
-        torch.stack(list(losses.values())).sum().item()  # waits for the device
-        yield time.perf_counter() - read, read - started, worked() - before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from foveate.nets.families import families
+from foveate.nets.weights.families import families
 from foveate.runtime.command import Spec
 
 

@@ -16,14 +16,14 @@ from foveate.commands.convert.config import ConvertConfig
 from foveate.core import config as parsing
 from foveate.core.dims import LAYERS
 from foveate.core.types import Dimension, Ending, FoveateError
-from foveate.nets import weights
-from foveate.nets.adapt import Inflation
-from foveate.nets.cards import Card, encoder_config
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import check_strides
-from foveate.nets.foreign import read_file, weights_inside
-from foveate.nets.recognise import Match, misfit, recognise
-from foveate.nets.transfer import BOOKKEEPING, TransferReport, transfer
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights import store as weights
+from foveate.nets.weights.adapt import Inflation
+from foveate.nets.weights.card import Card, encoder_config
+from foveate.nets.weights.families import check_strides
+from foveate.nets.weights.files import read_file, weights_inside
+from foveate.nets.weights.recognise import Match, misfit, recognise
+from foveate.nets.weights.transfer import BOOKKEEPING, TransferReport, transfer
 from foveate.runtime.folder import commit
 from foveate.train.logging import CONSOLE, say
 

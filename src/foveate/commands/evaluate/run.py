@@ -28,6 +28,7 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.draw import PARTS, patient_of
+from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import seen_before
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.salts import read_salt
@@ -35,7 +36,7 @@ from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
 from foveate.runtime.finetuned import Model, open_model
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import labelled_images, say_notes
+from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
 
 NO_TEST = (

@@ -13,7 +13,7 @@ import torch
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.cohort.labelled import MAP
+from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam, listened
 from foveate.runtime.finetuned import Model, progress, segment_volume

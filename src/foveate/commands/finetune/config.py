@@ -11,19 +11,21 @@ import torch
 
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
-from foveate.core.types import Dimension, FoveateError, Normalisation, Size
+from foveate.core.networks import EncoderConfig
+from foveate.core.plugins import TaskConfig
+from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
+from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
 from foveate.data.readers.suffixes import dimension_of
-from foveate.nets import weights
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.nets.weights import store as weights
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import labelled_images
 from foveate.train.optim import OptimConfig, TuningConfig
 
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
@@ -50,7 +52,7 @@ class FinetuneConfig(RunConfig):
     """
 
     validate_every: int
-    task: Any
+    task: TaskConfig
     split: SplitConfig
     tuning: TuningConfig
     pairs: str = ""
@@ -88,7 +90,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         tuning=TuningConfig(),
         encoder=encoder,
         decoder=DecoderConfig(
-            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=getattr(encoder, "norm", "batch")
+            skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.decoder_norm
         ),
         optim=OptimConfig(
             name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
@@ -107,7 +109,9 @@ def card_of(given: Mapping[str, Any]) -> weights.Card:
     return {} if source in ("", RANDOM_WEIGHTS) else weights.read(source)[1]
 
 
-def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size) -> Any:  # noqa: ANN401
+def default_encoder(
+    given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size
+) -> EncoderConfig:
     """The card's encoder, or the one of the size."""
     if card:
         return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
@@ -115,7 +119,7 @@ def default_encoder(given: Mapping[str, Any], card: weights.Card, dimension: Dim
     name = str(given.get("encoder.name", row.encoder))
     entry = encoder_entry(name, dimension)
     known = {field.name for field in fields(entry.config)} & {"norm"}
-    norm = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
+    norm: dict[str, Any] = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
 
@@ -150,7 +154,7 @@ def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
 
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
     """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
-    pairs = [("encoder", config.encoder, defaults.encoder)]
+    pairs: list[tuple[str, Dataclass, Dataclass]] = [("encoder", config.encoder, defaults.encoder)]
     if card.get("intensity"):
         pairs.append(("prepare", config.prepare, defaults.prepare))
     if card.get("normalisation"):

@@ -11,11 +11,12 @@ from typing import Any, final
 from foveate.commands.finetune.config import FinetuneConfig
 from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.volumes import Cache, CachedVolume
-from foveate.data.cohort.labelled import MAP, Labelled
+from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.splits import Split, make_split
+from foveate.data.cohort.wanted import MAP, Labelled
 from foveate.runtime import images as intake
 from foveate.runtime.registries import TASKS
-from foveate.runtime.selection import labelled_images, say_notes
+from foveate.runtime.selection import say_notes
 
 
 @final

@@ -27,8 +27,8 @@ from foveate.data.cohort.draw import PARTS
 from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.salts import CACHES, read_salt
-from foveate.nets import weights
 from foveate.nets.layers import forget_statistics
+from foveate.nets.weights import store as weights
 from foveate.runtime import folder, images as intake
 from foveate.runtime.card import ancestor, input_notes, shared_card
 from foveate.runtime.config import RANDOM_WEIGHTS

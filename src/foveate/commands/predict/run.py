@@ -31,7 +31,7 @@ from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probab
 from foveate.evaluate.grids import Grid, onto, source_grid
 from foveate.evaluate.inference import zeros
 from foveate.evaluate.segment import Segmentation
-from foveate.nets import weights
+from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
     Model,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from foveate.commands.pretrain.config import PretrainConfig
-from foveate.core.contracts import Method, Trainable
+from foveate.core.contracts import Method, MethodConfig, Trainable
+from foveate.core.networks import Network
 from foveate.core.rng import key
 from foveate.core.types import FoveateError
 from foveate.nets.pyramid import Pyramid, build_pyramid
@@ -27,12 +26,10 @@ def build_method(config: PretrainConfig) -> Method:
     return method
 
 
-def build_on(net: Pyramid, config: Any) -> Method:  # noqa: ANN401 - a method's Config
+def build_on(net: Network, config: MethodConfig) -> Method:
     """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
     build = METHODS[config.name].build
-    wraps = getattr(config, "base", None) is not None
-    method: Method = build(net, config, build_on) if wraps else build(net, config)
-    return method
+    return build(net, config, build_on) if config.wrapped else build(net, config)
 
 
 def check_views(config: RunConfig, method: Trainable, net: Pyramid) -> None:

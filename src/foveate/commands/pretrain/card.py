@@ -12,7 +12,7 @@ from foveate.core import config as parsing
 from foveate.core.contracts import Method
 from foveate.core.dims import defaults
 from foveate.data.cache.volumes import Cache
-from foveate.nets.weights import Card
+from foveate.nets.weights.store import Card
 from foveate.runtime.card import ancestor, shared_card
 from foveate.runtime.config import (
     RunConfig,

@@ -9,10 +9,11 @@ from typing import Any, cast, final
 import torch
 
 from foveate.core import config as parsing
+from foveate.core.contracts import MethodConfig
 from foveate.core.dims import defaults as table
-from foveate.core.types import Size
+from foveate.core.types import Dataclass, Size
 from foveate.data.catalogue import SOURCES
-from foveate.nets.encoders import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
@@ -39,7 +40,7 @@ class PretrainConfig(RunConfig):
     holdout: int = 0
     probe: str = ""
     probe_every: int = 1000
-    method: Any
+    method: MethodConfig
     split: str = ""
 
 
@@ -66,19 +67,19 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         prepare=found_prepare(given),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
-        decoder=DecoderConfig(skips=getattr(method, "skips", False), upsample=entry.upsample, norm=norm),
+        decoder=DecoderConfig(skips=method.wants_skips, upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
     )
 
 
 def alternatives(config: PretrainConfig) -> Alternatives:
     """Configs of the methods, sources and encoders that were not chosen."""
-    others: dict[str, dict[str, type[Any]]] = {
+    others: dict[str, Mapping[str, type[Dataclass]]] = {
         "method": {name: each.Config for name, each in METHODS.others(config.method.name).items()},
         "source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()},
         "encoder": {name: each.config for name, each in ENCODERS.others(config.encoder.name).items()},
     }
-    if base := getattr(config.method, "base", None):
+    if base := config.method.wrapped:
         others["method.base"] = {n: METHODS[n].Config for n in base_names() if n != base.name}
     return others
 

@@ -8,7 +8,6 @@ from functools import partial
 from lightning_fabric import Fabric
 
 from foveate.commands.pretrain.config import PretrainConfig
-from foveate.commands.pretrain.probe import open_probe
 from foveate.core.contracts import Method
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
@@ -42,12 +41,15 @@ def summary(config: PretrainConfig, held: Cache | None) -> str:
     return f"; health every {config.health_every} steps, {where}"
 
 
-def measure_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
-    """What the loop asks for after every step."""
+def measure_of(
+    config: PretrainConfig,
+    fabric: Fabric,
+    method: Method,
+    cache: Cache,
+    probe: Callable[[], dict[str, float]] | None = None,
+) -> Measure:
+    """What the loop asks for after every step; `probe` learns from the features of a few labelled cases."""
     look = look_of(config, fabric, method, cache)
-    probe = None
-    if config.probe:
-        probe = open_probe(config, method, fabric)
 
     def due(step: int) -> dict[str, float]:
         found = look(step) if config.health_every and step % config.health_every == 0 else {}

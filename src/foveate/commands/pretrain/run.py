@@ -18,15 +18,16 @@ from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.card import headline
 from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache, sample_cache
+from foveate.commands.pretrain.probe import open_probe
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Ending, Progress
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import batches, worker_deaths_explained
 from foveate.data.salts import CACHES
-from foveate.nets import weights
 from foveate.nets.layers import cumulative_statistics, running_statistics
 from foveate.nets.pyramid import Pyramid
+from foveate.nets.weights import store as weights
 from foveate.runtime import folder, images as intake
 from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
@@ -84,7 +85,8 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
             folder.note_images(cache, out)
         held, cache = health.set_aside(cache, config)
         note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
-        measure = health.measure_of(config, fabric, method, held or cache)
+        probe = open_probe(config, method, fabric) if config.probe else None
+        measure = health.measure_of(config, fabric, method, held or cache, probe)
     load = partial(batches_from, config, cache, method, fabric)
     hooks = Hooks(
         preview=partial(draw_preview, fabric, method, config, cache, out),

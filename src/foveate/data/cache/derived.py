@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 
 from foveate.core.contracts import DerivedSpec
-from foveate.core.types import Array, FoveateError
+from foveate.core.types import Array, Dataclass, FoveateError
 from foveate.data.cache.index import VOLUMES, MapEntry
 from foveate.data.cache.store import disk_errors, write_array
 from foveate.data.cache.volumes import Cache, CachedVolume
@@ -23,7 +23,7 @@ VERSION = 1  # of the computations: raise it when one of them gives other maps
 
 
 def with_derived(
-    cache: Cache, specs: Mapping[str, DerivedSpec], on_progress: Callable[[int, int], None]
+    cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]], on_progress: Callable[[int, int], None]
 ) -> Cache:
     """The same volumes with one more map for each of `specs`, computed where it is not there yet."""
     volumes = list(cache.volumes)
@@ -36,7 +36,7 @@ def with_derived(
     return Cache(volumes, cache.rejects)
 
 
-def add_map(volume: CachedVolume, name: str, spec: DerivedSpec) -> CachedVolume:
+def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> CachedVolume:
     """A volume with a derived map."""
     digest = derived_key(volume, name, spec)
     file = f"{VOLUMES}/{volume.entry.id}.{name}-{digest}.npy"
@@ -57,14 +57,14 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec) -> CachedVolume:
     return CachedVolume(volume.folder, known, volume.relative, volume.labels, volume.patient)
 
 
-def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec) -> str:
+def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> str:
     """What a map depends on: its configuration, the voxels, and the window they are seen through."""
     entry = volume.entry
     facts = [VERSION, name, asdict(spec.config), entry.content_hash, entry.low, entry.high]
     return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def compute(volume: CachedVolume, spec: DerivedSpec) -> Array:
+def compute(volume: CachedVolume, spec: DerivedSpec[Dataclass]) -> Array:
     """The map of one volume as 16-bit numbers where they suffice.
 
     Raises:

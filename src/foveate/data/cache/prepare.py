@@ -49,7 +49,7 @@ from foveate.data.cache.volumes import Cache, CachedVolume, Reject
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.image_files import fingerprint_of, image_files, with_data
 from foveate.data.readers.channels import read_image, voxel_hash
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.salts import CACHES, read_salt
 
 STALE_SECONDS = 3600  # a temporary file this old belongs to a process that was killed

@@ -1,22 +1,23 @@
 """Images with their labels, however they are laid out: folders, a table, or a list in JSON.
 
 `images/` beside `labels/` or `masks/` with equal stems (also nnU-Net's `_0000`, `imagesTr` and `labelsTr`), a
-CSV or `labels.csv` in the folder, `dataset.json` of nnU-Net and the Decathlon, MONAI's lists. What is
-found is a `Record` for every labelled image; an image without a label is counted and left out.
+CSV or `labels.csv` in the folder, `dataset.json` of nnU-Net and the Decathlon, MONAI's lists.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from foveate.core.contracts import Source
 from foveate.core.types import FoveateError, Record
+from foveate.data.catalogue import build_source
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
-from foveate.data.cohort.patients import HEADERS, Known, with_patients
+from foveate.data.cohort.patients import Known, with_patients
+from foveate.data.cohort.wanted import MAP, Labelled, Want
 from foveate.data.layouts import (
     IGNORE,
     Classes,
@@ -32,27 +33,11 @@ from foveate.data.roles.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table
 
-Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
-MAP = "labels"
 MAP_COLUMNS = ("label", "labels", "label_path", "mask", "mask_path", "seg", "segmentation")
 IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
 LISTS = ("training", "train", "validation", "val", "test", "testing")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """The labelled images of a data set."""
-
-    records: tuple[Record, ...]
-    unlabelled: int = 0
-    layout: str  # for people
-    classes: tuple[str, ...] = ()  # "name=value+value" where the source declares them
-    ignore: tuple[int, ...] = ()
-    notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
-    named_by: str = HEADERS  # what has named the patients of the records
-    patients: str = ""  # where they are from in the end; counts only
 
 
 def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: str = "") -> Labelled:
@@ -345,3 +330,21 @@ def declared(labels: object, path: Path) -> tuple[tuple[str, ...], tuple[int, ..
 def as_words(classes: Classes) -> tuple[str, ...]:
     """Targets as the task's configuration writes them."""
     return tuple(f"{name}={'+'.join(map(str, values))}" for name, values in classes.items())
+
+
+def labelled_images(
+    source: Any,  # noqa: ANN401 - its Config
+    data: Path,
+    want: Want,
+    *,
+    pairs: str = "",
+    patient_pattern: str = "",
+) -> Labelled:
+    """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
+    if source.name == "folder":
+        return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern)
+    if pairs:
+        raise FoveateError(
+            f"--pairs belongs to --source folder; {source.name} says itself what belongs together."
+        )
+    return from_source(build_source(source), data, want, patient_pattern=patient_pattern)

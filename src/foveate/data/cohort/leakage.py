@@ -20,7 +20,8 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
-from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
+from foveate.data.readers.refusals import looks_like_labels
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.roles.verdicts import verdicts
 from foveate.data.salts import PROJECT, SALT, own_salt
 

@@ -18,7 +18,8 @@ import numpy as np
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.decoder import shared_decoder
 from foveate.data.readers.channels import SAME_PLACE_MM, corners
-from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
+from foveate.data.readers.refusals import looks_like_labels
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.roles.families import Key, Place, places
 
 CASE = "{case}"

@@ -17,7 +17,7 @@ from foveate.core.signals import STOPPING
 from foveate.core.types import Array, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
 from foveate.data.readers.formats import read_files
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 IDLE_SECONDS = 60.0
 

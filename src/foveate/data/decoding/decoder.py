@@ -22,7 +22,7 @@ import numpy as np
 
 from foveate.core.types import FoveateError, Record, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 TIMEOUT_SECONDS = 600.0
 LEAST_MEMORY = 2 << 30

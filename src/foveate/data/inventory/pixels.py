@@ -17,7 +17,8 @@ from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import FaultyReaderError, shared_decoder
 from foveate.data.inventory.headers import crossed, unforeseen
 from foveate.data.readers.channels import voxel_hash
-from foveate.data.readers.refusals import UnreadableImageError, looks_like_labels
+from foveate.data.readers.refusals import looks_like_labels
+from foveate.data.readers.unreadable import UnreadableImageError
 
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.types import Array, Record, Volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from foveate.core.types import Volume
-from foveate.data.readers.refusals import RefusalError, UnreadableImageError
+from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
+from foveate.data.readers.unreadable import UnreadableImageError
 
 Reader = Callable[[Path], Volume]
 

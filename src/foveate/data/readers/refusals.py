@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-
-from foveate.core.types import FoveateError
 
 LARGEST_VOXELS = 1 << 31  # 8 GiB as float32: five times a whole-body CT of 512 x 512 x 1500
 DEFLATE_RATIO = 1032  # the most that one byte of a deflate stream expands to
@@ -60,18 +57,6 @@ def native(array: NDArray[Any]) -> NDArray[Any]:
 
 
 LOOKS_LIKE_LABELS = "its values look like labels"  # how `readers.values` begins to say so
-
-
-@final
-class UnreadableImageError(FoveateError):
-    """An image that cannot be used; `reason` holds no name, path or header text."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be used: {reason}.")
-        self.path, self.reason = path, reason
-
-    def __reduce__(self) -> tuple[type[UnreadableImageError], tuple[Path, str]]:
-        return type(self), (self.path, self.reason)
 
 
 def looks_like_labels(reason: str) -> bool:

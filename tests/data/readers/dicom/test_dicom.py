@@ -8,7 +8,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from foveate.data.readers.canonical import source_affine, to_source
 from foveate.data.readers.formats import read_files, read_volume
-from foveate.data.readers.refusals import UnreadableImageError
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.sources.folder import FolderSource
 
 from .miniatures import (

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.core.contracts import Method
+from foveate.core.contracts import Method, MethodConfig
 from foveate.core.dims import LAYERS, defaults
 from foveate.core.rng import torch_stream
 from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Progress, Size
@@ -22,7 +22,7 @@ from foveate.views.pipeline import with_channels
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(MethodConfig):
     """Denoising.
 
     Attributes:
@@ -36,34 +36,30 @@ class Config:
     strength: float = 0.1
 
     @classmethod
-    def preset(cls, dimension: Dimension, size: Size) -> Config:
+    def preset(cls, dimension: Dimension, size: Size) -> Self:
         """The usual views of a dimension and size."""
         return cls(global_crops=defaults(dimension, size).global_crops)
-
-
-class Denoising(Method):
-    """One view, one convolution on the finest map."""
-
-    net: Pyramid
-
-    def __init__(self, net: Pyramid, config: Config) -> None:
-        super().__init__()
-        self.net, self.config = net, config
-        self.head = LAYERS[net.dimension].conv(net.channels[-1], net.in_channels, 1)
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
         """Global windows."""
-        return {"global": self.config.global_crops}
+        return {"global": self.global_crops}
 
     @property
     def normalisation(self) -> Normalisation:
         """None: views stay in [0, 1]."""
         return "none"
 
-    def exported(self) -> dict[str, nn.Module]:
-        """Both halves."""
-        return {"encoder": self.net.encoder, "decoder": self.net.decoder}
+
+class Denoising(Method):
+    """One view, one convolution on the finest map."""
+
+    net: Pyramid
+    config: Config
+
+    def __init__(self, net: Pyramid, config: Config) -> None:
+        super().__init__(net, config)
+        self.head = LAYERS[net.dimension].conv(net.channels[-1], net.in_channels, 1)
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The mean squared error; noise is keyed by the global sample index, so no rank or worker matters."""

@@ -8,13 +8,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 from foveate.core.dims import LAYERS
-from foveate.core.types import Dimension
-from foveate.nets.encoders import EncoderEntry
-from foveate.nets.layers import ConvBlock, Norm
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, Norm
+from foveate.nets.layers import ConvBlock
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(EncoderConfig):
     """Plain.
 
     Attributes:
@@ -29,8 +29,13 @@ class Config:
     width: int = 16
     norm: Norm = "batch"
 
+    @property
+    def decoder_norm(self) -> Norm:
+        """The same."""
+        return self.norm
 
-class Plain(nn.Module):
+
+class Plain(Encoder):
     """Maps at strides 1, 2 and 4."""
 
     input_weight = "levels.0.0.conv.weight"

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings, strategies as st
 from scipy.ndimage import zoom
 
-from foveate.nets.adapt import Adapted, adapt, change_channels, inflate, resize_table, window_of
+from foveate.nets.weights.adapt import Adapted, adapt, change_channels, inflate, resize_table, window_of
 
 CONV = {2: F.conv2d, 3: F.conv3d}
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from foveate.core.networks import Encoder
 from foveate.core.types import FoveateError
-from foveate.nets.adapt import Adapted, Inflation, adapt
-from foveate.nets.families import resemblance
-from foveate.nets.foreign import printable
+from foveate.nets.pyramid import Decoder
+from foveate.nets.weights.adapt import Adapted, Inflation, adapt
+from foveate.nets.weights.families import resemblance
+from foveate.nets.weights.files import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -108,8 +110,7 @@ def tensors_of(parts: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 def image_readers(parts: Mapping[str, nn.Module]) -> set[str]:
     """Names of the weights whose axis 1 are the channels of the image."""
-    inputs = ((part, getattr(module, "input_weight", "")) for part, module in parts.items())
-    return {f"{part}.{name}" for part, name in inputs if name}
+    return {f"{part}.{m.input_weight}" for part, m in parts.items() if isinstance(m, Encoder)}
 
 
 def own_channels(parts: Mapping[str, nn.Module]) -> dict[str, int]:
@@ -117,7 +118,8 @@ def own_channels(parts: Mapping[str, nn.Module]) -> dict[str, int]:
     return {
         f"{part}.{name}": count
         for part, module in parts.items()
-        for name, count in getattr(module, "own_channels", {}).items()
+        if isinstance(module, Decoder)
+        for name, count in module.own_channels.items()
     }
 
 

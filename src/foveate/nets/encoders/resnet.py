@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch.nn.functional as F
 from monai.networks.nets.resnet import ResNet, ResNetBlock, ResNetBottleneck
 from torch import Tensor, nn
 
-from foveate.core.types import Dimension
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, Norm
+from foveate.nets.layers import set_norm
 
-if TYPE_CHECKING:
-    from foveate.nets.encoders import ResNetConfig
-
-
-RESNET_BLOCKS: dict[str, tuple[Any, list[int]]] = {
+RESNET_BLOCKS: dict[str, tuple[type[ResNetBlock | ResNetBottleneck], list[int]]] = {
     "resnet10": (ResNetBlock, [1, 1, 1, 1]),
     "resnet18": (ResNetBlock, [2, 2, 2, 2]),
     "resnet34": (ResNetBlock, [3, 4, 6, 3]),
     "resnet50": (ResNetBottleneck, [3, 4, 6, 3]),
     "resnet101": (ResNetBottleneck, [3, 4, 23, 3]),
 }
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(EncoderConfig):
+    """MONAI's residual networks with the usual stem (stride 2, then pooling).
+
+    Attributes:
+        name: Which encoder.
+        in_channels: Channels of the image.
+        width: Channels of the stem; stages have 1, 2, 4 and 8 times as many.
+        norm: Normalisation of every block.
+        shortcut: Where a block changes the shape, "conv" projects its input, "pad" subsamples it and adds
+            channels of zeros (MedicalNet's ResNet-18 and 34).
+        dilated: Stages 3 and 4 keep stride 8 and dilate by 2 and 4, as MedicalNet does: maps at 2, 4 and 8.
+    """
+
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101"] = "resnet18"
+    in_channels: int = 1
+    width: int = 64
+    norm: Norm = "batch"
+    shortcut: Literal["conv", "pad"] = "conv"
+    dilated: bool = False
+
+    @property
+    def decoder_norm(self) -> Norm:
+        """The encoder's own."""
+        return self.norm
 
 
 class PaddedShortcut(nn.Module):
@@ -37,7 +64,8 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[every], (*(0, 0) * spatial, 0, missing))
 
 
-class ResNetEncoder(nn.Module):
+@final
+class ResNetEncoder(Encoder):
     """A residual network whose parameters have their usual names (conv1, bn1, layer1 ...)."""
 
     input_weight = "conv1.weight"
@@ -81,10 +109,10 @@ class ResNetEncoder(nn.Module):
 def pad_shortcuts(net: nn.Module) -> None:
     """Put a shortcut without parameters in the place of every projecting one."""
     for block in list(net.modules()):
-        shortcut = getattr(block, "downsample", None)
-        if isinstance(shortcut, nn.Sequential):
-            projection: Any = shortcut[0]
-            block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
+        if isinstance(block, ResNetBlock | ResNetBottleneck) and isinstance(block.downsample, nn.Sequential):
+            projection = block.downsample[0]
+            if isinstance(projection, nn.Conv2d | nn.Conv3d):
+                block.downsample = PaddedShortcut(projection.stride[0], projection.out_channels)
 
 
 def dilate(stage: nn.Module, rate: int) -> None:
@@ -96,3 +124,19 @@ def dilate(stage: nn.Module, rate: int) -> None:
                 module.dilation = module.padding = (rate,) * len(module.kernel_size)
         elif isinstance(module, PaddedShortcut):
             module.stride = 1
+
+
+def build_resnet(config: ResNetConfig, dimension: Dimension) -> ResNetEncoder:
+    """A residual network with the normalisation that its configuration names."""
+    encoder = ResNetEncoder(config, dimension)
+    set_norm(encoder, config.norm, dimension)
+    return encoder
+
+
+RESNET = EncoderEntry(
+    config=ResNetConfig,
+    build=build_resnet,
+    dimensions=(2, 3),
+    upsample="nearest",
+    widest=lambda config: 8 * config.width,
+)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 from torch import Tensor, nn
 
+from foveate.core.networks import EncoderConfig
 from foveate.core.types import Dimension, FoveateError
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import Family, Translation, derived, families, nearest_families, translate
-from foveate.nets.foreign import printable
+from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.transfer import TransferReport, counted, fitted
+from foveate.nets.weights.families import Family, Translation, derived, families, nearest_families, translate
+from foveate.nets.weights.files import printable
+from foveate.nets.weights.transfer import TransferReport, counted, fitted
 
 
 @final
@@ -36,7 +37,7 @@ class Match:
 
     family: Family
     dimension: Dimension
-    encoder: Any
+    encoder: EncoderConfig
     decoder: DecoderConfig | None
     parts: dict[str, nn.Module]
     translation: Translation
@@ -117,7 +118,7 @@ def recognise(tensors: Mapping[str, Tensor], name: str, only: str = "") -> Match
         raise FoveateError(unknown(ordered[0], tensors, name))
     best = max(found, key=lambda match: (match.fit, match.whole))  # the first of equals: the nearest family
     alike = {m.family.name for m in found if (m.fit, m.whole) == (best.fit, best.whole)}
-    return Match(**{**vars(best), "others": tuple(sorted(alike - {best.family.name}))})
+    return replace(best, others=tuple(sorted(alike - {best.family.name})))
 
 
 def attempts(family: Family, tensors: Mapping[str, Tensor], *, strict: bool) -> list[Match]:

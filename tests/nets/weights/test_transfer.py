@@ -8,9 +8,10 @@ import torch
 from rich.console import Console
 
 from foveate.core.types import FoveateError
-from foveate.nets.encoders import ENCODERS, UNetConfig
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.transfer import TransferReport, transfer
+from foveate.nets.weights.transfer import TransferReport, transfer
 
 
 def parts_of(seed, *, width=2, channels=1, skips=False):

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from foveate.core.types import FoveateError
-from foveate.nets.encoders import ENCODERS, ResNetConfig, UNetConfig
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.encoders.resnet import ResNetConfig
+from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
 STEM = ["conv1.weight", "bn1"]

@@ -11,12 +11,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from foveate.core.networks import Encoder
 from foveate.core.types import FoveateError
-from foveate.nets.cards import FORMAT, Card, check_card, encoder_config, parse_card
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.families import resemblance
-from foveate.nets.foreign import printable, read_file, read_safetensors, weights_inside
-from foveate.nets.transfer import TransferReport, transfer
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights.card import FORMAT, Card, check_card, encoder_config, parse_card
+from foveate.nets.weights.families import resemblance
+from foveate.nets.weights.files import printable, read_file, read_safetensors, weights_inside
+from foveate.nets.weights.transfer import TransferReport, transfer
 
 __all__ = [
     "FORMAT",
@@ -141,7 +142,7 @@ def check_size(card: Card, tensors: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
-def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> nn.Module:
+def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
     """The encoder of a run or a weights file: `enc(x)` gives maps fine to coarse.
 
     It has `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode.

@@ -56,7 +56,7 @@ def printable(text: object, most: int = 200) -> str:
     return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
-def read_file(path: Path) -> tuple[Any, dict[str, str]]:
+def read_file(path: Path) -> tuple[object, dict[str, str]]:
     """Everything in a file of weights: its nested content, and the metadata of a safetensors file."""
     if not path.is_file():
         raise FoveateError(f"{path}: there is no such file; accepted: .safetensors, .pth, .pt, .ckpt, .bin.")
@@ -87,7 +87,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def read_pickle(path: Path) -> Any:  # noqa: ANN401 - whatever a training script saved
+def read_pickle(path: Path) -> object:
     """What `torch.save` wrote: tensors and plain values; a few named classes become `Forgotten`."""
     stand_ins: list[Any] = [(Forgotten, name) for name in HARMLESS]
     try:
@@ -128,7 +128,7 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or "no reason given").splitlines()[0]
 
 
-def weights_inside(content: Any, path: Path) -> tuple[dict[str, Tensor], str]:  # noqa: ANN401 - see read_pickle
+def weights_inside(content: object, path: Path) -> tuple[dict[str, Tensor], str]:
     """The largest mapping of names to tensors in a file's content, and the key it was found under."""
     found = list(mappings(content))
     if not found:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 import torch.nn.functional as F
 from monai.networks.nets.swin_unetr import BasicLayer, SwinTransformer, compute_mask, get_window_size
-from torch import Tensor, nn
+from torch import Tensor
 
-from foveate.core.types import Dimension, FoveateError
+from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
+from foveate.core.types import Dimension, FoveateError, Norm
 
 
+@final
 @dataclass(frozen=True, kw_only=True)
-class SwinConfig:
+class SwinConfig(EncoderConfig):
     """The transformer half of MONAI's SwinUNETR.
 
     Attributes:
@@ -34,8 +36,14 @@ class SwinConfig:
     window: int = 7
     residual_blocks: bool = False
 
+    @property
+    def decoder_norm(self) -> Norm:
+        """It has no choice: layer normalisation inside."""
+        return "batch"
 
-class SwinEncoder(nn.Module):
+
+@final
+class SwinEncoder(Encoder):
     """Maps at strides 2 to 32, each with layer normalisation over its channels."""
 
     input_weight = "swin.patch_embed.proj.weight"
@@ -63,11 +71,11 @@ class SwinEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps (B, C_i, *S / stride_i), fine to coarse."""
         x = self.swin.patch_embed(x)
-        maps = [normalised(x)]
+        maps, stages = [normalised(x)], dict(self.swin.named_children())
         for i in range(1, 5):
             if self.swin.use_v2:
-                x = getattr(self.swin, f"layers{i}c")[0](x.contiguous())
-            x = run_stage(getattr(self.swin, f"layers{i}")[0], x)
+                x = stages[f"layers{i}c"][0](x.contiguous())
+            x = run_stage(stages[f"layers{i}"][0], x)
             maps.append(normalised(x))
         return maps
 
@@ -86,3 +94,13 @@ def run_stage(stage: BasicLayer, x: Tensor) -> Tensor:
 def normalised(x: Tensor) -> Tensor:
     """Every position's channels with mean 0 and variance 1."""
     return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
+
+
+SWIN = EncoderEntry(
+    config=SwinConfig,
+    build=SwinEncoder,
+    dimensions=(2, 3),
+    upsample="transpose",
+    widest=lambda config: 8 * config.width,
+    widths={"paper": 48, "small": 12},
+)

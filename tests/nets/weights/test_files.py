@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from foveate.core.types import FoveateError
-from foveate.nets import weights
-from foveate.nets.encoders import UNetConfig
-from foveate.nets.foreign import Forgotten, read_file, weights_inside
+from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.nets.weights import store as weights
+from foveate.nets.weights.files import Forgotten, read_file, weights_inside
 
 PLAIN = {"conv1.weight": torch.ones(2, 3)}
 

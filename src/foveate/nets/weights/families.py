@@ -15,10 +15,11 @@ import yaml
 from torch import Tensor
 
 from foveate.core.types import FoveateError
-from foveate.nets.adapt import window_of
-from foveate.nets.foreign import printable
+from foveate.nets.weights.adapt import window_of
+from foveate.nets.weights.files import printable
 
 OWN = ("encoder.", "decoder.")
+Argument = bool | int | tuple[int, ...]  # of an encoder's Config
 
 
 @final
@@ -54,7 +55,7 @@ class Family:
 @cache
 def families() -> dict[str, Family]:
     """Every table, by name."""
-    tables = sorted(Path(str(files("foveate"))).joinpath("nets", "tables").glob("*.yaml"))
+    tables = sorted(Path(str(files("foveate"))).joinpath("nets", "weights", "tables").glob("*.yaml"))
     loaded = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in tables}
     return {name: Family(name=name, **keys) for name, keys in loaded.items()}
 
@@ -111,7 +112,7 @@ def our_name(family: Family, *spellings: str) -> str:
     return ""
 
 
-def derived(family: Family, tensors: Mapping[str, Tensor], dimension: int) -> dict[str, Any] | None:
+def derived(family: Family, tensors: Mapping[str, Tensor], dimension: int) -> dict[str, Argument] | None:
     """The encoder's arguments as the shapes say them; None where the weights that say them are missing."""
     try:
         return {key: find(rule, tensors, dimension) for key, rule in family.derive.items()}
@@ -119,12 +120,12 @@ def derived(family: Family, tensors: Mapping[str, Tensor], dimension: int) -> di
         return None
 
 
-def find(rule: Mapping[str, Any], tensors: Mapping[str, Tensor], dimension: int) -> Any:  # noqa: ANN401
+def find(rule: Mapping[str, Any], tensors: Mapping[str, Tensor], dimension: int) -> Argument:
     """One argument: the length of an axis, a number of groups, whether a name is present ..."""
     ((kind, where),) = rule.items()
     match kind:
         case "axis":
-            found: Any = int(tensors[where[0]].shape[where[1]])
+            found: Argument = int(tensors[where[0]].shape[where[1]])
         case "window":
             found = window_of(tensors[where].shape[0], dimension) or 0
         case "count":
@@ -145,10 +146,10 @@ def find(rule: Mapping[str, Any], tensors: Mapping[str, Tensor], dimension: int)
     return found
 
 
-def groups(pattern: str, names: Iterable[str]) -> set[Any]:
-    """Distinct groups that a pattern catches in names: a string, or a tuple of several."""
+def groups(pattern: str, names: Iterable[str]) -> set[tuple[str, ...]]:
+    """Distinct groups that a pattern catches in names."""
     matches = (re.search(pattern, name) for name in names)
-    return {m[1] if len(m.groups()) == 1 else m.groups() for m in matches if m}
+    return {m.groups() for m in matches if m}
 
 
 def nearest_families(names: Iterable[str]) -> list[Family]:
@@ -175,9 +176,9 @@ def check_strides(family: Family, content: object) -> str:
         return ""
     for key in family.strides_at.split("."):
         content = content.get(key) if isinstance(content, Mapping) else None
-    if content is None:
+    if not isinstance(content, Iterable):
         return "strides are not in the file: 1 in the first stage and 2 in every other are assumed"
-    strides = [step if isinstance(step, list | tuple) else [step] for step in content]  # type: ignore[attr-defined]
+    strides = [step if isinstance(step, list | tuple) else [step] for step in content]
     if strides and all(set(step) == {2 if i else 1} for i, step in enumerate(strides)):
         return ""
     raise FoveateError(

@@ -9,9 +9,10 @@ from math import isfinite
 from typing import Any
 
 from foveate.core.dims import LAYERS
+from foveate.core.networks import EncoderConfig
 from foveate.core.types import FoveateError
-from foveate.nets.encoders import ENCODERS
-from foveate.nets.foreign import printable
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights.files import printable
 
 FORMAT = "foveate/1"
 Card = dict[str, Any]
@@ -90,9 +91,9 @@ def alike(value: object, default: object) -> bool:
     return isinstance(value, type(default))
 
 
-def encoder_config(card: Card) -> Any:  # noqa: ANN401 - any encoder's Config
+def encoder_config(card: Card) -> EncoderConfig:
     """The configuration of the card's encoder; lists of JSON are tuples again."""
-    keys = {k: tuple(v) if isinstance(v, list) else v for k, v in card["encoder"].items()}
+    keys: Card = {k: tuple(v) if isinstance(v, list) else v for k, v in card["encoder"].items()}
     return ENCODERS[str(keys["name"])].config(**keys)
 
 
@@ -152,9 +153,9 @@ def difference(field: str, given: object, wanted: object) -> str:
     return "" if given == wanted else f"{field}: {printable(given)} in the weights, {printable(wanted)} here"
 
 
-def intensity_note(given: Any, wanted: Mapping[str, Any]) -> str:  # noqa: ANN401 - from a file
+def intensity_note(given: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> str:
     """Two intensity rules; an error where fixed ranges have nothing in common."""
-    if not isinstance(given, Mapping):
+    if given is None:
         return difference("intensity", None, rule(wanted))
     if given.get("window") == wanted.get("window") == "range":
         (a, b), (c, d) = given["intensity_range"], wanted["intensity_range"]
@@ -182,7 +183,7 @@ def rule(intensity: Mapping[str, Any]) -> str:
     return printable(window) if low is None else f"{window} {low:g} to {high:g}"
 
 
-def spacing_note(given: Any, wanted: Sequence[float]) -> str:  # noqa: ANN401 - from a file
+def spacing_note(given: Sequence[float] | None, wanted: Sequence[float]) -> str:
     """Two spacings in words, where they differ by more than a quarter."""
     if not given:
         return ""

@@ -1,0 +1,1 @@
+"""Weights in and out: files, cards, known families, and what goes where."""

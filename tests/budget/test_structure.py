@@ -1,0 +1,64 @@
+"""The counts of `benchmarks/structure.py`: right on a small package, and what they must be on this one."""
+
+from pathlib import Path
+
+import pytest
+
+import structure
+
+ROOT = Path(__file__).parents[2]
+FILES = {
+    "__init__.py": "",
+    "low.py": "def low():\n    from foveate.top import top\n    return top\n",
+    "middle.py": "import typing\nif typing.TYPE_CHECKING:\n    from foveate.low import low\n",
+    "top.py": "from foveate import middle\n\ndef top(x):\n    getattr(x, 'y').backward()  # noqa: B009\n",
+    "alone.py": "from typing import Any, cast\nx: list[Any] = cast(list, [])  # type: ignore[type-arg]\n",
+    "methods/__init__.py": "",
+    "methods/a.py": "class A:\n    def one(self):\n        'Said.'\n        return 1\n",
+    "methods/b.py": "class B:\n    def one(self):\n        'Otherwise.'\n\n        return 1  # why\n\n"
+    "    def two(self):\n        return 1\n",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    for name, text in FILES.items():
+        path = tmp_path / "src" / "foveate" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def test_hidden_imports_count_and_cycles_are_found(checkout):
+    graph = structure.import_graph(structure.modules(checkout))
+    ring = ["foveate.low", "foveate.middle", "foveate.top"]
+    assert structure.cycles(graph) == [ring]
+    assert sorted(structure.longest_chain(graph)) == ["foveate", *ring]
+
+
+def test_members_are_compared_without_their_docstrings(checkout):
+    places = structure.repeated_members(structure.modules(checkout))
+    assert [place.split()[1] for place in places] == ["A.one", "B.one"]
+
+
+def test_every_count_finds_its_own(checkout):
+    counts = structure.table(checkout)
+    once = {
+        "Any or object in annotations",
+        "cast",
+        "type: ignore",
+        "other noqa",
+        "getattr, hasattr, vars, __dict__",
+        "imports of our own in functions",
+        "training steps (calls of backward)",
+        "import cycles",
+    }
+    assert {what for what in structure.PLACES if counts[what] == "1"} | {"import cycles"} == once
+    assert counts["noqa: ANN401"] == "0"
+    assert counts["most .py files in a folder"] == "5 (foveate)"
+
+
+def test_the_package_has_no_import_cycle_and_no_member_of_a_method_twice():
+    every = structure.modules(ROOT)
+    assert structure.cycles(structure.import_graph(every)) == []
+    assert structure.repeated_members(every) == []
