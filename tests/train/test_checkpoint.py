@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.cli import main
 from foveate.commands.pretrain import run
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, LostPeerError
 from foveate.train import checkpoint, seal
 
 DAMAGES = 40
@@ -141,6 +141,35 @@ def test_nothing_of_a_damaged_file_is_deserialised(fabric, folder, monkeypatch):
     assert resumed(fabric, folder)[0]["step"] == 1
     assert opened
     assert not any(newest.name in name for name in opened)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_takes_what_the_first_one_found(fabric, folder, monkeypatch, rank):
+    """The first looks and tells; the others do not look, and may see files that it did not take."""
+    newest, told, said = checkpoint.path_of(folder, 2), [], []
+    if rank == 0:
+        newest.write_bytes(flipped(newest.read_bytes(), 700))
+
+    class Two(checkpoint.Peers):
+        def from_first(self, value):
+            told.append(value)
+            return value if rank == 0 else heard
+
+    heard = checkpoint.Found(name=checkpoint.path_of(folder, 1).name)
+    monkeypatch.setattr(checkpoint, "Peers", Two)
+    monkeypatch.setattr(Fabric, "is_global_zero", rank == 0)
+    state = state_of(0)
+    assert checkpoint.load_newest(fabric, folder, state, said.append)
+    assert (state["step"], len(told)) == (1, 1)
+    assert told[0] == (heard if rank == 0 else checkpoint.Found())
+    if rank == 0:
+        for path in folder.glob(checkpoint.PATTERN):
+            path.write_bytes(b"")
+    heard = checkpoint.Found(problem="None")
+    with pytest.raises(
+        LostPeerError if rank else FoveateError, match="Process 0" if rank else "None of the 1"
+    ):
+        checkpoint.load_newest(fabric, folder, state_of(0), said.append)
 
 
 def test_the_checksum_is_of_all_that_is_before_it(tmp_path):
