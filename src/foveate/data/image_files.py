@@ -8,7 +8,7 @@ from pathlib import Path
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.layouts import Missing
-from foveate.data.readers.itk import data_file
+from foveate.data.readers.itk.volume import data_file
 
 
 def image_files(record: Record) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -79,11 +79,6 @@ def open_model(run: str, accelerator: str) -> Model:
     task, card = load_task(run)
     device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
-
-
-def found_accelerator() -> Literal["cpu", "cuda"]:
-    """A GPU where there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

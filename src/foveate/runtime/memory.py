@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -44,3 +45,8 @@ def room_mib(cuda: bool) -> float:
     with suppress(OSError, ValueError):  # "max" where there is no limit
         rooms.append((int(LIMIT.read_text()) - int(USED.read_text())) / 2**20)
     return max(0.0, min(rooms))
+
+
+def found_accelerator() -> Literal["cpu", "cuda"]:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -15,10 +15,10 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.decoding.decoder import decode
 from foveate.data.image_files import image_files
 from foveate.data.inventory.headers import unforeseen
-from foveate.data.readers import header_text
 from foveate.data.readers.channels import read_image
 from foveate.data.readers.formats import read_volume
-from foveate.data.readers.itk import claimed_grid, data_file
+from foveate.data.readers.itk import header_text
+from foveate.data.readers.itk.volume import claimed_grid, data_file
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.unreadable import UnreadableImageError
 

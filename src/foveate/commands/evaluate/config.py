@@ -8,7 +8,7 @@ from typing import Literal
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
-from foveate.runtime.finetuned import found_accelerator
+from foveate.runtime.memory import found_accelerator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.image_files import image_files
-from foveate.data.readers import itk
+from foveate.data.readers.itk import volume as itk
 from foveate.data.readers.suffixes import suffix_of
 
 SAMPLE = 64  # images whose headers are read; the others are taken to be like them

@@ -70,7 +70,7 @@ def _read(files: tuple[Path, ...], root: Path | None) -> Volume:
 def _reader(path: Path, root: Path | None) -> Reader:
     suffix = suffix_of(path)
     if suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
-        from foveate.data.readers.itk import read_itk
+        from foveate.data.readers.itk.volume import read_itk
 
         return partial(read_itk, root=root)
     if suffix in {".nii", ".nii.gz"}:

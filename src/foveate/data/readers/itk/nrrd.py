@@ -14,8 +14,8 @@ from io import BufferedReader
 import numpy as np
 
 from foveate.core.types import Array
-from foveate.data.readers import header_text as text
-from foveate.data.readers.header_text import BLANKS, Packing, Promise, damaged
+from foveate.data.readers.itk import header_text as text
+from foveate.data.readers.itk.header_text import BLANKS, Packing, Promise, damaged
 from foveate.data.readers.refusals import RefusalError
 
 MAGIC = re.compile(r"NRRD(?:000[1-6]|00\.01)")

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.types import Array, Volume
-from foveate.data.readers import inflate, metaimage, nrrd
+from foveate.data.readers import inflate
 from foveate.data.readers.canonical import LPS_TO_RAS, canonical_volume
-from foveate.data.readers.header_text import Packing, Promise
+from foveate.data.readers.itk import metaimage, nrrd
+from foveate.data.readers.itk.header_text import Packing, Promise
 from foveate.data.readers.refusals import (
     BZIP2_RATIO,
     DEFLATE_RATIO,

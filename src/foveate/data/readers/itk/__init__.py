@@ -1,0 +1,1 @@
+"""MetaImage and NRRD: strict headers, confined data files, counted streams."""
