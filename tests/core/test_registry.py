@@ -4,13 +4,12 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from foveate.commands.methods.run import list_methods
-from foveate.commands.pretrain.config import resolve
+from foveate.commands.pretrain.config import SPEC
 from foveate.core import registry
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
 from foveate.nets.encoders.catalogue import ENCODERS
-from foveate.runtime.registries import METHODS, TASKS
+from foveate.runtime.registries import METHODS, TASKS, list_foreign_methods
 
 
 @pytest.fixture(params=[METHODS, TASKS, SOURCES, ENCODERS], ids=lambda r: r.group)
@@ -51,5 +50,5 @@ def test_a_run_and_the_list_go_on_beside_a_broken_package(monkeypatch):
         "entry_points",
         lambda *, group, name="": [e for e in broken if group == e.group and name in ("", e.name)],
     )
-    assert resolve({"dimension": 3}, {}).method.name == "pcrlv2"
-    assert "cannot be loaded; --method broken says why" in list_methods()
+    assert SPEC.resolve({"dimension": 3}, {}).method.name == "pcrlv2"
+    assert "cannot be loaded; --method broken says why" in "\n".join(list_foreign_methods())

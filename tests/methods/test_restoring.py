@@ -5,7 +5,7 @@ import torch
 
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.config import resolve
+from foveate.commands.pretrain.config import SPEC
 from foveate.core.types import FoveateError, Progress
 from foveate.testing.test_method import first_batch
 
@@ -64,8 +64,8 @@ def test_models_genesis_restores_the_clean_view_from_damage(tiny, dimension):
 
 @pytest.mark.parametrize("name", ["context_restoration", "models_genesis"])
 def test_restoring_methods_have_skips_by_default_and_others_do_not(name):
-    assert resolve({"dimension": 3, "method": {"name": name}}, {}).decoder.skips
-    assert not resolve({"dimension": 3}, {}).decoder.skips
+    assert SPEC.resolve({"dimension": 3, "method": {"name": name}}, {}).decoder.skips
+    assert not SPEC.resolve({"dimension": 3}, {}).decoder.skips
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -19,7 +19,7 @@ FLIPS = 30
 def exported(cohorts, tmp_path_factory):
     """The folder of a run of one step."""
     out = tmp_path_factory.mktemp("weights") / "run"
-    assert run.pretrain(settings.from_keys(tiny_keys(2, cohorts[2], out, steps=1)))
+    assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, cohorts[2], out, steps=1)))
     return out
 
 

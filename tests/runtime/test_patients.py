@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands.evaluate.test_evaluate import judged, results
+from tests.commands.finetune.test_finetune import keys, labelled
 from tests.conftest import SHAPES, blobs, tiny_keys
 from tests.data.drawn import image, label_map, names, scattered
-from tests.run.test_evaluate import judged, results
-from tests.run.test_finetune import keys, labelled
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
@@ -44,7 +44,7 @@ def folder(tmp_path, names):
 def test_a_run_on_one_folder_splits_by_patient_and_is_evaluated(folder, keys, tmp_path, capsys):
     root, (one, other), of = folder
     flags = {**keys(2), **SEVERAL, "data": str(root), "patient_pattern": "^([a-z]+)="}
-    config = finetune_settings.resolve({}, flags)
+    config = finetune_settings.SPEC.resolve({}, flags)
     found = gather(config, tmp_path / "look").split
     people = {part: {of[r.relative] for r in records} for part, records in found.items()}
     assert people["train"]
@@ -72,10 +72,12 @@ def test_pairs_and_pattern_are_in_the_helps_and_belong_to_folders(folder, keys, 
         assert "--pairs" in told
         assert "--patient_pattern" in told
     said = f"{{case}}_{one}.png={{case}}_{other}.png"
-    config = finetune_settings.resolve({}, {**keys(2), "data": str(root), "pairs": said})
+    config = finetune_settings.SPEC.resolve({}, {**keys(2), "data": str(root), "pairs": said})
     assert config.pairs == said
     with pytest.raises(FoveateError, match="--pairs belongs to --source folder"):
-        finetune_settings.resolve({}, {**keys(2), "data": str(root), "pairs": said, "source.name": "csv"})
+        finetune_settings.SPEC.resolve(
+            {}, {**keys(2), "data": str(root), "pairs": said, "source.name": "csv"}
+        )
 
 
 def test_pretraining_writes_down_patients_of_a_table_and_no_label_map(tmp_path, names):
@@ -87,7 +89,7 @@ def test_pretraining_writes_down_patients_of_a_table_and_no_label_map(tmp_path, 
         rows.append(f"{case}_{one}.nii.gz,{column}{i // 2}\n")
     (root / "labels.csv").write_text("image,patient\n" + "".join(rows))
     out = tmp_path / "runs" / "run"
-    config = settings.from_keys(
+    config = settings.SPEC.from_keys(
         tiny_keys(3, root, out, steps=1, method={"global_crops": {"grid": [8, 8, 8]}})
     )
     assert pretrain(config)
@@ -106,4 +108,4 @@ def test_a_patient_in_two_given_parts_is_refused_where_only_the_table_knows(fold
     (root / "split.json").write_text(json.dumps({"train": [first], "val": [second]}))
     flags = {**keys(2), "data": str(root), "split.source": str(root / "split.json")}
     with pytest.raises(FoveateError, match="the same patient or image is for train"):
-        gather(finetune_settings.resolve({}, flags), root.parent / "look")
+        gather(finetune_settings.SPEC.resolve({}, flags), root.parent / "look")

@@ -17,8 +17,10 @@ from tests.data.readers.dicom import miniatures as dicoms
 
 from foveate.cli import main
 from foveate.commands.evaluate import run as evaluate
+from foveate.commands.evaluate.config import SPEC as EVALUATE
 from foveate.commands.finetune import config as finetune_settings, run as finetune
 from foveate.commands.predict import run as predict
+from foveate.commands.predict.config import SPEC as PREDICT
 from foveate.commands.prepare import run as prepare
 from foveate.commands.prepare.config import SPEC as PREPARE
 from foveate.commands.pretrain import config as settings, run
@@ -146,7 +148,7 @@ def _inside(path):
 
 def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     project = tmp_path / "project"
-    assert main(["scan", str(hospital), "--out", str(project / "inv"), "--workers", "0"]) == 0
+    assert main(["scan", str(hospital), "--out", str(project / "inv"), "--num_workers", "0"]) == 0
     assert "30 files" in capsys.readouterr().out
     flags = {"data": str(hospital), "out": str(project / "cache"), "dimension": "3"}
     assert len(prepare.prepare(PREPARE.resolve({}, flags))) == 4
@@ -192,10 +194,10 @@ def test_no_folder_that_is_named_after_a_patient_reaches_a_run(tmp_path):
     assert run.pretrain(settings.SPEC.from_keys(again))
     assert finetune.finetune(finetune_settings.SPEC.from_keys(tuned))
     flags = {"run": str(project / "tuned"), "data": tuned["data"]}
-    assert predict.predict(predict.resolve({}, flags | {"out": str(tmp_path / "predicted")}))
+    assert predict.predict(PREDICT.resolve({}, flags | {"out": str(tmp_path / "predicted")}))
     for part in ("val", "test"):
         told = flags | {"out": str(project / part), "part": part, "draws": "20"}
-        assert evaluate.evaluate(evaluate.resolve({}, told))
+        assert evaluate.evaluate(EVALUATE.resolve({}, told))
     merged, rest = layers({"config": str(project / "tuned" / "run.yaml"), "steps": "3"})
     assert finetune.finetune(finetune_settings.SPEC.resolve(merged, rest))  # goes on, from its own folder
     assert (project / "tuned" / "checkpoints" / "step-000000003.ckpt").exists()

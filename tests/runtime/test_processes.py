@@ -259,10 +259,10 @@ def test_the_cluster_script_requeues_after_sigusr1_only(tmp_path, code, requeued
 
 
 def test_one_of_many_says_that_another_is_gone(monkeypatch, capsys):
-    def lost(_arguments):
+    def lost(_command, _arguments):
         raise LostPeerError("Another process of this run ended.")
 
-    monkeypatch.setitem(cli.VERBS, "pretrain", lost)
+    monkeypatch.setattr(cli, "execute", lost)
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         assert cli.main(["pretrain"]) == 2

@@ -10,7 +10,7 @@ from torch import nn
 from foveate.commands.pretrain import health as composed, run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.images import open_cache
-from foveate.core.types import Progress
+from foveate.core.types import FoveateError, Progress
 from foveate.evaluate import embedding
 from foveate.runtime.steps import batches_from
 from foveate.train import health
@@ -97,7 +97,7 @@ def test_images_set_aside_are_not_trained_on(tiny):
     assert (len(held), len(rest)) == (2, 4)
     assert not names[0] & names[1]
     assert names[0] | names[1] == names[2]
-    with pytest.raises(run.FoveateError, match="accepted are 0 to 5"):
+    with pytest.raises(FoveateError, match="accepted are 0 to 5"):
         composed.set_aside(cache, tiny(2, holdout=6))
 
 

@@ -18,6 +18,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
+from foveate.data.salts import CACHES
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
@@ -87,7 +88,7 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
     folder = out / SCRATCH_FOLDER
     try:
         bare = Record(**{**fields_of(record), "maps": {}, "role": "image"})
-        yield prepare([bare], folder, config, lambda _done, _total: None)[0]
+        yield prepare([bare], folder / CACHES, config, lambda _done, _total: None)[0]
     except FoveateError as error:
         raise FoveateError(str(error).partition(f"{record.path}: ")[2] or str(error)) from None
     finally:

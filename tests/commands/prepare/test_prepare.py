@@ -83,7 +83,7 @@ def test_volumes_that_left_the_source_leave_the_cache(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--out", "x"], "--data is missing"),
+        (["--out", "x"], "Say --data FOLDER"),
         (
             ["--data", "x", "--out", "y", "--prepare.profil", "ct"],
             "did you mean prepare.profile",

@@ -6,7 +6,7 @@ from tests.conftest import stop_at
 
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.config import resolve
+from foveate.commands.pretrain.config import SPEC
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.weights import store as weights
 
@@ -45,5 +45,5 @@ def test_pcrlv2_trains_resumes_and_exports_with_every_encoder(tiny, dimension, n
 @pytest.mark.parametrize("size", ["small", "paper"])
 @pytest.mark.parametrize("name", ["swin", "resenc"])
 def test_every_size_of_a_new_encoder_can_be_built(name, size):
-    config = resolve({}, {"dimension": "3", "size": size, "encoder.name": name})
+    config = SPEC.resolve({}, {"dimension": "3", "size": size, "encoder.name": name})
     assert ENCODERS[name].build(config.encoder, 3).channels[0] == config.encoder.width

@@ -23,8 +23,8 @@ def test_a_recipe_resolves_and_says_what_it_costs(path, size, tmp_path):
     flags = {"recipe": path.stem, "data": str(tmp_path), "out": str(tmp_path / "run")}
     nested, rest = layers({**flags, "size": size} if size else flags)
     config = settings.SPEC.resolve(nested, rest)
-    settings.SPEC.require(config)
     given = dict(parsing.flatten(nested))
+    settings.SPEC.require({**given, **rest})
     resolved = dict(parsing.flatten(parsing.to_mapping(config)))
     assert {key: resolved[key] for key in given if key not in rest} == {
         k: v for k, v in given.items() if k not in rest

@@ -127,7 +127,6 @@ def test_unreadable_images_are_left_out_and_named(data, tmp_path, capsys):
         ({"val_share": "0.5", "test_share": "0.5"}, "sum is below 1"),
         ({"source.lists": "official"}, "belongs to chestxray14"),
         ({"source.name": "brats"}, "did you mean brats18"),
-        ({"out": ""}, "--out is missing"),
     ],
 )
 def test_settings_that_are_refused(flags, words):

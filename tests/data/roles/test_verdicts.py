@@ -134,19 +134,19 @@ def rows(out):
 def test_a_scan_says_the_same_and_again_the_same(maps_among_images, tmp_path, capsys):
     root, _, other = maps_among_images
     for _ in range(2):
-        assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--workers", "0"]) == 0
+        assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--num_workers", "0"]) == 0
         assert f"{COUNT} files named *_{other} count as label maps" in capsys.readouterr().out
         assert sorted(row["role"] for row in rows(tmp_path / "inv")) == ["image"] * COUNT + ["label"] * COUNT
     assert other not in (tmp_path / "inv" / "inventory.csv").read_text()
     label_file = next(p for p in root.iterdir() if p.name.endswith(f"_{other}.nii.gz"))
     label_file.unlink()
-    assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--workers", "0"]) == 0
+    assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--num_workers", "0"]) == 0
     assert sum(row["role"] == "label" for row in rows(tmp_path / "inv")) == COUNT - 1
 
 
 def test_a_scan_keeps_a_few_flat_images(images_with_flat_ones, tmp_path):
     root, _ = images_with_flat_ones
-    assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--workers", "0"]) == 0
+    assert main(["scan", str(root), "--out", str(tmp_path / "inv"), "--num_workers", "0"]) == 0
     assert [row["role"] for row in rows(tmp_path / "inv")] == ["image"] * COUNT
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from foveate.core.types import Record
-from foveate.data.cache.index import CacheEntry, append_entry, salted_id
+from foveate.data.cache.index import CacheEntry, append_entry, salted_id, stamped
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.readers.refusals import LOOKS_LIKE_LABELS, looks_like_labels
 from foveate.data.roles.verdicts import verdicts
@@ -78,7 +78,8 @@ def _taken_as_image(
     if isinstance(outcome, CacheEntry):
         return outcome
     with suppress(OSError):  # it has gone meanwhile: decoding says so
-        line = [salted_id(salt, record.relative), *fingerprint_of(image_files(record))]
+        stamp = stamped(salt, fingerprint_of(image_files(record)))
+        line = [salted_id(salt, record.relative), *stamp]
         with (cache / FLAT).open("a") as stream:
             stream.write("\n" + json.dumps(line) + "\n")  # a line that a crash has cut off stays alone
     found = decode_anyway(record)
