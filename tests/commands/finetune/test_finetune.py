@@ -274,7 +274,7 @@ def test_header_noise_is_accepted(keys, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"init": None}, rr"--init is missing.*--init RUN\|FILE\|none"),
+        ({"init": None}, r"--init is missing.*--init RUN\|FILE\|none"),
         ({"task.name": "detektion"}, "no such task; did you mean|no such task"),
         ({"task.crops.grid": "[20, 16, 16]"}, r"task.crops.grid \[20, 16, 16\] .*multiples of 8"),
         ({"validate_every": "0"}, "--validate_every 0"),
