@@ -4,9 +4,10 @@ Each file is read in two places that differ in their canaries only (`arena` says
 voxel). Counted, and 0 in a good run: foreign voxels, readings that disagree otherwise, files opened next
 door, files that take more than 10 s, broken rules (a traceback, a reason that is empty, of several lines or
 names the file, values that are not finite), and valid images that are refused or read as other voxels:
-before every hostile file a valid one of its kind is read in the same process. Deaths of the decoding process
-are counted too, and are no failure: they are what it is there for. Files that fail are kept in
-`fuzz-findings/`.
+before every hostile file a valid one of its kind is read in the same process; and "hopeless" files that are
+read though they lack voxels that they promise or have a wrong checksum, whatever fills the gaps. Deaths of
+the decoding process are counted too, and are no failure: they are what it is there for. Files that fail are
+kept in `fuzz-findings/`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,15 @@ from specimens_dicom import dicom_specimens
 
 PROCESSES = 2
 CRAFTED, BOMBS = 0.6, 0.003  # shares of files that are made by hand, and of those that unpack to 100 MB
-FAILURES = ("foreign voxels", "disagreements", "outside reads", "hangs", "broken rules", "valid refused")
+FAILURES = (
+    "foreign voxels",
+    "disagreements",
+    "outside reads",
+    "hangs",
+    "broken rules",
+    "valid refused",
+    "hopeless read",
+)
 FAMILIES: dict[str, tuple[Craft, ...]] = {
     **dict.fromkeys(("mha", "mhd"), hostile_text.META),
     **dict.fromkeys(("nrrd", "nhdr"), hostile_text.NRRD),
@@ -127,6 +136,8 @@ def judge(
     if len(readings[0]) != len(readings[1]):
         tally.fail("disagreements", family, f"{label}, in the number of images")
     is_image = any(reading.volume is not None for reading in readings[0])
+    if is_image and case.hopeless:
+        tally.fail("hopeless read", family, label)
     (tally.read if is_image else tally.refused)[family] += 1
 
 

@@ -12,11 +12,14 @@ from functools import cache
 import numpy as np
 
 from hostile_text import Case, Craft
-from mutations import broken, wrong_length
+from mutations import broken, held, is_whole, wrong_length
 from specimens import drawn, specimens
 
 OWN = specimens("q7z", drawn(0))
 OFFSETS = (0.0, 1.0, 4.0, 100.0, 347.0, 348.0, 351.0, 352.0, 352.5, 353.0, 356.0, 540.0, 1e9, -1.0, 3e38)
+TIFFS = [name for name in OWN if name.startswith("tiff")]
+NOISY = ("tiff-lzw-strips", "tiff-packbits-strips")
+STRIP = 512  # bytes of a strip or a tile
 SIZES = (0, 1, -1, 2, 5, 6, 9, 255, 4096, 32767, -32768)
 BIG_SIZES = (*SIZES, 1 << 31, (1 << 32) - 1, 65535, 1 << 20)
 
@@ -32,7 +35,7 @@ def nifti_lies(rng: np.random.Generator) -> Case:
     """Offsets into the header, sizes and types that are not those of the voxels; or too few voxels."""
     second = rng.random() < 0.4
     data = bytearray(OWN["nii2" if second else "nii"].files[".nii"])
-    way = int(rng.integers(5))
+    way, whole, offset = int(rng.integers(5)), len(data), 1e9
     if way < 2:
         offset = OFFSETS[int(rng.integers(len(OFFSETS)))] + (192 if second and rng.random() < 0.5 else 0)
         struct.pack_into(
@@ -50,14 +53,17 @@ def nifti_lies(rng: np.random.Generator) -> Case:
         )
     else:
         data = bytearray(wrong_length(rng, bytes(data)))
+    hopeless = len(data) < whole or offset < (544 if second else 352)
     if rng.random() < 0.6:
-        return Case({".nii.gz": gzip.compress(bytes(data), 1, mtime=0)})
-    return Case({".nii": bytes(data)})
+        return Case({".nii.gz": gzip.compress(bytes(data), 1, mtime=0)}, hopeless=hopeless)
+    return Case({".nii": bytes(data)}, hopeless=hopeless)
 
 
 def nifti_streams(rng: np.random.Generator) -> Case:
     """A stream that ends early, down to the last bytes of its checksum."""
-    return Case({".nii.gz": broken(rng, OWN["nii-gzip"].files[".nii.gz"])})
+    stream = broken(rng, OWN["nii-gzip"].files[".nii.gz"])
+    whole = is_whole("gzip", stream, len(OWN["nii"].files[".nii"]))
+    return Case({".nii.gz": stream}, hopeless=not whole)
 
 
 def _npy(rng: np.random.Generator, raw: bytes) -> bytes:
@@ -111,7 +117,7 @@ def npz_streams(rng: np.random.Generator) -> Case:
     local = struct.pack("<4s5H3I2H", b"PK\3\4", *fields, 0) + b"image.npy" + stream
     central = struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, *fields, 0, 0, 0, 0, 0, 0) + b"image.npy"
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local), 0)
-    return Case({".npz": local + central + end})
+    return Case({".npz": local + central + end}, hopeless=held(stream, -15) != whole)
 
 
 def _chunk(name: bytes, data: bytes) -> bytes:
@@ -136,9 +142,11 @@ def png_lies(rng: np.random.Generator) -> Case:
     else:
         stream = zlib.compress(wrong_length(rng, lines))
     head = _chunk(b"IHDR", struct.pack(">II5B", *size, *kind))
+    lost = size == [32, 24] and kind[:2] == [depth, 0] and len(held(stream)) < len(lines)
     cut = int(rng.integers(0, len(stream) + 1))
     body = _chunk(b"IDAT", stream[:cut]) + _chunk(b"IDAT", stream[cut:])
-    return Case({ending: data[:8] + head + body + (_chunk(b"IEND", b"") if rng.random() < 0.7 else b"")})
+    end = _chunk(b"IEND", b"") if rng.random() < 0.7 else b""
+    return Case({ending: data[:8] + head + body + end}, hopeless=lost)
 
 
 def tiff_lies(rng: np.random.Generator) -> Case:
@@ -170,8 +178,9 @@ def _entries(data: bytes) -> dict[int, tuple[int, int, int]]:
 
 
 def tiff_strips(rng: np.random.Generator) -> Case:
-    """Strips and tiles whose streams are broken, whose lengths are wrong, or which lie elsewhere."""
-    ending, data = _of("tiff", rng)
+    """Strips and tiles whose streams are broken or whose lengths are wrong."""
+    kind = TIFFS[int(rng.integers(len(TIFFS)))]
+    ending, data = _of(kind, rng)
     damaged, entries = bytearray(data), _entries(data)
     tags = (324, 325) if 324 in entries else (273, 279)
     (_, number, offsets), (width, _, lengths) = (entries[tag] for tag in tags)
@@ -182,20 +191,27 @@ def tiff_strips(rng: np.random.Generator) -> Case:
         else struct.unpack_from("<H", data, offsets + 2 * which)
     )
     (length,) = struct.unpack_from("<I" if width == 4 else "<H", data, lengths + width * which)
+    whole = length
     if rng.random() < 0.6:
         stream = broken(rng, bytes(data[offset : offset + length]))[:length]
         damaged[offset : offset + len(stream)] = stream
     if rng.random() < 0.6:
         told = int(rng.choice([0, 1, length // 2, max(length - 1, 0), length + 1, 60000, len(data)]))
         struct.pack_into("<I" if width == 4 else "<H", damaged, lengths + width * which, told)
-    return Case({ending: bytes(damaged)})
+        length = told
+    left = bytes(damaged[offset : offset + length])
+    if kind.startswith("tiff-deflate"):
+        return Case({ending: bytes(damaged)}, hopeless=len(held(left)) < STRIP)
+    # Noise does not shrink: half of a strip cannot hold the whole.
+    return Case({ending: bytes(damaged)}, hopeless=kind in NOISY and len(left) <= whole // 2)
 
 
 def jpeg_lies(rng: np.random.Generator) -> Case:
     """Frames that are larger than their scan, cut scans, scans without an end."""
     data = bytearray(OWN["jpeg"].files[".jpg"])
     frame = data.find(b"\xff\xc0")
-    if rng.random() < 0.6:
+    lying = rng.random() < 0.6
+    if lying:
         place = frame + int(rng.choice([4, 5, 7, 9]))
         width = 1 if place in {frame + 4, frame + 9} else 2
         value = int(rng.choice([0, 1, 2, 3, 8, 12, 64, 200, 4000, 65535])) & (0xFF if width == 1 else 0xFFFF)
@@ -203,7 +219,9 @@ def jpeg_lies(rng: np.random.Generator) -> Case:
     scan = data.find(b"\xff\xda")
     cut = int(rng.integers(scan, len(data)))
     end = b"\xff\xd9" if rng.random() < 0.5 else b""
-    return Case({".jpg": bytes(data[:cut]) + end if rng.random() < 0.7 else bytes(data)})
+    if rng.random() < 0.3:
+        return Case({".jpg": bytes(data)})
+    return Case({".jpg": bytes(data[:cut]) + end}, hopeless=not lying and cut < len(data) - 10)
 
 
 @cache

@@ -26,6 +26,7 @@ from specimens import drawn
 from specimens_dicom import dicom_specimens
 
 OWN = dicom_specimens(drawn(0))
+LOST, CUTS = 2, (5, 6)  # ways to harm fragments that cannot be made good
 ENCAPSULATED = ("rle", "rle", "jpeg", "jpeg-lossless", "jpeg2000", "jpeg-ls", "frames-rle")
 SYNTAXES = (
     *(DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit),
@@ -46,10 +47,10 @@ def _opened(kind: str) -> Dataset:
     return pydicom.dcmread(io.BytesIO(OWN[f"dicom-{kind}"].files[".dcm"]))
 
 
-def _saved(data: Dataset) -> Case:
+def _saved(data: Dataset, *, hopeless: bool = False) -> Case:
     file = io.BytesIO()
     data.save_as(file)
-    return Case({".dcm": file.getvalue()})
+    return Case({".dcm": file.getvalue()}, hopeless=hopeless)
 
 
 def lies(rng: np.random.Generator) -> Case:
@@ -60,8 +61,10 @@ def lies(rng: np.random.Generator) -> Case:
         return _of_another_syntax(OWN[name].files[".dcm"], SYNTAXES[int(rng.integers(len(SYNTAXES)))])
     data = _opened(name.removeprefix("dicom-"))
     tag = list(LIES)[int(rng.integers(len(LIES)))]
-    setattr(data, tag, LIES[tag][int(rng.integers(len(LIES[tag])))])
-    return _saved(data)
+    lie = LIES[tag][int(rng.integers(len(LIES[tag])))]
+    more = tag in {"Rows", "Columns", "NumberOfFrames"} and lie > int(data.get(tag) or 1)
+    setattr(data, tag, lie)
+    return _saved(data, hopeless=more)
 
 
 def _of_another_syntax(file: bytes, syntax: str) -> Case:
@@ -78,17 +81,20 @@ def short_pixels(rng: np.random.Generator) -> Case:
     data = _opened(("explicit", "implicit", "frames")[int(rng.integers(3))])
     pixels = bytes(data.PixelData)
     data.PixelData = pixels[:-84] if rng.random() < 0.3 else wrong_length(rng, pixels)
-    return _saved(data)
+    return _saved(data, hopeless=len(data.PixelData) < len(pixels))
 
 
 def fragments(rng: np.random.Generator) -> Case:
     """Fragments broken, lost, doubled or merged; in RLE, segments that begin elsewhere."""
     data = _opened(ENCAPSULATED[int(rng.integers(len(ENCAPSULATED)))])
     parts = list(generate_fragments(data.PixelData))
-    which, way = int(rng.integers(1, len(parts))) if len(parts) > 1 else 0, int(rng.integers(5))
+    which, way = int(rng.integers(1, len(parts))) if len(parts) > 1 else 0, int(rng.integers(7))
     if way < 2:
         parts[which] = broken(rng, parts[which])
-    elif way == 2:
+    elif way in CUTS:
+        cut = len(parts[which]) * int(rng.integers(1, 4)) // 4
+        parts[which] = parts[which][:cut] + (b"\xff\xd9" if rng.random() < 0.5 else b"")
+    elif way == LOST:
         del parts[which]
     elif way == 3:
         parts.insert(which, parts[which])
@@ -102,7 +108,7 @@ def fragments(rng: np.random.Generator) -> Case:
         parts[which : which + 1] = [parts[which][:half], parts[which][half:]]
     data.PixelData = encapsulate([p or b"\0\0" for p in parts] or [b"\0\0"], has_bot=bool(rng.random() < 0.5))
     data["PixelData"].is_undefined_length = True
-    return _saved(data)
+    return _saved(data, hopeless=way in {LOST, *CUTS})
 
 
 def deflated(rng: np.random.Generator) -> Case:
@@ -116,7 +122,7 @@ def series(rng: np.random.Generator) -> Case:
     """One slice of a series is short, damaged, lost, or of another size."""
     files = dict(OWN["dicom-series"].files)
     which = list(files)[int(rng.integers(len(files)))]
-    way = int(rng.integers(4))
+    way, short = int(rng.integers(4)), False
     if way == 0:
         del files[which]
     elif way == 1:
@@ -124,11 +130,13 @@ def series(rng: np.random.Generator) -> Case:
     else:
         data = pydicom.dcmread(io.BytesIO(files[which]))
         if way == 2:
-            data.PixelData = wrong_length(rng, bytes(data.PixelData))
+            pixels = bytes(data.PixelData)
+            data.PixelData = wrong_length(rng, pixels)
+            short = len(data.PixelData) < len(pixels)
         else:
             data.Rows = int(rng.choice([1, 6, 8, 700]))
         files[which] = _saved(data).files[".dcm"]
-    return Case(files)
+    return Case(files, hopeless=short)
 
 
 DICOM: tuple[Craft, ...] = (lies, short_pixels, fragments, fragments, deflated)

@@ -14,7 +14,7 @@ from functools import cache
 
 import numpy as np
 
-from mutations import broken, wrong_length
+from mutations import broken, is_whole, wrong_length
 from specimens import VOLUME, drawn, encoded, metaimage, nrrd, unsized
 
 STEM = "q7z"
@@ -49,11 +49,15 @@ LINKED = ("@OUTSIDE@/{file}", "../outside/{file}", "/dev/zero", "/dev/stdin", "@
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Files, links and pipes of one hostile image, by what follows the stem of their names."""
+    """Files, links and pipes of one hostile image, by what follows the stem of their names.
+
+    `hopeless`: it lacks voxels that it promises, or its checksum is wrong, so it must be refused.
+    """
 
     files: dict[str, bytes]
     links: dict[str, str] = field(default_factory=dict)
     pipes: tuple[str, ...] = ()
+    hopeless: bool = False
 
 
 Craft = Callable[[np.random.Generator], Case]
@@ -225,7 +229,8 @@ def meta_streams(rng: np.random.Generator) -> Case:
     file = chosen(rng, ("LOCAL", STEM + ".zraw"))
     head = metaimage(VOLUME, file, packed=said or 1)
     head = head if said else unsized(head)
-    return Case({".mha": head + stream} if file == "LOCAL" else {".mhd": head, ".zraw": stream})
+    files = {".mha": head + stream} if file == "LOCAL" else {".mhd": head, ".zraw": stream}
+    return Case(files, hopeless=not is_whole("zlib", stream, len(RAW)))
 
 
 def nrrd_streams(rng: np.random.Generator) -> Case:
@@ -235,9 +240,12 @@ def nrrd_streams(rng: np.random.Generator) -> Case:
         data = encoded(wrong_length(rng, RAW))[encoding]
     else:
         data = broken(rng, encoded(RAW)[encoding])
+    packed = encoding in {"gzip", "bzip2"}
+    lost = not is_whole(encoding, data, len(RAW)) if packed else encoding == "raw" and len(data) < len(RAW)
     if rng.random() < 0.3:
-        return Case({".nhdr": nrrd(VOLUME, encoding, STEM + ".data"), ".data": data})
-    return Case({".nrrd": nrrd(VOLUME, encoding) + data})
+        files = {".nhdr": nrrd(VOLUME, encoding, STEM + ".data"), ".data": data}
+        return Case(files, hopeless=lost)
+    return Case({".nrrd": nrrd(VOLUME, encoding) + data}, hopeless=lost)
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import io
 import zipfile
@@ -131,6 +133,26 @@ def broken(rng: np.random.Generator, stream: bytes) -> bytes:
         stream[:at] + bytes(size - at),
         stream + rng.bytes(64),
     )[int(rng.integers(9))]
+
+
+def is_whole(packing: str, stream: bytes, promised: int) -> bool:
+    """Whether a stream comes to its end, with a right checksum, and holds as many bytes as were promised."""
+    try:
+        if packing == "bzip2":
+            return len(bz2.decompress(stream)) >= promised
+        unpack = zlib.decompressobj({"gzip": 31, "zlib": 15}[packing])
+        return len(unpack.decompress(stream)) >= promised and unpack.eof
+    except (zlib.error, OSError, ValueError):
+        return False
+
+
+def held(stream: bytes, window: int = 15) -> bytes:
+    """What a zlib stream yields before it ends or breaks; a deflate stream with a window of -15."""
+    unpack, found = zlib.decompressobj(window), b""
+    with contextlib.suppress(zlib.error):
+        for at in range(len(stream)):
+            found += unpack.decompress(stream[at : at + 1])
+    return found
 
 
 def wrong_length(rng: np.random.Generator, raw: bytes) -> bytes:
