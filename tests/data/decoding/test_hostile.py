@@ -37,10 +37,10 @@ def of_kind(kind):
 
 @pytest.mark.filterwarnings("ignore")
 def test_hostile_files_show_nothing_foreign(tmp_path):
-    tally = fuzz(range(300), 2024, tmp_path / "findings")
+    tally = fuzz(range(300), 2025, tmp_path / "findings")
     assert [tally.counts[what] for what in FAILURES] == [0] * len(FAILURES), report(tally)
     assert tally.total == 300
-    assert 20 < tally.read.total() < 200  # damage is neither total nor harmless
+    assert 25 < tally.read.total() < 200  # damage is neither total nor harmless
 
 
 def test_undamaged_specimens_of_every_kind_are_read_bit_equal(arenas):
