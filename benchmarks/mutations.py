@@ -1,79 +1,21 @@
-"""Small valid images of every format, and damage done to them: what a disk, a network or an enemy may do."""
+"""Damage to the bytes of a file: what a disk or a network may do, and what an enemy tries first."""
 
 from __future__ import annotations
 
+import bz2
+import contextlib
 import gzip
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
-from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 Mutation = Callable[[np.random.Generator, bytearray], bytearray]
 
-NOISE = np.random.default_rng(0).integers(-1000, 2000, (6, 7, 8)).astype(np.int16)
-PICTURE = np.random.default_rng(1).integers(0, 4096, (24, 32)).astype(np.uint16)
 HEADER_BYTES = 400  # where most of what decoders believe is written
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
-
-
-def samples(folder: Path) -> dict[str, bytes]:
-    """One valid file of every kind, by a name whose suffix decides its reader."""
-    nib.save(nib.Nifti1Image(NOISE, np.diag([-1.0, 2, 3, 1])), folder / "a.nii")
-    nib.save(nib.Nifti2Image(NOISE.astype(np.float32), np.eye(4)), folder / "b.nii")
-    image = sitk.GetImageFromArray(NOISE.T)
-    for name, packed in (
-        ("raw.mha", False),
-        ("packed.mha", True),
-        ("raw.nrrd", False),
-        ("packed.nrrd", True),
-    ):
-        sitk.WriteImage(image, str(folder / name), useCompression=packed)
-    Image.fromarray((PICTURE >> 4).astype(np.uint8)).save(folder / "a.png")
-    Image.fromarray(PICTURE).save(folder / "deep.png")
-    Image.fromarray((PICTURE >> 4).astype(np.uint8)).save(folder / "a.jpg")
-    Image.fromarray(PICTURE).save(folder / "a.tif", compression="tiff_lzw")
-    Image.fromarray(PICTURE).save(folder / "raw.tif")
-    np.savez_compressed(folder / "a.npz", image=NOISE)
-    np.savez(folder / "raw.npz", image=NOISE)
-    _dicom(folder / "explicit.dcm", ExplicitVRLittleEndian)
-    _dicom(folder / "implicit.dcm", ImplicitVRLittleEndian)
-    for compressor in ("JPEG", "JPEG2000"):
-        _packed_dicom(folder / f"{compressor}.dcm", compressor)
-    found = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    return {**found, "a.nii.gz": gzip.compress(found["a.nii"], mtime=0)}
-
-
-def _dicom(path: Path, syntax: str) -> None:
-    data, data.file_meta = Dataset(), FileMetaDataset()  # type: ignore[misc]
-    data.file_meta.TransferSyntaxUID = syntax
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["fixed"])
-    data.Modality, data.PatientID, data.PatientName = "DX", "secret", "Doe^Jane"
-    data.Rows, data.Columns, data.SamplesPerPixel = *PICTURE.shape, 1
-    data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME1", 0
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
-    data.RescaleSlope, data.RescaleIntercept, data.WindowCenter, data.WindowWidth = 2, -5, 900, 500
-    data.PixelSpacing, data.PixelData = [0.1, 0.2], PICTURE.tobytes()
-    data.save_as(path, enforce_file_format=True)
-
-
-def _packed_dicom(path: Path, compressor: str) -> None:
-    image = sitk.GetImageFromArray(PICTURE[None])
-    for tag, value in (("0008|0060", "DX"), ("0008|0016", "1.2.840.10008.5.1.4.1.1.1.1")):
-        image.SetMetaData(tag, value)
-    writer = sitk.ImageFileWriter()
-    writer.SetFileName(str(path))
-    writer.SetImageIO("GDCMImageIO")
-    writer.SetUseCompression(True)
-    writer.SetCompressor(compressor)
-    writer.Execute(image)
 
 
 def _flip_bits(rng: np.random.Generator, data: bytearray) -> bytearray:
@@ -122,26 +64,101 @@ def _repeat_a_block(rng: np.random.Generator, data: bytearray) -> bytearray:
     return data[:start] + data[start : start + size] * 2 + data[start + size :]
 
 
+def _zero_a_block(rng: np.random.Generator, data: bytearray) -> bytearray:
+    start, size = int(rng.integers(0, len(data))), int(rng.integers(1, 512))
+    data[start : start + size] = bytes(len(data[start : start + size]))
+    return data
+
+
+def _swap_blocks(rng: np.random.Generator, data: bytearray) -> bytearray:
+    """Two parts of one length change places."""
+    size = int(rng.integers(1, max(2, min(256, len(data) // 2))))
+    first, second = sorted(int(at) for at in rng.integers(0, max(1, len(data) - 2 * size), 2))
+    second += size
+    data[first : first + size], data[second : second + size] = (
+        data[second : second + size],
+        data[first : first + size],
+    )
+    return data
+
+
+def _insert(rng: np.random.Generator, data: bytearray) -> bytearray:
+    at = int(rng.integers(0, len(data) + 1))
+    data[at:at] = rng.bytes(int(rng.integers(1, 64)))
+    return data
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     *(_flip_bits, _damage_header, _damage_header, _extreme_number, _extreme_number, _digits),
-    *(_cut, _lose_a_block, _repeat_a_block),
+    *(_cut, _lose_a_block, _repeat_a_block, _zero_a_block, _swap_blocks, _insert),
 )
 
 
-def mutated(rng: np.random.Generator, name: str, data: bytes) -> bytes:
+def mutated(rng: np.random.Generator, ending: str, data: bytes) -> bytes:
     """Damaged once or twice; half of the compressed files inside, so that the damage is reached."""
-    inside = rng.random() < 0.5
-    if inside and name.endswith(".gz"):
-        return gzip.compress(_several(rng, gzip.decompress(data)), mtime=0)
-    if inside and name.endswith(".npz"):
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            member = archive.namelist()[0]
-            damaged = _several(rng, archive.read(member))
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr(member, damaged)
-        return packed.getvalue()
+    if rng.random() < 0.5 and (inside := _damaged_inside(rng, ending, data)) is not None:
+        return inside
     return _several(rng, data)
+
+
+def _damaged_inside(rng: np.random.Generator, ending: str, data: bytes) -> bytes | None:
+    """The same with whole streams around damaged bytes; None where the format has no such streams."""
+    if ending.endswith(".gz"):
+        return gzip.compress(_several(rng, gzip.decompress(data)), mtime=0)
+    if ending == ".zraw":
+        return zlib.compress(_several(rng, zlib.decompress(data)))
+    if ending != ".npz":
+        return None
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        member = archive.namelist()[0]
+        damaged = _several(rng, archive.read(member))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, damaged)
+    return packed.getvalue()
+
+
+def broken(rng: np.random.Generator, stream: bytes) -> bytes:
+    """A compressed stream that is cut, flipped, empty, doubled, or followed by something else."""
+    size = len(stream)
+    at = int(rng.integers(0, max(1, size)))
+    return (
+        stream[:at],
+        stream[: size // 2],
+        stream[: max(0, size - int(rng.integers(1, 13)))],
+        _several(rng, stream),
+        bytes(_flip_bits(rng, bytearray(stream))) if stream else b"",
+        b"",
+        stream * 2,
+        stream[:at] + bytes(size - at),
+        stream + rng.bytes(64),
+    )[int(rng.integers(9))]
+
+
+def is_whole(packing: str, stream: bytes, promised: int) -> bool:
+    """Whether a stream comes to its end, with a right checksum, and holds as many bytes as were promised."""
+    try:
+        if packing == "bzip2":
+            return len(bz2.decompress(stream)) >= promised
+        unpack = zlib.decompressobj({"gzip": 31, "zlib": 15}[packing])
+        return len(unpack.decompress(stream)) >= promised and unpack.eof
+    except (zlib.error, OSError, ValueError):
+        return False
+
+
+def held(stream: bytes, window: int = 15) -> bytes:
+    """What a zlib stream yields before it ends or breaks; a deflate stream with a window of -15."""
+    unpack, found = zlib.decompressobj(window), b""
+    with contextlib.suppress(zlib.error):
+        for at in range(len(stream)):
+            found += unpack.decompress(stream[at : at + 1])
+    return found
+
+
+def wrong_length(rng: np.random.Generator, raw: bytes) -> bytes:
+    """Too few or too many bytes, as a whole stream may hold."""
+    cut = raw[: int(rng.integers(0, len(raw)))]
+    return cut if rng.random() < 0.7 else raw + cut
 
 
 def _several(rng: np.random.Generator, data: bytes) -> bytes:
