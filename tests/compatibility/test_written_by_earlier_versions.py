@@ -61,3 +61,14 @@ def test_a_fine_tuning_goes_on_and_predicts(earlier):
     assert main([*command, *keys, *more]) == 0
     steps = {json.loads(line)["step"] for line in Path("tuned/metrics.jsonl").read_text().splitlines()}
     assert steps == {1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("patient_pattern", "(v)"), ("encoder.width", "5")],
+    ids=["new in this version", "known to the earlier one"],
+)
+def test_an_earlier_run_does_not_go_on_with_another_value(earlier, capsys, key, value):
+    command = ["pretrain", "--config", "run/run.yaml", "--data", "cache", "--out", "run", "--steps", "3"]
+    assert main([*command, f"--{key}", value]) == 2
+    assert f"another configuration ({key}: " in capsys.readouterr().err

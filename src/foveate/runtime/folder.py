@@ -9,6 +9,8 @@ import platform
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,8 +19,8 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
-from foveate.core.files import replace_file, replace_text
-from foveate.core.types import FoveateError
+from foveate.core.files import plain, replace_file, replace_text
+from foveate.core.types import Dataclass, FoveateError
 from foveate.data.cache.volumes import Cache
 from foveate.nets.weights.store import TransferReport
 from foveate.runtime.command import OWN_PATHS, own_paths
@@ -49,6 +51,7 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     before = dict(parsing.flatten(yaml.safe_load(saved.read_text(encoding="utf-8"))))
     paths = own_paths(saved)
     before |= {key: path for key, path in paths.items() if not before.get(key)}
+    before = {**dict(defaulted(config)), **before}  # an earlier version did not know all of the keys
     unknown = () if paths else [key for key in PATHS if not before.get(key)]  # of a folder that was passed on
     if changed := parsing.differences(before, parsing.to_mapping(config), (*RESUMABLE, *unknown)):
         raise FoveateError(
@@ -59,6 +62,20 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     done = checkpoint.newest_step(out / "checkpoints")
     if done > config.steps:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
+
+
+def defaulted(config: Dataclass, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of a configuration whose fields have a default, with it."""
+    for field in fields(config):
+        key, value = f"{prefix}{field.name}", parsing.field_values(config)[field.name]
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if parsing.is_config(value):
+            mine = dict(defaulted(value, f"{key}."))
+            given = parsing.to_mapping(default) if parsing.is_config(default) else {}
+            stated = dict(parsing.flatten(given, f"{key}."))
+            yield from {each: stated.get(each, default) for each, default in mine.items()}.items()
+        elif default is not MISSING:
+            yield key, plain(default)
 
 
 def check_shares(before: dict[str, Any], config: RunConfig) -> None:
