@@ -66,13 +66,10 @@ def _voxels(record: Record, config: PrepareConfig) -> float | None:
 
 def _dicom_voxels(record: Record) -> float:
     """Of a series as it is: the distance of its slices is not known from one header."""
-    from pydicom import dcmread
+    from foveate.data.readers.dicom.header import read_header
 
-    header = dcmread(
-        record.path, stop_before_pixels=True, specific_tags=["Rows", "Columns", "NumberOfFrames"]
-    )
-    frames = int(header.get("NumberOfFrames", 1) or 1)
-    return float(header.Rows * header.Columns * frames * max(1, len(record.files)))
+    header = read_header(record.path)
+    return float(header.rows * header.columns * header.frames * max(1, len(record.files)))
 
 
 def check_disk(needed: int, folder: Path) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import bz2
 import zlib
 from collections.abc import Callable
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.readers.refusals import RefusalError
+from foveate.data.readers.refusals import DEFLATE_RATIO, RefusalError
 
 CHUNK = 1 << 18  # bytes read at once: large enough that Python's share of the time is small
 PIECE = 1 << 20  # bytes unpacked at once
@@ -220,3 +220,31 @@ def check_end(source: Source, promised: int, tolerated: int = 0) -> None:
         raise RefusalError(f"its data are more than the {promised} bytes that its header promises")
     if source.why():
         raise RefusalError(f"its compressed data are {source.why()}: their checksum is missing or wrong")
+
+
+def check_stream(packed: bytes, promised: int, tolerated: int = 0) -> None:
+    """Refuses a zlib stream that is damaged or unpacks to another length; nothing of it is kept.
+
+    Raises:
+        RefusalError: it is cut or damaged, or not the promised bytes and at most `tolerated` more.
+    """
+    source = zlib_stream(BufferedReader(BytesIO(packed)))
+    found = skip(source, promised)
+    if found < promised:
+        state = f"are {source.why()}" if source.why() else "end early"
+        raise RefusalError(f"its data {state}: {found} of the {promised} bytes that its header promises")
+    check_end(source, promised, tolerated)
+
+
+def unpacked(packed: bytes, promised: int) -> NDArray[np.uint8]:
+    """The bytes of one zlib stream.
+
+    Raises:
+        RefusalError: it is cut or damaged, or not the promised bytes.
+    """
+    if promised > DEFLATE_RATIO * len(packed):
+        raise RefusalError(f"its data end early: {len(packed)} bytes cannot hold the {promised} it promises")
+    source = zlib_stream(BufferedReader(BytesIO(packed)))
+    found = filled(source, promised)
+    check_end(source, promised)
+    return found

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foveate.core.types import Array, Volume
+from foveate.data.readers import jpeg, png, tiff
 from foveate.data.readers.refusals import RefusalError
+from foveate.data.readers.regular import open_regular
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value for pictures stored as negatives
@@ -19,18 +22,61 @@ def read_picture(path: Path) -> Volume:
     """One picture, as its camera was held; more than 8 bits are kept."""
     from PIL import Image, ImageOps
 
+    with open_regular(path) as file:
+        data = file.read()
     try:
-        opened = Image.open(path, formats=FORMATS)
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
+            _check(image)
     except Image.DecompressionBombError:
         raise RefusalError("it has more pixels than Pillow agrees to decode") from None
-    with opened as image:
-        _check(image)
+    with Image.open(BytesIO(whole(data)), formats=FORMATS) as image:
         negative = _is_negative(image)
+        image.load()
+        if data.startswith(jpeg.START):
+            check_jpeg(data, image.tobytes())
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode.startswith(DEEP_MODES)
         rows = np.asarray(upright if deep else upright.convert("L"))
     values = _deep_values(rows, negative=negative) if deep else rows
     return picture(values, spacing_mm=(1.0, 1.0))
+
+
+def whole(data: bytes) -> bytes:
+    """What Pillow may decode: a picture of which no part is missing, as far as its format tells.
+
+    Raises:
+        RefusalError: it is truncated or damaged.
+    """
+    if data.startswith(png.MAGIC):
+        return png.stored(data)
+    if data.startswith(jpeg.START):
+        return data
+    for segment, stream in tiff.check_tiff(data):
+        frame = check_jpeg(stream)
+        if frame.columns != segment.columns or frame.rows not in segment.rows:
+            raise RefusalError("a compressed strip or tile has another size than its header promises")
+    return data
+
+
+def check_jpeg(data: bytes, pixels: bytes | None = None) -> jpeg.Frame:
+    """Refuses a JPEG with a scan that is cut; what it says of itself.
+
+    Args:
+        data: The stream.
+        pixels: What Pillow makes of it, where that is known.
+    """
+    frame = jpeg.frame_of(data)
+    other = jpeg.poisoned(data, frame)
+    if other is not None and _decoded(other) != (_decoded(data) if pixels is None else pixels):
+        raise RefusalError(jpeg.CUT)
+    return frame
+
+
+def _decoded(data: bytes) -> bytes:
+    from PIL import Image
+
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        return image.tobytes()
 
 
 def picture(rows: Array, spacing_mm: tuple[float, float], modality: str = "") -> Volume:

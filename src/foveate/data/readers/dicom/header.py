@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from foveate.data.readers.dicom.deflated import readable
 from foveate.data.readers.refusals import RefusalError
 
 Role = Literal["image", "structure", "other"]
@@ -22,7 +23,6 @@ Role = Literal["image", "structure", "other"]
 MAGIC_AT, MAGIC = 128, b"DICM"
 UNIT_TOLERANCE = 1e-2  # of the squared length and the product of direction cosines
 SHORTEST_BYTES, LONGEST_FIRST_VALUE = 64, 64
-META_BYTES, DEFLATED = 4096, b"1.2.840.10008.1.2.1.99"
 TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID"),
     *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing"),
@@ -134,10 +134,7 @@ def read_header(path: Path) -> Header:
 def _few_tags(path: Path) -> Any:  # noqa: ANN401 - pydicom has no types
     import pydicom
 
-    with path.open("rb") as stream:
-        if DEFLATED in stream.read(META_BYTES):  # inflating it could take any amount of memory
-            raise RefusalError("it is a deflated DICOM file; save it uncompressed")
-    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
+    return pydicom.dcmread(readable(path), force=True, stop_before_pixels=True, specific_tags=TAGS)
 
 
 def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no types

@@ -7,6 +7,7 @@ file that holds the pixels and nothing that tells whose they are.
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import Any
 import numpy as np
 
 from foveate.core.types import Array
+from foveate.data.readers import jpeg
+from foveate.data.readers.dicom.encapsulated import Promise, checked_frames
+from foveate.data.readers.dicom.silence import silence
 from foveate.data.readers.refusals import LARGEST_VOXELS, RefusalError, native
 
 PIXEL_TAGS = (
@@ -22,6 +26,7 @@ PIXEL_TAGS = (
     *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+RLE_EXCESS = re.compile(r"decoded RLE segment.*?(\d+) vs. (\d+) bytes")
 GREY_CAPTURES = {8: f"{CAPTURE}.2", 16: f"{CAPTURE}.3"}  # of several frames
 
 
@@ -34,33 +39,87 @@ def check_size(rows: int, columns: int, slices: int, samples: int = 1) -> None:
 
 def stored(data: Any) -> Array:  # noqa: ANN401 - pydicom has no types
     """The numbers in the file, one per pixel: (rows, columns), or frames first where there are several."""
-    from pydicom.pixels import get_decoder, pixel_array
-
     check_size(data.Rows, data.Columns, int(data.get("NumberOfFrames") or 1), data.get("SamplesPerPixel", 1))
     if data.get("BitsStored", 0) and data.get("HighBit", data.BitsStored - 1) != data.BitsStored - 1:
         raise RefusalError("its values do not start at the lowest bit, as in files before DICOM")
-    syntax = data.file_meta.TransferSyntaxUID
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if syntax.is_compressed and not get_decoder(syntax).is_available:
-            values = _through_gdcm(data)
-        else:
-            values = np.asarray(pixel_array(data, raw=False))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        values = _decoded(data, _promise(data))
+    for warning in said:
+        _check_segment(str(warning.message))
     return _luminance(data, native(values))
 
 
-def _through_gdcm(data: Any) -> Array:  # noqa: ANN401
+def _promise(data: Any) -> Promise:  # noqa: ANN401
+    frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
+    return Promise(int(data.Rows), int(data.Columns), frames, samples, int(data.BitsAllocated))
+
+
+def _decoded(data: Any, promise: Promise) -> Array:  # noqa: ANN401
+    """The numbers as they are in the file, after a look at whether they are all there."""
+    from pydicom.pixels import get_decoder, pixel_array
+
+    syntax = data.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated:
+        _check_length(data, promise)
+        values = np.asarray(pixel_array(data, raw=False))
+    else:
+        frames = checked_frames(data.PixelData, promise, str(syntax))
+        known = get_decoder(syntax).is_available
+        values = np.asarray(pixel_array(data, raw=False)) if known else _through_gdcm(data, frames)
+    wanted = (promise.frames,) * (promise.frames > 1) + (promise.rows, promise.columns)
+    if values.shape[: len(wanted)] != wanted or values.size != math.prod(wanted) * promise.samples:
+        raise RefusalError(f"its pixels are {values.shape} where its header promises {wanted}")
+    return values
+
+
+def _check_length(data: Any, promise: Promise) -> None:  # noqa: ANN401
+    """Refuses pixels that are longer than promised; zeros of at most one row are padding of some writers."""
+    stored_bytes = data.get("PixelData")
+    if stored_bytes is None:  # floats, whose length pydicom compares
+        return
+    halved = 2 if data.PhotometricInterpretation == "YBR_FULL_422" else promise.samples
+    row = promise.columns * halved * promise.bits
+    promised = -(-row * promise.rows * promise.frames // 8)
+    rest = stored_bytes[promised + promised % 2 :]
+    if len(stored_bytes) < promised:
+        raise RefusalError(f"its data are truncated: {len(stored_bytes)} of the {promised} bytes promised")
+    if len(rest) > -(-row // 8) or rest.strip(b"\0"):
+        raise RefusalError(f"its data are {len(stored_bytes)} bytes where its header promises {promised}")
+
+
+def _check_segment(warning: str) -> None:
+    """Refuses a segment of RLE that holds more than promised, of which pydicom warns; one byte is padding."""
+    found = RLE_EXCESS.search(warning)
+    if found and int(found[1]) > int(found[2]) + 1:
+        raise RefusalError(f"a compressed frame holds {found[1]} bytes where its header promises {found[2]}")
+
+
+def _through_gdcm(data: Any, frames: list[bytes]) -> Array:  # noqa: ANN401
+    """Decoded by GDCM; JPEG twice, with other bytes behind each scan: if the pixels differ, one was cut."""
+    values = _by_gdcm(data, frames)
+    if all(jpeg.frame_of(frame).process in jpeg.FRAMES for frame in frames):
+        others = [jpeg.poisoned(frame, jpeg.frame_of(frame)) or frame for frame in frames]
+        with silence():
+            same = np.array_equal(values, _by_gdcm(data, others))
+        if not same:
+            raise RefusalError(jpeg.CUT)
+    return values
+
+
+def _by_gdcm(data: Any, streams: list[bytes]) -> Array:  # noqa: ANN401
     import SimpleITK as sitk  # noqa: N813
     from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.encaps import encapsulate
     from pydicom.uid import generate_uid
 
     bare, meta = Dataset(), FileMetaDataset()
     for tag in PIXEL_TAGS:
         if tag in data:
             bare[tag] = data[tag]
-    frames = int(data.get("NumberOfFrames") or 1)
+    frames = len(streams)
     bare.SOPClassUID = GREY_CAPTURES[8 if data.BitsAllocated <= 8 else 16] if frames > 1 else CAPTURE
-    bare.SOPInstanceUID, bare.PixelData = generate_uid(), data.PixelData
+    bare.SOPInstanceUID, bare.PixelData = generate_uid(), encapsulate(streams)
     bare["PixelData"].is_undefined_length = True
     meta.TransferSyntaxUID = data.file_meta.TransferSyntaxUID
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = bare.SOPClassUID, bare.SOPInstanceUID

@@ -11,6 +11,7 @@ import numpy as np
 
 from foveate.core.types import Array, Volume
 from foveate.data.readers.canonical import LPS_TO_RAS, canonical_volume
+from foveate.data.readers.dicom.deflated import readable
 from foveate.data.readers.dicom.frames import frame_headers, rescale_of
 from foveate.data.readers.dicom.header import (
     PROJECTED,
@@ -29,7 +30,7 @@ from foveate.data.readers.refusals import RefusalError
 def read_dicom(path: Path) -> Volume:
     """One file: a picture, or the volume of a file with several frames."""
     header = checked_header(path)
-    data = _data_set(path)
+    data = _data_set(header)
     return _read_frames(data, header) if is_volume_by_itself(header) else _read_picture(data, header)
 
 
@@ -78,7 +79,7 @@ def read_series(paths: tuple[Path, ...]) -> Volume:
     headers = [checked_header(path) for path in paths]
     _check_one_stack(headers)
     check_size(headers[0].rows, headers[0].columns, len(headers))
-    slices = [_slice(path) for path in paths]
+    slices = [_slice(header) for header in headers]
     first = headers[0]
     affine = affine_of(first.orientation, first.spacing, [header.position for header in headers])
     array = np.stack([values.T for values in slices], axis=-1)  # [column, row, slice]
@@ -105,16 +106,18 @@ def _check_one_stack(headers: list[Header]) -> None:
         raise RefusalError("its slices do not lie one constant step apart")
 
 
-def _slice(path: Path) -> Array:
-    data = _data_set(path)
+def _slice(header: Header) -> Array:
+    data = _data_set(header)
     return physical(data, stored(data), data)
 
 
-def _data_set(path: Path) -> Any:  # noqa: ANN401 - pydicom has no types
+def _data_set(header: Header) -> Any:  # noqa: ANN401 - pydicom has no types
     import pydicom
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    data = pydicom.dcmread(path, force=True)
+    check_size(header.rows, header.columns, header.frames)
+    pixels = header.rows * header.columns * header.frames
+    data = pydicom.dcmread(readable(header.path, pixels), force=True)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
