@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core.types import Array, Record
-from foveate.data.readers.formats import read_files
+from foveate.data.decoding.decoder import decode_flat
 from foveate.data.readers.suffixes import suffix_of
 
 NIFTI = (".nii", ".nii.gz")
@@ -42,7 +42,7 @@ def source_grid(record: Record, seen: Grid, *, unchanged: bool) -> Grid:
     if suffix_of(path) not in NIFTI:
         if unchanged:
             return seen
-        volume = read_files(record.files or (path,), flat=True, root=record.root)
+        volume = decode_flat(record)
         return Grid(shape=volume.array.shape[1:], affine=volume.affine)
     import nibabel as nib
 

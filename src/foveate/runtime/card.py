@@ -16,7 +16,7 @@ from foveate.runtime.config import (
     RunConfig,
 )
 from foveate.runtime.folder import commit
-from foveate.runtime.input_facts import card_facts
+from foveate.runtime.inputs.facts import card_facts
 
 UNSTATED = "not stated: it is for whoever holds the images to say"
 

@@ -40,7 +40,7 @@ from foveate.runtime.finetuned import (
     progress,
     segment_volume,
 )
-from foveate.runtime.input_facts import Gate, as_trained, trained_facts
+from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
 from foveate.train.logging import say
 
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"

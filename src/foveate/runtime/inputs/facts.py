@@ -14,7 +14,7 @@ from foveate.data.cache.encoding import Encoded, Histogram, histogram
 from foveate.data.cache.profiles import BY_MODALITY, WINDOWS, PrepareConfig, Profile
 from foveate.data.cache.store import open_array
 from foveate.data.cache.volumes import Cache, CachedVolume
-from foveate.runtime.input_check import UNKNOWN, Ends, Finding, ImageFacts, TrainedFacts, compare
+from foveate.runtime.inputs.check import UNKNOWN, Ends, Finding, ImageFacts, TrainedFacts, compare
 from foveate.train.logging import say
 
 PERCENTILES = (0, 5, 50, 95, 100)  # over the images; the outer two are compared, the others are for people

@@ -13,8 +13,8 @@ from foveate.core.types import FoveateError
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.sources.folder import FolderSource
-from foveate.runtime.input_check import UNKNOWN, ImageFacts, TrainedFacts, compare
-from foveate.runtime.input_facts import as_trained, card_facts, image_facts, trained_facts
+from foveate.runtime.inputs.check import UNKNOWN, ImageFacts, TrainedFacts, compare
+from foveate.runtime.inputs.facts import as_trained, card_facts, image_facts, trained_facts
 from foveate.testing.cohorts import write_volume
 
 MR = ImageFacts(

@@ -1,0 +1,1 @@
+"""What training images were like, and whether an image that comes later is like them."""
