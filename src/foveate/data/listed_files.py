@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, Record
 from foveate.data.readers.suffixes import suffix_of
-from foveate.data.sources.folder import FolderSource
 
 
 class Files:
     """Finds the files that a list names: by path below the folder, by name, by name without suffix."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, records: Callable[[Path], Iterable[Record]]) -> None:
+        self.root, self.records = root, records
         self.by_name: dict[str, list[Path]] = {}
 
     def find(self, name: str, source: Path) -> Path:
@@ -31,7 +31,7 @@ class Files:
 
     def index(self) -> None:
         """Images by name and by stem."""
-        for record in FolderSource().records(self.root):
+        for record in self.records(self.root):
             name = record.path.name
             for key in {name, name[: len(name) - len(suffix_of(record.path))]}:
                 if record.role == "image":

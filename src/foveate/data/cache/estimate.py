@@ -66,7 +66,7 @@ def _voxels(record: Record, config: PrepareConfig) -> float | None:
 
 def _dicom_voxels(record: Record) -> float:
     """Of a series as it is: the distance of its slices is not known from one header."""
-    from foveate.data.readers.dicom.header import read_header
+    from foveate.data.readers.dicom.reading import read_header
 
     header = read_header(record.path)
     return float(header.rows * header.columns * header.frames * max(1, len(record.files)))

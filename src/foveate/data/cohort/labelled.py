@@ -217,7 +217,7 @@ def from_table(data: Path, want: Want) -> Labelled:
     if not image or (want == "maps" and not mask):
         wanted = IMAGE_COLUMNS if not image else MAP_COLUMNS
         raise FoveateError(f"{path} has the columns {columns}; one of {', '.join(wanted)} is needed.")
-    files = Files(path.parent)
+    files = Files(path.parent, FolderSource().records)
     patient = column_of(columns, PATIENT_COLUMNS)
     records = [
         Record(
@@ -273,7 +273,7 @@ def from_json(data: Path, want: Want) -> Labelled:
     lists = {key: content[key] for key in LISTS if isinstance(content.get(key), list)}
     if not lists:
         return replace(from_folder(path.parent, want), classes=classes, ignore=ignore, layout=path.name)
-    files = Files(path.parent)
+    files = Files(path.parent, FolderSource().records)
     entries = [(split_word(key, str(path)), entry) for key, items in lists.items() for entry in items]
     records = [record_of(entry, split, files, path, want) for split, entry in entries]
     labelled = [r for r in records if (r.maps if want == "maps" else r.labels)]

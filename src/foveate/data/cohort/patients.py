@@ -186,7 +186,8 @@ def by_names(images: Iterable[Record]) -> Evidence:
 
 def _headers(images: Iterable[Record]) -> dict[str, str]:
     """PatientID of the DICOM files of a list: it has no word of its own for what headers say."""
-    from foveate.data.readers.dicom.header import is_dicom, read_header
+    from foveate.data.readers.dicom.header import is_dicom
+    from foveate.data.readers.dicom.reading import read_header
     from foveate.data.readers.refusals import RefusalError
 
     of = {}

@@ -27,9 +27,9 @@ from foveate.data.readers.dicom.header import (
     STRUCTURES,
     Header,
     is_dicom,
-    read_header,
 )
 from foveate.data.readers.dicom.listing import is_slice, records_of
+from foveate.data.readers.dicom.reading import read_header
 from foveate.data.readers.dicom.stacks import step_of
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import PICTURES, SUFFIXES, suffix_of

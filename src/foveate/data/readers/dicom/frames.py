@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from foveate.data.readers.dicom.header import Header, numbers
+from foveate.data.readers.dicom.header import Header
+from foveate.data.readers.dicom.reading import numbers
 from foveate.data.readers.refusals import RefusalError
 
 

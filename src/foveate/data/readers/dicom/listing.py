@@ -7,13 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate.core.types import Record
-from foveate.data.readers.dicom.header import (
-    STACKED,
-    Header,
-    is_volume_by_itself,
-    read_header,
-    role_of,
-)
+from foveate.data.readers.dicom.header import STACKED, Header, is_volume_by_itself, role_of
+from foveate.data.readers.dicom.reading import read_header
 from foveate.data.readers.dicom.stacks import FEWEST_SLICES, Stack, stacks
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.roles.names import label_evidence

@@ -18,10 +18,10 @@ from foveate.data.readers.dicom.header import (
     Header,
     is_dicom,
     is_volume_by_itself,
-    read_header,
     role_of,
 )
 from foveate.data.readers.dicom.pixels import check_size, number, physical, stored, stored_ends
+from foveate.data.readers.dicom.reading import read_header
 from foveate.data.readers.dicom.stacks import affine_of, stacks
 from foveate.data.readers.pictures import picture
 from foveate.data.readers.refusals import RefusalError
