@@ -12,8 +12,8 @@ import pytest
 
 from foveate.cli import main
 from foveate.testing.cohorts import SHAPES, write_cohort
+from tests.commands.finetune.test_finetune import write_pair
 from tests.conftest import VIEWS, blobs
-from tests.run.test_finetune import write_pair
 
 README = Path(__file__).parents[1] / "README.md"
 PLACE = re.compile(r"[A-Z]+\d?")  # FOLDER, RUN2: the reader's own

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands.evaluate.test_evaluate import judged, results
+from tests.commands.finetune.test_finetune import keys, labelled
 from tests.conftest import SHAPES, blobs, tiny_keys
 from tests.data.drawn import image, label_map, names, scattered
-from tests.run.test_evaluate import judged, results
-from tests.run.test_finetune import keys, labelled
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training

@@ -7,8 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.commands.finetune.test_finetune import PATCH, WEIGHTS, write_pair
 from tests.conftest import SHAPES, blobs
-from tests.run.test_finetune import PATCH, WEIGHTS, write_pair
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
@@ -37,7 +37,9 @@ def runs(tmp_path_factory):
     of_masks = {"task.name": "segmentation", "task.crops.source_sizes": f"[{PATCH[3]}]"}
     of_values = {"task.name": "classification", "task.kind": "multiclass", "task.targets": "[kind]"}
     for name, more in (("masks", of_masks), ("values", of_values)):
-        assert training.finetune(finetune_settings.resolve({}, {**flags, **more, "out": str(root / name)}))
+        assert training.finetune(
+            finetune_settings.SPEC.resolve({}, {**flags, **more, "out": str(root / name)})
+        )
     return root
 
 
