@@ -72,7 +72,7 @@ def tiny_keys(
 
 
 def task_keys(task: str, dimension: Dimension, data: Path, out: Path, target: str) -> dict[str, Any]:
-    """Keyword arguments of `foveate.finetune` for a run of seconds; `target`: what whole images are learnt by."""
+    """Keyword arguments of `foveate.finetune` for a run of seconds; `target` is the column to learn."""
     view, _ = VIEWS[dimension]
     preset = TASKS[task].Config.preset(dimension, "small", "none")
     keys: dict[str, Any] = {"name": task}

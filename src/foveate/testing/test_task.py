@@ -1,4 +1,4 @@
-"""What every task keeps, in 2D and 3D: finite losses, gradients, shapes, weights that load back, answers, scores."""
+"""What every task keeps, in 2D and 3D: finite, reached by gradients, loaded back, predicted, scored."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TinyTask = Callable[[str, Dimension], FinetuneConfig]
 def test_losses_gradients_and_shapes(
     tiny_task: TinyTask, dimension: Dimension, foveate_task: str, tmp_path: Path
 ) -> None:
-    """Losses are finite scalars, every exported weight is reached and has a stage, outputs are as the task says."""
+    """Losses are finite scalars, every exported weight is reached, outputs are as the task says."""
     material = gather(tiny_task(foveate_task, dimension), tmp_path / "cache")
     task = build_task(material.config)
     batch = next(batches_from(material.config, material.train, task, build_fabric(material.config), 0))
