@@ -108,7 +108,7 @@ def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
         "--steps 2 --batch_size 2 --num_workers 0 --encoder.width 4 --task.crops.grid 64,64 "
         "--accelerator cpu --precision 32-true --split.val_share 0.25 --split.test_share 0.25",
         "predict": "--run run --data data --out answers --accelerator cpu",
-        "evaluate": "--run run --data data --out scores --draws 50 --accelerator cpu",
+        "evaluate": "--run run --data data --out scores --part all --draws 50 --accelerator cpu",
     }
     program = "import sys; from foveate.cli import main; sys.exit(any(main(w.split()) for w in sys.argv[1:]))"
     said(installed / "python", "-c", program, *(f"{k} {v}" for k, v in steps.items()), cwd=tmp_path)
@@ -121,7 +121,10 @@ def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
         assert float(row["expected"]) == pytest.approx(expected, abs=1e-2)
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     assert set(summary["metrics"]) == {"kappa", "mae", "n"}
-    assert 0 <= summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["high"] <= 3
+    truth = {row.split(",")[0]: int(row[-1]) for row in rows}
+    error = sum(abs(float(row["expected"]) - truth[row["image"]]) for row in table) / 8
+    assert summary["metrics"]["mae"]["value"] == pytest.approx(error, abs=1e-2)
+    assert summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["high"]
     assert (tmp_path / "scores" / "worst.png").exists()
     kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
     text = said(installed / "python", *kit, "--foveate_task", "ordinal", "-k", "test_task", cwd=tmp_path)
