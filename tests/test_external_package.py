@@ -1,5 +1,7 @@
 """A package of somebody else, beside foveate in a new environment: seen, trained, resumed, tested."""
 
+import csv
+import json
 import os
 import subprocess
 import sys
@@ -91,6 +93,49 @@ def test_it_is_listed_trains_resumes_and_keeps_the_shipped_contract(installed, t
         "-k",
         "not bf16",
     ]  # for time
-    kit += ["-k", "not bf16"]  # half the time
+    kit += ["-k", "not bf16 and not test_task"]  # half the time
     names = ["--foveate_method", "denoising", "--foveate_encoder", "plain"]
     assert "14 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)
+
+
+def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
+    """By nothing but its own file: its metrics, its columns; and the contract that we ship."""
+    data = write_cohort(tmp_path / "data", 2, 8)
+    rows = [f"{path.name},{i % 4}" for i, path in enumerate(sorted(data.iterdir()))]
+    (data / "labels.csv").write_text("\n".join(["image,severity", *rows]) + "\n")
+    steps = {
+        "finetune": "--data data --task ordinal --task.targets severity --init none --out run --size small "
+        "--steps 2 --batch_size 2 --num_workers 0 --encoder.width 4 --task.crops.grid 64,64 "
+        "--accelerator cpu --precision 32-true --split.val_share 0.25 --split.test_share 0.25",
+        "predict": "--run run --data data --out answers --accelerator cpu",
+        "evaluate": "--run run --data data --out scores --part all --draws 50 --accelerator cpu",
+    }
+    program = "import sys; from foveate.cli import main; sys.exit(any(main(w.split()) for w in sys.argv[1:]))"
+    said(installed / "python", "-c", program, *(f"{k} {v}" for k, v in steps.items()), cwd=tmp_path)
+    table = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").open()))
+    assert len(table) == 8
+    for row in table:
+        shares = [float(row[f"grade{k}"]) for k in range(4)]
+        assert sum(shares) == pytest.approx(1, abs=1e-3)
+        expected = sum(k * share for k, share in enumerate(shares))
+        assert float(row["expected"]) == pytest.approx(expected, abs=1e-2)
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert set(summary["metrics"]) == {"kappa", "mae", "n"}
+    truth = {row.split(",")[0]: int(row[-1]) for row in rows}
+    error = sum(abs(float(row["expected"]) - truth[row["image"]]) for row in table) / 8
+    assert summary["metrics"]["mae"]["value"] == pytest.approx(error, abs=1e-2)
+    assert summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["high"]
+    assert (tmp_path / "scores" / "worst.png").exists()
+    kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
+    text = said(installed / "python", *kit, "--foveate_task", "ordinal", "-k", "test_task", cwd=tmp_path)
+    assert "4 passed" in text
+
+
+def test_its_command_is_in_the_overview_and_a_broken_one_stops_nothing(installed, tmp_path):
+    foveate = installed / "foveate"
+    helped = said(foveate, "--help", cwd=tmp_path)
+    assert "Count the files of every role" in helped
+    assert "cannot be loaded; `foveate broken` says why" in helped
+    assert "--role TEXT" in said(foveate, "roles", "--help", cwd=tmp_path)
+    write_cohort(tmp_path / "images", 2, 3)
+    assert said(foveate, "roles", "images", cwd=tmp_path).strip() == "image: 3"

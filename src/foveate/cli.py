@@ -151,7 +151,18 @@ def found(name: str) -> Command:
         raise FoveateError(
             f"There is no command {name!r}{nearest(name, names)}. Accepted: {', '.join(sorted(names))}."
         )
-    return PLUGGED[name]
+    return plugged(name)
+
+
+def plugged(name: str) -> Command:
+    """The command of another package."""
+    command: object = PLUGGED[name]
+    if not isinstance(command, Command):
+        raise FoveateError(
+            f"{name}: its entry point is a {type(command).__name__}; accepted: a Command of "
+            "foveate.runtime.command."
+        )
+    return command
 
 
 def execute(command: Command, arguments: list[str]) -> Ending:
@@ -189,8 +200,13 @@ def overview() -> str:
     for command in OWN:
         lines += [f"  {command.name:<10}{command.summary}"]
         lines += [f"{'':<12}foveate {command.name} {command.usage}"] if command.usage else []
-    for point in sorted(entry_points(group=PLUGGED.group), key=lambda point: point.name):
-        lines += [f"  {point.name:<10}of the package {point.dist.name if point.dist else '?'}"]
+    for name in sorted(point.name for point in entry_points(group=PLUGGED.group)):
+        try:
+            command = plugged(name)
+            lines += [f"  {name:<10}{command.summary}"]
+            lines += [f"{'':<12}foveate {name} {command.usage}"] if command.usage else []
+        except FoveateError:  # a broken package must not stop the rest
+            lines += [f"  {name:<10}cannot be loaded; `foveate {name}` says why"]
     more = "`foveate COMMAND --help` shows a command's options; `foveate --version` the version."
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
 

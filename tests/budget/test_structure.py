@@ -65,7 +65,7 @@ def test_the_package_has_no_import_cycle_and_no_member_of_a_method_twice():
 
 
 # What the package has now; each may only become less. The aim is 10 for both.
-UNTYPED, LOOKS = 39, 14
+UNTYPED, LOOKS = 33, 13
 
 
 def test_the_package_keeps_to_its_limits():

@@ -3,13 +3,18 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from foveate.commands.compare.report import score_of
+from foveate.core.config import to_mapping
+from foveate.core.types import FoveateError
 from foveate.evaluate import tables
 from foveate.evaluate.comparison import Result, lines_of, scores_of
 from foveate.evaluate.statistics import difference, holm
+from foveate.tasks.classification import Config
 
 PATIENTS = [f"p{i:02d}" for i in range(20)]
 REFERENCES = ("scratch", "scratch_long")
@@ -92,7 +97,7 @@ def test_one_seed_is_never_resolved():
 
 def test_scores_per_patient_and_of_a_metric_of_all_cases():
     dense = [{"patient": "a", "x": 0.5}, {"patient": "a", "x": 0.7}, {"patient": "b", "x": None}]
-    scores = scores_of(dense, {}, "x")
+    scores = scores_of(dense, "x")
     assert scores["a"] == pytest.approx(0.6)
     assert math.isnan(scores["b"])
     rng = np.random.default_rng(0)
@@ -102,7 +107,14 @@ def test_scores_per_patient_and_of_a_metric_of_all_cases():
         {"patient": f"p{i:02d}", "answer": [1 - s, s], "label": [float(y)]}
         for i, (s, y) in enumerate(zip(shares, labels, strict=True))
     ]
-    values = scores_of(cases, {"activation": "softmax", "class_names": ["no", "yes"]}, "auroc/yes")
+    earlier = {"cases": cases, "activation": "softmax", "class_names": ["no", "yes"]}
+    values = scores_of(cases, "auroc/yes", score_of(earlier))
+    settled = replace(Config.preset(2, "small", "none"), targets=("y",), classes=("no", "yes"))
+    now = {**earlier, "learnt": to_mapping(settled), "dimension": 2}
+    assert scores_of(cases, "auroc/yes", score_of(now)) == values
+    for wrong in (lambda: scores_of(dense, "auroc"), lambda: scores_of(cases, "dice", score_of(now))):
+        with pytest.raises(FoveateError, match=r"metric (auroc|dice): accepted for this task are (x|n, )"):
+            wrong()
     from sklearn.metrics import roc_auc_score
 
     assert np.mean(list(values.values())) == pytest.approx(roc_auc_score(labels, shares), abs=0.02)

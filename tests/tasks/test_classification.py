@@ -11,7 +11,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from foveate.core.types import FoveateError, LabelFacts, Progress
 from foveate.nets.encoders.resnet import ResNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.tasks.classification import Classification, Config, encode, settle, stratum
+from foveate.tasks.classification import Classification, Config
 
 PLAIN = Config.preset(2, "small", "imagenet")
 FACTS = LabelFacts(
@@ -27,32 +27,32 @@ FACTS = LabelFacts(
 
 
 def settled(kind, *targets, **keys):
-    return settle(replace(PLAIN, kind=kind, targets=targets, **keys), FACTS)
+    return replace(PLAIN, kind=kind, targets=targets, **keys).settle(FACTS)
 
 
 def test_multiclass_names_weights_and_numbers():
     config = settled("multiclass", "kind", weighting="balanced")
     assert config.classes == ("a", "b")
     assert config.class_weights == (1.5, 0.75)
-    assert encode(config, {"kind": "b "}) == {"kind": 1.0}
-    assert math.isnan(encode(config, {})["kind"])
-    assert stratum(config, {"kind": "b"}) != stratum(config, {"kind": "a"})
+    assert config.encode({"kind": "b "}) == {"kind": 1.0}
+    assert math.isnan(config.encode({})["kind"])
+    assert config.stratum({"kind": "b"}) != config.stratum({"kind": "a"})
 
 
 def test_numbers_are_classes_however_they_are_written():
     facts = LabelFacts(columns={"c": (0, 1.0, "0", "1.0")})
-    config = settle(replace(PLAIN, targets=("c",)), facts)
+    config = replace(PLAIN, targets=("c",)).settle(facts)
     assert config.classes == ("0", "1")
-    assert encode(config, {"c": 1.0}) == {"c": 1.0}
+    assert config.encode({"c": 1.0}) == {"c": 1.0}
 
 
 def test_multilabel_weights_and_uncertain_labels():
     config = settled("multilabel", "x", "y", weighting="balanced")
     assert config.class_weights == (3.0, 1.0)
     with pytest.raises(FoveateError, match=r"'x' holds -1; .* task.uncertain"):
-        encode(config, {"x": -1})
+        config.encode({"x": -1})
     means = [
-        encode(replace(config, uncertain=u), {"x": "-1"})["x"] for u in ("positive", "negative", "missing")
+        replace(config, uncertain=u).encode({"x": "-1"})["x"] for u in ("positive", "negative", "missing")
     ]
     assert means[:2] == [1.0, 0.0]
     assert math.isnan(means[2])
@@ -88,7 +88,7 @@ def test_labels_that_do_not_fit_are_refused(kind, targets, keys, message):
 )
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_losses_are_finite_and_every_weight_gets_a_gradient(kind, targets, dimension):
-    config = settle(replace(Config.preset(dimension, "small", "zscore"), kind=kind, targets=targets), FACTS)
+    config = replace(Config.preset(dimension, "small", "zscore"), kind=kind, targets=targets).settle(FACTS)
     model = Classification(build_pyramid(ResNetConfig(width=4), DecoderConfig(), dimension), config)
     data = {
         "crops": {"image": torch.rand(3, 1, 1, *(32,) * dimension)},
@@ -112,7 +112,7 @@ class Answered:
 
 def told(kind, /, **columns):
     """A classification whose answers its cases hold."""
-    config = settle(replace(PLAIN, kind=kind, targets=tuple(columns)), LabelFacts(columns=columns))
+    config = replace(PLAIN, kind=kind, targets=tuple(columns)).settle(LabelFacts(columns=columns))
     model = Classification(build_pyramid(ResNetConfig(width=4), DecoderConfig(), 2), config)
     model.predict = lambda case: case.answer
     return model
@@ -139,5 +139,5 @@ def test_validation_is_scikit_learns_without_what_is_missing():
 
 def test_none_is_a_class_and_blanks_are_not():
     column = ("none", "mild", "", "N/A", "null", None, float("nan"))
-    found = settle(replace(PLAIN, targets=("grade",)), LabelFacts(columns={"grade": column}))
+    found = replace(PLAIN, targets=("grade",)).settle(LabelFacts(columns={"grade": column}))
     assert found.classes == ("mild", "none")

@@ -13,7 +13,7 @@ from foveate.nets.encoders.resnet import ResNetConfig
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks import segmentation
-from foveate.tasks.segmentation import Config, Segmentation, settle
+from foveate.tasks.segmentation import Config, Segmentation
 
 
 def task(dimension=3, classes=("a=1", "b=2"), **keys):
@@ -91,20 +91,20 @@ def test_labels_are_learnt_where_they_are():
 
 def test_settle_finds_classes_and_refuses_what_does_not_fit():
     config = Config.preset(3, "small", "zscore")
-    assert settle(config, LabelFacts(values=(0, 1, 7))).classes == ("class1=1", "class7=7")
-    assert settle(config, LabelFacts(values=(0, 1), classes=("liver=1",))).classes == ("liver=1",)
-    with_ignore = settle(config, LabelFacts(values=(0, 1, 9), ignore=(9,)))
+    assert config.settle(LabelFacts(values=(0, 1, 7))).classes == ("class1=1", "class7=7")
+    assert config.settle(LabelFacts(values=(0, 1), classes=("liver=1",))).classes == ("liver=1",)
+    with_ignore = config.settle(LabelFacts(values=(0, 1, 9), ignore=(9,)))
     assert (with_ignore.classes, with_ignore.ignore) == (("class1=1",), (9,))
     named = replace(config, classes=("a=1",))
     for facts in (LabelFacts(values=(0, 1, 3)), LabelFacts(values=(0, 1), others=(3,))):
         with pytest.raises(
             FoveateError, match=r"labels hold the values \[3\], which no class of a=1 declares"
         ):
-            settle(named, facts)
+            named.settle(facts)
     with pytest.raises(FoveateError, match=r"Class b \(2\) is in none of the training labels"):
-        settle(replace(config, classes=("a=1", "b=2")), LabelFacts(values=(0, 1)))
+        replace(config, classes=("a=1", "b=2")).settle(LabelFacts(values=(0, 1)))
     with pytest.raises(FoveateError, match="nothing but background"):
-        settle(config, LabelFacts(values=(0,)))
+        config.settle(LabelFacts(values=(0,)))
 
 
 @pytest.mark.parametrize("wrong", ["a", "a=", "=1", "a=x", "a=1+", "a=-1"])
@@ -202,6 +202,6 @@ def test_ignored_values_below_zero_count_nowhere():
     assert target[0, :, 0, 0].tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     labels = np.random.default_rng(0).integers(0, 3, (24, 24, 16))
     labels[:3] = -1
-    _, truth = model.eval().compared(Case(np.zeros((1, *labels.shape), np.float32), labels))
+    truth = model.eval().outlines(Case(np.zeros((1, *labels.shape), np.float32), labels))["truth"]
     assert not truth[:, :3].any()
-    assert truth[1:, 3:].sum() == (labels > 0).sum()
+    assert truth[:, 3:].sum() == (labels > 0).sum()

@@ -6,14 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor, nn
 
 from foveate.core.codes import Codes
 from foveate.core.networks import Network
 from foveate.core.types import (
-    Activation,
     Array,
     Batch,
     CropSpec,
@@ -179,69 +178,6 @@ class Method(Trainable):
         return {f"view {i}": view for i, view in enumerate(self.views(batch, progress.seed), 1)}
 
 
-class Task(Trainable):
-    """A downstream task over `net`, the pyramid that it was given."""
-
-    net: nn.Module
-    frozen: bool = False
-
-    def freeze(self) -> None:
-        """Leave the encoder as it is from now on, its statistics too."""
-        self.frozen = True
-        self.exported()["encoder"].requires_grad_(False)
-        self.train()
-
-    def train(self, mode: bool = True) -> Self:
-        """As torch's, but that a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            self.exported()["encoder"].eval()
-        return self
-
-    @abstractmethod
-    def outputs(self, images: Tensor) -> Tensor:
-        """Clean images (B, C, *S) in [0, 1] to what the activation is applied to.
-
-        Normalises by itself. (B, K, *S) where the task answers per voxel, else (B, K).
-        """
-
-    @property
-    @abstractmethod
-    def patch(self) -> tuple[int, ...]:
-        """The grid of the images that `outputs` was trained on."""
-
-    @property
-    @abstractmethod
-    def activation(self) -> Activation:
-        """What turns outputs into probabilities or values."""
-
-    @property
-    @abstractmethod
-    def normalisation(self) -> Normalisation:
-        """The named step of `outputs`, for the card."""
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]:
-        """A name for every one of the K outputs, background first where there is one."""
-
-    @abstractmethod
-    def exported(self) -> dict[str, nn.Module]:
-        """All parts, by the prefix of their names in the weights file."""
-
-    @abstractmethod
-    def stages(self) -> list[list[nn.Parameter]]:
-        """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
-
-    @abstractmethod
-    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
-        """Metrics of whole images; the one named "score" is what training selects by, more being better."""
-
-    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
-        """Regions to draw over an image, title -> bool (K, *S); nothing by default."""
-        return {}
-
-
 class VolumeReader(Protocol):
     """One cached volume, read by windows."""
 
@@ -280,7 +216,10 @@ class VolumeReader(Protocol):
 class LabelledReader(VolumeReader, Protocol):
     """A cached volume with the values of the whole image."""
 
-    labels: dict[str, object]
+    @property
+    def labels(self) -> Mapping[str, Any]:
+        """Values of the whole image; to a task as its Config encodes them."""
+        ...
 
 
 class CropViews(NamedTuple):

@@ -87,3 +87,17 @@ def logits_of(shares: Array, kind: Kind) -> Array:
     """Logits that have these probabilities (up to a constant per row for softmax)."""
     held = np.clip(np.asarray(shares, dtype=np.float64), SMALLEST_SHARE, 1 - SMALLEST_SHARE)
     return np.asarray(np.log(held) if kind == "softmax" else np.log(held) - np.log1p(-held))
+
+
+def calibrated(
+    answers: Array, truth: Array, validation: Array, validation_truth: Array, kind: Kind
+) -> dict[str, float]:
+    """The temperature of some validation answers, and the calibration error of others before and after it."""
+    temperature = fit_temperature(logits_of(validation, kind), validation_truth, kind)
+    after = probabilities(logits_of(answers, kind), kind, temperature)
+    return {
+        "temperature": temperature,
+        "cases": len(validation),
+        "ece_before": calibration_error(answers, truth, kind),
+        "ece_after": calibration_error(after, truth, kind),
+    }

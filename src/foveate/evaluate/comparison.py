@@ -7,17 +7,18 @@ weights, the same for all arms. Differences are taken within replicate and patie
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.core.types import Array, FoveateError
 from foveate.evaluate import metrics
 from foveate.evaluate.statistics import Estimate, by_patient, corrected, difference, estimate, pseudo_values
 
 Replicate = tuple[int, int]  # seeds of pre-training and fine-tuning
+Score = Callable[[Array, Array], Mapping[str, float]]  # of answers (N, K) and labels (N, targets)
 Group = tuple[str, str, str, int]  # task, arm, way, labels
 
 
@@ -43,36 +44,37 @@ class Line:
 
 
 def scores_of(
-    cases: Sequence[Mapping[str, object]], facts: Mapping[str, object], metric: str
+    cases: Sequence[Mapping[str, object]], metric: str, score: Score | None = None
 ) -> dict[str, float]:
-    """A score per patient: the mean over the cases, or a jackknife value of a metric of all cases."""
+    """A score per patient: the mean over the cases, or a jackknife value of a metric of all cases.
+
+    Args:
+        cases: The metrics of every case, or its `answer` and `label`.
+        metric: Which one.
+        score: Metrics of answers and labels, where the cases have these.
+    """
     patients = [str(case["patient"]) for case in cases]
-    if "answer" not in cases[0]:
-        values = [math.nan if case[metric] is None else float(str(case[metric])) for case in cases]
+    if score is None:
+        values = [math.nan if value is None else float(str(value)) for value in column(cases, metric)]
         names, means = by_patient(values, patients)
         return dict(zip(names, means.tolist(), strict=True))
     answers = np.array([case["answer"] for case in cases], dtype=np.float64)
     labels = np.array([case["label"] for case in cases], dtype=np.float64)
-    kind, classes = str(facts["activation"]), list(map(str, facts["class_names"]))  # type: ignore[call-overload]
-    statistic = partial(metric_of, answers, labels, kind, classes, metric)
-    values = pseudo_values(statistic, patients).tolist()
-    return dict(zip(sorted(set(patients)), values, strict=True))
+    check_metric(metric, score(answers, labels))
+    jackknife = pseudo_values(lambda picked: score(answers[picked], labels[picked])[metric], patients)
+    return dict(zip(sorted(set(patients)), jackknife.tolist(), strict=True))
 
 
-def metric_of(
-    answers: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    kind: str,
-    classes: Sequence[str],
-    metric: str,
-    picked: NDArray[np.int64],
-) -> float:
-    """A metric of some cases."""
-    some, true = answers[picked], labels[picked]
-    if kind == "softmax":
-        return metrics.multiclass_metrics(some, true[:, 0], classes)[metric]
-    judge = metrics.multilabel_metrics if kind == "sigmoid" else metrics.regression_metrics
-    return judge(some, true, classes)[metric]
+def column(cases: Sequence[Mapping[str, object]], metric: str) -> list[object]:
+    """A metric of every case."""
+    check_metric(metric, [name for name in cases[0] if name not in ("id", "patient")])
+    return [case[metric] for case in cases]
+
+
+def check_metric(metric: str, known: Collection[str]) -> None:
+    """Refuse a metric that a task does not have."""
+    if metric not in known:
+        raise FoveateError(f"metric {metric}: accepted for this task are {', '.join(known)}.")
 
 
 def lines_of(

@@ -11,7 +11,7 @@ import numpy as np
 from foveate.core.dims import LAYERS
 from foveate.core.files import replace_file
 from foveate.core.types import Array
-from foveate.evaluate.metrics import NAN, auroc
+from foveate.evaluate.metrics import NAN, auroc, known_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
 SIDE = 4.6  # inches
 MOST_CURVES = len(COLOURS)
+FIGURED = 16  # curves in one figure
 
 
 class Point(NamedTuple):
@@ -74,6 +75,18 @@ def draw_roc(path: Path, curves: Mapping[str, tuple[Array, Array]]) -> None:
     axes.set_aspect("equal")
     axes.legend(title="AUROC", fontsize=8, title_fontsize=8, frameon=False, loc="lower right")
     _save(figure, path)
+
+
+def draw_answers(folder: Path, answers: Array, truth: Array, names: Sequence[str]) -> None:
+    """ROC curves of classes, truth (N,), with their confusion, or of findings, truth (N, K)."""
+    known = known_labels(truth)
+    if truth.ndim == 1:
+        curves = {n: (answers[known, k], truth[known] == k) for k, n in enumerate(names)}
+        counts = confusion(answers[known].argmax(1), truth[known], len(names))
+        draw_confusion(folder / "confusion.png", counts, names)
+    else:
+        curves = {n: (answers[known[:, k], k], truth[known[:, k], k]) for k, n in enumerate(names)}
+    draw_roc(folder / "roc.png", dict(list(curves.items())[:FIGURED]))
 
 
 def confusion(chosen: Array, labels: Array, classes: int) -> Array:

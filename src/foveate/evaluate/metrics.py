@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.core.types import Array, FoveateError
+from foveate.core.types import Activation, Array, FoveateError
 
 Floats = NDArray[np.float64]
 NAN = float("nan")
@@ -135,7 +135,7 @@ def multiclass_metrics(shares: Array, labels: Array, names: Sequence[str]) -> di
         labels: (N,) class indices; NaN or negative: missing.
         names: Of the K classes.
     """
-    known = _known(labels)
+    known = known_labels(labels)
     shares, labels = np.asarray(shares)[known], np.asarray(labels)[known].astype(int)
     chosen = shares.argmax(1) if len(shares) else np.zeros(0, int)
     rows: dict[str, float] = {}
@@ -151,7 +151,7 @@ def multilabel_metrics(shares: Array, labels: Array, names: Sequence[str]) -> di
     """Metrics of independent yes-or-no labels; shares and labels (N, K), NaN or negative: missing."""
     rows: dict[str, float] = {}
     for k, name in enumerate(names):
-        known = _known(np.asarray(labels)[:, k])
+        known = known_labels(np.asarray(labels)[:, k])
         score, truth = np.asarray(shares)[known, k], np.asarray(labels)[known, k] > 0
         chosen = score > THRESHOLD
         both = recall(chosen, truth), recall(~chosen, ~truth)
@@ -176,7 +176,18 @@ def regression_metrics(values: Array, labels: Array, names: Sequence[str]) -> di
     return {key: mean([rows[f"{key}/{name}"] for name in names]) for key in ("mae", "r2")} | rows
 
 
-def _known(labels: Array) -> NDArray[np.bool_]:
+def answer_metrics(
+    answers: Array, labels: Array, names: Sequence[str], activation: Activation
+) -> dict[str, float]:
+    """The metrics above that belong to an activation; answers (N, K), labels (N, targets)."""
+    if activation == "softmax":
+        return multiclass_metrics(answers, labels[:, 0], names)
+    judge = multilabel_metrics if activation == "sigmoid" else regression_metrics
+    return judge(answers, labels, names)
+
+
+def known_labels(labels: Array) -> NDArray[np.bool_]:
+    """Where a class or a finding is known: neither NaN nor negative."""
     values = np.asarray(labels, dtype=np.float64)
     return ~np.isnan(values) & (np.nan_to_num(values) >= 0)
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from foveate.core import config as parsing
-from foveate.core.contracts import Method, Task
+from foveate.core.contracts import Method
 from foveate.core.dims import LAYERS
+from foveate.core.tasks import Task
 from foveate.data.cache.volumes import Cache
 from foveate.nets.weights.store import FORMAT, Card, check_card, read
 from foveate.runtime.config import (

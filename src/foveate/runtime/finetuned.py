@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from foveate.core import config as parsing
-from foveate.core.contracts import Task
-from foveate.core.types import FoveateError, Record
+from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
+from foveate.core.types import Dimension, FoveateError, Normalisation, Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
@@ -28,7 +28,6 @@ from foveate.runtime.config import from_card
 from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE
 
-C = TypeVar("C")
 SCRATCH_FOLDER = ".scratch"
 
 
@@ -37,38 +36,25 @@ SCRATCH_FOLDER = ".scratch"
 class Model:
     """A task with what its card says."""
 
-    task: Task
+    task: DenseTask | ImageTask
     card: weights.Card
     device: torch.device
 
     @property
-    def module(self) -> Any:  # noqa: ANN401 - a task's module
-        """The task's file."""
-        return TASKS[self.card["task"]["name"]]
-
-    @property
     def dense(self) -> bool:
         """Whether it answers per voxel."""
-        want: str = self.module.WANT
-        return want == "maps"
+        return isinstance(self.task, DenseTask)
 
     @property
     def prepare(self) -> PrepareConfig:
         """How its images were prepared."""
-        config: PrepareConfig = from_card(PrepareConfig, self.card["intensity"])
-        return config
+        return from_card(PrepareConfig, self.card["intensity"])
 
     @property
     def same_grid(self) -> bool:
         """Whether preparation neither cuts nor resamples."""
         said: Mapping[str, str] = self.card["intensity"]
         return said.get("spacing_mm", "native") == "native" and said.get("foreground", "keep") != "crop"
-
-    def values(self) -> list[int]:
-        """What stands for each output in a label map: the lowest value of its class in the labels."""
-        named = self.module.unions(self.card["task"]["classes"])
-        lowest = [min(group) for group in named.values()]
-        return [0, *lowest] if self.task.activation == "softmax" else lowest
 
     def answer(self) -> Answer:
         """The network on this device."""
@@ -87,17 +73,12 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
     """One image as training saw it, in a scratch folder that is gone afterwards."""
     folder = out / SCRATCH_FOLDER
     try:
-        bare = Record(**{**fields_of(record), "maps": {}, "role": "image"})
+        bare = replace(record, maps={}, role="image")
         yield prepare([bare], folder / CACHES, config, lambda _done, _total: None)[0]
     except FoveateError as error:
         raise FoveateError(str(error).partition(f"{record.path}: ")[2] or str(error)) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def fields_of(record: Record) -> dict[str, Any]:
-    """A record's fields; maps stay mappings."""
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
 
 
 def segment_volume(
@@ -117,7 +98,7 @@ def segment_volume(
 
 
 @contextmanager
-def progress(total: int) -> Iterator[Any]:
+def progress(total: int) -> Iterator[Callable[[], None]]:
     """A bar; calling what it gives moves it on by one."""
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
@@ -125,7 +106,7 @@ def progress(total: int) -> Iterator[Any]:
         yield lambda: shown.advance(task)
 
 
-def load_task(source: str | Path) -> tuple[Task, weights.Card]:
+def load_task(source: str | Path) -> tuple[DenseTask | ImageTask, weights.Card]:
     """The task of a run folder or a weights file, in evaluation mode, and its card.
 
     Raises:
@@ -136,10 +117,15 @@ def load_task(source: str | Path) -> tuple[Task, weights.Card]:
         raise FoveateError(
             f"{source} holds pre-trained weights and no task; accepted: the run folder of `foveate finetune`."
         )
-    module = TASKS[card["task"]["name"]]
-    preset = module.Config.preset(card["dimension"], "small", card["normalisation"])
     encoder = from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
     net = build_pyramid(encoder, DecoderConfig(**card["decoder"]), card["dimension"])
-    task: Task = module.build(net, parsing.parse(preset, card["task"], {}))
+    config = task_config(card["task"], card["dimension"], card["normalisation"])
+    task = TASKS[config.name].build(net, config)
     weights.transfer(task.exported(), tensors, min_share=1.0)
     return task.eval(), card
+
+
+def task_config(values: Mapping[str, Any], dimension: Dimension, normalisation: Normalisation) -> TaskConfig:
+    """The Config of a task from its plain mapping in a card or a cell of a comparison."""
+    preset = TASKS[values["name"]].Config.preset(dimension, "small", normalisation)
+    return parsing.parse(preset, dict(values), {})

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from foveate.core.contracts import MethodConfig
-from foveate.core.plugins import MethodModule, TaskModule
+from foveate.core.plugins import MethodModule
 from foveate.core.registry import ModuleRegistry
+from foveate.core.tasks import TaskModule
 from foveate.core.types import Dimension, FoveateError, Size
 
 METHODS: ModuleRegistry[MethodModule] = ModuleRegistry("method", "foveate.methods", "foveate.methods")

@@ -11,15 +11,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.core.contracts import LabelledReader, Task, VolumeReader
+from foveate.core.contracts import LabelledReader, VolumeReader
 from foveate.core.dims import classification_crops
+from foveate.core.labels import is_missing, spelled
+from foveate.core.tasks import Answered, ImageConfig, ImageTask
 from foveate.core.types import (
     Activation,
+    Array,
     Batch,
     CropSpec,
     Dimension,
@@ -29,30 +34,28 @@ from foveate.core.types import (
     Progress,
     Size,
 )
-from foveate.evaluate.metrics import multiclass_metrics, multilabel_metrics
+from foveate.evaluate import calibration, figures
+from foveate.evaluate.metrics import (
+    answer_metrics,
+    known_labels,
+)
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels
 
-WANT: Literal["maps", "values"] = "values"
-MILD: dict[str, Any] = {
-    "noise_std": (0.0, 0.03),
-    "brightness": 0.1,
-    "contrast": 0.2,
-    "log_gamma": (-0.2, 0.2),
-}
-MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
+MILD = Appearance(noise_std=(0.0, 0.03), brightness=0.1, contrast=0.2, log_gamma=(-0.2, 0.2))
+ACTIVATIONS: dict[str, Activation] = {"multiclass": "softmax", "multilabel": "sigmoid", "regression": "none"}
+MOST_LINES = 6  # of a caption
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ImageConfig):
     """Classification of whole images.
 
     Attributes:
         kind: "multiclass" takes one column, "multilabel" several of 0 and 1, "regression" numbers.
-        targets: The columns of the labels.
         classes: The values of a multiclass column, in order; those of the training labels by default.
         class_weights: Weight of every class (multiclass) or of the positives of every finding (multilabel);
             where none are said, as `weighting` has it.
@@ -67,7 +70,6 @@ class Config:
 
     name: Literal["classification"] = "classification"
     kind: Literal["multiclass", "multilabel", "regression"] = "multiclass"
-    targets: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     class_weights: tuple[float, ...] = ()
     weighting: Literal["none", "balanced"] = "none"
@@ -81,48 +83,59 @@ class Config:
     @classmethod
     def preset(cls, dimension: Dimension, size: Size, normalisation: Normalisation) -> Config:
         """Defaults of a dimension and a size."""
-        look = Appearance(**MILD, normalisation=normalisation)
+        look = replace(MILD, normalisation=normalisation)
         return cls(crops=classification_crops(dimension, size), appearance=look)
 
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the appearance."""
+        return self.appearance.normalisation
 
-def is_missing(value: Any) -> bool:  # noqa: ANN401 - whatever a table holds
-    """Whether a field says nothing.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the outputs, in their order."""
+        return self.classes if self.kind == "multiclass" else self.targets
 
-    >>> [is_missing(v) for v in ("", None, float("nan"), "NA", 0, "0")]
-    [True, True, True, True, False, False]
-    """
-    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).lower() in MISSING
+    def settle(self, facts: LabelFacts) -> Config:
+        """The same with what the training labels decide: classes, weights, centres and spreads."""
+        check_targets(self, facts)
+        columns = [[value for value in facts.columns[t] if not is_missing(value)] for t in self.targets]
+        config = self
+        if self.kind == "multiclass":
+            found = sorted({spelled(value) for value in columns[0]})
+            config = replace(self, classes=self.classes or tuple(found))
+            check_classes(config, found)
+        pairs = zip(self.targets, columns, strict=True)
+        numbers = [[encode_one(config, t, v) for v in column] for t, column in pairs]
+        if config.kind == "regression":
+            means = [sum(c) / len(c) for c in numbers]
+            spreads = [
+                math.sqrt(sum((x - m) ** 2 for x in c) / len(c)) or 1.0
+                for c, m in zip(numbers, means, strict=True)
+            ]
+            return replace(
+                config, centres=config.centres or tuple(means), spreads=config.spreads or tuple(spreads)
+            )
+        return replace(config, class_weights=config.class_weights or tuple(weights_of(config, numbers)))
 
+    def encode(self, labels: Mapping[str, Any]) -> dict[str, float]:
+        """The targets as numbers, NaN where they are missing."""
+        return {t: encode_one(self, t, labels.get(t)) for t in self.targets}
 
-def spelled(value: Any) -> str:  # noqa: ANN401 - whatever a table holds
-    """A class name: 1, 1.0 and "1" are the same.
+    def stratum(self, labels: Mapping[str, Any]) -> str:
+        """The class, or the rarest kind of thing that can be said of findings."""
+        if self.kind == "regression":
+            return ""
+        return "|".join("" if is_missing(labels.get(t)) else spelled(labels[t]) for t in self.targets[:6])
 
-    >>> spelled(1.0), spelled("1.0"), spelled("benign ")
-    ('1', '1', 'benign')
-    """
-    text = str(value).strip()
-    return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdecimal() else text
-
-
-def settle(config: Config, facts: LabelFacts) -> Config:
-    """The configuration with what the training labels decide: classes, weights, centres and spreads."""
-    check_targets(config, facts)
-    columns = [[value for value in facts.columns[t] if not is_missing(value)] for t in config.targets]
-    if config.kind == "multiclass":
-        found = sorted({spelled(value) for value in columns[0]})
-        config = replace(config, classes=config.classes or tuple(found))
-        check_classes(config, found)
-    numbers = [[encode_one(config, t, v) for v in c] for t, c in zip(config.targets, columns, strict=True)]
-    if config.kind == "regression":
-        means = [sum(c) / len(c) for c in numbers]
-        spreads = [
-            math.sqrt(sum((x - m) ** 2 for x in c) / len(c)) or 1.0
-            for c, m in zip(numbers, means, strict=True)
-        ]
-        return replace(
-            config, centres=config.centres or tuple(means), spreads=config.spreads or tuple(spreads)
-        )
-    return replace(config, class_weights=config.class_weights or tuple(weights_of(config, numbers)))
+    def score(self, answers: Array, labels: Array) -> dict[str, float]:
+        """Rank metrics and calibration of classes and findings, errors of numbers."""
+        activation = ACTIVATIONS[self.kind]
+        found = answer_metrics(answers, labels, self.names, activation)
+        if activation == "none":
+            return found
+        truth = labels[:, 0] if activation == "softmax" else labels
+        return {**found, "ece": calibration.calibration_error(answers, truth, activation)}
 
 
 def check_targets(config: Config, facts: LabelFacts) -> None:
@@ -167,11 +180,6 @@ def weights_of(config: Config, numbers: Sequence[Sequence[float]]) -> list[float
     return [max(1.0, len(c) - p) / p for c, p in zip(numbers, positives, strict=True)]
 
 
-def encode(config: Config, labels: Mapping[str, Any]) -> dict[str, float]:
-    """The targets as numbers, NaN where they are missing."""
-    return {t: encode_one(config, t, labels.get(t)) for t in config.targets}
-
-
 def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN401 - whatever a table holds
     """One label as a number."""
     if is_missing(value):
@@ -194,16 +202,10 @@ def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN40
     raise FoveateError(f"Column {target!r} holds {value!r}; accepted for multilabel: 0, 1 or nothing{hint}.")
 
 
-def stratum(config: Config, labels: Mapping[str, Any]) -> str:
-    """What a split must mix evenly: the class, or the rarest kind of thing that can be said of findings."""
-    if config.kind == "regression":
-        return ""
-    return "|".join("" if is_missing(labels.get(t)) else spelled(labels[t]) for t in config.targets[:6])
-
-
-class Classification(Task):
+class Classification(ImageTask):
     """A linear layer on pooled encoder maps."""
 
+    config: Config
     weights: Tensor
     centres: Tensor
     spreads: Tensor
@@ -211,10 +213,9 @@ class Classification(Task):
     def __init__(self, net: Pyramid, config: Config) -> None:
         super().__init__()
         self.net, self.config = net.encoder, config  # a decoder would have no gradient
-        self.names = config.classes if config.kind == "multiclass" else config.targets
         self.in_channels = net.in_channels
         features: int = net.encoder.channels[-1]
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(self.names)))
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(config.names)))
         for name, values in (
             ("weights", config.class_weights),
             ("centres", config.centres),
@@ -235,22 +236,17 @@ class Classification(Task):
     @property
     def activation(self) -> Activation:
         """Softmax over classes, a sigmoid for every finding, none for numbers."""
-        kinds: dict[str, Activation] = {
-            "multiclass": "softmax",
-            "multilabel": "sigmoid",
-            "regression": "none",
-        }
-        return kinds[self.config.kind]
-
-    @property
-    def normalisation(self) -> Normalisation:
-        """What images go through before the encoder."""
-        return self.config.appearance.normalisation
+        return ACTIVATIONS[self.config.kind]
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Of the outputs, in their order."""
-        return self.names
+        return self.config.names
+
+    @property
+    def uses_validation(self) -> bool:
+        """To calibrate probabilities."""
+        return self.config.kind != "regression"
 
     def exported(self) -> dict[str, nn.Module]:
         """Everything that predicts."""
@@ -262,7 +258,8 @@ class Classification(Task):
 
     def answers(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, *S) to logits or standardised numbers (B, K)."""
-        return self.head(self.net(images)[-1].flatten(2).mean(2))  # type: ignore[no-any-return]
+        answers: Tensor = self.head(self.net(images)[-1].flatten(2).mean(2))
+        return answers
 
     def outputs(self, images: Tensor) -> Tensor:
         """Clean images (B, C, *S) to logits, or to numbers in their own units: (B, K)."""
@@ -285,16 +282,12 @@ class Classification(Task):
             return {"label": independent_loss(answers, labels, self.weights)}
         return {"label": regression_loss(answers, (labels - self.centres) / self.spreads)}
 
-    @torch.no_grad()
-    def predict(self, volume: VolumeReader) -> Tensor:
-        """Probabilities, or numbers in their own units, of a whole image: (K,)."""
+    def view(self, volume: VolumeReader) -> Tensor:
+        """The whole image on the window's grid."""
         whole = replace(
             self.config.crops, volume_share=(1.0, 1.0), flip_axes=(), rotation_degrees=0.0, zoom=0.0
         )
-        image = make_views(volume, 0, specs={"image": whole}, seed=0)["image"].images[:1]
-        answers = self.outputs(image.to(next(self.parameters()).device)).float().cpu()[0]
-        turned = {"softmax": answers.softmax(0), "sigmoid": answers.sigmoid(), "none": answers}
-        return turned[self.activation]
+        return make_views(volume, 0, specs={"image": whole}, seed=0)["image"].images[:1]
 
     def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
         """AUROC of every class or finding and their mean, balanced accuracy; of numbers the mean error.
@@ -305,17 +298,53 @@ class Classification(Task):
         labels = torch.tensor([[case.labels[t] for t in self.config.targets] for case in cases])
         if self.config.kind == "regression":
             errors = (answers - labels).abs()
-            named = {f"mae/{n}": float(e) for n, e in zip(self.names, errors.nanmean(0), strict=True)}
+            named = {f"mae/{n}": float(e) for n, e in zip(self.config.names, errors.nanmean(0), strict=True)}
             return {
                 "score": -float((errors / self.spreads.cpu()).nanmean()),
                 "mae": float(errors.nanmean()),
                 **named,
             }
-        exclusive = self.config.kind == "multiclass"
-        judge = multiclass_metrics if exclusive else multilabel_metrics
-        found = judge(answers.numpy(), (labels[:, 0] if exclusive else labels).numpy(), self.names)
-        said = ("auroc", *(["balanced_acc"] if exclusive else []), *(f"auroc/{name}" for name in self.names))
+        found = self.config.score(answers.numpy(), labels.numpy())
+        chosen = ("auroc", *(["balanced_acc"] if self.config.kind == "multiclass" else []))
+        said = (*chosen, *(f"auroc/{name}" for name in self.class_names))
         return {"score": found["auroc"], **{key: found[key] for key in said}}
+
+    def mistakes(self, found: Answered) -> Array:
+        """What the true class lacks to certainty; of findings and numbers the largest difference."""
+        answers, labels = found
+        if self.config.kind == "multiclass":
+            truth = labels[:, 0]
+            at = np.nan_to_num(truth, nan=0).astype(int).clip(0)
+            return np.where(known_labels(truth), 1 - answers[np.arange(len(answers)), at], -1)
+        wrong = np.where(known_labels(labels), np.abs(answers - np.nan_to_num(labels)), 0)
+        return np.asarray(wrong.max(1))
+
+    def caption(self, answers: Array, labels: Array) -> str:
+        """What is true and what was answered."""
+        names = self.config.names
+        if self.config.kind == "multiclass":
+            true = names[int(labels[0])] if labels[0] >= 0 else "unknown"
+            return f"true: {true}\nanswered {names[int(answers.argmax())]} ({answers.max():.2f})"
+        said = [f"{a:.2f} for {t:g}" for a, t in zip(answers, labels, strict=True)]
+        if self.config.kind == "multilabel":
+            said = [f"{name}: {each}" for name, each in zip(names, said, strict=True)]
+        return "\n".join(said[:MOST_LINES])
+
+    def report(self, found: Answered, validation: Answered | None, out: Path) -> dict[str, object]:
+        """ROC curves and confusion; the temperature of the validation images and what it does here."""
+        kind = self.activation
+        if kind == "none":
+            return {}
+        answers, truth = found.answers, self.truth(found.labels)
+        figures.draw_answers(out, answers, truth, self.config.names)
+        if validation is None:
+            return {"calibration": None}
+        shares, labels = validation.answers, self.truth(validation.labels)
+        return {"calibration": calibration.calibrated(answers, truth, shares, labels, kind)}
+
+    def truth(self, labels: Array) -> Array:
+        """Class indices (N,), or findings (N, targets)."""
+        return labels[:, 0] if self.config.kind == "multiclass" else labels
 
 
 build = Classification

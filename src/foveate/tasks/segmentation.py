@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.core.contracts import LabelledReader, Task, VolumeReader
+from foveate.core.contracts import LabelledReader, VolumeReader
 from foveate.core.dims import LAYERS, segmentation_crops
+from foveate.core.tasks import DenseConfig, DenseTask, Truth
 from foveate.core.types import (
     Activation,
     Batch,
@@ -38,19 +39,13 @@ from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
 from foveate.views.pipeline import corrupt_views, normalise, with_channels
 
-WANT: Literal["maps", "values"] = "maps"
 LABELS = "labels"  # the map that every labelled image comes with
 WINDOW = WindowConfig(blend="flat")  # of validations while training
-MILD: dict[str, Any] = {
-    "noise_std": (0.0, 0.05),
-    "brightness": 0.1,
-    "contrast": 0.25,
-    "log_gamma": (-0.3, 0.3),
-}
+MILD = Appearance(noise_std=(0.0, 0.05), brightness=0.1, contrast=0.25, log_gamma=(-0.3, 0.3))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(DenseConfig):
     """Segmentation.
 
     Attributes:
@@ -85,8 +80,36 @@ class Config:
     @classmethod
     def preset(cls, dimension: Dimension, size: Size, normalisation: Normalisation) -> Config:
         """Defaults of a dimension and a size."""
-        look = Appearance(**MILD, normalisation=normalisation)
+        look = replace(MILD, normalisation=normalisation)
         return cls(crops=segmentation_crops(dimension, size), appearance=look)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """That of the appearance."""
+        return self.appearance.normalisation
+
+    def settle(self, facts: LabelFacts) -> Config:
+        """The same with classes from the training labels where none were said; refuses other values."""
+        ignore = self.ignore or facts.ignore
+        found = sorted(value for value in facts.values if value not in (0, *ignore))
+        classes = self.classes or facts.classes or tuple(f"class{value}={value}" for value in found)
+        if not classes:
+            raise FoveateError(
+                "The training labels hold nothing but background; at least one class is needed."
+            )
+        named = unions(classes)
+        declared = {value for values in named.values() for value in values}
+        if strange := [value for value in (*found, *facts.others) if value not in (0, *declared, *ignore)]:
+            raise FoveateError(
+                f"The labels hold the values {strange}, which no class of {', '.join(classes)} declares; say "
+                f"--task.classes with them, or --task.ignore '{strange}' for voxels that must not count."
+            )
+        if absent := [name for name, values in named.items() if not set(values) & set(facts.values)]:
+            raise FoveateError(
+                f"Class {absent[0]} ({'+'.join(map(str, named[absent[0]]))}) is in none of the training "
+                f"labels, which hold {found}; drop it from --task.classes or change the split."
+            )
+        return replace(self, classes=tuple(classes), ignore=tuple(ignore))
 
 
 def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -108,53 +131,22 @@ def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return named
 
 
-def settle(config: Config, facts: LabelFacts) -> Config:
-    """The configuration with classes from the training labels where none were said; refuses other values."""
-    ignore = config.ignore or facts.ignore
-    found = sorted(value for value in facts.values if value not in (0, *ignore))
-    classes = config.classes or facts.classes or tuple(f"class{value}={value}" for value in found)
-    if not classes:
-        raise FoveateError("The training labels hold nothing but background; at least one class is needed.")
-    named = unions(classes)
-    declared = {value for values in named.values() for value in values}
-    if strange := [value for value in (*found, *facts.others) if value not in (0, *declared, *ignore)]:
-        raise FoveateError(
-            f"The labels hold the values {strange}, which no class of {', '.join(classes)} declares; say "
-            f"--task.classes with them, or --task.ignore '{strange}' for voxels that must not count."
-        )
-    if absent := [name for name, values in named.items() if not set(values) & set(facts.values)]:
-        raise FoveateError(
-            f"Class {absent[0]} ({'+'.join(map(str, named[absent[0]]))}) is in none of the training labels, "
-            f"which hold {found}; drop it from --task.classes or change the split."
-        )
-    return replace(config, classes=tuple(classes), ignore=tuple(ignore))
-
-
-def encode(config: Config, labels: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG001
-    """Labels of whole images as numbers: a segmentation has none."""
-    return {}
-
-
-def stratum(config: Config, labels: Mapping[str, Any]) -> str:  # noqa: ARG001
-    """What a split must mix evenly: nothing is known of a map before it is read."""
-    return ""
-
-
-class Segmentation(Task):
+class Segmentation(DenseTask):
     """A skip decoder on an encoder, and a convolution per answer."""
 
     net: Pyramid
+    config: Config
     table: Tensor
     known: Tensor
 
     def __init__(self, net: Pyramid, config: Config) -> None:
         super().__init__()
         self.net, self.config = net, config
-        named = unions(config.classes)
-        values = [value for group in named.values() for value in group]
+        self.groups = unions(config.classes)
+        values = [value for group in self.groups.values() for value in group]
         self.exclusive = len(values) == len(set(values))
-        self.names = (("background",) if self.exclusive else ()) + tuple(named)
-        groups = ([(0,)] if self.exclusive else []) + list(named.values())
+        self.names = (("background",) if self.exclusive else ()) + tuple(self.groups)
+        groups = ([(0,)] if self.exclusive else []) + list(self.groups.values())
         self.register_buffer("table", membership(groups, config.ignore), persistent=False)
         known = ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore))
         known[-1] = False  # the row of negative values
@@ -184,14 +176,20 @@ class Segmentation(Task):
         return "softmax" if self.exclusive else "sigmoid"
 
     @property
-    def normalisation(self) -> Normalisation:
-        """What images go through before the encoder."""
-        return self.config.appearance.normalisation
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         """Of the outputs, in their order."""
         return self.names
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The lowest value of each class."""
+        lowest = tuple(min(group) for group in self.groups.values())
+        return (0, *lowest) if self.exclusive else lowest
+
+    @property
+    def declared(self) -> set[int]:
+        """Background, classes and what is ignored."""
+        return {0, *(value for group in self.groups.values() for value in group), *self.config.ignore}
 
     def exported(self) -> dict[str, nn.Module]:
         """Everything that predicts."""
@@ -207,7 +205,8 @@ class Segmentation(Task):
         maps = self.net(
             normalise(with_channels(images[:, None], self.net.in_channels)[:, 0], self.normalisation)
         )
-        return self.heads[str(self.scales[0])](maps[-1])  # type: ignore[no-any-return]
+        logits: Tensor = self.heads[str(self.scales[0])](maps[-1])
+        return logits
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The region and the voxel term, each averaged over the scales that answer."""
@@ -282,18 +281,18 @@ class Segmentation(Task):
         pairs = zip(seen["prediction"].numpy(), seen["truth"].numpy(), strict=True)
         return [dice(predicted, truth) for predicted, truth in pairs]
 
-    def compared(self, case: LabelledReader) -> tuple[Tensor, Tensor]:
-        """Prediction and truth (K, *S) where the truth is known."""
-        labels = torch.from_numpy(case.read_map(LABELS, [0] * len(case.shape), case.shape).astype(np.int64))
-        labels = self.places(labels)
-        target, known = self.table.cpu()[labels].movedim(-1, 0), self.known.cpu()[labels]
-        return self.predict(case) & known, target.bool() & known
+    def truth(self, case: LabelledReader) -> Truth:
+        """A mask for every class."""
+        labels = case.read_map(LABELS, [0] * len(case.shape), case.shape)
+        masks = {name: np.isin(labels, values) for name, values in self.groups.items()}
+        return Truth(masks, ~np.isin(labels, self.config.ignore))
 
     def outlines(self, case: LabelledReader) -> dict[str, Tensor]:
-        """Truth and prediction of the classes."""
-        predicted, truth = self.compared(case)
-        first = 1 if self.exclusive else 0
-        return {"truth": truth[first:], "prediction": predicted[first:]}
+        """Truth and prediction of the classes, where the truth is known."""
+        masks, known = self.truth(case)
+        truth, where = torch.from_numpy(np.stack(list(masks.values()))), torch.from_numpy(known)
+        predicted = self.predict(case)[1 if self.exclusive else 0 :]
+        return {"truth": truth & where, "prediction": predicted & where}
 
 
 def membership(groups: Sequence[tuple[int, ...]], ignore: Sequence[int]) -> Tensor:

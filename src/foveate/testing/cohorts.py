@@ -37,6 +37,26 @@ def write_cohort(folder: Path, dimension: int, count: int = 6) -> Path:
     return folder
 
 
+def write_labelled(folder: Path, dimension: int, count: int = 8) -> Path:
+    """Images, maps of their bright half, and a labels.csv; the folder."""
+    rows = ["image,grade,found,age,kind"]
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        image = blobs(SHAPES[dimension], i)
+        bright = (image > np.median(image)).astype(np.float64)
+        name = f"c{i}.nii.gz" if LAYERS[dimension].planes else f"c{i}.png"
+        if LAYERS[dimension].planes:
+            write_volume(folder / "images" / name, image)
+            write_volume(folder / "labels" / name, bright)
+        else:
+            write_picture(folder / "images" / name, image)
+            write_picture(folder / "labels" / name, bright * 1000 / 255)
+        rows.append(f"images/{name},{i % 4},{i % 2},{10 * i},{'ab'[i % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
 def write_volume(path: Path, image: Array) -> None:
     """NIfTI, with voxels that are no cubes."""
     import nibabel as nib
@@ -48,4 +68,4 @@ def write_picture(path: Path, image: Array) -> None:
     """PNG of 8 bits."""
     from PIL import Image
 
-    Image.fromarray((image / 1000 * 255).astype(np.uint8).T).save(path)
+    Image.fromarray(np.round(image / 1000 * 255, 6).astype(np.uint8).T).save(path)

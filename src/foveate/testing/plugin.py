@@ -14,9 +14,10 @@ import pytest
 from foveate.core.types import Dimension
 
 if TYPE_CHECKING:
+    from foveate.commands.finetune.config import FinetuneConfig
     from foveate.commands.pretrain.config import PretrainConfig
 
-KINDS = {"foveate_method": "method", "foveate_encoder": "encoder"}
+KINDS = {"foveate_method": "method", "foveate_encoder": "encoder", "foveate_task": "task"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
             metavar="NAME",
             help=f"run the contract of this {kind}",
         )
+    group.addoption(
+        "--foveate_target",
+        default="grade",
+        metavar="COLUMN",
+        help="what tasks for whole images learn: grade (0 to 3), found (0 or 1), age, or kind (a or b)",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -42,9 +49,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def installed(kind: str) -> list[str]:
     """All names of a kind."""
     from foveate.nets.encoders.catalogue import ENCODERS
-    from foveate.runtime.registries import METHODS
+    from foveate.runtime.registries import METHODS, TASKS
 
-    return {"method": METHODS.names, "encoder": ENCODERS.names}[kind]()
+    return {"method": METHODS.names, "encoder": ENCODERS.names, "task": TASKS.names}[kind]()
 
 
 @pytest.fixture(scope="session")
@@ -68,5 +75,32 @@ def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConf
 
         folder = tmp_path / out
         return SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], folder, method, **keys))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def labelled_cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Dimension -> folder of eight images with label maps and a table of values."""
+    from foveate.testing.cohorts import write_labelled
+
+    root = tmp_path_factory.mktemp("labelled")
+    return {d: write_labelled(root / f"labelled{d}", d) for d in (2, 3)}
+
+
+@pytest.fixture
+def tiny_task(
+    labelled_cohorts: dict[int, Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> Callable[[str, Dimension], FinetuneConfig]:
+    """(task, dimension) -> a complete configuration on the session's labelled cohort."""
+
+    def build(task: str, dimension: Dimension) -> FinetuneConfig:
+        from foveate.commands.finetune.config import SPEC
+        from foveate.testing.runs import task_keys
+
+        target = str(request.config.getoption("foveate_target"))
+        return SPEC.from_keys(
+            task_keys(task, dimension, labelled_cohorts[dimension], tmp_path / "run", target)
+        )
 
     return build

@@ -13,8 +13,9 @@ import pytest
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
 from foveate.core.contracts import MethodConfig
+from foveate.core.tasks import ImageConfig
 from foveate.core.types import Dimension
-from foveate.runtime.registries import method_defaults
+from foveate.runtime.registries import TASKS, method_defaults
 from foveate.train.logging import RunLog
 
 VIEWS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 16], [8, 8, 8])}
@@ -68,6 +69,34 @@ def tiny_keys(
         known = nested["method"].get(name)
         nested["method"][name] = {**known, **value} if isinstance(known, dict) else value
     return {**nested, **keys}
+
+
+def task_keys(task: str, dimension: Dimension, data: Path, out: Path, target: str) -> dict[str, Any]:
+    """Keyword arguments of `foveate.finetune` for a run of seconds; `target` is the column to learn."""
+    view, _ = VIEWS[dimension]
+    preset = TASKS[task].Config.preset(dimension, "small", "none")
+    keys: dict[str, Any] = {"name": task}
+    if isinstance(preset, ImageConfig):
+        keys["targets"] = [target]
+    crops = parsing.to_mapping(preset).get("crops", {})
+    if "grid" in crops:
+        keys["crops"] = {"grid": view} | ({"source_sizes": [view]} if crops["source_sizes"] else {})
+    return {
+        "data": str(data),
+        "out": str(out),
+        "task": keys,
+        "init": "none",
+        "dimension": dimension,
+        "size": "small",
+        "steps": 2,
+        "batch_size": 2,
+        "num_workers": 0,
+        "validate_every": 2,
+        "accelerator": "cpu",
+        "precision": "32-true",
+        "encoder": {"width": 4},
+        "split": {"val_share": 0.25, "test_share": 0.25},
+    }
 
 
 def stop_at(config: PretrainConfig, step: int) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +13,9 @@ from tests.evaluate.test_grids import ball, oblique
 from foveate.cli import main
 from foveate.commands.predict import run
 from foveate.commands.predict.config import SPEC
+from foveate.core.tasks import DenseTask, ImageTask
 from foveate.runtime import finetuned as models
+from foveate.tasks.segmentation import unions
 
 
 def bright(images):
@@ -22,13 +23,25 @@ def bright(images):
     return torch.cat([0.5 - images, images - 0.5], 1)
 
 
+def pretended(kind, **members):
+    """A task of a kind that has what prediction asks for."""
+    made = type("Pretended", (kind,), members)
+    made.__abstractmethods__ = frozenset()
+    return made()
+
+
 def ideal(dimension=3, *, activation="softmax", intensity=None, classes=("bright=7",)):
     names = [each.split("=")[0] for each in classes]
-    task = SimpleNamespace(
+    lowest = tuple(min(values) for values in unions(classes).values())
+    task = pretended(
+        DenseTask,
+        label_values=(0, *lowest) if activation == "softmax" else lowest,
         patch=(8,) * dimension,
         activation=activation,
         class_names=("background", *names) if activation == "softmax" else tuple(names),
-        outputs=bright if activation == "softmax" else lambda x: torch.cat([x - 0.5, x - 0.1], 1),
+        outputs=staticmethod(
+            bright if activation == "softmax" else lambda x: torch.cat([x - 0.5, x - 0.1], 1)
+        ),
     )
     card = {
         "task": {"name": "segmentation", "classes": list(classes)},
@@ -171,10 +184,11 @@ def test_contract_volumes_for_a_picture_network_fail_one_by_one(tmp_path, given,
 
 
 def whole_image(answers):
-    task = SimpleNamespace(
+    task = pretended(
+        ImageTask,
         activation="softmax",
         class_names=("dark", "light"),
-        predict=lambda volume: torch.tensor(answers(volume)),
+        predict=lambda _self, volume: torch.tensor(answers(volume)),
     )
     card = {"task": {"name": "classification"}, "intensity": {}, "dimension": 3}
     return models.Model(task=task, card=card, device=torch.device("cpu"))
@@ -209,8 +223,11 @@ def test_contract_the_verb_says_what_is_missing_and_what_is_wrong(capsys, tmp_pa
 def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, given, dense):
     model = ideal()
     if not dense:
-        task = SimpleNamespace(
-            activation="none", class_names=("size",), predict=lambda v: torch.ones(1) * v.shape[0]
+        task = pretended(
+            ImageTask,
+            activation="none",
+            class_names=("size",),
+            predict=lambda _self, v: torch.ones(1) * v.shape[0],
         )
         card = model.card | {"task": {"name": "classification"}}
         model = models.Model(task=task, card=card, device=torch.device("cpu"))

@@ -12,7 +12,7 @@ from typing import Any, cast, final
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
 from foveate.runtime.command import Given, Spec
-from foveate.runtime.registries import METHODS
+from foveate.runtime.registries import METHODS, TASKS
 
 SCRATCH, LONG = "scratch", "scratch_long"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -239,7 +239,7 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
         refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"say it in {where}.both, for all arms alike")
     refused(parts.get("finetune", {}), ("optim.lr",), f"{where}.finetune", "say learning_rates")
     if "task.name" not in parts.get("finetune", {}):
-        raise FoveateError(f"{where}.finetune.task is missing; accepted: segmentation, classification.")
+        raise FoveateError(f"{where}.finetune.task is missing; accepted: {', '.join(TASKS)}.")
     data = os.path.expandvars(config.data)
     if not data or "$" in data:
         raise FoveateError(f"{where}.data {config.data!r}: missing, or a variable of it is not set.")

@@ -146,7 +146,7 @@ def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int)
     own = config.arms[job.arm].finetune if job.arm in config.arms else {}
     keys = {**task.both, **task.finetune, **own}
     if job.way == "probe":
-        dense = TASKS[keys["task.name"]].WANT == "maps"
+        dense = TASKS[keys["task.name"]].Config.want == "maps"
         keys |= {**FROZEN, **(LIGHT if dense else {}), **task.probe}
     if job.arm == LONG:
         keys["steps"] = long_steps

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,9 +14,13 @@ from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
 from foveate.core.files import read_json, replace_text
+from foveate.core.tasks import ImageConfig
+from foveate.core.types import Dimension
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import Group, Line, Result, lines_of, scores_of
+from foveate.evaluate.comparison import Group, Line, Result, Score, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency
+from foveate.evaluate.metrics import answer_metrics
+from foveate.runtime.finetuned import task_config
 
 REFERENCES = (SCRATCH, LONG)
 LONGEST = 140  # characters of a reason in a table; failures/ has the whole
@@ -57,9 +62,27 @@ def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
     return Result(
         group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
         replicate=(cell["pretrain_seed"], cell["finetune_seed"]),
-        scores=scores_of(cell["cases"], cell, config.tasks[cell["task"]].metric),
+        scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell)),
         first_batch=cell["first_batch"],
     )
+
+
+def score_of(cell: Mapping[str, Any]) -> Score | None:
+    """How a run's task scores answers for whole images; None where its cases have their metrics."""
+    if "answer" not in cell["cases"][0]:
+        return None
+    if "learnt" in cell:
+        return learnt(json.dumps(cell["learnt"]), cell["dimension"]).score
+    names, activation = cell["class_names"], cell["activation"]  # of an earlier version
+    return lambda answers, labels: answer_metrics(answers, labels, names, activation)
+
+
+@cache
+def learnt(text: str, dimension: Dimension) -> ImageConfig:
+    """The Config of a task for whole images."""
+    config = task_config(json.loads(text), dimension, "none")
+    assert isinstance(config, ImageConfig)
+    return config
 
 
 def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:

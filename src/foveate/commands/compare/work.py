@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from hashlib import blake2b
@@ -23,7 +23,9 @@ from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.labels import gather
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
+from foveate.core import config as parsing
 from foveate.core.contracts import Trainable
+from foveate.core.tasks import DenseTask
 from foveate.core.types import Batch, FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
@@ -37,7 +39,6 @@ from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.processes import build_fabric
-from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import images_for_pretraining
 from foveate.runtime.steps import batches_from
 
@@ -101,15 +102,14 @@ def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut
 
 def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
     """The whole split of a task, whatever the number of labels, and all labelled images."""
-    module = TASKS[config.task.name]
     records = labelled_images(
         config.source,
         Path(config.data),
-        module.WANT,
+        config.task.want,
         pairs=config.pairs,
         patient_pattern=config.patient_pattern,
     ).records
-    strata = [module.stratum(config.task, record.labels) for record in records]
+    strata = [config.task.stratum(record.labels) for record in records]
     return make_split(records, strata, SplitConfig(source=config.split.source)), records
 
 
@@ -148,30 +148,32 @@ def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[s
 def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
     """What the last weights say of every test image, under salted names."""
     model = open_model(config.out, config.accelerator)
-    module = TASKS[config.task.name]
     config = replace(config, task=run_config(config.out).task)  # with the classes found in the labels
     split, _ = split_of(config)
     tests = {record.relative: record for record in split["test"]}
     cache = intake.decode(list(tests.values()), cache_place(config), config.prepare)
     if cache.rejects:
         raise FoveateError(f"{cache.rejects[0].relative} is for the test: {cache.rejects[0].reason}.")
-    volumes = [
-        CachedVolume(v.folder, v.entry, v.relative, module.encode(config.task, v.labels)) for v in cache
-    ]
+    volumes = [CachedVolume(v.folder, v.entry, v.relative, config.task.encode(v.labels)) for v in cache]
     names = [
         {"id": salted_id(salt, v.relative), "patient": salted_id(salt, patient_of(tests[v.relative]))}
         for v in volumes
     ]
-    if model.dense:
-        judge = EvaluateConfig(accelerator=config.accelerator)
-        rows = [mask_metrics(*masks_of(judge, model, v), v.spacing_mm) for v in volumes]
+    if isinstance(model.task, DenseTask):
+        judge, task = EvaluateConfig(accelerator=config.accelerator), model.task
+        rows = [mask_metrics(*masks_of(judge, model, task, v), v.spacing_mm) for v in volumes]
         return {"cases": [{**name, **row} for name, row in zip(names, rows, strict=True)]}
-    shares, labels = answers_of(model, volumes)
-    said = {"class_names": list(model.task.class_names), "activation": model.task.activation}
+    found = answers_of(model.task, volumes)
+    said = {
+        "class_names": list(model.task.class_names),
+        "activation": model.task.activation,
+        "learnt": parsing.to_mapping(model.task.config),  # how the answers are scored
+        "dimension": config.dimension,
+    }
     return said | {
         "cases": [
             {**name, "answer": answer.tolist(), "label": label.tolist()}
-            for name, answer, label in zip(names, shares, labels, strict=True)
+            for name, answer, label in zip(names, *found, strict=True)
         ]
     }
 
@@ -201,7 +203,7 @@ def digest(batch: Batch) -> str:
     return found.hexdigest()
 
 
-def batches(config: RunConfig, cache: Cache, trained: Trainable) -> Any:  # noqa: ANN401 - a generator
+def batches(config: RunConfig, cache: Cache, trained: Trainable) -> Generator[Batch]:
     """The batches of a run from its start."""
     return batches_from(config, cache, trained, build_fabric(config), 0)
 

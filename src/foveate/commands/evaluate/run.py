@@ -23,6 +23,7 @@ from foveate.commands.evaluate.scores import (
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.core import config as parsing
 from foveate.core.files import plain, replace_text
+from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Array, Ending, FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
@@ -35,7 +36,6 @@ from foveate.data.salts import read_salt
 from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
 from foveate.runtime.finetuned import Model, open_model
-from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
 
@@ -56,8 +56,10 @@ def evaluate(config: EvaluateConfig) -> bool:
     cohort = gather(config, model)
     note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
     out.mkdir(parents=True, exist_ok=True)
-    judge = judge_masks if model.dense else judge_answers
-    rows, statistic, extra = judge(config, model, cohort, out)
+    if isinstance(model.task, DenseTask):
+        rows, statistic, extra = judge_masks(config, model, model.task, cohort, out)
+    else:
+        rows, statistic, extra = judge_answers(config, model.task, cohort, out)
     write_cases(out / "cases.csv", cohort, rows)
     summary = {
         "part": cohort.part,
@@ -81,14 +83,13 @@ def evaluate(config: EvaluateConfig) -> bool:
 def gather(config: EvaluateConfig, model: Model) -> Cohort:
     """The images of the part that is asked for."""
     settings = run_config(config.run)
-    module = TASKS[settings.task.name]
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
     found = labelled_images(
         settings.source,
         Path(config.data),
-        module.WANT,
+        settings.task.want,
         pairs=settings.pairs,
         patient_pattern=settings.patient_pattern,
     )
@@ -101,13 +102,14 @@ def gather(config: EvaluateConfig, model: Model) -> Cohort:
             f"--part {part}: the run's split has no such image; accepted: --part val, whose images "
             "chose the checkpoint, or --part all on a data set that the run never saw."
         )
-    tuned = split["val"] if part in ("test", "all") and not model.dense else []
+    wanted = isinstance(model.task, ImageTask) and model.task.uses_validation
+    tuned = split["val"] if part in ("test", "all") and wanted else []
     names = {record.relative for record in chosen}
     tuned = [record for record in tuned if record.relative not in names]
     both = intake.decode([*chosen, *tuned], cache, model.prepare)
     by_name = {volume.relative: volume for volume in both}
     encoded = {
-        name: CachedVolume(v.folder, v.entry, v.relative, module.encode(settings.task, v.labels))
+        name: CachedVolume(v.folder, v.entry, v.relative, settings.task.encode(v.labels))
         for name, v in by_name.items()
     }
     kept = [record for record in chosen if record.relative in by_name]
@@ -152,8 +154,7 @@ def split_of(
         "auto",
         "test",
     ):  # a run of before they were noted: drawn or read again
-        module = TASKS[settings.task.name]
-        strata = [module.stratum(settings.task, record.labels) for record in records]
+        strata = [settings.task.stratum(record.labels) for record in records]
         again = make_split(records, strata, settings.split)
         places = {record.relative: part for part in PARTS for record in again[part]}
         missing += sum(places.get(r.relative) != part for part in ("train", "val") for r in split[part])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from foveate.commands.finetune.config import FinetuneConfig
-from foveate.core.contracts import Task
 from foveate.core.rng import key
+from foveate.core.tasks import Task
 from foveate.core.types import FoveateError
 from foveate.nets.pyramid import build_pyramid
 from foveate.runtime.processes import settle

@@ -12,13 +12,14 @@ import torch
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
 from foveate.core.networks import EncoderConfig
-from foveate.core.plugins import TaskConfig
+from foveate.core.tasks import TaskConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
+from foveate.data.cohort.wanted import Want
 from foveate.data.readers.suffixes import dimension_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
@@ -66,7 +67,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
     size = cast(Size, choice("size", given.get("size", "paper"), ("small", "paper")))
     task = TASKS[str(given["task.name"])]
     card = card_of(given)
-    dimension = found_dimension(given, card, task.WANT)
+    dimension = found_dimension(given, card, task.Config.want)
     row = TASK_DEFAULTS[dimension, size]
     encoder = default_encoder(given, card, dimension, size)
     how = cast(Normalisation, card.get("normalisation") or scratch_normalisation(given, dimension))
@@ -123,7 +124,7 @@ def default_encoder(
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
 
-def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Any) -> Dimension:  # noqa: ANN401
+def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) -> Dimension:
     """2 or 3, on which --dimension, the files and the card must agree."""
     said: dict[str, int] = {}
     if "dimension" in given:
@@ -157,18 +158,26 @@ def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.C
     pairs: list[tuple[str, Dataclass, Dataclass]] = [("encoder", config.encoder, defaults.encoder)]
     if card.get("intensity"):
         pairs.append(("prepare", config.prepare, defaults.prepare))
-    if card.get("normalisation"):
-        pairs.append(("task.appearance", config.task.appearance, defaults.task.appearance))
     for part, said, fixed in pairs:
         for name, value in parsing.to_mapping(fixed).items():
             mine = parsing.to_mapping(said)[name]
             if name in ADAPTED:
                 continue
-            if mine != value and (part != "task.appearance" or name == "normalisation"):
-                raise FoveateError(
-                    f"--{part}.{name} {mine} contradicts the card of --init {config.init}, which says "
-                    f"{value}; drop the key, or start from other weights."
-                )
+            if mine != value:
+                raise contradiction(config, f"{part}.{name} {mine}", value)
+    given = card.get("normalisation")
+    if given and config.task.normalisation != given:
+        keys = parsing.flatten(parsing.to_mapping(config.task), "task.")
+        key = next((key for key, _ in keys if key.endswith("normalisation")), "task")
+        raise contradiction(config, f"{key} {config.task.normalisation}", given)
+
+
+def contradiction(config: FinetuneConfig, said: str, value: object) -> FoveateError:
+    """An error about a key that the card does not leave open."""
+    return FoveateError(
+        f"--{said} contradicts the card of --init {config.init}, which says {value}; drop the key, or start "
+        "from other weights."
+    )
 
 
 def alternatives(config: FinetuneConfig) -> Alternatives:

@@ -15,7 +15,6 @@ from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.cohort.wanted import MAP, Labelled
 from foveate.runtime import images as intake
-from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import say_notes
 
 
@@ -36,18 +35,15 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
 
     `limit` decodes only so many of every part, for a look; values of whole images are known without.
     """
-    module = TASKS[config.task.name]
     found = labelled_images(
         config.source,
         Path(config.data),
-        module.WANT,
+        config.task.want,
         pairs=config.pairs,
         patient_pattern=config.patient_pattern,
     )
     say_notes(found.notes)
-    split = make_split(
-        found.records, [module.stratum(config.task, r.labels) for r in found.records], config.split
-    )
+    split = make_split(found.records, [config.task.stratum(r.labels) for r in found.records], config.split)
     chosen = {part: spread(split[part], limit) for part in ("train", "val")}
     records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
     both = intake.decode(records, cache, config.prepare)
@@ -64,8 +60,8 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
                 f"--data {config.data}: no image for {part} could be read; accepted: at least one."
             )
     listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
-    task = module.settle(config.task, facts_of(parts["train"], parts["val"], found, listed))
-    encoded = {p: Cache([with_labels(v, module.encode(task, v.labels)) for v in parts[p]]) for p in parts}
+    task = config.task.settle(facts_of(parts["train"], parts["val"], found, listed))
+    encoded = {p: Cache([with_labels(v, task.encode(v.labels)) for v in parts[p]]) for p in parts}
     return Material(
         config=replace(config, task=task),
         train=encoded["train"],

@@ -17,8 +17,8 @@ from foveate.commands.finetune.config import SPEC, FinetuneConfig
 from foveate.commands.finetune.labels import Material, data_hash, gather
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
-from foveate.core.contracts import Task
 from foveate.core.files import replace_text
+from foveate.core.tasks import Task
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder

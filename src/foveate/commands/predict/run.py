@@ -12,15 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, final
+from typing import BinaryIO, final
 
 import numpy as np
-from torch import Tensor
 
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.table import EARLIER, WARNING, read_table, write_table
 from foveate.core import config as parsing
 from foveate.core.files import replace_file, replace_text
+from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Array, Ending, FoveateError, Record, reason_of
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
@@ -67,10 +67,13 @@ def predict(config: PredictConfig) -> bool:
         prepare=as_trained(model.prepare, trained),
         gate=Gate(trained, force=config.force),
     )
-    outcomes = predict_masks if model.dense else predict_table
+    if isinstance(model.task, DenseTask):
+        outcomes = predict_masks(seat, model.task, images)
+    else:
+        outcomes = predict_table(seat, model.task, images)
     done, failed = 0, []
     with progress(len(images)) as advance:
-        for record, reason in outcomes(seat, images):
+        for record, reason in outcomes:
             done += not reason
             if reason:
                 failed.append(f"{record.relative}: {reason}")
@@ -135,7 +138,7 @@ def claim(out: Path, config: PredictConfig) -> None:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
 
 
-def predict_masks(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
+def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Label maps; every image with the reason why it has none, empty where it has."""
     model, config, out = seat.model, seat.config, Path(seat.config.out)
     journal, rows = Journal(out), read_table(out / TABLE)
@@ -152,7 +155,7 @@ def predict_masks(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record
                     found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
                     journal.forget(line)
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    write_all(model, found, volume, record, target)
+                    write_all(model, task, found, volume, record, target)
                 rows[record.relative] = row_of_mask(names[record.relative], warning)
                 write_table(out / TABLE, rows)  # before it counts as done: a warning is never lost
                 journal.add(line)
@@ -218,11 +221,18 @@ class Journal:
         return name, all_facts
 
 
-def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: Record, target: Path) -> None:
+def write_all(
+    model: Model,
+    task: DenseTask,
+    found: Segmentation,
+    volume: CachedVolume,
+    record: Record,
+    target: Path,
+) -> None:
     """Probabilities first, masks last: a mask is the sign that an image is done."""
     seen = Grid(shape=volume.shape, affine=np.array(volume.entry.affine))
     grid = source_grid(record, seen, unchanged=model.same_grid)
-    values, end = model.values(), mask_suffix(len(volume.shape))
+    values, end = task.label_values, mask_suffix(len(volume.shape))
     beside = str(target).removesuffix(end)
     if found.probabilities is not None:
         shares = zeros((*grid.shape, len(values)), np.uint16)
@@ -239,19 +249,19 @@ def write_all(model: Model, found: Segmentation, volume: CachedVolume, record: R
         return
     assert found.masks is not None
     total = np.zeros(grid.shape, dtype=np.uint8)
-    for k, name in enumerate(model.task.class_names):
+    for k, name in enumerate(task.class_names):
         mask = onto(found.masks[k].view(np.uint8), seen, grid, classes=2)
         write_mask(Path(f"{beside}_{name.replace('/', '_')}{end}"), mask, grid)
         total |= mask
     write_mask(target, total, grid)
 
 
-def save_levels(stream: Any, levels: Array) -> None:  # noqa: ANN401 - a binary file
+def save_levels(stream: BinaryIO, levels: Array) -> None:
     """Probabilities of a picture, (x, y, K) as whole numbers, with the number that stands for 1."""
     np.savez_compressed(stream, probabilities=levels, one=LEVELS)
 
 
-def predict_table(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
+def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Probabilities of whole images, a row each in `predictions.csv`."""
     out = Path(seat.config.out)
     path, written = out / TABLE, time.monotonic()
@@ -272,8 +282,8 @@ def predict_table(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record
                 if record.relative not in rows or not journal.has(line):
                     with prepared(record, seat.prepare, out) as volume:
                         warning = seat.gate.warning(record, volume)
-                        answers = seat.model.task.predict(volume)  # type: ignore[operator]
-                        rows[record.relative] = row_of(seat.model, answers) | {WARNING: warning}
+                        row = task.row(task.predict(volume).tolist())
+                        rows[record.relative] = {**row, WARNING: warning}
                     fresh.append(line)
                 yield record, ""
             except FAILURES as error:
@@ -283,12 +293,3 @@ def predict_table(seat: Seat, images: Sequence[Record]) -> Iterator[tuple[Record
                 written = time.monotonic()
     finally:
         save()
-
-
-def row_of(model: Model, answers: Tensor) -> dict[str, str]:
-    """The answers under their names, and the class that they mean."""
-    names = model.task.class_names
-    row = {name: f"{value:.6g}" for name, value in zip(names, answers.tolist(), strict=True)}
-    if model.task.activation == "softmax":
-        return row | {"predicted": names[int(answers.argmax())]}
-    return row

@@ -19,6 +19,7 @@ from torch import Tensor
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.contracts import CropViews, Method
 from foveate.core.dims import LAYERS
+from foveate.core.labels import is_missing
 from foveate.core.rng import key, stream
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import cache_folder, prepare
@@ -29,7 +30,6 @@ from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.runtime.images import of_dimension
 from foveate.runtime.selection import images_for_pretraining
-from foveate.tasks.classification import is_missing
 from foveate.train.health import undisturbed
 from foveate.train.logging import say
 from foveate.views.pipeline import make_views, normalise, with_channels

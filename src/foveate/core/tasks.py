@@ -1,0 +1,252 @@
+"""The two kinds of tasks: answers for every voxel, and answers for whole images.
+
+`finetune`, `predict`, `evaluate` and `compare` ask which of the two a task is, and nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foveate.core.contracts import LabelledReader, Trainable, VolumeReader
+from foveate.core.networks import Network
+from foveate.core.types import Activation, Array, Dimension, LabelFacts, Normalisation, Size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig(ABC):
+    """What every task's Config has: all that commands ask before there is a network.
+
+    A leaf is built on `DenseConfig` or `ImageConfig`, which say what its labels are.
+
+    Attributes:
+        want: What the labels are: maps on the image's grid, or values of whole images.
+        name: Which task.
+    """
+
+    want: ClassVar[Literal["maps", "values"]]
+    name: str = ""
+
+    @classmethod
+    @abstractmethod
+    def preset(cls, dimension: Dimension, size: Size, normalisation: Normalisation) -> Self:
+        """The defaults of a dimension and a size, for an encoder whose input went through that step."""
+
+    @property
+    @abstractmethod
+    def normalisation(self) -> Normalisation:
+        """The named step that the encoder's input goes through."""
+
+    @abstractmethod
+    def settle(self, facts: LabelFacts) -> Self:
+        """The same with what the labels of the training images decide; refuses labels that do not fit."""
+
+    def stratum(self, labels: Mapping[str, Any]) -> str:  # noqa: ARG002
+        """What a split must mix evenly, from the labels of a whole image; nothing by default."""
+        return ""
+
+    def encode(self, labels: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG002
+        """Labels of a whole image as numbers, NaN where they are missing; none by default."""
+        return {}
+
+
+class Task(Trainable):
+    """A downstream task over `net`, the pyramid that it was given.
+
+    A leaf is a `DenseTask` or an `ImageTask`: commands know these two kinds and no names.
+    """
+
+    net: nn.Module
+    config: TaskConfig
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Leave the encoder as it is from now on, its statistics too."""
+        self.frozen = True
+        self.exported()["encoder"].requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but that a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.exported()["encoder"].eval()
+        return self
+
+    @abstractmethod
+    def outputs(self, images: Tensor) -> Tensor:
+        """Clean images (B, C, *S) in [0, 1] to what the activation is applied to.
+
+        Normalises by itself. (B, K, *S) where the task answers per voxel, else (B, K).
+        """
+
+    @property
+    @abstractmethod
+    def patch(self) -> tuple[int, ...]:
+        """The grid of the images that `outputs` was trained on."""
+
+    @property
+    @abstractmethod
+    def activation(self) -> Activation:
+        """What turns outputs into probabilities or values."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The named step of `outputs`, for the card."""
+        return self.config.normalisation
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]:
+        """A name for every one of the K outputs, background first where there is one."""
+
+    @abstractmethod
+    def exported(self) -> dict[str, nn.Module]:
+        """All parts, by the prefix of their names in the weights file; one is called "encoder"."""
+
+    @abstractmethod
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
+
+    @abstractmethod
+    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+        """Metrics of whole images; the one named "score" is what training selects by, more being better."""
+
+    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
+        """Regions to draw over an image, title -> bool (K, *S); nothing by default."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseConfig(TaskConfig):
+    """The Config of a task whose labels are maps."""
+
+    want: ClassVar[Literal["maps", "values"]] = "maps"
+
+
+class Truth(NamedTuple):
+    """What the label map of a case says."""
+
+    masks: dict[str, Array]  # name of an output -> bool (*S); the background is no mask
+    known: Array  # bool (*S): where something is known
+
+
+class DenseTask(Task):
+    """A task that answers for every voxel: outputs are (B, K, *S), answers are masks and scored as such.
+
+    With the activation "softmax" one output holds at a voxel, and `predict` writes one label map; with
+    "sigmoid" several may, and it writes a mask each.
+    """
+
+    config: DenseConfig
+
+    @property
+    @abstractmethod
+    def label_values(self) -> tuple[int, ...]:
+        """What stands for each output in a label map that is written."""
+
+    @property
+    @abstractmethod
+    def declared(self) -> Collection[int]:
+        """Values that a label map may hold, those that are ignored included."""
+
+    @abstractmethod
+    def truth(self, case: LabelledReader) -> Truth:
+        """The masks of a case; their names are some of `class_names`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig(TaskConfig):
+    """The Config of a task whose labels are values of whole images.
+
+    Attributes:
+        targets: The columns of the labels.
+    """
+
+    want: ClassVar[Literal["maps", "values"]] = "values"
+    targets: tuple[str, ...] = ()
+
+    @abstractmethod
+    def score(self, answers: Array, labels: Array) -> dict[str, float]:
+        """Metrics of some cases, for `evaluate` and `compare`: answers (N, K), labels (N, targets).
+
+        A label is NaN where it is missing; so is a metric where it is not defined. The names are the same for
+        any cases; "n" and "n/..." count cases. A comparison takes more for better.
+        """
+
+
+class Answered(NamedTuple):
+    """Answers and labels of some cases."""
+
+    answers: Array  # (N, K), as `predict` gives them
+    labels: Array  # (N, targets), NaN where they are missing
+
+
+class ImageTask(Task):
+    """A task that answers for whole images: outputs are (B, K), the activation makes them the answer."""
+
+    config: ImageConfig
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether `report` wants the answers for the validation images."""
+        return False
+
+    @abstractmethod
+    def view(self, volume: VolumeReader) -> Tensor:
+        """A whole image as `outputs` takes it, (1, C, *S) in [0, 1], always the same."""
+
+    @torch.no_grad()
+    def predict(self, volume: VolumeReader) -> Tensor:
+        """The answer for a whole image, (K,): probabilities, or values in their own units."""
+        image = self.view(volume).to(next(self.parameters()).device)
+        answers = self.outputs(image).float().cpu()[0]
+        return activated(answers, self.activation)
+
+    def row(self, answers: Sequence[float]) -> dict[str, str]:
+        """The cells of an image in the table of predictions; by default a column for each output.
+
+        Where one of them holds, it is named in `predicted`.
+        """
+        row = {name: f"{value:.6g}" for name, value in zip(self.class_names, answers, strict=True)}
+        if self.activation == "softmax":
+            row["predicted"] = self.class_names[int(np.argmax(answers))]
+        return row
+
+    def mistakes(self, found: Answered) -> Array:
+        """How wrong each answer is, (N,): the worst are drawn. NaN is never drawn: by default nothing is."""
+        return np.full(len(found.answers), np.nan)
+
+    def caption(self, answers: Array, labels: Array) -> str:
+        """What was answered (K,) and what is true (targets,), under the picture of a case."""
+        said = [f"{name}: {value:.2f}" for name, value in zip(self.class_names, answers, strict=True)]
+        true = [f"{name} is {value:g}" for name, value in zip(self.config.targets, labels, strict=True)]
+        return "\n".join([*true, *said])
+
+    def report(self, found: Answered, validation: Answered | None, out: Path) -> Mapping[str, object]:  # noqa: ARG002
+        """Draw figures into a folder; what `summary.json` says beside the metrics. Nothing by default."""
+        return {}
+
+
+class TaskModule(Protocol):
+    """A module of `foveate.tasks`."""
+
+    Config: type[TaskConfig]
+
+    def build(self, net: Network, config: TaskConfig, /) -> DenseTask | ImageTask:
+        """The task on a network."""
+        ...
+
+
+def activated(outputs: Tensor, activation: Activation) -> Tensor:
+    """Outputs (..., K) as probabilities or values."""
+    if activation == "softmax":
+        return outputs.softmax(-1)
+    return outputs.sigmoid() if activation == "sigmoid" else outputs
