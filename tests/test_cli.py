@@ -222,9 +222,9 @@ def test_bad_files_are_left_out_by_name_and_the_run_goes_on(capsys, tmp_path):
     (folder / "._p0.png").write_bytes(b"hidden")
     assert main(["pretrain", *flags_of(tiny_keys(2, folder, tmp_path / "run", steps=1))]) == 0
     text = capsys.readouterr().err
-    assert re.search(r"left out: broken\.png", text)
-    assert re.search(r"left out: flat\.png.*constant", text)
-    assert "data: 3 images, 2 left out" in text
+    assert re.search(r"excluded: broken\.png", text)
+    assert re.search(r"excluded: flat\.png.*constant", text)
+    assert "data: 3 images, 2 excluded" in text
     assert "._p0" not in text
 
 

@@ -24,8 +24,8 @@ def test_dimension_chooses_in_a_mixed_tree(tmp_path, capsys):
     config = settings.SPEC.from_keys(tiny_keys(3, tmp_path / "data", tmp_path / "run", steps=1))
     assert run.pretrain(config)
     said = capsys.readouterr().err
-    assert "--dimension 3: 3 images of the other kind are left out" in said
-    assert "data: 2 images, 0 left out" in said
+    assert "--dimension 3: 3 images of the other kind are excluded" in said
+    assert "data: 2 images, 0 excluded" in said
 
 
 def test_dimension_that_no_image_has(tmp_path):
@@ -53,7 +53,8 @@ def test_volumes_that_no_view_fits_are_named_and_counted(tiny):
     large = replace(build_method(config).crops["global"], grid=(200,) * 3, source_sizes=((200,) * 3,))
     name = cache[0].relative
     with pytest.raises(
-        FoveateError, match=rf"^{name}: crop 'global'.* So it is with {len(cache) - 1} others\.$"
+        FoveateError,
+        match=rf"^{name}: crop 'global'.* {len(cache) - 1} other images have the same problem\.$",
     ):
         intake.check_volumes(cache, {"global": large})
     for volume in cache:

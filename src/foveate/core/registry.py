@@ -49,7 +49,7 @@ class Registry(Generic[T]):
             owner = point.dist.name if point.dist else "another package"
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise FoveateError(
-                f"--{self.kind} {point.name}: {owner}, which adds it, cannot be loaded ({what}). Mend or "
+                f"--{self.kind} {point.name}: {owner}, which adds it, cannot be loaded ({what}). Fix or "
                 "remove that package; nothing else of foveate needs it."
             ) from error
 

@@ -38,7 +38,7 @@ class Dataclass(Protocol):
 
 
 class FoveateError(Exception):
-    """Something the user can mend: the command line prints its one paragraph and exits with 2."""
+    """An error that the user can fix: the command line prints its one paragraph and exits with 2."""
 
 
 class LostPeerError(FoveateError):

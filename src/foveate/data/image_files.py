@@ -31,7 +31,7 @@ def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
 
 
 def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Iterator[Record]:
-    """The records whose files are all there; the others are refused, or set aside where asked."""
+    """The records whose files are all there; the others are refused, or excluded where asked."""
     for record in records:
         absent = [path for path in files_of(record) if not path.is_file()]
         if not absent:

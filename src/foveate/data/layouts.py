@@ -76,7 +76,7 @@ class Layout:
             return tuple(self.targets(root).get(IGNORE, ()))
 
     def records(self, root: Path) -> Iterator[Record]:
-        """Images by relative path, then the label maps that belong to them, then what had to be set aside."""
+        """Images by relative path, then the label maps that belong to them, then what had to be excluded."""
         with _refusing(self, root):
             if not root.exists():
                 raise WrongLayoutError("there is no such file or folder")

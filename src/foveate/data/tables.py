@@ -15,7 +15,7 @@ IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds, hidden names left out, sorted by name.
+    """What a folder holds, hidden names excluded, sorted by name.
 
     Raises:
         FoveateError: when it may not be listed.
@@ -24,7 +24,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, hidden names left out, sorted by name."""
+    """What a folder holds, hidden names excluded, sorted by name."""
     try:
         with os.scandir(folder) as entries:
             seen = [entry for entry in entries if not entry.name.startswith(".")]

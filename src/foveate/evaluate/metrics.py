@@ -1,6 +1,6 @@
 """What predictions are worth: masks against masks, scores against labels, values against values.
 
-Every metric has a defined value for every input; NaN means "this case has nothing to say" and is left out
+Every metric has a defined value for every input; NaN means "this case has nothing to say" and is excluded
 of a mean. docs/metrics.md holds the rules for empty references and lone classes.
 """
 

@@ -65,7 +65,7 @@ class Parts:
 
 
 def table(scores: Sequence[Sequence[float]] | Floats) -> Floats:
-    """Scores (seeds, patients) as floats; a patient without a score under some seed is left out."""
+    """Scores (seeds, patients) as floats; a patient without a score under some seed is excluded."""
     array = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     array = array[:, ~np.isnan(array).any(0)]
     if array.shape[1] < 2:
@@ -240,7 +240,7 @@ def bca_interval(
 ) -> tuple[float, float]:
     """95 % bootstrap interval over patients of a statistic of cases, bias-corrected and accelerated.
 
-    The cases of a patient are drawn together. Draws for which the statistic is not defined are left out; NaN
+    The cases of a patient are drawn together. Draws for which the statistic is not defined are excluded; NaN
     where fewer than half of them, or fewer than 3 patients, remain.
     """
     from scipy.stats import norm

@@ -160,7 +160,7 @@ def started_with(cache: Cache, out: Path) -> Cache:
         if seen[volume.entry.content_hash] <= known[volume.entry.content_hash]:
             kept.append(volume)
     if kept and (new := len(cache) - len(kept)):
-        say(f"{new} images came, or can be read, since {out} was started: left out. Another --out takes them")
+        say(f"{new} images came, or can be read, since {out} was started: excluded. Another --out takes them")
         return Cache(kept, cache.rejects)
     return cache
 

@@ -37,12 +37,12 @@ def sampled(images: list[Record]) -> list[Record]:
 
 
 def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
-    """The images of the run's dimension; those of the other are left out with a word."""
+    """The images of the run's dimension; those of the other are excluded, with a message."""
     fitting = [record for record in images if dimension_of(record) == dimension]
     if not fitting:
         raise FoveateError(f"--dimension {dimension}: none of the {len(images)} images is {dimension}D.")
     if len(fitting) < len(images):
-        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of the other kind are left out")
+        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of the other kind are excluded")
     return fitting
 
 
@@ -59,7 +59,7 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
     for note in cache.notes:
         say(note)
     for reject in cache.rejects:
-        say(f"left out: {reject.relative}: {reject.reason}")
+        say(f"excluded: {reject.relative}: {reject.reason}")
     return cache
 
 
@@ -82,7 +82,7 @@ def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
             refused.append((volume.relative or f"image {volume.entry.id} of the cache", str(error)))
     if refused:
         name, why = refused[0]
-        others = f" So it is with {len(refused) - 1} others." if len(refused) > 1 else ""
+        others = f" {len(refused) - 1} other images have the same problem." if len(refused) > 1 else ""
         raise FoveateError(f"{name}: {why}{others}")
 
 
@@ -92,7 +92,7 @@ def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
     names = [volume.patient for volume in cache if volume.patient]
     patients = f"{len(set(names))} patients of {len(names)} images are known" if names else UNKNOWN
-    return f"data: {len(cache)} images, {len(cache.rejects)} left out{padded}; {patients}"
+    return f"data: {len(cache)} images, {len(cache.rejects)} excluded{padded}; {patients}"
 
 
 def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:

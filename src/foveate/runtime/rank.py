@@ -14,7 +14,7 @@ from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.runtime.launch import Words, write_words
 from foveate.runtime.processes import requeue_before_the_first_step
 
-MENDABLE = 2
+FIXABLE = 2
 
 
 def main(entry: str, scratch: Path) -> int:
@@ -32,7 +32,7 @@ def main(entry: str, scratch: Path) -> int:
     except FoveateError as error:
         words = Words(lost=isinstance(error, LostPeerError), text=str(error))
         write_words(scratch, int(os.environ["LOCAL_RANK"]), words)
-        return MENDABLE
+        return FIXABLE
 
 
 def follow_starter() -> None:

@@ -40,7 +40,7 @@ def images_for_pretraining(
     split: str = "",
     patient_pattern: str = "",
 ) -> list[Record]:
-    """Images without their labels; what is for validation or a test, or no image, is set aside aloud.
+    """Images without their labels; validation, test and other files are excluded, with a message.
 
     Args:
         source: The Config of a source.
@@ -76,7 +76,7 @@ def _say_others(others: Sequence[Record]) -> None:
     if others:
         telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
         example = f"{telling.relative} ({telling.evidence})"
-        say(f"set aside, never pre-trained on: {len(others)} files, e.g. {example}")
+        say(f"excluded from pre-training: {len(others)} files, e.g. {example}")
 
 
 def _listed(images: Sequence[Record], folder: Path) -> list[Record]:

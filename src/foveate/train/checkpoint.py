@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the last K kept, a damaged one skipped with a word."""
+"""Checkpoints: written whole or not at all, the last K kept, a damaged one skipped, with a message."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def make_views(
 
 
 def share_above(volume: VolumeReader, box: Box, threshold: float) -> float:
-    """The share of a box's own voxels, padding left out, with a value above the threshold."""
+    """The share of a box's own voxels, padding excluded, with a value above the threshold."""
     low = [max(0, start) for start in box.low]
     high = [min(end, size) for end, size in zip(box.high, volume.shape, strict=True)]
     return volume.codes(low, high).share_above(threshold)

@@ -17,9 +17,9 @@ def test_the_parent_folder_is_enough_and_labels_are_set_aside(name, tmp_path, ca
     command = ["--data", str(data), "--out", str(tmp_path / "run"), "--size", "small", "--steps", "2"]
     assert main(["pretrain", *command]) == 0
     said = capsys.readouterr().err
-    assert "set aside, never pre-trained on" in said
+    assert "excluded from pre-training" in said
     count = len([p for p in (data / "images").iterdir() if not p.name.startswith(".")])
-    assert f"data: {count} images, 0 left out" in said
+    assert f"data: {count} images, 0 excluded" in said
     assert (tmp_path / "run" / "exported" / "weights.safetensors").exists()
 
 
@@ -33,8 +33,8 @@ def test_mixed_trees_train_on_their_images_alone(name, tmp_path, capsys):
     command = ["--data", data, "--out", str(tmp_path / "run"), "--size", "small", "--steps", "1"]
     assert main(["pretrain", *command, "--batch_size", "2"]) == 0
     said = capsys.readouterr().err
-    assert f"set aside, never pre-trained on: {others} files" in said
-    assert f"data: {images} images, 0 left out" in said
+    assert f"excluded from pre-training: {others} files" in said
+    assert f"data: {images} images, 0 excluded" in said
     for written in (p for p in tmp_path.rglob("*") if p.is_file()):
         content = written.read_bytes()
         assert b"STS_001" not in content, written.name

@@ -99,7 +99,9 @@ def test_a_pattern_names_the_patients_and_every_image_must_match(tmp_path, names
     image(tmp_path / "images/8.nii.gz")
     for number in "78":
         label_map(tmp_path / f"labels/{number}.nii.gz")
-    with pytest.raises(FoveateError, match=r"images/7.nii.gz does not match.* So it is with 1 others of 14"):
+    with pytest.raises(
+        FoveateError, match=r"images/7.nii.gz does not match.* 1 of the other 13 have the same problem"
+    ):
         found(tmp_path, patient_pattern=r"/([a-z]+)=")
     for wrong in ("([a-z]+", "[a-z]+", "(a)(b)"):
         with pytest.raises(FoveateError, match="--patient_pattern"):

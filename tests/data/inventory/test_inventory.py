@@ -40,7 +40,7 @@ def rows(path):
 
 
 def names(out):
-    """File name -> why it was left out."""
+    """File name -> why it was excluded."""
     return {row["file"]: row["reason"] for row in rows(out / "private" / inventory.REJECTED_NAMES)}
 
 
@@ -212,20 +212,20 @@ def test_a_long_extension_of_a_header_is_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["inventory.pixels.thumbnail", "inventory.headers.records_of"])
-def test_a_file_on_which_a_reader_stumbles_is_left_out_with_a_reason(tmp_path, monkeypatch, place):
+def test_a_file_on_which_a_reader_fails_is_left_out_with_a_reason(tmp_path, monkeypatch, place):
     root = tmp_path / "data"
     picture(root / "p.png")
     dicoms.write(root / "x", dicoms.noise(1)[0], Modality="DX", ImagePositionPatient=None)
 
-    def stumbling(*_):
+    def failing(*_):
         raise ZeroDivisionError("Jane Doe")
 
-    monkeypatch.setattr(f"foveate.data.{place}", stumbling)
+    monkeypatch.setattr(f"foveate.data.{place}", failing)
     _, table = run(root, tmp_path / "inv")
-    stumbled = [row for row in table if "stumbled" in row["reason"]]
-    assert stumbled
-    assert {row["role"] for row in stumbled} == {"other"}
-    assert all("(ZeroDivisionError)" in row["reason"] and "Jane" not in row["reason"] for row in stumbled)
+    failed = [row for row in table if "a reader failed on it" in row["reason"]]
+    assert failed
+    assert {row["role"] for row in failed} == {"other"}
+    assert all("(ZeroDivisionError)" in row["reason"] and "Jane" not in row["reason"] for row in failed)
 
 
 def test_a_full_disk_is_no_files_fault(tmp_path, monkeypatch):

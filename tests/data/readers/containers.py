@@ -24,7 +24,7 @@ NRRD = {"type": "short", "dimension": "3", "sizes": "4 5 6", "encoding": "raw", 
 
 
 def meta(path, data=STORED, end="\n", file="LOCAL", **fields):
-    """A MetaImage; a field that is None is left out, and `ElementDataFile` comes last."""
+    """A MetaImage; a field that is None is excluded, and `ElementDataFile` comes last."""
     kept = {key: value for key, value in {**META, **fields}.items() if value is not None}
     lines = [f"{key} = {value}" for key, value in {**kept, "ElementDataFile": file}.items()]
     path.write_bytes("".join(line + end for line in lines).encode() + data)

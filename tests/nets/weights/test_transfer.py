@@ -160,5 +160,5 @@ def test_a_decoder_without_skips_starts_one_with_them_and_back(dimension):
     report = transfer(
         parts, tensors_of({"encoder": joined.encoder, "decoder": joined.decoder}), min_share=1.0
     )
-    assert list(report.adapted.values()) == [f"{n} skip channels left out" for n in (16, 8, 4)]
+    assert list(report.adapted.values()) == [f"{n} skip channels dropped" for n in (16, 8, 4)]
     assert all((block.convs[0].conv.weight == 1).all() for block in plain.decoder.blocks)

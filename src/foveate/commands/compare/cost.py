@@ -55,7 +55,7 @@ def measure_all(bench: Bench) -> None:
 
 
 def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:
-    """Computing, reading and work seconds of a step, where not known; an arm that fails is left out."""
+    """Computing, reading and work seconds of a step, where not known; an arm that fails is excluded."""
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
     seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
     if SCRATCH not in seconds:

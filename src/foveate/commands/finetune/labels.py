@@ -49,9 +49,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     both = intake.decode(records, cache, config.prepare)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
-        raise FoveateError(
-            f"{len(wrong)} labelled images cannot be used: {said}. Mend them or take them out."
-        )
+        raise FoveateError(f"{len(wrong)} labelled images cannot be used: {said}. Fix or remove them.")
     by_name = {volume.relative: volume for volume in both}
     parts = {p: [by_name[r.relative] for r in chosen[p] if r.relative in by_name] for p in chosen}
     for part, volumes in parts.items():
@@ -67,7 +65,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
         train=encoded["train"],
         val=encoded["val"],
         split=split,
-        layout=f"{found.layout}; {found.unlabelled} images without a label left out; {found.patients}",
+        layout=f"{found.layout}; {found.unlabelled} images without a label excluded; {found.patients}",
     )
 
 

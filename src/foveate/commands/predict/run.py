@@ -1,6 +1,6 @@
 """Prediction: a fine-tuned run over files, one at a time, with results in each file's own geometry.
 
-What is done is never done again, what fails is said and left out, and no file is half-written.
+What is done is never done again, what fails is said and excluded, and no file is half-written.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ class Seat:
 
 
 def images_of(data: Path) -> list[Record]:
-    """The images below a folder; labels and other files are set aside with a word."""
+    """The images below a folder; labels and other files are excluded, with a message."""
     found = list(FolderSource().records(data))
     images = [record for record in found if record.role == "image"]
     if not images:
         raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")
     if len(images) < len(found):
-        say(f"set aside: {len(found) - len(images)} files that are no images, or labels")
+        say(f"excluded: {len(found) - len(images)} files that are no images, or labels")
     return images
 
 

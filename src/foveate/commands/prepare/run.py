@@ -46,8 +46,8 @@ def _refuse_other_files(folder: Path) -> None:
 
 
 def summary(cache: Cache) -> str:
-    """Counts by profile, what was left out, and the size."""
+    """Counts by profile, what was excluded, and the size."""
     profiles = Counter(volume.entry.profile for volume in cache)
     counts = ", ".join(f"{count} {profile}" for profile, count in sorted(profiles.items()))
     size = sum(volume.entry.file_bytes for volume in cache)
-    return f"prepared {len(cache)} images ({counts}) in {gib(size)}; {len(cache.rejects)} left out"
+    return f"prepared {len(cache)} images ({counts}) in {gib(size)}; {len(cache.rejects)} excluded"

@@ -28,7 +28,7 @@ class PretrainConfig(RunConfig):
 
     Attributes:
         health_every: Steps between measurements of health; 0 for none.
-        holdout: Images that are set aside, never trained on, to measure health on.
+        holdout: Images that are held out, never trained on, to measure health on.
         probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
         probe_every: Steps between probes.
         method: The pre-training method.

@@ -1,4 +1,4 @@
-"""What health is measured on: images set aside, and labelled cases for a probe."""
+"""What health is measured on: held-out images, and labelled cases for a probe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def summary(config: PretrainConfig, held: Cache | None) -> str:
     """On what health is measured."""
     if config.health_every == 0:
         return ""
-    where = f"on {len(held)} images set aside" if held else "on training images (--holdout N sets N aside)"
+    where = f"on {len(held)} held-out images" if held else "on training images (--holdout N keeps N out)"
     return f"; health every {config.health_every} steps, {where}"
 
 

@@ -86,7 +86,7 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
         rows = list(csv.DictReader(stream_))
     if not rows or not {"image", "label"} <= set(rows[0]):
         raise FoveateError(
-            f"--probe {table}: accepted are columns image, label and patient (may be left out)."
+            f"--probe {table}: accepted are columns image, label and patient (may be missing)."
         )
     found = []
     for line, row in enumerate(rows, start=2):
@@ -99,7 +99,7 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
         if not is_missing(label := (row["label"] or "").strip()):
             found.append(replace(record, labels={LABEL: label}, patient=patient))
     if missing := len(rows) - len(found):
-        say(f"--probe {table}: {missing} of {len(rows)} rows have no label and are left out")
+        say(f"--probe {table}: {missing} of {len(rows)} rows have no label and are excluded")
     return found
 
 

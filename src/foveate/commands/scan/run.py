@@ -1,4 +1,4 @@
-"""`foveate scan`: what a folder holds, as a table, a page, and a reason for every file that is left out."""
+"""`foveate scan`: what a folder holds, as a table, a page, and a reason for every file that is excluded."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Shown:
 
 
 def summary(found: inventory.Scan, config: ScanConfig) -> str:
-    """Counts for the terminal, and the names of the first files that were left out."""
+    """Counts for the terminal, and the names of the first files that were excluded."""
     db = found.db
     hidden = state.fact(db, "hidden", "0")
     lines = [f"{state.count(db, 'files')} files, {hidden} hidden ones ignored"]
@@ -140,4 +140,4 @@ def _rejected(found: inventory.Scan) -> list[str]:
     rows = found.db.execute(query, (SHOWN,)).fetchall()
     named = [f"  {terminal(os.fsdecode(name))}: {reason}" for name, reason in rows]
     more = [f"  and {total - len(rows)} more in {state.PRIVATE}/{inventory.REJECTED_NAMES}"]
-    return [f"left out: {total}", *named, *(more if total > len(rows) else [])]
+    return [f"excluded: {total}", *named, *(more if total > len(rows) else [])]

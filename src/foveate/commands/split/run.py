@@ -112,7 +112,7 @@ def equal_voxels(images: Sequence[Record], config: SplitRun) -> tuple[list[list[
     say_notes(by_role(images, hashes))
     unreadable = {name for name, digest in hashes.items() if digest is None}
     for name in sorted(unreadable):
-        say(f"left out, it cannot be read as an image: {name}")
+        say(f"excluded, it cannot be read as an image: {name}")
     return twins(hashes), unreadable
 
 
@@ -127,7 +127,7 @@ def strangers(
         record for record in unlabelled if record.patient not in patients and record.relative not in names
     ]
     if others := len(unlabelled) - len(kept):
-        say(f"left out, their patients or voxels are for validation or the test: {others} unlabelled images")
+        say(f"excluded, their patients or voxels are for validation or the test: {others} unlabelled images")
     return kept
 
 

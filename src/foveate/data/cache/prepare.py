@@ -74,7 +74,7 @@ def prepare(
     """Brings the cache up to date with the records of role "image" and opens it.
 
     Args:
-        records: What a source lists; labels and other files are left out.
+        records: What a source lists; labels and other files are excluded.
         cache: The folder from `cache_folder`.
         config: Resampling, windows and the format.
         on_progress: Called with (done, total) as volumes are finished.

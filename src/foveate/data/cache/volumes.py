@@ -107,7 +107,7 @@ def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """A source file that was left out; `relative` is for the terminal only."""
+    """A source file that was excluded; `relative` is for the terminal only."""
 
     relative: str
     reason: str

@@ -155,7 +155,11 @@ def by_pattern(images: Iterable[Record], pattern: str) -> Evidence:
     matches = {image.relative: expression.search(image.relative) for image in images}
     of = {name: match[group] for name, match in matches.items() if match and match[group]}
     if lost := sorted(set(matches) - set(of)):
-        more = f" So it is with {len(lost) - 1} others of {len(matches)}." if len(lost) > 1 else ""
+        more = (
+            f" {len(lost) - 1} of the other {len(matches) - 1} have the same problem."
+            if len(lost) > 1
+            else ""
+        )
         raise FoveateError(
             f"--patient_pattern {pattern}: {lost[0]} does not match, so its patient is not known.{more} "
             "Accepted: a pattern that is found in the path of every image below --data."
@@ -196,7 +200,7 @@ def _headers(images: Iterable[Record]) -> dict[str, str]:
             continue
         try:
             patient = read_header(image.path).patient
-        except RefusalError:  # the image will be left out with this reason
+        except RefusalError:  # the image will be excluded with this reason
             continue
         if patient:
             of[image.relative] = patient

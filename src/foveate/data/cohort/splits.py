@@ -107,7 +107,7 @@ def own_split(records: Sequence[Record]) -> Split | None:
 
 
 def given_split(records: Sequence[Record], config: SplitConfig) -> Split | None:
-    """The split of `source`; images that it does not name are left out."""
+    """The split of `source`; images that it does not name are excluded."""
     if not config.source:
         return None
     path = Path(config.source)

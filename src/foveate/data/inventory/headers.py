@@ -87,14 +87,14 @@ def facts_of(tasks: Sequence[Task], salt: bytes, root_name: str) -> list[Facts]:
 
 
 def unforeseen(error: Exception) -> str:
-    """Why an image is left out on which a reader stumbled: the error's kind alone, its text may hold a name.
+    """Why an image is excluded on which a reader failed: the error's kind alone, its text may hold a name.
 
     Raises:
         Exception: the error itself, where it is the machine's and not the file's.
     """
     if isinstance(error, OSError | MemoryError | FoveateError):  # the last: no image can be decoded at all
         raise error
-    return f"a reader stumbled over it ({type(error).__name__}); please report this"
+    return f"a reader failed on it ({type(error).__name__}); please report this"
 
 
 def _facts(task: Task, salt: bytes, root_name: str) -> Facts:

@@ -194,7 +194,7 @@ def _pixel_task(scan: Scan, row: sqlite3.Row, thumbnails: bool) -> PixelTask:
 
 
 def export(scan: Scan, out: Path) -> None:
-    """The tables: one of images, one of what was left out, and the latter's names for the owner alone."""
+    """The tables: one of images, one of what was excluded, and the latter's names for the owner alone."""
     public = f"SELECT {', '.join(PUBLIC)} FROM images ORDER BY id"
     reasons = "SELECT id, format, reason FROM images WHERE reason != '' ORDER BY reason, id"
     names = (

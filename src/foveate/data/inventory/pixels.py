@@ -48,7 +48,7 @@ def looks_of(tasks: Sequence[PixelTask], salt: bytes, root: Path) -> list[tuple[
 def _look(task: PixelTask, salt: bytes, root: Path) -> Row:
     try:
         return _decoded(task, salt, root)
-    except FaultyReaderError:  # every file of its kind would be left out, for good
+    except FaultyReaderError:  # every file of its kind would be excluded, for good
         raise
     except Exception as error:
         return {"role": "other", "reason": unforeseen(error)}

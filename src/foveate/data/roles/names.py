@@ -13,7 +13,7 @@ LABEL_STEM = re.compile(
     r"(^|.*[-_. +])(a?seg|segmentations?|segs?|masks?|labels?|labelmap|gt|ground[-_ ]?truth|roi)\d*"
 )
 WORD = re.compile(r"[a-z0-9]+")
-MODALITY_WORDS = {  # left out on purpose: pt (patient), cr, us and t1, t2 (time points)
+MODALITY_WORDS = {  # excluded on purpose: pt (patient), cr, us and t1, t2 (time points)
     **dict.fromkeys(("ct", "cbct", "ldct", "cect", "ncct"), "CT"),
     **dict.fromkeys(("mr", "mri", "t1w", "t2w", "t1ce", "t1gd", "flair"), "MR"),
     **dict.fromkeys(("pet", "fdg"), "PT"),

@@ -41,7 +41,7 @@ class Config:
         name: chexpert.
         views: Frontal or lateral radiographs, or both.
         observations: The five of the competition, or all fourteen.
-        uncertain: What -1 becomes: 0, 1, nothing (`ignore`: missing, left out of the loss), or 1 for
+        uncertain: What -1 becomes: 0, 1, nothing (`ignore`: missing, excluded of the loss), or 1 for
             atelectasis and edema and 0 for the others (`mixed`).
         blank: What an observation that a report does not mention becomes: 0, or missing.
         missing: `skip` goes on with the images that are there, for a part of the data set.

@@ -1,4 +1,4 @@
-"""A plain folder (or a single file): images wherever they are, DICOM series put together, labels set aside.
+"""A plain folder (or a single file): images wherever they are, DICOM series put together, labels excluded.
 
 Hidden files and folders are ignored, and so are foveate's own runs and caches below the folder. A folder
 reached twice through links is listed once, so links that form a loop end. Why a record has its role is said

@@ -90,7 +90,7 @@ def change_skip(weight: Tensor, channels: int, from_below: int) -> tuple[Tensor,
         zeros = weight.new_zeros(weight.shape[0], added, *weight.shape[2:])
         return torch.cat((weight, zeros), 1), f"{added} skip channels added at 0"
     if channels == from_below and added < 0:
-        return weight[:, :from_below], f"{-added} skip channels left out"
+        return weight[:, :from_below], f"{-added} skip channels dropped"
     return weight, ""
 
 

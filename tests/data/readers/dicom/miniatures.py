@@ -1,4 +1,4 @@
-"""Writes small DICOM files for tests: a tilted CT by default, any tag of it changed or left out."""
+"""Writes small DICOM files for tests: a tilted CT by default, any tag of it changed or excluded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SERIES = generate_uid()
 
 
 def dataset(pixels: np.ndarray | None, **tags: object) -> Dataset:
-    """One file's data set; a tag given as None is left out."""
+    """One file's data set; a tag given as None is excluded."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -1,4 +1,4 @@
-"""From DICOM files, in any nesting and under any name, to records: volumes, pictures, things set aside."""
+"""From DICOM files, in any nesting and under any name, to records: volumes, pictures, what is excluded."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def _affine(fields: Fields, space: int, axes: list[Axis]) -> Array:
         raise RefusalError("its space has fewer than three axes")
     signs = np.asarray(SPACES[_space(fields)] if "space" in fields else (1, 1, 1), dtype=np.float64)
     if any(not math.isnan(axis.spacing) for axis in axes):
-        raise damaged("spacings", "left out where there are space directions")
+        raise damaged("spacings", "absent where there are space directions")
     directions = [axis.direction for axis in axes]
     if any(directions) and len(axes) >= 3:  # else no volume, and nothing is read
         affine[:3, :3] = np.transpose([_spatial(each) for each in directions[:3]]) * signs[:, np.newaxis]
