@@ -26,13 +26,13 @@ check: setup
 	$(BIN)/lint-imports --no-cache
 
 parity: setup
-	$(BIN)/python benchmarks/parity.py $(FOLDER)
+	$(BIN)/python benchmarks/methods/parity.py $(FOLDER)
 
 # Half an hour on two quiet cores; FOVEATE_DATA is the folder with msd_hippocampus. Stop it as you like: it goes on.
 compare-small: setup
 	@test -d "$$FOVEATE_DATA/msd_hippocampus" || { echo "set FOVEATE_DATA to the folder with msd_hippocampus"; exit 2; }
-	$(BIN)/foveate compare --config benchmarks/fewlabel/small.yaml --out compare-small
-	$(BIN)/python benchmarks/fewlabel/agree.py compare-small/table.csv benchmarks/fewlabel/small/table.csv
+	$(BIN)/foveate compare --config benchmarks/evidence/fewlabel/small.yaml --out compare-small
+	$(BIN)/python benchmarks/evidence/fewlabel/agree.py compare-small/table.csv benchmarks/evidence/fewlabel/small/table.csv
 
 fuzz: setup
 	$(BIN)/python -W ignore benchmarks/fuzz.py $(or $(COUNT),20000) $(or $(SEED),0)

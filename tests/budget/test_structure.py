@@ -1,4 +1,4 @@
-"""The counts of `benchmarks/structure.py`: right on a small package, and what they must be on this one."""
+"""The counts of `structure.py` in benchmarks: right on a small package, and what they must be on this one."""
 
 from pathlib import Path
 

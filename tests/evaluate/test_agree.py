@@ -1,4 +1,4 @@
-"""`make compare-small` ends with benchmarks/fewlabel/agree.py: what it lets pass and what it catches."""
+"""`make compare-small` ends with `agree.py`: what it lets pass and what it catches."""
 
 import csv
 import importlib.util
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/fewlabel/agree.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks/evidence/fewlabel/agree.py"
 TRUTH = {("3", "a"): 0.80, ("3", "b"): 0.81, ("3", "c"): 0.79, ("10", "a"): 0.83, ("10", "b"): 0.84}
 NUMBERS = ("score_mean", "score_seed_sd", "score_seeds")
 SPREAD = {"3": 0.02, "10": 0.005}  # of trainings: fewer labels, more chance

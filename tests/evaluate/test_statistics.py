@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import statistics_simulation as simulation
+import interval_coverage as simulation
 from foveate.core.types import FoveateError
 from foveate.evaluate import statistics
 from foveate.evaluate.metrics import auroc
@@ -137,7 +137,7 @@ def test_contract_unequal_tables_are_refused():
 
 @pytest.mark.parametrize("world", ["patients, skewed", "seeds some", "seeds only"])
 def test_property_intervals_keep_their_promise(world):
-    """A small piece of benchmarks/statistics_simulation.py; the limits allow for 300 tables."""
+    """A small piece of benchmarks/evidence/interval_coverage.py; the limits allow for 300 tables."""
     covered, wrong, *_ = simulation.of_tables((3, 20), world, 300)
     assert 0.92 <= covered <= 0.99
     assert wrong <= 0.075

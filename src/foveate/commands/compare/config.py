@@ -303,7 +303,7 @@ def help_keys() -> str:
     """The keys of the grid, and those of every arm and task in the file."""
     parts = [
         "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
-        "docs/protocol.md explains it, benchmarks/fewlabel/ has examples. Options can be given\n"
+        "docs/protocol.md explains it, benchmarks/evidence/fewlabel/ has examples. Options can be given\n"
         "on the command line as well.",
         parsing.help_text(GridConfig()),
     ]
