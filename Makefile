@@ -35,7 +35,7 @@ compare-small: setup
 	$(BIN)/python benchmarks/evidence/fewlabel/agree.py compare-small/table.csv benchmarks/evidence/fewlabel/small/table.csv
 
 fuzz: setup
-	$(BIN)/python -W ignore benchmarks/fuzz.py $(or $(COUNT),20000) $(or $(SEED),0)
+	$(BIN)/python -W ignore benchmarks/data/fuzz.py $(or $(COUNT),20000) $(or $(SEED),0)
 
 clean:
 	rm -rf .venv demo build dist
