@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.data.drawn import Names, image, label_map, names
-from tests.data.readers import dicoms
+from tests.data.readers.dicom import miniatures as dicoms
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.catalogue import SOURCES

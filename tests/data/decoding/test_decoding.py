@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from foveate.data.decoding.decoder.decoder import Decoder, decode
 from tests.data.readers.dicom.miniatures import noise, write_series
 
 from foveate.core import signals
 from foveate.core.types import FoveateError, Record
-from foveate.data.decoding.decoder import decoder as decoding
+from foveate.data.decoding import decoder as decoding
+from foveate.data.decoding.decoder import Decoder, decode
 from foveate.data.readers.formats import read_files
 from foveate.data.readers.unreadable import UnreadableImageError
 
@@ -137,7 +137,7 @@ def test_a_bomb_ends_at_the_limit_of_memory(scan, tmp_path):
 
 def test_an_idle_child_goes_home_and_another_comes(scan, monkeypatch):
     quick = decoding.START.replace(
-        "serve;", "serve; import foveate.data.decoding.decoder.child as d; d.IDLE_SECONDS = 0.1;"
+        "serve;", "serve; import foveate.data.decoding.child as d; d.IDLE_SECONDS = 0.1;"
     )
     monkeypatch.setattr(decoding, "START", quick)
     decoder = Decoder()
