@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foveate.core.networks import Encoder
+    from foveate.core.types import Json
 
 __all__ = ["__version__", "finetune", "load_encoder", "pretrain"]
 __version__ = version("foveate")
@@ -24,7 +25,7 @@ def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
     return weights.load_encoder(source, min_transfer=min_transfer)
 
 
-def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa: ANN401 - keys of a YAML file
+def pretrain(*, data: str | Path, out: str | Path, **keys: Json | Path) -> bool:
     """Pre-train as `foveate pretrain` does; True when the run reached its end.
 
     Args:
@@ -39,7 +40,7 @@ def pretrain(*, data: str | Path, out: str | Path, **keys: Any) -> bool:  # noqa
     return bool(run(SPEC.from_keys({"data": str(data), "out": str(out), **keys})))
 
 
-def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Any) -> bool:  # noqa: ANN401
+def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Json | Path) -> bool:
     """Fine-tune as `foveate finetune` does; True when the run reached its end.
 
     Args:

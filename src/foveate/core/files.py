@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from foveate.core.types import Json
+
 ANYONE, OWNER = 0o666, 0o600  # who may read a new file; the first as far as the umask lets
 
 
@@ -55,7 +57,7 @@ def _new(path: Path, mode: int) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401 - anything JSON holds
+def plain(value: Json) -> Json:
     """NaN as null: JSON has no other word for "not defined"."""
     if isinstance(value, Mapping):
         return {key: plain(each) for key, each in value.items()}
@@ -74,7 +76,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """The whole file or the one before."""
-    pass
-
     text = json.dumps(plain(content), indent=1, allow_nan=False) + "\n"
     replace_text(path, text)

@@ -7,11 +7,11 @@ RAS+ order (x, y) or (x, y, z), n their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a process that decodes images does without torch
     from torch import Tensor
 
 Array = NDArray[Any]
+Json: TypeAlias = "bool | float | str | Mapping[str, Json] | Sequence[Json] | None"  # as a file holds it
 Dimension = Literal[2, 3]
 Orientation = tuple[tuple[int, int], ...]  # per axis of a source: its canonical axis, and -1 where mirrored
 Size = Literal["small", "paper"]
@@ -27,6 +28,7 @@ Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Norm = Literal["batch", "group", "instance"]
 Upsample = Literal["nearest", "transpose"]
+Role = Literal["image", "label", "structure", "other"]
 
 
 class Dataclass(Protocol):
@@ -165,14 +167,14 @@ class Record:
     relative: str  # path below the root: its salted hash is the only name that is ever stored
     files: tuple[Path, ...] = ()  # every file of a series, in order; empty: `path` alone
     channels: tuple[Path, ...] = ()  # one file per channel on one grid, in order; empty: one channel
-    role: Literal["image", "label", "structure", "other"] = "image"
+    role: Role = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
     dimension: Literal[0, 2, 3] = 0  # 0: what the suffix of `path` stands for
     patient: str = ""  # as the source names the patient: salted before it is stored
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
-    labels: Mapping[str, Any] = field(default_factory=dict)  # values of the whole image; NaN: missing
+    labels: Mapping[str, Json] = field(default_factory=dict)  # values of the whole image; NaN: missing
 
     @property
     def root(self) -> Path | None:

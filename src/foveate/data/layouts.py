@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, final
+from typing import Any, Literal, NoReturn, TypedDict, Unpack, final
 
-from foveate.core.types import Dimension, FoveateError, Record
+from foveate.core.types import Dimension, FoveateError, Json, Record, Role
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import entries_of, parse_json
 
@@ -27,6 +27,19 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev", "va"),
     "test": ("test", "testing", "ts"),
 }
+
+
+class Fields(TypedDict, total=False):
+    """What a layout says of a record beside its file."""
+
+    channels: tuple[Path, ...]
+    role: Role
+    evidence: str
+    modality: str
+    patient: str
+    split: str
+    maps: Mapping[str, Path]
+    labels: Mapping[str, Json]
 
 
 @final
@@ -109,7 +122,7 @@ def _maps(root: Path, images: Iterable[Record]) -> Iterator[Record]:
             yield case(root, path, role="label", evidence=evidence, patient=image.patient, split=image.split)
 
 
-def case(root: Path, path: Path, **fields: Any) -> Record:  # noqa: ANN401 - the fields of a Record
+def case(root: Path, path: Path, **fields: Unpack[Fields]) -> Record:
     """A record whose name is its path below `root`, with forward slashes on every system."""
     relative = Path(os.path.relpath(path, root if root.is_dir() else root.parent)).as_posix()
     return Record(path=path, relative=relative, **fields)
@@ -195,7 +208,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def wrong_field(path: Path, field: str, found: object, accepted: str) -> NoReturn:
+def wrong_field(path: Path, field: str, found: Json, accepted: str) -> NoReturn:
     """Refuse one field of a JSON file."""
     raise FoveateError(f"{path}: {field} is {found!r}; accepted: {accepted}.")
 

@@ -7,9 +7,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, Json
 
 PATIENT_COLUMNS = ("patient", "patient_id", "subject", "subject_id")  # of tables, however they are spelled
 IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "file_name", "path", "name")
@@ -64,7 +63,7 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str:
     return next((spelled[_plain(name)] for name in names if _plain(name) in spelled), "")
 
 
-def patient_word(value: Any) -> str:  # noqa: ANN401 - as found in JSON
+def patient_word(value: Json) -> str:
     """A patient as a list names one; "" where it names none.
 
     >>> patient_word(7), patient_word(None), patient_word(" p1 ")
@@ -77,9 +76,10 @@ def _plain(name: str) -> str:
     return "".join(filter(str.isalnum, name)).lower()
 
 
-def parse_json(path: Path) -> Any:  # noqa: ANN401 - as found
+def parse_json(path: Path) -> Json:
     """What a JSON file holds."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        found: Json = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, OSError) as error:
         raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
+    return found

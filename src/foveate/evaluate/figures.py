@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from foveate.core.dims import LAYERS
 from foveate.core.files import replace_file
 from foveate.core.types import Array
 from foveate.evaluate.metrics import NAN, auroc
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#555555")
 SIDE = 4.6  # inches
@@ -27,7 +31,7 @@ class Point(NamedTuple):
     high: float
 
 
-def _axes(width: float = SIDE, height: float = SIDE) -> tuple[Any, Any]:
+def _axes(width: float = SIDE, height: float = SIDE) -> tuple[Figure, Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,7 +42,7 @@ def _axes(width: float = SIDE, height: float = SIDE) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _save(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib has no types
+def _save(figure: Figure, path: Path) -> None:
     kind = path.suffix.removeprefix(".")
     # no date and no program name: the same results give the same file
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}.get(kind)
@@ -160,8 +164,11 @@ def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: s
         x = np.array([p.x for p in ordered]) * shift ** (i - (len(curves) - 1) / 2)
         y = np.array([p.mean for p in ordered])
         reach = np.abs(np.array([[p.mean - p.low for p in ordered], [p.high - p.mean for p in ordered]]))
-        style = {"color": COLOURS[i % MOST_CURVES], "marker": "os^Dv"[i % 5], "markersize": 5, "capsize": 3}
-        axes.errorbar(x, y, yerr=reach, label=name, linewidth=1.4, elinewidth=1, **style)
+        colour, marker = COLOURS[i % MOST_CURVES], "os^Dv"[i % 5]
+        axes.errorbar(
+            x, y, yerr=reach, label=name, linewidth=1.4, elinewidth=1, capsize=3, color=colour,
+            marker=marker, markersize=5,
+        )  # fmt: skip
     if all(0 <= point.mean <= 1 for points in curves.values() for point in points):
         low, high = axes.get_ylim()  # an interval of two seeds may reach beyond what a share can be
         axes.set_ylim(max(low, 0.0), min(high, 1.0))

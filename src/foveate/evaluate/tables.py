@@ -89,10 +89,18 @@ def as_csv(lines: Sequence[Line], references: Sequence[str]) -> str:
     writer.writerow(["task", "arm", "way", "labels", *names, *verdicts, "pretraining_sd", "note"])
     for line in lines:
         found = [line.score, *(line.against.get(reference) for reference in references)]
-        cells = [text_of(getattr(each, n, math.nan)) for each in found for n in NUMBERS]
+        cells = [text_of(value) for each in found for value in numbers_of(each)]
         said = ["" if each is None else each.verdict() for each in found[1:]]
         writer.writerow([*line.group, *cells, *said, text_of(line.pretraining_sd), line.note])
     return stream.getvalue()
+
+
+def numbers_of(found: Estimate | None) -> Sequence[float]:
+    """In the order of `NUMBERS`; NaN where there is no estimate."""
+    if found is None:
+        return [math.nan] * len(NUMBERS)
+    spread, p_values = (found.mean, found.seed_sd, found.low, found.high), (found.p, found.p_holm)
+    return [*spread, *p_values, found.seeds, found.patients]
 
 
 def text_of(value: float) -> str:

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from foveate.core.types import FoveateError
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 RUN_NAME = "foveate"
 
@@ -18,7 +21,7 @@ RUN_NAME = "foveate"
 class Logger(Protocol):
     """Somebody who wants the numbers of a run."""
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def metrics(self, row: Mapping[str, float]) -> None:
         """The numbers of `row["step"]`."""
         ...
 
@@ -27,7 +30,7 @@ class Logger(Protocol):
         ...
 
 
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def numbers(row: Mapping[str, float]) -> dict[str, float]:
     """The finite numbers of a line, without its step."""
     return {
         name: float(value)
@@ -58,13 +61,13 @@ class TensorBoard:
         self.writer = RecordWriter((target / name).open("wb"))
         self.event(file_version="brain.Event:2")
 
-    def event(self, **fields: Any) -> None:  # noqa: ANN401
+    def event(self, **fields: str | int | Summary) -> None:
         """One record."""
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def metrics(self, row: Mapping[str, float]) -> None:
         """The numbers of a step."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -93,7 +96,7 @@ class MLflow:
         run = runs[0] if runs else self.store.create_run("0", "", now, [], RUN_NAME)
         self.run_id: str = run.info.run_id
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def metrics(self, row: Mapping[str, float]) -> None:
         """The numbers of a step."""
         from mlflow.entities import Metric
 
@@ -126,7 +129,7 @@ class WeightsAndBiases:
         self.folder = folder
         self.run = wandb.init(project="foveate", name=RUN_NAME, dir=str(folder), settings=private)
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def metrics(self, row: Mapping[str, float]) -> None:
         """The numbers of a step; lines of one step become one."""
         self.run.log(numbers(row), step=int(row["step"]))
 

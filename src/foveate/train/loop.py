@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,9 @@ from foveate.train import checkpoint
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from foveate.train.peers import Peers
+
+if TYPE_CHECKING:  # what `Fabric.setup` gives, under a private name
+    from lightning_fabric.wrappers import _FabricModule as Wrapped
 
 ORDERS = (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)  # none, and what signals ask for; the last wins
 
@@ -131,7 +134,7 @@ def fit(
 
 def training_step(
     fabric: Fabric,
-    net: Any,  # noqa: ANN401 - Fabric's wrapper
+    net: Wrapped,
     optimizer: Optimizer,
     source: Iterator[Batch],
     progress: Progress,
@@ -145,7 +148,7 @@ def training_step(
 
 def gradients(
     fabric: Fabric,
-    net: Any,  # noqa: ANN401 - Fabric's wrapper
+    net: Wrapped,
     source: Iterator[Batch],
     progress: Progress,
     recent: Recent,
@@ -167,7 +170,9 @@ def gradients(
     return sums
 
 
-def move(fabric: Fabric, net: Any, optimizer: Optimizer, limit: float, *, measure: bool) -> dict[str, Tensor]:  # noqa: ANN401
+def move(
+    fabric: Fabric, net: Wrapped, optimizer: Optimizer, limit: float, *, measure: bool
+) -> dict[str, Tensor]:
     """One step of the optimizer, its gradient clipped where a limit is set; how far it went where wanted."""
     found = gradient_norms(net) if measure else {}
     if limit > 0:
@@ -262,7 +267,7 @@ def row_of(
     }
 
 
-def first_state(net: object, optimizer: object, hooks: Hooks) -> dict[str, Any]:
+def first_state(net: nn.Module, optimizer: Optimizer, hooks: Hooks) -> dict[str, Any]:
     """What checkpoints hold, before any is loaded."""
     best = {"best": -math.inf} if hooks.validate else {}
     return {"model": net, "optimizer": optimizer, "step": 0, **best}

@@ -11,8 +11,8 @@ import struct
 import zipfile
 import zlib
 from hashlib import sha256
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 MARK = b"foveate sha256 "
 LENGTH = len(MARK) + 2 * sha256().digest_size + 1  # a line of text
@@ -56,10 +56,10 @@ def check(path: Path) -> bool:
     return sealed
 
 
-def digest_of(stream: BinaryIO, size: int) -> bytes:
+def digest_of(stream: BufferedIOBase, size: int) -> bytes:
     """The SHA-256 of the next `size` bytes, as hexadecimal digits."""
     digest, piece = sha256(), memoryview(bytearray(PIECE))
-    while size and (count := stream.readinto(piece[:size])):  # type: ignore[attr-defined]
+    while size and (count := stream.readinto(piece[:size])):
         digest.update(piece[:count])
         size -= count
     return digest.hexdigest().encode()

@@ -119,3 +119,24 @@ def test_an_index_without_a_name_is_no_patient(tmp_path):
     table(tmp_path / "labels.csv", ",image,label", "0,a.png,1")  # as pandas writes it
     (record,) = [r for r in csv.build(csv.Config()).records(tmp_path) if r.role == "image"]
     assert (record.patient, dict(record.labels)) == ("", {"label": 1})
+
+
+@pytest.mark.parametrize("found", [7, None, True, ["a.png"]])
+def test_entries_of_a_list_that_are_no_objects_are_named(tmp_path, found):
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [found]}))
+    with pytest.raises(FoveateError, match=r"training\[\] is .*an object with fields"):
+        list(monai_datalist.build(monai_datalist.Config()).records(tmp_path))
+
+
+@pytest.mark.parametrize("level", ["dataset", "subject", "session", "images", "image", "masks"])
+def test_levels_of_nnssl_that_are_no_objects_are_named(tmp_path, level):
+    def at(name, content):
+        return 7 if name == level else content
+
+    image = at("image", {"image_path": "a.nii.gz", "associated_masks": at("masks", {})})
+    session = at("session", {"images": at("images", [image])})
+    subject = at("subject", {"sessions": {"s": session}})
+    dataset = at("dataset", {"subjects": {"p": subject}})
+    (tmp_path / "pretrain_data.json").write_text(json.dumps({"datasets": {"d": dataset}}))
+    with pytest.raises(FoveateError, match=r"pretrain_data.json: .* is 7; accepted: "):
+        list(nnssl.build(nnssl.Config()).records(tmp_path))

@@ -136,7 +136,8 @@ def target(card: Card, config: ConvertConfig) -> tuple[Any, Dimension]:
     """The encoder that is to hold the weights."""
     encoder = encoder_config(card)
     names = set(asdict(encoder))
-    changes = {k: v for k in ("in_channels", "window") if (v := getattr(config, k))}
+    asked = {"in_channels": config.in_channels, "window": config.window}
+    changes: dict[str, Any] = {key: value for key, value in asked.items() if value}
     if "window" in changes and "window" not in names:
         raise FoveateError(f"--window {config.window}: {encoder.name} has no attention window.")
     dimension = cast(Dimension, card["dimension"])

@@ -170,8 +170,9 @@ def seconds(action: Callable[[], object]) -> float:
 
 def total_seconds(config: PretrainConfig, probe: Probe, step: float) -> float:
     """Of a whole run whose cache is still to be made."""
-    often = {"save": config.save_every, "preview": config.preview_every, "health": config.health_every}
-    extras = sum(config.steps // n * float(getattr(probe, name)) for name, n in often.items() if n)
+    every = (config.save_every, config.preview_every, config.health_every)
+    costs = (probe.save, probe.preview, probe.health)
+    extras = sum(config.steps // n * cost for n, cost in zip(every, costs, strict=True) if n)
     return probe.images * probe.decoding + probe.once + config.steps * step + extras
 
 

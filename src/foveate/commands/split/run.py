@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 
 from rich.progress import Progress as Bar
@@ -147,8 +148,7 @@ def write_lists(
     refuse_other_lists(out, texts)
     for name, text in texts.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        data = text.encode("utf-8", "surrogateescape")
-        replace_file(out / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+        replace_file(out / name, methodcaller("write", text.encode("utf-8", "surrogateescape")))
 
 
 def refuse_other_lists(out: Path, texts: Mapping[str, str]) -> None:

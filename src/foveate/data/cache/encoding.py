@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +109,7 @@ def percentiles(array: Array, percents: Sequence[float]) -> list[float]:
     return values
 
 
-def _of_rank(array: Array, ranks: Iterable[int]) -> dict[int, Any]:
+def _of_rank(array: Array, ranks: Iterable[int]) -> dict[int, np.floating]:
     """The values of some ranks, 0 the least, found 16 bits at a time: counts, not a sorted copy."""
     sample = _sortable(array[next(_slabs(array))])
     bits = sample.dtype.itemsize * 8
@@ -142,12 +141,13 @@ def _sortable(values: Array) -> Array:
     return bits ^ top if sized.kind == "i" else bits
 
 
-def _unsorted(key: Array, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401 - a number of that type
+def _unsorted(key: Array, dtype: np.dtype[np.generic]) -> np.floating:
     """The value of a sortable number."""
     sized = dtype.newbyteorder("=") if dtype.itemsize in (2, 4, 8) else np.dtype(np.float64)
     top = key.dtype.type(1 << (8 * sized.itemsize - 1))
     if sized.kind == "f":
-        return (key ^ top if key & top else ~key).view(sized)[()]
+        found: np.floating = (key ^ top if key & top else ~key).view(sized).flat[0]
+        return found
     return np.float64((key ^ top if sized.kind == "i" else key).view(sized)[()])  # differences must not wrap
 
 

@@ -99,15 +99,14 @@ class PrepareConfig:
         self._refuse_unused()
 
     def _refuse_unused(self) -> None:
-        unused = {
-            "percentiles": self.percentiles != DEFAULT_PERCENTILES and self.window != "percentiles",
-            "intensity_range": self.intensity_range != (0.0, 1.0) and self.window != "range",
-        }
-        for name, given in unused.items():
-            if given:
-                window = {"percentiles": "percentiles", "intensity_range": "range"}[name]
+        keys = (
+            ("percentiles", self.percentiles, DEFAULT_PERCENTILES, "percentiles"),
+            ("intensity_range", self.intensity_range, (0.0, 1.0), "range"),
+        )
+        for name, value, default, window in keys:
+            if value != default and self.window != window:
                 raise FoveateError(
-                    f"prepare.{name} is {getattr(self, name)}, which only `prepare.window: {window}` reads; "
+                    f"prepare.{name} is {value}, which only `prepare.window: {window}` reads; "
                     f"prepare.window is {self.window}."
                 )
 

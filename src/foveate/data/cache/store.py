@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -87,12 +88,21 @@ def block_shape(shape: Sequence[int]) -> list[int]:
     return [min(edge, CHUNK, size) for size in shape]
 
 
+class Windows(Protocol):
+    """An array of a cache: whole windows of it are read as NumPy arrays, whatever holds it."""
+
+    def __getitem__(self, window: tuple[slice, ...], /) -> Array:
+        """One window."""
+        ...
+
+
 @lru_cache(maxsize=OPEN_FILES)
-def open_array(path: Path, content_hash: str) -> Any:  # noqa: ANN401, ARG001 - a rewritten file is another one
+def open_array(path: Path, content_hash: str) -> Windows:  # noqa: ARG001 - a rewritten file is another one
     """A read-only array whose windows are NumPy arrays; a closed map stays valid while a window is held."""
     try:
         if path.suffix == SUFFIXES["blosc2"]:
-            return _blosc2().open(str(path), mode="r", dparams={"nthreads": 1})
+            compressed: Windows = _blosc2().open(str(path), mode="r", dparams={"nthreads": 1})
+            return compressed
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError, EOFError, RuntimeError) as error:
         raise FoveateError(
@@ -101,7 +111,7 @@ def open_array(path: Path, content_hash: str) -> Any:  # noqa: ANN401, ARG001 - 
         ) from error
 
 
-def _blosc2() -> Any:  # noqa: ANN401 - an untyped library
+def _blosc2() -> ModuleType:
     try:
         import blosc2
     except ImportError:
@@ -109,4 +119,5 @@ def _blosc2() -> Any:  # noqa: ANN401 - an untyped library
             "prepare.format blosc2 needs a package that is not installed: pip install 'foveate[blosc2]', "
             "or choose prepare.format npy."
         ) from None
-    return blosc2
+    library: ModuleType = blosc2
+    return library

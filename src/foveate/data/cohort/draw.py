@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
-from typing import Any
+from typing import TypeGuard
 
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Json, Record
 
 PARTS = ("train", "val", "test")
 MANY_VALUES = 20  # a label with more values than this is a measurement or a name, not a stratum
@@ -93,7 +93,7 @@ def rarest(kinds: Mapping[str, Set[str]]) -> dict[str, str]:
 
 def coarse_labels(records: Iterable[Record]) -> list[str]:
     """Names of the values that sort images into a few kinds."""
-    values: dict[str, set[object]] = defaultdict(set)
+    values: dict[str, set[str | float]] = defaultdict(set)
     for record in records:
         for name, value in record.labels.items():
             if _is_plain(value) and len(values[name]) <= MANY_VALUES:
@@ -101,7 +101,7 @@ def coarse_labels(records: Iterable[Record]) -> list[str]:
     return sorted(name for name, found in values.items() if 1 < len(found) <= MANY_VALUES)
 
 
-def _is_plain(value: Any) -> bool:  # noqa: ANN401 - whatever a source yields
+def _is_plain(value: Json) -> TypeGuard[str | float]:
     return isinstance(value, str) or (isinstance(value, int | float) and not math.isnan(value))
 
 

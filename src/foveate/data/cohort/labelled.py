@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from foveate.core.contracts import Source
-from foveate.core.types import FoveateError, Record
+from foveate.core.plugins import SourceConfig
+from foveate.core.types import FoveateError, Json, Record
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
@@ -260,8 +260,8 @@ def _difference(one: Record, other: Record) -> str:
     """Which fields differ; no patient's name reaches a message."""
     columns = {**one.labels, **other.labels}
     differing = [name for name in columns if one.labels.get(name) != other.labels.get(name)]
-    fields = ("maps", "patient", "split")
-    differing += [name for name in fields if getattr(one, name) != getattr(other, name)]
+    mine, theirs = ({"maps": r.maps, "patient": r.patient, "split": r.split} for r in (one, other))
+    differing += [name for name in mine if mine[name] != theirs[name]]
     return "different " + ", ".join(differing)
 
 
@@ -289,9 +289,9 @@ def from_json(data: Path, want: Want) -> Labelled:
     )
 
 
-def record_of(entry: object, split: str, files: Files, source: Path, want: Want) -> Record:
+def record_of(entry: Json, split: str, files: Files, source: Path, want: Want) -> Record:
     """One entry of a list."""
-    values: Mapping[str, Any] = entry if isinstance(entry, dict) else {"image": entry}
+    values: Mapping[str, Json] = entry if isinstance(entry, dict) else {"image": entry}
     named = values.get("image")
     images = named if isinstance(named, list) else [named]
     if len(images) != 1 or not isinstance(images[0], str):
@@ -315,7 +315,7 @@ def record_of(entry: object, split: str, files: Files, source: Path, want: Want)
     )
 
 
-def declared(labels: object, path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def declared(labels: Json, path: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Classes and ignored values of {"0": "background", "1": "x"} or {"x": [1, 2], "ignore": 3}.
 
     >>> declared({"background": 0, "whole": [1, 2], "core": 2, "ignore": 9}, Path("d.json"))
@@ -333,7 +333,7 @@ def as_words(classes: Classes) -> tuple[str, ...]:
 
 
 def labelled_images(
-    source: Any,  # noqa: ANN401 - its Config
+    source: SourceConfig,
     data: Path,
     want: Want,
     *,

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from foveate.core.types import Json
 from foveate.data.tables import (
     IMAGE_COLUMNS,
     PATIENT_COLUMNS,
@@ -107,11 +107,11 @@ def rows_of_lists(folder: Path, only: str = "") -> Iterator[Named]:
         )
 
 
-def _entries(content: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - as found
+def _entries(content: Json) -> Iterator[Mapping[str, Json]]:
     """The mappings of a list, of the lists of an object, and nnU-Net's `dataset`."""
     if isinstance(content, Mapping):
         named = content.get("dataset")
-        lists: Iterable[Any] = [
+        lists: Iterable[Json] = [
             *content.values(),
             *([[*named.values()]] if isinstance(named, Mapping) else []),
         ]
@@ -122,7 +122,7 @@ def _entries(content: Any) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401 - as 
             yield from (entry for entry in each if isinstance(entry, Mapping) and _images(entry))
 
 
-def _images(entry: Mapping[str, Any]) -> list[str]:
+def _images(entry: Mapping[str, Json]) -> list[str]:
     """The paths that an entry names, its channels each."""
     found = next((entry[name] for name in IMAGES if name in entry), None)
     if isinstance(found, Mapping):

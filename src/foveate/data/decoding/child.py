@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import traceback
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,11 +50,11 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def _set_alarm(seconds: int) -> None:
-    if hasattr(signal, "alarm"):
+    if os.name == "posix":
         signal.alarm(seconds)  # the default action ends the process, even inside a library
 
 
-def _request(stream: BinaryIO) -> dict[str, Any] | None:
+def _request(stream: FileIO) -> dict[str, Any] | None:
     if os.name == "posix" and not select.select([stream], [], [], IDLE_SECONDS)[0]:
         sys.exit(IDLE_EXIT)
     length = bytearray(LENGTH.size)

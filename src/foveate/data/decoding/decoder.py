@@ -14,9 +14,10 @@ import os
 import signal
 import subprocess
 import sys
+from io import FileIO
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any, cast, final
+from typing import Any, final
 
 import numpy as np
 
@@ -31,7 +32,7 @@ START = "import sys; from foveate.data.decoding.child import serve; serve(*map(i
 
 def memory_limit() -> int:
     """Half of the machine's memory, at least 2 GiB."""
-    if not hasattr(os, "sysconf"):
+    if os.name != "posix":
         return LEAST_MEMORY
     return max(LEAST_MEMORY, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
 
@@ -149,12 +150,14 @@ def _end(process: subprocess.Popen[bytes], expired: Event) -> None:
 
 def _write_message(process: subprocess.Popen[bytes], message: bytes) -> None:
     """Sends one message, its length first."""
-    write(cast(Any, process.stdin), memoryview(LENGTH.pack(len(message)) + message))
+    assert isinstance(process.stdin, FileIO)  # opened as an unbuffered pipe
+    write(process.stdin, memoryview(LENGTH.pack(len(message)) + message))
 
 
 def _receive(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     (length,) = LENGTH.unpack(_bytes(process, LENGTH.size))
-    return cast(dict[str, Any], json.loads(_bytes(process, length)))
+    answer: dict[str, Any] = json.loads(_bytes(process, length))
+    return answer
 
 
 def _bytes(process: subprocess.Popen[bytes], count: int) -> bytes:
@@ -164,7 +167,8 @@ def _bytes(process: subprocess.Popen[bytes], count: int) -> bytes:
 
 
 def _fill_or_die(process: subprocess.Popen[bytes], buffer: memoryview) -> None:
-    if fill(cast(Any, process.stdout), buffer) < len(buffer):
+    assert isinstance(process.stdout, FileIO)  # opened as an unbuffered pipe
+    if fill(process.stdout, buffer) < len(buffer):
         raise _DeadError
 
 

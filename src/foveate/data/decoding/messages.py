@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from io import FileIO
 from typing import Any, BinaryIO
 
 from foveate.core.types import Array
@@ -26,11 +27,11 @@ def write(stream: BinaryIO, rest: memoryview) -> None:
         rest = rest[stream.write(rest) :]
 
 
-def fill(stream: BinaryIO, buffer: memoryview) -> int:
+def fill(stream: FileIO, buffer: memoryview) -> int:
     """Fills a buffer from an unbuffered stream; how many bytes there were before it ended."""
     done = 0
     while done < len(buffer):
-        count = stream.readinto(buffer[done:])  # type: ignore[attr-defined]
+        count = stream.readinto(buffer[done:])
         if not count:
             break
         done += count

@@ -9,7 +9,7 @@ import gzip
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -205,7 +205,7 @@ def _picture(path: Path) -> Row:
             return {"shape": crossed(image.size), "bits": bits}
 
 
-def crossed(numbers: Any) -> str:  # noqa: ANN401 - any iterable of numbers
+def crossed(numbers: Iterable[float]) -> str:
     """Numbers with an x between them.
 
     >>> crossed((512, 512, 3)), crossed((0.5, 2.0))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from foveate.data.inventory.headers import crossed, unforeseen
 from foveate.data.readers.channels import voxel_hash
 from foveate.data.readers.refusals import looks_like_labels
 from foveate.data.readers.unreadable import UnreadableImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 TILE = 72  # pixels of the longer side
 SAMPLE = 1 << 16
@@ -101,7 +104,9 @@ def _range(image: Array) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(image.min()), float(image.max()))
 
 
-def _tile(image: Array, axes: tuple[int, ...], grey: tuple[float, float], spacing: Sequence[float]) -> Any:  # noqa: ANN401
+def _tile(
+    image: Array, axes: tuple[int, ...], grey: tuple[float, float], spacing: Sequence[float]
+) -> Picture:
     """The middle plane along two axes, in true proportions; volumes grow upwards, pictures downwards."""
     from PIL import Image
 

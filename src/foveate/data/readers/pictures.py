@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foveate.core.types import Array, Volume
 from foveate.data.readers.refusals import RefusalError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value for pictures stored as negatives
@@ -44,13 +47,23 @@ def picture(rows: Array, spacing_mm: tuple[float, float], modality: str = "") ->
     )
 
 
-def _is_negative(image: Any) -> bool:  # noqa: ANN401 - several Pillow classes
-    return image.format == "TIFF" and bool(image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
+def _is_negative(image: ImageFile) -> bool:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return isinstance(image, TiffImageFile) and bool(image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
 
 
-def _check(image: Any) -> None:  # noqa: ANN401 - several Pillow classes
-    frames = getattr(image, "n_frames", 1) if image.format != "JPEG" else 1
-    if frames > 1:
+def _frames(image: ImageFile) -> int:
+    """How many pictures a file holds; a JPEG of several is an MPO."""
+    from PIL.MpoImagePlugin import MpoImageFile
+    from PIL.PngImagePlugin import PngImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return image.n_frames if isinstance(image, MpoImageFile | PngImageFile | TiffImageFile) else 1
+
+
+def _check(image: ImageFile) -> None:
+    if (frames := _frames(image)) > 1:
         raise RefusalError(f"it holds {frames} frames; save one file per frame")
     raw_mode = str(image.tile[0][3]) if image.tile else ""
     if ";16" in raw_mode and not image.mode.startswith("I"):

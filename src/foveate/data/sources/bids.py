@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from foveate.core.types import Record
 from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders
@@ -79,7 +79,7 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
 
 
 def _case(
-    root: Path, path: Path, suffix: str, subject: str, label: Path | None, values: Mapping[str, Any]
+    root: Path, path: Path, suffix: str, subject: str, label: Path | None, values: Mapping[str, str | float]
 ) -> Record:
     folder = path.parent.name
     return case(
@@ -93,7 +93,7 @@ def _case(
     )
 
 
-def _participants(root: Path) -> dict[str, dict[str, Any]]:
+def _participants(root: Path) -> dict[str, dict[str, str | float]]:
     """Subject -> the columns of participants.tsv, NaN for n/a."""
     path = root / "participants.tsv"
     if not path.is_file():
@@ -102,7 +102,7 @@ def _participants(root: Path) -> dict[str, dict[str, Any]]:
     return {row.pop("participant_id"): {k: _value(v) for k, v in row.items()} for row in rows}
 
 
-def _value(text: str) -> Any:  # noqa: ANN401 - a number or a word
+def _value(text: str) -> str | float:
     try:
         return math.nan if text in ABSENT else float(text)
     except ValueError:

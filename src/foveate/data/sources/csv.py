@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from foveate.core.types import Record
 from foveate.data.image_files import existing
@@ -115,7 +115,7 @@ def _case(
     )
 
 
-def value_of(text: str) -> Any:  # noqa: ANN401 - a number or a word
+def value_of(text: str) -> str | float:
     """A cell as a number, a word, or NaN where it is blank.
 
     >>> value_of("1"), value_of("0.5"), value_of("malignant"), value_of("")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from foveate.core.types import Record
+from foveate.core.types import Json, Record
 from foveate.data.image_files import existing
 from foveate.data.layouts import (
     LABELS,
@@ -89,8 +89,10 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
     yield from existing(records, config.missing, str(path))
 
 
-def _case(root: Path, path: Path, entry: Any, key: str, config: Config) -> Record:  # noqa: ANN401 - as found
-    fields: Mapping[str, Any] = {config.image: entry} if isinstance(entry, str) else entry
+def _case(root: Path, path: Path, entry: Json, key: str, config: Config) -> Record:
+    fields = {config.image: entry} if isinstance(entry, str) else entry
+    if not isinstance(fields, Mapping):
+        wrong_field(path, f"{key}[]", entry, "a path, or an object with fields")
     image = fields.get(config.image)
     names = image if isinstance(image, list) else [image]
     files = tuple(path.parent / name for name in names if isinstance(name, str))
@@ -111,7 +113,7 @@ def _case(root: Path, path: Path, entry: Any, key: str, config: Config) -> Recor
     )
 
 
-def _values(label: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - as found
+def _values(label: Json, name: str) -> dict[str, Json]:
     """A value, or a list of them as numbered values."""
     if isinstance(label, list):
         return {f"{name}_{number}": value for number, value in enumerate(label)}

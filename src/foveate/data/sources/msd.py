@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Json, Record
 from foveate.data.image_files import existing
 from foveate.data.layouts import (
     LABELS,
@@ -109,14 +109,15 @@ def _modality(about: dict[str, Any]) -> str:
     return MODALITIES.get(first.lower(), "")
 
 
-def _case(root: Path, task: Path, entry: Any, split: str, modality: str) -> Record:  # noqa: ANN401 - as found
-    image = entry.get("image") if isinstance(entry, dict) else None
+def _case(root: Path, task: Path, entry: Json, split: str, modality: str) -> Record:
+    fields = entry if isinstance(entry, dict) else {}
+    image = fields.get("image")
     if isinstance(image, dict):  # some tasks list their test images as mappings
         image = image.get("image")
     if not isinstance(image, str):
         raise FoveateError(f"{task / 'dataset.json'}: {entry!r} names no image; accepted: a path.")
     path = task / image
-    label = entry.get("label")
+    label = fields.get("label")
     return case(
         root,
         path,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Json, Record
 from foveate.data.image_files import existing
 from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, read_json, wrong_field
 
@@ -19,6 +19,7 @@ FOLDER/pretrain_data.json    (or the path of any .json file as --data)
   ]}}}}}}}
 """
 FILE = "pretrain_data.json"
+Fields = Mapping[str, Json]
 MODALITIES = {
     **dict.fromkeys(("T1w", "T2w", "FLAIR", "T2starw", "DWI", "ADC", "TOF", "MRI"), "MR"),
     **{"CT": "CT", "PET": "PT"},
@@ -63,19 +64,33 @@ def _records(root: Path, path: Path, config: Config) -> Iterator[Record]:
     for dataset_id, dataset in _items(datasets, path, "datasets"):
         for subject_id, subject in _items(dataset.get("subjects"), path, "subjects"):
             for _, session in _items(subject.get("sessions"), path, "sessions"):
-                for image in session.get("images") or ():
+                for image in _images(session, path):
                     if not config.modalities or image.get("modality") in config.modalities:
                         yield _case(root, path, image, f"{dataset_id}/{subject_id}")
 
 
-def _items(found: Any, path: Path, field: str) -> Any:  # noqa: ANN401 - as found
+def _items(found: Json, path: Path, field: str) -> Iterable[tuple[str, Fields]]:
     if not isinstance(found, dict):
         wrong_field(path, field, found, "a mapping from an identifier to what belongs to it")
-    return found.items()
+    for name, each in found.items():
+        yield name, _object(each, path, f"{field}[{name!r}]")
 
 
-def _case(root: Path, path: Path, image: Mapping[str, Any], patient: str) -> Record:
-    masks = image.get("associated_masks") or {}
+def _object(found: Json, path: Path, field: str) -> Fields:
+    if not isinstance(found, dict):
+        wrong_field(path, field, found, "an object with named fields")
+    return found
+
+
+def _images(session: Fields, path: Path) -> Iterable[Fields]:
+    found = session.get("images") or []
+    if not isinstance(found, list):
+        wrong_field(path, "images", found, "a list of objects")
+    return (_object(each, path, "images[]") for each in found)
+
+
+def _case(root: Path, path: Path, image: Fields, patient: str) -> Record:
+    masks = _object(image.get("associated_masks") or {}, path, "associated_masks")
     word = str(image.get("modality", ""))
     return case(
         root,
@@ -87,7 +102,7 @@ def _case(root: Path, path: Path, image: Mapping[str, Any], patient: str) -> Rec
     )
 
 
-def _path(text: Any, listing: Path) -> Path:  # noqa: ANN401 - as found
+def _path(text: Json, listing: Path) -> Path:
     """A path with $NAME at its start replaced from the environment; relative ones start at the list."""
     if not isinstance(text, str) or not text:
         wrong_field(listing, "image_path", text, "a path")

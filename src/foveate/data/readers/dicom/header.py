@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from foveate.data.readers.dicom.tags import DataSet, Value, read_tags
 from foveate.data.readers.refusals import RefusalError
 
 Role = Literal["image", "structure", "other"]
@@ -131,16 +132,14 @@ def read_header(path: Path) -> Header:
         raise RefusalError(f"its DICOM header is damaged ({type(error).__name__})") from error
 
 
-def _few_tags(path: Path) -> Any:  # noqa: ANN401 - pydicom has no types
-    import pydicom
-
+def _few_tags(path: Path) -> DataSet:
     with path.open("rb") as stream:
         if DEFLATED in stream.read(META_BYTES):  # inflating it could take any amount of memory
             raise RefusalError("it is a deflated DICOM file; save it uncompressed")
-    return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=TAGS)
+    return read_tags(path, TAGS)
 
 
-def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no types
+def _header(path: Path, tags: DataSet) -> Header:
     storage = str(tags.get("SOPClassUID") or "").removeprefix(STORAGE)
     modality = str(tags.get("Modality") or "").upper()
     return Header(
@@ -164,15 +163,15 @@ def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no t
     )
 
 
-def _many(value: Any) -> Sequence[Any]:  # noqa: ANN401
+def _many(value: str | Sequence[str] | None) -> Sequence[str]:
     if value is None:
         return ()
     return [value] if isinstance(value, str) else list(value)
 
 
-def numbers(value: Any, count: int) -> tuple[float, ...]:  # noqa: ANN401
+def numbers(value: Value, count: int) -> tuple[float, ...]:
     """That many numbers, or none where there are others."""
-    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != count:
+    if isinstance(value, str) or not isinstance(value, Sized) or len(value) != count:
         return ()
     found = tuple(float(number) for number in value)
     return found if all(map(math.isfinite, found)) else ()

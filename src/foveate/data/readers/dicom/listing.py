@@ -10,6 +10,7 @@ from foveate.core.types import Record
 from foveate.data.readers.dicom.header import (
     STACKED,
     Header,
+    Role,
     is_volume_by_itself,
     read_header,
     role_of,
@@ -48,13 +49,13 @@ def is_slice(header: Header) -> bool:
     return header.modality in STACKED and not is_volume_by_itself(header) and role_of(header)[0] == "image"
 
 
-def _single(header: Header, relative: str, role: str, why: str) -> Record:
+def _single(header: Header, relative: str, role: Role, why: str) -> Record:
     """A picture, a file that is a volume by itself, or one that is no image."""
     volume = is_volume_by_itself(header)
     record = Record(
         path=header.path,
         relative=relative,
-        role=role,  # type: ignore[arg-type]
+        role=role,
         evidence=f"{why}, {header.frames} frames" if volume and role == "image" else why,
         modality=header.modality if role == "image" else "",
         patient=header.patient,

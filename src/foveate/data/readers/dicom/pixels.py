@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from foveate.core.types import Array
+from foveate.data.readers.dicom.tags import DataSet
 from foveate.data.readers.refusals import LARGEST_VOXELS, RefusalError, native
 
 PIXEL_TAGS = (
@@ -32,7 +33,7 @@ def check_size(rows: int, columns: int, slices: int, samples: int = 1) -> None:
         raise RefusalError(f"its header claims {voxels:.2e} voxels; at most {LARGEST_VOXELS:.2e} are read")
 
 
-def stored(data: Any) -> Array:  # noqa: ANN401 - pydicom has no types
+def stored(data: DataSet) -> Array:
     """The numbers in the file, one per pixel: (rows, columns), or frames first where there are several."""
     from pydicom.pixels import get_decoder, pixel_array
 
@@ -49,7 +50,7 @@ def stored(data: Any) -> Array:  # noqa: ANN401 - pydicom has no types
     return _luminance(data, native(values))
 
 
-def _through_gdcm(data: Any) -> Array:  # noqa: ANN401
+def _through_gdcm(data: DataSet) -> Array:
     import SimpleITK as sitk  # noqa: N813
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import generate_uid
@@ -72,7 +73,7 @@ def _through_gdcm(data: Any) -> Array:  # noqa: ANN401
     return values if frames > 1 else values[0]
 
 
-def _luminance(data: Any, values: Array) -> Array:  # noqa: ANN401
+def _luminance(data: DataSet, values: Array) -> Array:
     """Grey from colour (ITU-R 601, as for other pictures); palettes are looked up first."""
     if data.PhotometricInterpretation == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
@@ -86,7 +87,7 @@ def _luminance(data: Any, values: Array) -> Array:  # noqa: ANN401
     return np.rint(weighted).astype(values.dtype)
 
 
-def physical(data: Any, values: Array, rescale: Any) -> Array:  # noqa: ANN401
+def physical(data: DataSet, values: Array, rescale: DataSet) -> Array:
     """What the numbers measure: with slope and intercept (of a frame or a file) or a look-up table applied.
 
     Whole numbers stay whole where slope and intercept are, in the smallest type from int16 that holds them.
@@ -112,7 +113,7 @@ def _smallest_type(low: int, high: int) -> np.dtype[np.signedinteger[Any]]:
     return np.dtype(next(fitting, np.int64))
 
 
-def number(value: Any, otherwise: float) -> float:  # noqa: ANN401
+def number(value: str | float | None, otherwise: float) -> float:
     """A finite number of a header, or what stands for its absence."""
     found = otherwise if value is None or value == "" else float(value)
     if not math.isfinite(found):
@@ -120,7 +121,7 @@ def number(value: Any, otherwise: float) -> float:  # noqa: ANN401
     return found
 
 
-def stored_ends(data: Any, values: Array) -> tuple[int, int]:  # noqa: ANN401
+def stored_ends(data: DataSet, values: Array) -> tuple[int, int]:
     """The least and the greatest number that the stored bits can hold, or that is there."""
     bits = int(data.get("BitsStored") or 16)
     ends = (
