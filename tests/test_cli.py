@@ -1,6 +1,9 @@
 """The command line as a user meets it: what it prints, what it refuses, how it exits."""
 
+import json
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from foveate.cli import main
+from foveate.cli import BY_NAME, main
 from foveate.commands.pretrain import config as settings
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
@@ -246,3 +249,37 @@ def test_first_line_says_the_size_and_suggests_small_on_a_cpu():
     assert re.search(r"about [\d,]+ h at this size. For CPUs: --size small", headline(paper))
     assert "size small" in headline(small)
     assert "No accelerator" not in headline(small)
+
+
+LOADED_LATER = {
+    *(
+        "monai",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "skimage",
+        "SimpleITK",
+        "mlflow",
+        "nibabel",
+        "PIL",
+        "pydicom",
+    ),
+    *("lightning_fabric", "lightning", "blosc2", "nilearn", "tensorboard", "wandb"),
+}
+HELP_OF_ALL = """
+import contextlib, io, json, sys
+from foveate.cli import BY_NAME, main
+loaded = {}
+for verb in BY_NAME:
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main([verb, "--help"]) == 0
+    loaded[verb] = sorted({name.split(".")[0] for name in sys.modules})
+print(json.dumps(loaded))
+"""
+
+
+def test_help_loads_no_library_that_reads_images_builds_networks_or_draws():
+    done = subprocess.run([sys.executable, "-c", HELP_OF_ALL], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert set(loaded) == set(BY_NAME)
+    assert not {verb: found for verb, names in loaded.items() if (found := LOADED_LATER & set(names))}

@@ -43,10 +43,12 @@ def refuse_unknown(command: str, keys: Iterable[str]) -> None:
     known = listing()["keys"].get(command)
     if known is None:  # of another package
         return
+    unlisted = [key for key in keys if not any(f"{each}.".startswith(f"{key}.") for each in known)]
+    if not unlisted:  # looking for other packages takes time
+        return
     groups = {group for group, points in OPEN.items() if entry_points(group=points)}
-    for key in keys:
-        listed = key in known or any(each.startswith(f"{key}.") for each in known)
-        if not listed and key.split(".")[0] not in groups:
+    for key in unlisted:
+        if key.split(".")[0] not in groups:
             raise FoveateError(
                 f"--{key}: there is no such key{nearest(key, known)}. `foveate {command} --help` lists all."
             )
