@@ -1,6 +1,6 @@
 """Runs that are made to go wrong are told so, and a healthy one is not: live, and as recorded.
 
-`python tests/run/test_verdicts.py FOLDER` records the same runs over 60 steps into tests/train/recorded/.
+`python tests/commands/pretrain/test_verdicts.py FOLDER` records these runs into tests/train/recorded/.
 """
 
 import gzip
@@ -52,7 +52,7 @@ def deliberate(name, patch):
         read = pipeline.read_views
 
         def slowly(*arguments):
-            time.sleep(0.05)
+            time.sleep(0.15)  # on a busy machine steps are slow too
             return read(*arguments)
 
         patch.setattr(pipeline, "read_views", slowly)

@@ -239,7 +239,7 @@ def test_a_metaimage_that_contradicts_itself_is_refused(tmp_path, change, reason
         ({"sizes": "4 5"}, "sizes must be 3"),
         ({"sizes": "4 5 0"}, "no voxels"),
         ({"spacings": "1 0 1"}, "spacings must be finite"),
-        ({"space": "RAS", "spacings": "1 2 3"}, "spacings must be excluded"),
+        ({"space": "RAS", "spacings": "1 2 3"}, "spacings must be absent"),
         ({"space": "right-anterior-superior-time"}, "space is not one"),
         ({"space_directions": "(1,0,0) (0,1,0) (0,0,1)"}, "in a space that is named"),
         ({"space": "RAS", "space_directions": "(1,0,0) (0,1,0) (0,0)"}, "space directions must be 3"),
