@@ -79,7 +79,7 @@ def pretraining(config: CompareConfig, task: str, arm: str) -> PretrainConfig:
 
 
 def long_steps(steps: dict[str, int], seconds: dict[str, Sequence[float]]) -> int:
-    """Fine-tuning steps that are as much work as the dearest pre-training and a fine-tuning together.
+    """Fine-tuning steps that are as much work as the costliest pre-training and a fine-tuning together.
 
     >>> long_steps({"scratch": 400, "a": 300}, {"scratch": [0, 0, 0.2], "a": [0, 0, 0.4]})
     1000

@@ -1,6 +1,6 @@
 """Opens regular files only, and of the files that a header points to only those within the data.
 
-A name in a header is text of a stranger: it must be a plain name, what it leads to must lie where the header
+A name in a header is untrusted text: it must be a plain name, what it leads to must lie where the header
 lies or below the folder that was given as `--data`, and it must be a file, not a device that never ends.
 """
 
