@@ -12,7 +12,7 @@ from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.contrast import nt_xent
-from foveate.methods.masked import draw_mask
+from foveate.methods.masked import blocks, draw_mask
 from foveate.methods.moco import enqueue
 from foveate.testing.test_method import first_batch
 from foveate.train import health
@@ -115,12 +115,15 @@ def test_masked_ignores_visible_voxels_exactly(tiny, dimension):
 
 
 def test_masks_are_blocks_of_the_bottleneck_drawn_by_key():
-    masks = [draw_mask((32, 16), 8, 0.6, seed=0, key=key) for key in (1, 1, 2)]
+    cells = [draw_mask((4, 2), 0.6, seed=0, key=key) for key in (1, 1, 2)]
+    masks = blocks(torch.stack(cells), 8)
+    assert masks.shape == (3, 32, 16)
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
-    blocks = masks[0].double().unfold(0, 8, 8).unfold(1, 8, 8).mean((2, 3))
-    assert sorted(blocks.flatten().tolist()) == [0.0] * 3 + [1.0] * 5
-    assert draw_mask((8, 16), 8, 0.99, seed=0, key=0).sum() == 64
+    shares = masks[0].double().unfold(0, 8, 8).unfold(1, 8, 8).mean((2, 3))
+    assert torch.equal(shares, cells[0].double())
+    assert sorted(shares.flatten().tolist()) == [0.0] * 3 + [1.0] * 5
+    assert draw_mask((1, 2), 0.99, seed=0, key=0).sum() == 1
 
 
 def test_a_share_of_all_or_nothing_is_refused(tiny):

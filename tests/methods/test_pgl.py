@@ -104,6 +104,7 @@ def test_local_weight_0_is_byol_with_its_target(tiny):
 def test_views_that_share_no_whole_cell_cost_nothing_and_break_nothing(tiny):
     method, batch = built(tiny, 3)
     batch["affines"]["global"][:, 1, :, -1] = batch["affines"]["global"][:, 0, :, -1] + 500.0
+    del batch["drawn"]  # it is of views that meet
     loss = method(batch, Progress(0, 10, 0))["local"]
     loss.backward()
     assert loss.item() == 0

@@ -41,8 +41,8 @@ def test_the_sampling_loss_is_the_slow_double_loop(tiny, dimension):
     maps = [method.net(x)[-1] for x in method.views(batch, 0)]
     z = [method.head(x.movedim(1, -1)).detach().flatten(0, -2).numpy() for x in maps]
     z = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in z]
-    one, two = (x.numpy() for x in method.regions(batch))
-    keys, how = batch["index"].tolist(), method.config.sampling
+    one, two = method.cells.sides(batch)
+    keys, how = batch["index"], method.config.sampling
     ways = []
     for here, there, maps_of, way in ((one, two, z, "1 to 2"), (two, one, z[::-1], "2 to 1")):
         a, p, n = batch_cells(here, there, keys, how, seed=0, way=way)
@@ -62,7 +62,7 @@ def test_the_sampling_loss_is_the_slow_double_loop(tiny, dimension):
 def test_the_region_mean_variant_is_the_slow_loop(tiny, skip):
     method, batch = built(tiny, region_pool="mean", sampling={"skip_touching": skip, "regions": 99})
     maps = [method.head(method.net(x)[-1].movedim(1, -1)).detach().numpy() for x in method.views(batch, 0)]
-    regions = [x.numpy() for x in method.regions(batch)]
+    regions = method.cells.sides(batch)
     losses = []
     for i in range(len(maps[0])):
         views = [r[i] for r in regions]
@@ -154,6 +154,7 @@ def test_every_allowed_cell_is_drawn_and_touching_regions_are_not():
 def test_views_that_share_less_than_two_regions_add_nothing(tiny, pool):
     method, batch = built(tiny, region_pool=pool)
     batch["regions"] = {k: torch.ones_like(v) for k, v in batch["regions"].items()}
+    del batch["drawn"]  # it is of the true regions
     term = method.region_term(batch, 0)
     term.backward()
     assert term.item() == 0.0

@@ -31,7 +31,9 @@ def test_products_by_blocks_are_those_of_whole_matrices(data):
     start = data.draw(st.floats(-5, 5)) + (0 if scale > 0 else size)
     one = banded.sampling_bands(start + scale * np.arange(cells), sigma, size, torch.float64)
     images = rand(3, 2, length, size)
-    first = banded.gaussian_bands(torch.tensor([0.0, 0.7, sigma], dtype=torch.float64), length, images)
+    first = banded.gaussian_bands(
+        torch.from_numpy(banded.gaussian_weights(np.array([0.0, 0.7, sigma]))), length
+    )
     band = [each._replace(matrices=each.matrices.expand(3, -1, -1)) for each in one]
     expected = torch.einsum("bfi,bgj,bcij->bcfg", filled(first, length), filled(band, size), images)
     assert torch.allclose(banded.apply_along_axes(images, [first, band]), expected, atol=1e-12)
@@ -40,8 +42,9 @@ def test_products_by_blocks_are_those_of_whole_matrices(data):
 
 
 def test_wide_matrices_are_taken_in_bands_and_narrow_ones_whole():
-    assert len(banded.gaussian_bands(torch.tensor([2.0]), 224, torch.ones(1))) > 5
-    assert len(banded.gaussian_bands(torch.tensor([2.0]), 16, torch.ones(1))) == 1
+    kernel = torch.from_numpy(banded.gaussian_weights(np.array([2.0])))
+    assert len(banded.gaussian_bands(kernel, 224)) > 5
+    assert len(banded.gaussian_bands(kernel, 16)) == 1
     assert len(banded.sampling_bands(np.arange(64.0), 0, 64, torch.float32)) == 4
 
 

@@ -38,6 +38,21 @@ class DerivedSpec(Generic[Settings_co]):
     advice: str = ""  # to whoever has a volume with fewer
 
 
+class Draw(ABC):
+    """Something random that a step needs, as a value: frozen, hashable, to be pickled.
+
+    Those that a model names in `draws` are drawn by the loader's workers while the device computes; any other
+    is drawn when the step asks for it (`views.drawn`). The numbers are the same.
+    """
+
+    @abstractmethod
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Named tensors on the CPU, from the samples' indices and what else of the batch they depend on.
+
+        Floating ones are float64. What is large should be int32 or bool.
+        """
+
+
 class Trainable(nn.Module, ABC):
     """What the loop can train: a pre-training method or a downstream task."""
 
@@ -50,6 +65,11 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def crops(self) -> Mapping[str, CropSpec]:
         """The windows that the loader must read for every sample."""
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """What the loader's workers are to draw for every batch; nothing by default."""
+        return ()
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -95,6 +115,11 @@ class MethodConfig(ABC):
     @abstractmethod
     def normalisation(self) -> Normalisation:
         """The named step that the encoder's input goes through."""
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """What the loader's workers are to draw for the views; nothing by default."""
+        return ()
 
     def views(self, batch: Batch, *, channels: int, seed: int) -> list[Tensor]:  # noqa: ARG002
         """Corrupted views that are worth a look, each (B, C, *S); none by default."""
@@ -156,6 +181,11 @@ class Method(Trainable):
     def normalisation(self) -> Normalisation:
         """The named step that the encoder's input went through, for the card."""
         return self.config.normalisation
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """Those of the configured views."""
+        return self.config.draws
 
     def exported(self) -> dict[str, nn.Module]:
         """The parts that transfer, by the prefix of their names in the weights file."""

@@ -8,6 +8,7 @@ batch independent of the number of workers and ranks.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -77,3 +78,12 @@ def torch_stream(device: torch.device, seed: int, purpose: str, *counters: int) 
     generator = torch.Generator(device=device)
     generator.manual_seed(key(seed, purpose, *counters) & 0x7FFF_FFFF_FFFF_FFFF)
     return generator
+
+
+def torch_streams(
+    device: torch.device, seed: int, purpose: str, counters: Sequence[int]
+) -> Iterator[torch.Generator]:
+    """The same for many counters: one generator under the key of each in turn, so draw before the next."""
+    generator = torch.Generator(device=device)
+    for counter in counters:
+        yield generator.manual_seed(key(seed, purpose, counter) & 0x7FFF_FFFF_FFFF_FFFF)

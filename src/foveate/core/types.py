@@ -7,11 +7,21 @@ RAS+ order (x, y) or (x, y, z), n their number.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import Field, dataclass, field
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, TypedDict
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    NotRequired,
+    Protocol,
+    TypeAlias,
+    TypedDict,
+)
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +67,16 @@ class Ending(Enum):
         return self is Ending.FINISHED
 
 
+class Drawn(NamedTuple):
+    """What was drawn on the host for one batch. A named tuple, because torch and Fabric rebuild it."""
+
+    samples: Sequence[int]  # index of the batch that it is for
+    seed: int
+    numbers: Tensor  # int64: all 64-bit numbers; floating ones bit by bit, so that no precision rounds them
+    places: Mapping[Hashable, Mapping[str, Sequence[Any]]]  # draw -> name -> (start, whether floating, shape)
+    maps: Mapping[Hashable, Mapping[str, Tensor]]  # draw -> name -> what is not 64 bits wide
+
+
 class Batch(TypedDict):
     """One mini-batch: a plain mapping of tensors, so that Fabric can move and cast it."""
 
@@ -64,7 +84,10 @@ class Batch(TypedDict):
     affines: dict[str, Tensor]  # name -> (B, V, n, n+1): view index -> source voxel index, float32
     regions: dict[str, Tensor]  # "map/crop" -> (B, V, *S): labels and derived inputs, int64
     labels: dict[str, Tensor]  # name -> (B,): values of whole images, NaN where missing
-    index: Tensor  # (B,): global sample index, the key of every draw made for the sample
+    index: Sequence[
+        int
+    ]  # (B,): global sample index, the key of every draw; on the host, where draws are made
+    drawn: NotRequired[Drawn]  # what the loader's workers drew for the step (`views.drawn`)
 
 
 class Progress(NamedTuple):

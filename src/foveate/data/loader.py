@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast, final
 
 import torch
@@ -121,18 +121,25 @@ def _describe(volume: CachedVolume, index: int, error: Exception) -> str:
     return f"Sample {index} from {name} (shape {volume.shape}) could not be made: {what}"
 
 
-def _collate(samples: Sequence[_Sample | _Failure]) -> Batch | _Failure:
+def _collate(samples: Sequence[_Sample | _Failure], finish: Callable[[Batch], Batch]) -> Batch | _Failure:
     for sample in samples:
         if isinstance(sample, _Failure):
             return sample
+    made = [sample for sample in samples if not isinstance(sample, _Failure)]
     try:
-        merged = default_collate(list(samples))
+        merged = default_collate([{k: v for k, v in sample.items() if k != "index"} for sample in made])
+        return finish(cast(Batch, {**merged, "index": tuple(sample["index"] for sample in made)}))
+    except FoveateError as error:  # what is drawn for a batch says itself what does not fit
+        return _Failure(str(error), traceback.format_exc())
     except Exception as error:  # a view maker's views of unequal shapes, or no room for the batch
         if "shared memory" in str(error):
             text = f"A batch has no room: {SHARED_MEMORY} or --batch_size."
             return _Failure(text, traceback.format_exc())
         return _Failure(_describe_batch(samples, error), traceback.format_exc())
-    return cast(Batch, merged)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> str:
@@ -161,8 +168,11 @@ def batches(
     world: int = 1,
     num_workers: int = 0,
     pin_memory: bool = False,
+    finish: Callable[[Batch], Batch] = _as_it_is,
 ) -> Generator[Batch]:
     """The micro-batches of this rank for optimizer steps `first_step` to `steps` (not included).
+
+    `finish` is what a worker does to a batch at last, such as draws for its step (`views.drawn.draw_ahead`).
 
     Raises:
         FoveateError: when a sample cannot be made or a worker dies.
@@ -171,7 +181,7 @@ def batches(
     loader = DataLoader(
         _Samples(cache, view_maker, seed),
         batch_sampler=_Schedule(share, range(first_step, steps)),
-        collate_fn=_collate,
+        collate_fn=partial(_collate, finish=finish),
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,

@@ -47,10 +47,11 @@ def region_contrast(first: Tensor, second: Tensor, negatives: Tensor, temperatur
 
 def region_means(rows: Tensor, regions: Tensor, count: int) -> Tensor:
     """Mean of the rows (M, E) of each region 0 to count - 1; rows of region -1 count nowhere."""
-    kept, rows = regions >= 0, rows.to(torch.promote_types(rows.dtype, torch.float32))
-    sums = rows.new_zeros(count, rows.shape[1]).index_add(0, regions[kept], rows[kept])
-    sizes = torch.bincount(regions[kept], minlength=count).clamp_min(1)
-    return sums / sizes[:, None]
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    place = regions.masked_fill(regions < 0, count)  # one more row for those: to leave them out would wait
+    sums = rows.new_zeros(count + 1, rows.shape[1]).index_add(0, place, rows)
+    sizes = place.new_zeros(count + 1).index_add(0, place, torch.ones_like(place))
+    return sums[:count] / sizes[:count, None].clamp_min(1)
 
 
 def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:

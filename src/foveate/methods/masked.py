@@ -11,6 +11,7 @@ hidden voxels have the mean of the view, and errors are squared as in the other 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, final
@@ -19,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.core.contracts import Method
+from foveate.core.contracts import Draw, Method
 from foveate.core.dims import defaults
 from foveate.core.rng import stream
 from foveate.core.types import Batch, Dimension, FoveateError, Progress, Size
 from foveate.losses.restoration import restoration_error
 from foveate.nets.heads import Restorers
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import Appearance
-from foveate.views.pipeline import view_keys
+from foveate.views.appearance import Appearance, view_keys
+from foveate.views.drawn import drawn
 from foveate.views.settings import ViewsConfig
 
 
@@ -54,6 +55,27 @@ class Config(ViewsConfig):
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class HiddenBlocks(Draw):
+    """Which blocks of the global views are hidden.
+
+    Attributes:
+        stride: Side of a block.
+        share: Of the blocks of a view.
+    """
+
+    stride: int
+    share: float
+
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Bool (B * V, *cells)."""
+        views = batch["crops"]["global"].shape
+        cells = [n // self.stride for n in views[3:]]
+        keys = view_keys(batch["index"], views[1])
+        return {"cells": torch.stack([draw_mask(cells, self.share, seed=seed, key=i) for i in keys])}
+
+
+@final
 class Masked(Method):
     """One view in part hidden, through a pyramid with a restoring head."""
 
@@ -66,13 +88,21 @@ class Masked(Method):
             raise FoveateError(f"method.mask_share {config.mask_share}: accepted are shares between 0 and 1.")
         self.restore = Restorers("linear", net, [])
 
+    @property
+    def hidden(self) -> HiddenBlocks:
+        """What is drawn besides the view."""
+        return HiddenBlocks(stride=self.net.stride, share=self.config.mask_share)
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The view's, and what is hidden of it."""
+        return [*self.config.draws, self.hidden]
+
     def looks(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Whole and masked views (B * V, C, *S), and where the latter are hidden: bool (B * V, 1, *S)."""
-        views = self.config.corrupted(batch, channels=self.net.in_channels, seed=seed)
-        keys, whole = view_keys(batch["index"], views.shape[1]).tolist(), views.flatten(0, 1)
-        grid, stride = whole.shape[2:], self.net.stride
-        hidden = [draw_mask(grid, stride, self.config.mask_share, seed=seed, key=i) for i in keys]
-        mask = torch.stack(hidden).to(whole.device)[:, None]
+        whole = self.config.corrupted(batch, channels=self.net.in_channels, seed=seed).flatten(0, 1)
+        cells = drawn(batch, self.hidden, seed, whole.device)["cells"]
+        mask = blocks(cells, self.net.stride)[:, None]
         means = whole.mean(tuple(range(2, whole.ndim)), keepdim=True)
         return whole, torch.where(mask, means, whole), mask
 
@@ -89,14 +119,21 @@ class Masked(Method):
         return {"clean": whole, "corrupted": masked, "restored": restored}
 
 
-def draw_mask(grid: Sequence[int], stride: int, share: float, *, seed: int, key: int) -> Tensor:
-    """Where a view of a grid is hidden, in blocks of the stride: bool (*S)."""
-    cells = [n // stride for n in grid]
-    total = int(np.prod(cells))
+def draw_mask(cells: Sequence[int], share: float, *, seed: int, key: int) -> Tensor:
+    """Which blocks of a view are hidden: bool (*cells)."""
+    total = math.prod(cells)
     count = min(max(1, round(share * total)), max(1, total - 1))
     chosen = np.zeros(total, np.bool_)
     chosen[stream(seed, "masked blocks", key).permutation(total)[:count]] = True
-    return torch.from_numpy(np.kron(chosen.reshape(cells), np.ones([stride] * len(cells), np.bool_)))
+    return torch.from_numpy(chosen).reshape(tuple(cells))
+
+
+def blocks(cells: Tensor, stride: int) -> Tensor:
+    """Every cell of (B, *cells) as a block of voxels: (B, *S)."""
+    for axis in range(1, cells.ndim):
+        wider = cells.unsqueeze(axis + 1).expand(*cells.shape[: axis + 1], stride, *cells.shape[axis + 1 :])
+        cells = wider.flatten(axis, axis + 1)
+    return cells
 
 
 build = Masked

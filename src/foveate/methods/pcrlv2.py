@@ -30,7 +30,7 @@ from foveate.nets.heads import Embedders, Projection, Restoration, Restorers
 from foveate.nets.layers import anchored, running_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import INTENSITIES, Appearance
-from foveate.views.pipeline import corrupt_views, normalise, with_channels
+from foveate.views.pipeline import normalise, with_channels
 from foveate.views.settings import ViewsConfig
 
 Scales = tuple[Sequence[int], Sequence[tuple[int, int, int]]]  # of the pair; (sub-crop, global view, scale)
@@ -93,8 +93,13 @@ class Config(ViewsConfig):
     @property
     def crops(self) -> Mapping[str, CropSpec]:
         """Global and local windows."""
-        local = replace(self.local_crops, loose=self.compat == "reference")
-        return {"global": self.global_crops, "local": local}
+        return {**super().crops, "local": replace(self.local_crops, loose=self.compat == "reference")}
+
+    @property
+    def appearances(self) -> Mapping[str, Appearance]:
+        """Of global and local windows."""
+        whole = replace(self.global_appearance, swap_overlaps=self.compat == "reference")
+        return {"global": whole, "local": self.local_appearance}
 
 
 HOLES = replace(INTENSITIES[2], cutout_size=(32, 32), cutout_count=3)
@@ -129,14 +134,11 @@ class PCRLv2(Method):
 
     def looks(self, batch: Batch, seed: int) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Targets and corrupted global views (each B, C, *S), and corrupted sub-crops (B, K, C, *s)."""
-        c, index = self.config, batch["index"]
-        clean, small = (with_channels(batch["crops"][n], self.net.in_channels) for n in ("global", "local"))
-        look = replace(c.global_appearance, swap_overlaps=c.compat == "reference")
-        views = corrupt_views(clean, index, look, seed=seed, name="global")
-        crops = corrupt_views(small, index, c.local_appearance, seed=seed, name="local")
-        how = look.normalisation if c.restoration == "linear" else "none"
+        c, look = self.config, partial(self.config.corrupted, batch, channels=self.net.in_channels, seed=seed)
+        how = c.normalisation if c.restoration == "linear" else "none"
+        clean = with_channels(batch["crops"]["global"], self.net.in_channels)
         targets = [normalise(x, how) for x in clean.unbind(1)]
-        return targets, list(views.unbind(1)), crops
+        return targets, list(look("global").unbind(1)), look("local")
 
     def draw(self, crops: int, progress: Progress) -> Scales:
         """The scales of a step, the same on all ranks; the two draws are streams of their own."""
@@ -146,9 +148,8 @@ class PCRLv2(Method):
         names = ("pcrlv2 scale of the pair", "pcrlv2 scales of the locals")
         pick, picks = (stream(progress.seed, name, progress.step).integers for name in names)
         pair, drawn = self.scales[pick(len(self.scales))], picks(len(self.scales), size=len(every))
-        if self.config.scale_sampling == "shared":
-            return [pair], [(k, j, pair) for k, j in every]
-        return [pair], [(k, j, self.scales[i]) for (k, j), i in zip(every, drawn, strict=True)]
+        each = [pair if self.config.scale_sampling == "shared" else self.scales[i] for i in drawn]
+        return [pair], [(k, j, s) for (k, j), s in zip(every, each, strict=True)]
 
     def terms(
         self, targets: list[Tensor], views: list[Tensor], crops: Tensor, scales: Scales, beta: float

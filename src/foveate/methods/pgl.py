@@ -13,12 +13,14 @@ notes on crops, flips and intensities; widths, momentum and the level are choice
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Self, final
 
 from torch import Tensor, nn
 
+from foveate.core.contracts import Draw
 from foveate.core.dims import defaults
 from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Progress, Size
 from foveate.losses.agreement import normalised_error
@@ -26,8 +28,9 @@ from foveate.nets.ema import Momentum, TargetMethod, as_target, frozen_copy, mom
 from foveate.nets.heads import mlp, per_cell, pooled
 from foveate.nets.layers import anchored
 from foveate.nets.pyramid import Pyramid
-from foveate.views.alignment import aligned
+from foveate.views.alignment import Overlap, met
 from foveate.views.appearance import Appearance
+from foveate.views.drawn import drawn
 from foveate.views.settings import ViewsConfig
 
 
@@ -125,6 +128,18 @@ class PGL(TargetMethod):
         """What the target follows."""
         return Branch(self.net, self.projectors, self.config)
 
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The views', and their overlap in the cells of the compared level."""
+        c = self.config
+        strides = self.net.strides if c.features == "decoder" else self.net.encoder.strides[::-1]
+        cells = tuple(n // strides[c.level] for n in c.global_crops.grid)
+        return [*c.draws, Overlap(crop="global", cells=cells)] if c.local_weight else c.draws
+
+    def overlap(self, batch: Batch, like: Tensor, seed: int) -> dict[str, Tensor]:
+        """Where the two views overlap, in the cells of a map."""
+        return drawn(batch, Overlap(crop="global", cells=tuple(like.shape[2:])), seed, like.device)
+
     def exported(self) -> dict[str, nn.Module]:
         """The online encoder; the decoder only where all of it took part."""
         whole = len(self.net.decoder.blocks) == len(self.net.channels)
@@ -140,7 +155,7 @@ class PGL(TargetMethod):
         for term, predictor in self.predictors.items():
             maps, valid = [per_cell(predictor, z[term]) for z in online] + [z[term] for z in targets], None
             if term == "local":
-                maps, valid = aligned(maps, batch["affines"]["global"], views[0].shape[2:])
+                maps, valid = met(maps, self.overlap(batch, maps[0], progress.seed))
             p_1, p_2, z_1, z_2 = maps
             errors = normalised_error(p_1, z_2, valid) + normalised_error(p_2, z_1, valid)
             losses[term] = (c.local_weight if term == "local" else c.global_weight) * errors
@@ -150,7 +165,7 @@ class PGL(TargetMethod):
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The views, and what each shows of their overlap: these two must be the same place."""
         first, second = self.views(batch, progress.seed)
-        (one, two), _ = aligned([first, second], batch["affines"]["global"], first.shape[2:])
+        (one, two), _ = met([first, second], self.overlap(batch, first, progress.seed))
         return {"view 1": first, "view 2": second, "overlap in 1": one, "overlap in 2": two}
 
 

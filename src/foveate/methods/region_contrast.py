@@ -12,23 +12,24 @@ fields, also the schedule. Regions are compared on the base's windows, under a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self, final
 
 import torch
 from torch import Tensor, nn
 
-from foveate.core.contracts import DerivedSpec, Method, MethodConfig, WrapperConfig
+from foveate.core.contracts import DerivedSpec, Draw, Method, MethodConfig, WrapperConfig
 from foveate.core.plugins import MethodBuilder
 from foveate.core.types import Batch, CropSpec, Dimension, FoveateError, Normalisation, Progress, Size
 from foveate.data.superpixels import SuperpixelConfig, superpixels
 from foveate.losses.contrast import region_contrast, region_means, sampled_contrast
 from foveate.nets.layers import anchored
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import INTENSITIES, Appearance
+from foveate.views.appearance import INTENSITIES, Appearance, CropLook
+from foveate.views.drawn import drawn
 from foveate.views.pipeline import corrupted_crop
-from foveate.views.regions import RegionSampling, batch_cells, matched_rows
+from foveate.views.regions import KINDS, WAYS, Pool, RegionCells, RegionSampling
 
 MAP = "superpixels"
 ADVICE = "Lower method.superpixels.foreground or .scale, or raise .segments; or leave the image out."
@@ -62,7 +63,7 @@ class Config(WrapperConfig):
     superpixels: SuperpixelConfig
     region_appearance: Appearance
     stride: int = 1
-    region_pool: Literal["sample", "mean"] = "sample"
+    region_pool: Pool = "sample"
     sampling: RegionSampling = field(default_factory=RegionSampling)
     hidden: int = 64
     embedding: int = 64
@@ -73,8 +74,7 @@ class Config(WrapperConfig):
     @classmethod
     def preset(cls, dimension: Dimension, size: Size) -> Self:  # noqa: ARG003 - the base's views have it
         """The noted numbers; whoever composes the run adds the base."""
-        cut = SuperpixelConfig.preset(dimension)
-        return cls(superpixels=cut, region_appearance=INTENSITIES[dimension])
+        return cls(superpixels=SuperpixelConfig.preset(dimension), region_appearance=INTENSITIES[dimension])
 
     def around(self, base: MethodConfig) -> Self:
         """The same around any method's Config, whose normalisation it takes on."""
@@ -111,6 +111,8 @@ class RegionContrast(Method):
         if config.stride not in net.strides:
             raise FoveateError(f"method.stride {config.stride}: accepted are {net.strides}, the decoder's.")
         self.level = net.strides.index(config.stride)
+        c = config
+        self.cells = RegionCells(name=MAP, stride=c.stride, pool=c.region_pool, how=c.sampling)
         self.base = build(net.sharing(), config.wrapped) if config.schedule == "joint" else None
         inside = nn.Linear(net.channels[self.level], config.hidden)
         self.head = nn.Sequential(inside, nn.ReLU(), nn.Linear(config.hidden, config.embedding))
@@ -120,6 +122,12 @@ class RegionContrast(Method):
         """The super-pixels."""
         how = self.config.superpixels
         return {MAP: DerivedSpec(compute=superpixels, config=how, fewest=2, advice=ADVICE)}
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The base's, and those of the regions."""
+        own = CropLook(crop="global", appearance=self.config.region_appearance), self.cells
+        return [*self.base.draws, *own] if self.base else own
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's terms and the regions'."""
@@ -133,26 +141,19 @@ class RegionContrast(Method):
         ramp = self.config.warmup * progress.total
         return self.config.weight * min(1.0, (progress.step + 1) / max(1.0, ramp))
 
-    def regions(self, batch: Batch) -> list[Tensor]:
-        """The super-pixels in the cells of the compared maps, of both views, each (B, *s)."""
-        maps, step = batch["regions"][f"{MAP}/global"], self.config.stride
-        return [maps[(slice(None), view, *[slice(None, None, step)] * (maps.ndim - 2))] for view in (0, 1)]
-
     def region_term(self, batch: Batch, seed: int) -> Tensor:
         """The contrast of regions; samples whose views share fewer than two add nothing."""
         c, maps = self.config, [self.net(x, self.level + 1)[self.level] for x in self.views(batch, seed)]
         cells = [x.movedim(1, -1).flatten(0, -2) for x in maps]  # (B * cells, C)
-        one, two = (x.cpu().numpy() for x in self.regions(batch))
-        keys, device, terms = batch["index"].tolist(), cells[0].device, []
-        if c.region_pool == "mean" and (found := matched_rows(one, two, keys, c.sampling, seed=seed)):
-            *rows, pairs = (torch.from_numpy(x).to(device) for x in found)
+        found, terms = drawn(batch, self.cells, seed, cells[0].device), []
+        if "pairs" in found:
+            pairs, rows = found["pairs"], (found["first"], found["second"])
             means = [region_means(self.head(x), r, len(pairs)) for x, r in zip(cells, rows, strict=True)]
             terms = [region_contrast(means[0], means[1], pairs, c.temperature)]
-        ways = (("1 to 2", one, two), ("2 to 1", two, one)) if c.region_pool == "sample" else ()
-        for sides, (way, here, there) in zip((cells, cells[::-1]), ways, strict=False):
-            if drawn := batch_cells(here, there, keys, c.sampling, seed=seed, way=way):
-                three = (sides[0], sides[1], sides[1])
-                z = [self.head(x[torch.from_numpy(i).to(device)]) for x, i in zip(three, drawn, strict=True)]
+        for (here, there), way in ((cells, WAYS[0]), (cells[::-1], WAYS[1])):
+            if f"anchors {way}" in found:
+                sides = zip(KINDS, (here, there, there), strict=True)
+                z = [self.head(x[found[f"{kind} {way}"]]) for kind, x in sides]
                 terms.append(sampled_contrast(z[0], z[1], z[2], c.temperature))
         return torch.stack(terms).mean() if terms else 0.0 * torch.cat([x[:1] for x in cells]).sum()
 
@@ -172,8 +173,8 @@ class RegionContrast(Method):
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The base's pictures, and the regions of both views in shades of grey."""
-        shades = [((x * 0.618) % 1.0 * (x > 0))[:, None] for x in batch["regions"][f"{MAP}/global"].unbind(1)]
-        own = {"regions 1": shades[0], "regions 2": shades[1]}
+        maps = enumerate(batch["regions"][f"{MAP}/global"].unbind(1)[:2], 1)
+        own = {f"regions {i}": ((x * 0.618) % 1.0 * (x > 0))[:, None] for i, x in maps}
         return self.base.preview(batch, progress) | own if self.base else own
 
 

@@ -16,6 +16,7 @@ from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.train.loop import Recent, Schedule, Stepping, training_step
 from foveate.train.optim import build_optimizer
+from foveate.views.drawn import draw_ahead
 from foveate.views.pipeline import make_views
 
 
@@ -46,6 +47,7 @@ def batches_from(
         world=fabric.world_size,
         num_workers=config.num_workers,
         pin_memory=config.accelerator == "cuda",
+        finish=partial(draw_ahead, draws=method.draws, seed=config.seed),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.core.contracts import LabelledReader, VolumeReader
+from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import classification_crops
 from foveate.core.labels import is_missing, spelled
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
@@ -42,8 +42,8 @@ from foveate.evaluate.metrics import (
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels
+from foveate.views.appearance import Appearance, CropLook
+from foveate.views.pipeline import corrupted_crop, make_views, normalise, with_channels
 
 MILD = Appearance(noise_std=(0.0, 0.03), brightness=0.1, contrast=0.2, log_gamma=(-0.2, 0.2))
 ACTIVATIONS: dict[str, Activation] = {"multiclass": "softmax", "multilabel": "sigmoid", "regression": "none"}
@@ -216,17 +216,19 @@ class Classification(ImageTask):
         self.in_channels = net.in_channels
         features: int = net.encoder.channels[-1]
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(config.names)))
-        for name, values in (
-            ("weights", config.class_weights),
-            ("centres", config.centres),
-            ("spreads", config.spreads),
-        ):
+        numbers = {"weights": config.class_weights, "centres": config.centres, "spreads": config.spreads}
+        for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
         """One kind of window."""
         return {"image": self.config.crops}
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """Those of the windows' corruption."""
+        return [CropLook(crop="image", appearance=self.config.appearance)]
 
     @property
     def patch(self) -> tuple[int, ...]:
@@ -269,12 +271,10 @@ class Classification(ImageTask):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The one term."""
-        clean = with_channels(batch["crops"]["image"], self.in_channels)
-        images = corrupt_views(
-            clean, batch["index"], self.config.appearance, seed=progress.seed, name="image"
-        )
+        look, channels = self.config.appearance, self.in_channels
+        images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed)
         answers = self.answers(images.flatten(0, 1))
-        views = clean.shape[1]
+        views = images.shape[1]
         labels = torch.stack([batch["labels"][t] for t in self.config.targets], 1).repeat_interleave(views, 0)
         if self.config.kind == "multiclass":
             return {"label": exclusive_loss(answers, labels[:, 0], self.weights)}

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.core.contracts import LabelledReader, VolumeReader
+from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import LAYERS, segmentation_crops
 from foveate.core.tasks import DenseConfig, DenseTask, Truth
 from foveate.core.types import (
@@ -36,8 +36,8 @@ from foveate.evaluate.segment import TidyConfig, segment
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupt_views, normalise, with_channels
+from foveate.views.appearance import Appearance, CropLook
+from foveate.views.pipeline import corrupted_crop, normalise, with_channels
 
 LABELS = "labels"  # the map that every labelled image comes with
 WINDOW = WindowConfig(blend="flat")  # of validations while training
@@ -166,6 +166,11 @@ class Segmentation(DenseTask):
         return {"image": self.config.crops}
 
     @property
+    def draws(self) -> Sequence[Draw]:
+        """Those of the windows' corruption."""
+        return [CropLook(crop="image", appearance=self.config.appearance)]
+
+    @property
     def patch(self) -> tuple[int, ...]:
         """The window's grid."""
         return self.config.crops.grid
@@ -210,10 +215,8 @@ class Segmentation(DenseTask):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The region and the voxel term, each averaged over the scales that answer."""
-        clean = with_channels(batch["crops"]["image"], self.net.in_channels)
-        images = corrupt_views(
-            clean, batch["index"], self.config.appearance, seed=progress.seed, name="image"
-        )
+        look, channels = self.config.appearance, self.net.in_channels
+        images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed)
         labels = batch["regions"][f"{LABELS}/image"].flatten(0, 1)
         maps = self.net(images.flatten(0, 1))
         weights = [0.5**i for i in range(len(self.scales))]

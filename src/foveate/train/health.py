@@ -67,7 +67,7 @@ def first_samples(batch: Batch, count: int) -> Batch:
     parts = {
         name: {key: x[:count] for key, x in cast(Mapping[str, Tensor], part).items()}
         for name, part in batch.items()
-        if name != "index"
+        if name not in ("index", "drawn")
     }
     return cast(Batch, {**parts, "index": batch["index"][:count]})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from foveate.train import checkpoint
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from foveate.train.peers import Peers
+from foveate.train.waiting import Waiting, waiting_of
 
 if TYPE_CHECKING:  # what `Fabric.setup` gives, under a private name
     from lightning_fabric.wrappers import _FabricModule as Wrapped
@@ -54,12 +55,12 @@ class Stepping:
 
 @dataclass(kw_only=True)
 class Recent:
-    """What happened since the last line of the log; nothing in it has waited for the device."""
+    """What happened since the last line of the log; none of it is read before the next."""
 
     losses: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
-    indices: list[Tensor] = field(default_factory=list)
+    indices: list[Sequence[int]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
+    waiting: Waiting = field(default_factory=Waiting)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,8 @@ def fit(
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
-    source, recent, ending = batches(state["step"]), Recent(), Ending.FINISHED
+    source, ending = batches(state["step"]), Ending.FINISHED
+    recent = Recent(waiting=waiting_of(fabric.device))
     with closing(source), stop_signals() as stop:
         for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
@@ -116,11 +118,11 @@ def fit(
             state["step"] = step + 1
             log.advance(step + 1)
             ending = ORDERS[int(peers.highest(stop["order"]))]
-            if log_now or save_now or not ending:  # the only places that wait for the device
+            if log_now or save_now or not ending:  # not at every step: it waits for the device
                 check_finite(recent, hooks.name_volumes, log, peers)
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, moved, peers))
-                recent = Recent()
+                recent = Recent(waiting=recent.waiting)
             recent.started += measure_health(hooks, log, step + 1)
             recent.started += keep_best(fabric, state, schedule, hooks, log)
             if save_now or not ending:
@@ -143,7 +145,9 @@ def training_step(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The one training step: the mean of each loss term, and how far the weights went where measured."""
     losses = gradients(fabric, net, source, progress, recent, count=how.count)
-    return losses, move(fabric, net, optimizer, how.clip_norm, measure=how.measure)
+    moved = move(fabric, net, optimizer, how.clip_norm, measure=how.measure)
+    recent.waiting.worked()
+    return losses, moved
 
 
 def gradients(
@@ -160,13 +164,14 @@ def gradients(
     for micro in range(count):
         before = time.perf_counter()
         batch = next(source)
-        recent.waited += time.perf_counter() - before
+        recent.waiting.came(time.perf_counter() - before)
         recent.indices.append(batch["index"])
         with fabric.no_backward_sync(net, enabled=micro + 1 < count):
             losses: dict[str, Tensor] = net(fabric.to_device(batch), progress)
             fabric.backward(torch.stack(list(losses.values())).sum() / count)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + value.detach() / count
+        recent.waiting.worked()
     return sums
 
 
@@ -223,7 +228,8 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: 
     The one that met it names the first step, its terms and its volumes. Its gradient has reached the others
     already, whose own losses may be finite still.
     """
-    fine = all(torch.isfinite(value) for _, losses in recent.losses for value in losses.values())
+    every = [torch.isfinite(value) for _, losses in recent.losses for value in losses.values()]
+    fine = bool(torch.stack(every).all())  # one wait for all of them
     if peers.highest(float(not fine)) == 0:
         return
     if fine:
@@ -234,7 +240,7 @@ def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: 
         if all(map(math.isfinite, values.values())):
             continue
         micro = len(recent.indices) // len(recent.losses)
-        indices = torch.cat([x.flatten() for x in recent.indices[i * micro : (i + 1) * micro]]).tolist()
+        indices = [index for x in recent.indices[i * micro : (i + 1) * micro] for index in x]
         terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
         log.measured({"step": step, "loss": math.nan})
         raise FoveateError(
@@ -251,20 +257,24 @@ def row_of(
     """One line of metrics.jsonl: means since the last one and over the processes."""
     names, count = recent.losses[-1][1], len(recent.losses)
     seconds = time.perf_counter() - recent.started
-    means = peers.mean(
-        {name: sum(float(losses[name]) for _, losses in recent.losses) / count for name in names}
-        | {"data_wait": recent.waited / seconds}
-    )
+    terms = {name: sum(numbers([losses[name] for _, losses in recent.losses])) / count for name in names}
+    means = peers.mean(terms | {"data_wait": recent.waiting.total() / seconds})
     waited = means.pop("data_wait")
     return {
         "step": step + 1,
         "loss": sum(means.values()),
         **{f"loss/{name}": value for name, value in means.items()},
         "lr": float(optimizer.param_groups[0]["lr"]),
-        **{name: float(value) for name, value in moved.items()},
+        **dict(zip(moved, numbers(list(moved.values())), strict=True)),
         "seconds_per_step": seconds / count,
         "data_wait": waited,
     }
+
+
+def numbers(values: Sequence[Tensor]) -> list[float]:
+    """Scalars from the device, in one wait."""
+    found: list[float] = torch.stack(list(values)).tolist() if values else []
+    return found
 
 
 def first_state(net: nn.Module, optimizer: Optimizer, hooks: Hooks) -> dict[str, Any]:

@@ -6,14 +6,17 @@ voxel, is the view's affine after that scaling. Crops, flips, scales and rotatio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.views.geometry import apply, box_affine, compose, invert, sampling_grid
+from foveate.core.contracts import Draw
+from foveate.core.types import Batch
+from foveate.views.geometry import apply, box_affine, compose, invert, lattice, sampling_grid, to_unit
 
 
 def aligned(maps: Sequence[Tensor], affines: Tensor, view: Sequence[int]) -> tuple[list[Tensor], Tensor]:
@@ -24,10 +27,37 @@ def aligned(maps: Sequence[Tensor], affines: Tensor, view: Sequence[int]) -> tup
         affines: of both views (B, 2, n, n+1), view index to source voxel.
         view: size of both views in voxels.
     """
-    first, second = affines.unbind(1)
-    grid = meet(first, second, view, maps[0].shape[2:])
-    ways = (grid.first, grid.second)
-    return [resampled(x, ways[i % 2], grid.cells) for i, x in enumerate(maps)], grid.valid
+    return met(maps, overlap_of(affines, view, maps[0].shape[2:]))
+
+
+def met(maps: Sequence[Tensor], overlap: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The same from an `Overlap`."""
+    ways, valid = (overlap["first"], overlap["second"]), overlap["valid"]
+    return [read(x, lattice(ways[i % 2], valid.shape[1:])) for i, x in enumerate(maps)], valid
+
+
+def overlap_of(affines: Tensor, view: Sequence[int], cells: Sequence[int]) -> dict[str, Tensor]:
+    """How both maps are read, from an index on the common grid to -1 ... 1 on a map, and where they count."""
+    grid = meet(affines[:, 0], affines[:, 1], view, cells)
+    return {"first": to_unit(grid.first, cells), "second": to_unit(grid.second, cells), "valid": grid.valid}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Overlap(Draw):
+    """Where the two views of each sample overlap. Nothing is random here: it is inverted on the host.
+
+    Attributes:
+        crop: The kind of the views.
+        cells: Size of their feature maps.
+    """
+
+    crop: str
+    cells: tuple[int, ...]
+
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """See `overlap_of`."""
+        return overlap_of(batch["affines"][self.crop].cpu(), batch["crops"][self.crop].shape[3:], self.cells)
 
 
 class Meeting(NamedTuple):
@@ -91,7 +121,11 @@ def inside(affines: Tensor, cells: Sequence[int]) -> Tensor:
 
 def resampled(features: Tensor, affines: Tensor, cells: Sequence[int]) -> Tensor:
     """Feature maps (B, C, *S) read linearly on the common grid: (B, C, *cells), never in half precision."""
+    return read(features, sampling_grid(affines, cells, features.shape[2:]))
+
+
+def read(features: Tensor, where: Tensor) -> Tensor:
+    """Feature maps (B, C, *S) read linearly at places (B, *cells, n), never in half precision."""
     with torch.autocast(features.device.type, enabled=False):
         maps = features.to(torch.promote_types(features.dtype, torch.float32))
-        where = sampling_grid(affines, cells, features.shape[2:]).to(maps)
-        return F.grid_sample(maps, where, padding_mode="border", align_corners=False)
+        return F.grid_sample(maps, where.to(maps), padding_mode="border", align_corners=False)

@@ -1,12 +1,12 @@
-"""How views are corrupted: what can be said, what every method starts from, and the draws.
+"""How views are corrupted: what can be said, what every method starts from, and what is drawn on the host.
 
-Every draw has a stream of its own, keyed by the global sample index: a sample does not depend on its batch,
-nor one operation on whether another is on.
+What is applied to the views, and on which device, is in `pipeline`. Every draw has a stream of its own, keyed
+by the global sample index: a sample does not depend on its batch, nor one operation on whether another is on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.core.rng import stream, torch_stream, uniforms
-from foveate.core.types import Normalisation
+from foveate.core.contracts import Draw
+from foveate.core.rng import stream, uniforms
+from foveate.core.types import Batch, Normalisation
 from foveate.views.corrupt import (
     draw_holes,
     draw_sized_swaps,
     draw_sizes,
     draw_swaps,
     draw_windows,
-    shuffle_maps,
     swap_map,
 )
-from foveate.views.intensity import draw_bezier
+from foveate.views.intensity import bias_terms, blur_kernels, draw_bezier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +133,53 @@ class Draws:
             return torch.ones(len(self.index), 1, dtype=torch.bool)  # no other draw depends on this one
         return self.uniform(f"{operation}_probability", (0, 1)) < probability
 
-    def intensity_factors(self, config: Appearance) -> tuple[Tensor, Tensor]:
+    def parameters(self, shape: Sequence[int], config: Appearance) -> dict[str, Tensor]:
+        """All that `corrupt` asks of the host for views (*S), by name; of what is off nothing."""
+        return self.intensities(len(shape), config) | self.contexts(shape, config)
+
+    def intensities(self, axes: int, config: Appearance) -> dict[str, Tensor]:
+        """Of the operations that move nothing."""
+        found: dict[str, Tensor] = {}
+        if any(config.blur_sigma) and config.blur_probability:
+            sigmas = self.uniform("blur", config.blur_sigma, axes)
+            found |= blur_kernels(sigmas * self.chosen("blur", config.blur_probability))
+        if any(config.noise_std) and config.noise_probability:
+            stds = self.uniform("noise_std", config.noise_std)
+            found["noise_std"] = (stds * self.chosen("noise", config.noise_probability))[:, 0]
+        if config.brightness or config.contrast:
+            found |= self.intensity_factors(config)
+        if any(config.log_gamma):
+            logs = self.uniform("gamma", config.log_gamma) * self.chosen("gamma", config.gamma_probability)
+            found["log_gamma"], found["gamma_off"] = logs[:, 0], (logs[:, 0] == 0).nonzero()[:, 0]
+        if half := config.bias_field:
+            found["bias_field"] = self.uniform("bias_field", (-half, half), len(bias_terms(axes)))
+        if config.bezier_strength:
+            rows = self.chosen("bezier", config.bezier_probability)[:, 0].nonzero()[:, 0]
+            found["bezier_rows"], found["bezier"] = rows, self.curves(config)[rows]
+        return found
+
+    def contexts(self, shape: Sequence[int], config: Appearance) -> dict[str, Tensor]:
+        """Of the operations that take voxels from where they belong, and of the cut-out."""
+        found: dict[str, Tensor] = {}
+        if any(config.shuffle_window) and any(config.shuffle_share):
+            found |= self.shuffled_windows(shape, config)
+        if config.paint_windows and config.paint_probability:
+            found["paint"] = self.painted_masks(shape, config)
+            found["paint_value"] = self.uniform("paint_value", (0, 1))[:, 0]
+        if config.swap_count and config.swap_patch:
+            found["swap"] = self.swap_maps(shape, config)
+        if config.cutout_count and config.cutout_size:
+            found["cutout"] = self.hole_masks(shape, config)
+        return found
+
+    def intensity_factors(self, config: Appearance) -> dict[str, Tensor]:
         """Brightness and contrast (B,) each."""
         brightness, contrast = (
-            self.uniform(name, (1 - half, 1 + half))[:, 0] if half else torch.ones(len(self.index))
+            self.uniform(name, (1 - half, 1 + half))[:, 0] if half else torch.ones(len(self.index)).double()
             for name, half in (("brightness", config.brightness), ("contrast", config.contrast))
         )
         kept = ~self.chosen("brightness", config.brightness_probability)[:, 0]
-        return brightness.masked_fill(kept, 1.0), contrast
+        return {"brightness": brightness.masked_fill(kept, 1.0), "contrast": contrast}
 
     def stacked(self, operation: str, draw: Callable[[np.random.Generator], NDArray[Any]]) -> Tensor:
         """One array per sample, each drawn from the operation's stream of that sample."""
@@ -152,10 +191,10 @@ class Draws:
         return self.stacked("bezier", lambda rng: draw_bezier(rng, strength, falling))
 
     def swap_maps(self, shape: Sequence[int], config: Appearance) -> Tensor:
-        """Index maps (B, *S) of the patch swap."""
+        """Index maps (B, *S) of the patch swap, int32."""
         patch, count = config.swap_patch, config.swap_count
 
-        def one(rng: np.random.Generator) -> NDArray[np.int64]:
+        def one(rng: np.random.Generator) -> NDArray[np.int32]:
             if config.swap_patch_largest:
                 sizes = draw_sizes(rng, shape, patch, config.swap_patch_largest, count)
                 return swap_map(shape, sizes, draw_sized_swaps(rng, shape, sizes))
@@ -163,20 +202,19 @@ class Draws:
 
         return self.stacked("swap", one)
 
-    def shuffle_maps(self, images: Tensor, config: Appearance) -> Tensor:
-        """Index maps (B, *S) of the local shuffling, on the device of the images."""
-        largest = np.minimum(config.shuffle_window, images.shape[2:])
+    def shuffled_windows(self, shape: Sequence[int], config: Appearance) -> dict[str, Tensor]:
+        """Windows and offsets (B, n), shares (B,) of the local shuffling; new orders are drawn in bulk."""
+        largest = np.minimum(config.shuffle_window, shape)
         smallest = np.minimum(2, largest)
         windows = self.stacked("shuffle_window", lambda rng: rng.integers(smallest, largest + 1))
         places = self.uniform("shuffle_offset", (0, 1), len(largest))
         shares = self.uniform("shuffle_share", config.shuffle_share)
         shares = shares * self.chosen("shuffle", config.shuffle_probability)
-        tickets, order = images.new_empty(2, len(images), *images.shape[2:])
-        for name, bulk in (("shuffle_ticket", tickets), ("shuffle_order", order)):
-            for row, i in zip(bulk, self.index, strict=True):
-                row.uniform_(generator=torch_stream(images.device, self.seed, self.purpose(name), i))
-        device, offsets = images.device, (places * windows).long()
-        return shuffle_maps(windows.to(device), offsets.to(device), shares[:, 0], tickets, order)
+        return {
+            "shuffle_window": windows,
+            "shuffle_offset": (places * windows).long(),
+            "shuffle_share": shares[:, 0],
+        }
 
     def painted_masks(self, shape: Sequence[int], config: Appearance) -> Tensor:
         """Masks (B, *S) of what is painted over, inside the boxes or outside of them."""
@@ -193,3 +231,27 @@ class Draws:
         """Masks (B, *S) of the cut-out."""
         size, count = config.cutout_size, config.cutout_count
         return self.stacked("cutout", lambda rng: draw_holes(rng, shape, size, count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropLook(Draw):
+    """What is drawn for the corrupted views of one kind of crop.
+
+    Attributes:
+        crop: The kind, whose name is that of the streams too.
+        appearance: How the views are corrupted.
+    """
+
+    crop: str
+    appearance: Appearance
+
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """The parameters of every view (B * V, ...)."""
+        views = batch["crops"][self.crop].shape
+        draw = Draws(index=view_keys(batch["index"], views[1]), seed=seed, view=self.crop)
+        return draw.parameters(views[3:], self.appearance)
+
+
+def view_keys(index: Iterable[int], count: int) -> tuple[int, ...]:
+    """The keys of the draws of every view (B * count,), from global sample indices (B,)."""
+    return tuple(int(i) * count + view for i in index for view in range(count))

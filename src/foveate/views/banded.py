@@ -57,21 +57,15 @@ def gaussian_weights(sigmas: Floats) -> Floats:
     return weights
 
 
-def gaussian_bands(sigmas: Tensor, size: int, like: Tensor) -> Bands:
-    """Filters (B, size, size) of an axis that repeat the edge voxel outside, in the type of another tensor.
+def gaussian_bands(weights: Tensor, size: int) -> Bands:
+    """Filters (B, size, size) of an axis that repeat the edge voxel outside, from kernels (B, 2 radius + 1).
 
     Away from the edges all bands are one matrix.
-
-    Args:
-        sigmas: standard deviations in voxels (B,), on the CPU: no wait for the device; 0 is the identity.
-        size: of the axis.
-        like: what they will be multiplied with.
     """
-    weights = torch.from_numpy(gaussian_weights(sigmas.double().numpy())).to(like)
     radius = weights.shape[1] // 2
     # Elsewhere one large product is faster, and here where little would be saved.
     count = size if weights.device.type != "cpu" or 4 * (ROWS + 2 * radius) > 3 * size else ROWS
-    inner = weights.new_zeros(len(sigmas), count, count + 2 * radius)
+    inner = weights.new_zeros(len(weights), count, count + 2 * radius)
     across, down, along = inner.stride()
     inner.as_strided((*inner.shape[:2], 2 * radius + 1), (across, down + along, along)).copy_(
         weights[:, None]

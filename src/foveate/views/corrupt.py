@@ -79,7 +79,7 @@ def draw_sized_swaps(
 
 def swap_map(
     shape: Sequence[int], patch: Sequence[int] | NDArray[np.int64], swaps: NDArray[np.int64]
-) -> NDArray[np.int64]:
+) -> NDArray[np.int32]:
     """The flat index each voxel is taken from after all swaps in turn: (*S), chains included.
 
     Args:
@@ -87,7 +87,7 @@ def swap_map(
         patch: one size for all swaps (n,), or one for each (count, n).
         swaps: positions (count, 2, n).
     """
-    source = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+    source = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
     sizes = np.broadcast_to(np.asarray(patch), (len(swaps), len(shape))).tolist()
     for (first, second), size in zip(swaps.tolist(), sizes, strict=True):
         a = tuple(slice(i, i + p) for i, p in zip(first, size, strict=True))
@@ -101,7 +101,8 @@ def swap_map(
 def swap_patches(images: Tensor, maps: Tensor) -> Tensor:
     """Take every voxel of (B, C, *S) from where the maps (B, *S) say, the same in all channels."""
     index = maps.to(images.device).flatten(1)[:, None]
-    first = torch.arange(0, images.numel(), index.shape[2], device=images.device)
+    wide = index.dtype if images.numel() <= torch.iinfo(index.dtype).max else torch.int64
+    first = torch.arange(0, images.numel(), index.shape[2], dtype=wide, device=images.device)
     index = index + first.reshape(*images.shape[:2], 1)  # one long line: faster than a gather per image
     return images.flatten().index_select(0, index.flatten()).reshape(images.shape)
 

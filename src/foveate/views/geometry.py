@@ -102,16 +102,26 @@ def sampling_grid(affines: Tensor, grid: Sequence[int], source_shape: Sequence[i
 
     Outside the source a coordinate leaves [-1, 1].
     """
-    n = len(grid)
+    return lattice(to_unit(affines, source_shape), grid)
+
+
+def to_unit(affines: Tensor, source_shape: Sequence[int]) -> Tensor:
+    """The same affines (B, n, n+1) into coordinates that run from -1 to 1 over a source of that shape."""
     size = affines.new_tensor(source_shape)[:, None]
     scaled = affines * (2 / size)
     scaled[..., -1] += (1 / size - 1)[:, 0]
+    return scaled
+
+
+def lattice(affines: Tensor, grid: Sequence[int]) -> Tensor:
+    """Where affines (B, n, n+1) put the cells of a grid: (B, *grid, n), the last axis first."""
+    n = len(grid)
     result = affines.new_empty(len(affines), *grid, n)
     for i in range(n):
-        coordinate = scaled[:, i, n].reshape(-1, *[1] * n)
+        coordinate = affines[:, i, n].reshape(-1, *[1] * n)
         for j in reversed(range(n)):  # the axis that varies slowest last: only that sum is full size
             steps = torch.arange(grid[j], device=affines.device, dtype=affines.dtype)
-            line = (scaled[:, i, j, None] * steps).reshape(-1, *[grid[k] if k == j else 1 for k in range(n)])
+            line = (affines[:, i, j, None] * steps).reshape(-1, *[grid[k] if k == j else 1 for k in range(n)])
             coordinate = coordinate + line
         result[..., n - 1 - i] = coordinate  # grid_sample counts the last axis first
     return result

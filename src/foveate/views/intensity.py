@@ -6,7 +6,7 @@ Every function takes (B, C, *S) and parameters per sample, returns a new tensor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.core.rng import torch_stream
-from foveate.views.banded import apply_along_axes, gaussian_bands, whole
+from foveate.core.rng import torch_streams
+from foveate.views.banded import apply_along_axes, gaussian_bands, gaussian_weights, whole
 
 SMALLEST_DEVIATION = 1e-4  # of images in [0, 1]: below one step of a 12-bit scan, so only constants meet it
 GREY_IMAGENET = (0.449, 0.226)  # mean and standard deviation of ImageNet, averaged over its colours
@@ -28,21 +28,38 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
         images: (B, C, *S).
         sigmas: (B, n) on the CPU, in voxels; a sample whose sigmas are all 0 is left alone.
     """
+    return blur(images, blur_kernels(sigmas))
+
+
+def blur_kernels(sigmas: Tensor) -> dict[str, Tensor]:
+    """The rows (R,) of sigmas (B, n) that are not all 0, and their kernels (R, taps) along each axis.
+
+    Made on the CPU, as their number and length decide the shapes of what follows; none where none is blurred.
+    """
     rows = sigmas.amax(1).gt(0).nonzero()[:, 0]
     if not len(rows):
+        return {}
+    axes = (gaussian_weights(sigmas[rows, i].double().numpy()) for i in range(sigmas.shape[1]))
+    return {"blur_rows": rows, **{f"blur_{i}": torch.from_numpy(w) for i, w in enumerate(axes)}}
+
+
+def blur(images: Tensor, kernels: Mapping[str, Tensor]) -> Tensor:
+    """Filter the samples that have kernels, see `blur_kernels`."""
+    if "blur_rows" not in kernels:
         return images
-    bands = [gaussian_bands(sigmas[rows, i], images.shape[i + 2], images) for i in range(sigmas.shape[1])]
+    axes = enumerate(images.shape[2:])
+    bands = [gaussian_bands(kernels[f"blur_{i}"].to(images), size) for i, size in axes]
+    rows = kernels["blur_rows"].to(images.device)
     if len(rows) == len(images):
         return apply_along_axes(images, bands)
-    there = rows.to(images.device)
-    return images.index_copy(0, there, apply_along_axes(images.index_select(0, there), bands))
+    return images.index_copy(0, rows, apply_along_axes(images.index_select(0, rows), bands))
 
 
 def draw_noise(images: Tensor, index: Sequence[int], *, seed: int, purpose: str) -> Tensor:
     """Standard normal noise of the shape, device and dtype of `images`, from one stream per sample."""
     noise = torch.empty_like(images)
-    for row, i in zip(noise, index, strict=True):
-        row.normal_(generator=torch_stream(images.device, seed, purpose, i))
+    for row, generator in zip(noise, torch_streams(images.device, seed, purpose, index), strict=True):
+        row.normal_(generator=generator)
     return noise
 
 
@@ -60,11 +77,14 @@ def scale_intensities(images: Tensor, brightness: Tensor, contrast: Tensor) -> T
     return torch.addcmul(about, images, _per_sample(brightness * contrast, images))
 
 
-def apply_gamma(images: Tensor, log_gammas: Tensor) -> Tensor:
-    """Raise values, clamped to at least 0, to the power exp(`log_gammas`) (B,)."""
+def apply_gamma(images: Tensor, log_gammas: Tensor, *, some_off: bool = True) -> Tensor:
+    """Raise values, clamped to at least 0, to the power exp(`log_gammas`) (B,).
+
+    A sample whose number is 0 is left alone; that there is one must be known on the host (`some_off`).
+    """
     exponent = _per_sample(log_gammas.exp(), images)
     raised = images.clamp_min(0).pow_(exponent)
-    return torch.where(exponent == 1, images, raised) if bool((log_gammas == 0).any()) else raised
+    return torch.where(exponent == 1, images, raised) if some_off else raised
 
 
 def bezier_table(points: NDArray[np.float64], entries: int = 256) -> NDArray[np.float64]:
@@ -88,18 +108,17 @@ def draw_bezier(rng: np.random.Generator, strength: float, falling: float) -> ND
     return 1 - table if rng.uniform() < falling else table
 
 
-def apply_curves(images: Tensor, tables: Tensor, chosen: Tensor) -> Tensor:
+def apply_curves(images: Tensor, tables: Tensor, rows: Tensor) -> Tensor:
     """Map values, clamped to [0, 1], through the curve of their sample, linearly between table entries.
 
     Args:
         images: (B, C, *S).
-        tables: (B, K) values of the curves at K evenly spaced places from 0 to 1.
-        chosen: (B,) bool on the CPU: the other samples are left alone.
+        tables: (R, K) values of the curves at K evenly spaced places from 0 to 1.
+        rows: (R,) samples that they are for: the others are left alone.
     """
-    rows = chosen.nonzero()[:, 0]
     if not len(rows):
         return images
-    there, table = rows.to(images.device), tables[rows].to(images)
+    there, table = rows.to(images.device), tables.to(images)
     place = images.index_select(0, there).flatten(1).clamp(0, 1) * (table.shape[1] - 1)
     left = place.floor().clamp_max(table.shape[1] - 2)
     index, share = left.long(), place - left
@@ -147,7 +166,7 @@ def standardise(images: Tensor) -> Tensor:
 
 def rescale(images: Tensor, mean: float, std: float) -> Tensor:
     """Subtract a fixed mean and divide by a fixed deviation."""
-    return torch.add(images.new_tensor(-mean / std), images, alpha=1 / std)  # in one pass
+    return torch.add(images.new_full((), -mean / std), images, alpha=1 / std)  # in one pass
 
 
 def _mean(images: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """From a volume to clean views, and from clean views to corrupted ones.
 
 `make_views` runs in a loader worker: it draws boxes and affines, reads one window a view and samples once.
-`corrupt` runs on the device, on batches, as an `Appearance` says.
+`corrupted_crop` runs on the device, on batches, as an `Appearance` says, with what the workers drew for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import final, get_args
 
@@ -18,12 +18,13 @@ from torch import Tensor
 
 from foveate.core.codes import Codes
 from foveate.core.contracts import CropViews, VolumeReader
-from foveate.core.rng import stream
+from foveate.core.rng import stream, torch_streams
 from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
-from foveate.views.appearance import Appearance, Draws
+from foveate.views.appearance import Appearance, CropLook, Draws, view_keys
 from foveate.views.boxes import Box, draw_boxes, union_box
-from foveate.views.corrupt import cut_out, moved_voxels, paint, swap_patches
+from foveate.views.corrupt import cut_out, moved_voxels, paint, shuffle_maps, swap_patches
+from foveate.views.drawn import drawn, on_device
 from foveate.views.geometry import (
     Window,
     linear_windows,
@@ -33,6 +34,8 @@ from foveate.views.geometry import (
     view_affine,
     window_of,
 )
+
+Parameters = Mapping[str, Tensor]  # see `Draws.parameters`
 
 
 def make_views(
@@ -164,7 +167,7 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
     raise FoveateError(f"normalisation {how!r} is not one of {', '.join(get_args(Normalisation))}.")
 
 
-def corrupt(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, view: str) -> Tensor:
+def corrupt(clean: Tensor, index: Iterable[int], config: Appearance, *, seed: int, view: str) -> Tensor:
     """Corrupt clean views, one operation after the other in the order of `Appearance`.
 
     Never in place; with everything off the result is the input itself.
@@ -176,75 +179,77 @@ def corrupt(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, view
         seed: of the run.
         view: name of the view, so that two views of a sample differ.
     """
-    draw = Draws(index=tuple(index.tolist()), seed=seed, view=view)
+    draw = Draws(index=tuple(map(int, index)), seed=seed, view=view)
+    parameters = on_device(draw.parameters(clean.shape[2:], config), clean.device)
+    return apply(clean, draw, parameters, config.normalisation)
+
+
+def apply(clean: Tensor, draw: Draws, parameters: Parameters, how: Normalisation) -> Tensor:
+    """The device's part of `corrupt`: what was drawn on the host, and noise and orders drawn in bulk."""
     images = clean.to(torch.promote_types(clean.dtype, torch.float32))
     with torch.no_grad(), torch.autocast(clean.device.type, enabled=False):
-        images = corrupt_context(corrupt_intensity(images, draw, config), draw, config)
-        images = normalise(images, config.normalisation)
-        if config.cutout_count and config.cutout_size:
-            images = cut_out(images, draw.hole_masks(images.shape[2:], config))
-    return images
+        images = apply_context(apply_intensity(images, draw, parameters), draw, parameters)
+        images = normalise(images, how)
+        return cut_out(images, parameters["cutout"]) if "cutout" in parameters else images
 
 
-def corrupt_intensity(images: Tensor, draw: Draws, config: Appearance) -> Tensor:
+def apply_intensity(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
     """The operations of `corrupt` that move nothing, in its order."""
-    if any(config.blur_sigma) and config.blur_probability:
-        sigmas = draw.uniform("blur", config.blur_sigma, images.ndim - 2)
-        images = intensity.gaussian_blur(images, sigmas * draw.chosen("blur", config.blur_probability))
-    if any(config.noise_std) and config.noise_probability:
+    images = intensity.blur(images, drawn)
+    if "noise_std" in drawn:
         noise = intensity.draw_noise(images, draw.index, seed=draw.seed, purpose=draw.purpose("noise"))
-        stds = draw.uniform("noise_std", config.noise_std) * draw.chosen("noise", config.noise_probability)
-        images = intensity.add_noise(images, noise, stds[:, 0])
-    if config.brightness or config.contrast:
-        images = intensity.scale_intensities(images, *draw.intensity_factors(config))
-    if any(config.log_gamma):
-        logs = draw.uniform("gamma", config.log_gamma) * draw.chosen("gamma", config.gamma_probability)
-        images = intensity.apply_gamma(images, logs[:, 0])
-    if half := config.bias_field:
-        width = len(intensity.bias_terms(images.ndim - 2))
-        images = intensity.apply_bias_field(images, draw.uniform("bias_field", (-half, half), width))
-    if config.bezier_strength:
-        chosen = draw.chosen("bezier", config.bezier_probability)[:, 0]
-        images = intensity.apply_curves(images, draw.curves(config), chosen)
+        images = intensity.add_noise(images, noise, drawn["noise_std"])
+    if "brightness" in drawn:
+        images = intensity.scale_intensities(images, drawn["brightness"], drawn["contrast"])
+    if "log_gamma" in drawn:
+        images = intensity.apply_gamma(images, drawn["log_gamma"], some_off=len(drawn["gamma_off"]) > 0)
+    if "bias_field" in drawn:
+        images = intensity.apply_bias_field(images, drawn["bias_field"])
+    if "bezier" in drawn:
+        images = intensity.apply_curves(images, drawn["bezier"], drawn["bezier_rows"])
     return images
 
 
-def corrupt_context(images: Tensor, draw: Draws, config: Appearance) -> Tensor:
+def apply_context(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
     """The operations of `corrupt` that take voxels from where they belong, in its order."""
-    if any(config.shuffle_window) and any(config.shuffle_share):
-        images = swap_patches(images, draw.shuffle_maps(images, config))
-    if config.paint_windows and config.paint_probability:
-        masks = draw.painted_masks(images.shape[2:], config)
-        images = paint(images, masks, draw.uniform("paint_value", (0, 1))[:, 0])
-    if config.swap_count and config.swap_patch:
-        images = swap_patches(images, draw.swap_maps(images.shape[2:], config))
+    if "shuffle_window" in drawn:
+        images = swap_patches(images, shuffle_orders(images, draw, drawn))
+    if "paint" in drawn:
+        images = paint(images, drawn["paint"], drawn["paint_value"])
+    if "swap" in drawn:
+        images = swap_patches(images, drawn["swap"])
     return images
 
 
-def corrupt_views(clean: Tensor, index: Tensor, config: Appearance, *, seed: int, name: str) -> Tensor:
+def shuffle_orders(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
+    """Index maps (B, *S) of the local shuffling, whose tickets and orders are drawn on the device."""
+    tickets, order = images.new_empty(2, len(images), *images.shape[2:])
+    for name, bulk in (("shuffle_ticket", tickets), ("shuffle_order", order)):
+        generators = torch_streams(images.device, draw.seed, draw.purpose(name), draw.index)
+        for row, generator in zip(bulk, generators, strict=True):
+            row.uniform_(generator=generator)
+    windows, offsets = drawn["shuffle_window"], drawn["shuffle_offset"]
+    return shuffle_maps(windows, offsets, drawn["shuffle_share"], tickets, order)
+
+
+def corrupt_views(clean: Tensor, index: Iterable[int], config: Appearance, *, seed: int, name: str) -> Tensor:
     """`corrupt` for every view of every sample (B, V, C, *S), each under draws of its own."""
     keys = view_keys(index, clean.shape[1])
-    corrupted = corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name)
-    return corrupted.reshape(*clean.shape)
+    return corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name).reshape(*clean.shape)
 
 
 def corrupted_crop(batch: Batch, name: str, look: Appearance, *, channels: int, seed: int) -> Tensor:
     """The corrupted views (B, V, C, *S) of one kind of crop, for an encoder of `channels` channels."""
     clean = with_channels(batch["crops"][name], channels)
-    return corrupt_views(clean, batch["index"], look, seed=seed, name=name)
+    parameters = drawn(batch, CropLook(crop=name, appearance=look), seed, clean.device)
+    draw = Draws(index=view_keys(batch["index"], clean.shape[1]), seed=seed, view=name)
+    return apply(clean.flatten(0, 1), draw, parameters, look.normalisation).reshape(*clean.shape)
 
 
 def moved_by(batch: Batch, name: str, look: Appearance, *, seed: int) -> Tensor:
     """Where the swaps of `corrupted_crop` moved voxels: bool (B * V, *S)."""
-    views = batch["crops"][name]
-    keys = view_keys(batch["index"], views.shape[1])
-    draw = Draws(index=tuple(keys.tolist()), seed=seed, view=name)
-    return moved_voxels(draw.swap_maps(views.shape[3:], look)).to(views.device)
-
-
-def view_keys(index: Tensor, count: int) -> Tensor:
-    """The keys of the draws of every view (B * count,), from global sample indices (B,)."""
-    return (index[:, None] * count + torch.arange(count, device=index.device)).flatten()
+    here = batch["crops"][name].device
+    return moved_voxels(drawn(batch, CropLook(crop=name, appearance=look), seed, here)["swap"])
 
 
 def with_channels(views: Tensor, channels: int) -> Tensor:

@@ -1,18 +1,27 @@
-"""Which cells of which regions two views of an image are compared at: draws keyed by the sample index."""
+"""Which cells of which regions two views of an image are compared at: draws keyed by the sample index.
+
+They cost more than the step that they are for, so the workers of the loader make them (`RegionCells`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from foveate.core.contracts import Draw
 from foveate.core.rng import stream
-from foveate.core.types import Array
+from foveate.core.types import Array, Batch
 
 Cells = NDArray[np.int64]
+Pool = Literal["sample", "mean"]
+WAYS = ("1 to 2", "2 to 1")
+KINDS = ("anchors", "positives", "negatives")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,48 @@ class RegionSampling:
     skip_touching: bool = False
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class RegionCells(Draw):
+    """What of the regions of the first two global views is compared.
+
+    Attributes:
+        name: Of the map of regions.
+        stride: Of the decoder map whose cells are compared.
+        pool: Sampled cells, or whole regions.
+        how: What is drawn.
+    """
+
+    name: str
+    stride: int
+    pool: Pool
+    how: RegionSampling
+
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Positions of each kind and way, or every cell's region and the "pairs"; nothing where none is."""
+        one, two = self.sides(batch)
+        keys, found = batch["index"], dict[str, Tensor]()
+        if self.pool == "mean":
+            if matched := matched_rows(one, two, keys, self.how, seed=seed):
+                found |= {
+                    "first": torch.from_numpy(matched.first),
+                    "second": torch.from_numpy(matched.second),
+                }
+                found["pairs"] = torch.from_numpy(matched.negatives)
+            return found
+        for way, here, there in ((WAYS[0], one, two), (WAYS[1], two, one)):
+            if cells := batch_cells(here, there, keys, self.how, seed=seed, way=way):
+                found |= {f"{kind} {way}": torch.from_numpy(x) for kind, x in zip(KINDS, cells, strict=True)}
+        return found
+
+    def sides(self, batch: Batch) -> tuple[Array, Array]:
+        """The regions in the cells of the compared maps, of both views, each (B, *s)."""
+        maps = batch["regions"][f"{self.name}/global"]
+        every = (slice(None, None, self.stride),) * (maps.ndim - 2)
+        one, two = (maps[(slice(None), view, *every)].cpu().numpy() for view in (0, 1))
+        return one, two
+
+
 class Drawn(NamedTuple):
     """Cells, as positions in flattened maps, a row for each region."""
 
@@ -47,8 +98,10 @@ class Drawn(NamedTuple):
 class Matched(NamedTuple):
     """Regions of a batch, numbered through."""
 
-    first: Cells  # (B * cells,): the number of every cell's region in the first views, -1 for none
-    second: Cells
+    first: NDArray[
+        np.int32
+    ]  # (B * cells,): the number of every cell's region in the first views, -1 for none
+    second: NDArray[np.int32]
     negatives: NDArray[np.bool_]  # (K, K): which regions are negatives of which
 
 
@@ -71,7 +124,7 @@ def matched_rows(
     views = list(zip(first, second, strict=True))
     chosen = [shared_regions(*pair, how, seed=seed, index=i) for pair, i in zip(views, keys, strict=True)]
     total = sum(map(len, chosen))
-    rows = [np.full(side.shape, -1, np.int64) for side in (first, second)]
+    rows = [np.full(side.shape, -1, np.int32) for side in (first, second)]
     negatives, start = np.zeros((total, total), np.bool_), 0
     for sample, ids in enumerate(chosen):
         pair = views[sample]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor
 
-from foveate.core.contracts import MethodConfig
+from foveate.core.contracts import Draw, MethodConfig
 from foveate.core.dims import defaults
 from foveate.core.types import Batch, CropSpec, Dimension, Normalisation, Size
-from foveate.views.appearance import INTENSITIES, Appearance
+from foveate.views.appearance import INTENSITIES, Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop
 
 
@@ -43,9 +43,19 @@ class ViewsConfig(MethodConfig):
         """That of the global views."""
         return self.global_appearance.normalisation
 
-    def corrupted(self, batch: Batch, *, channels: int, seed: int) -> Tensor:
-        """The corrupted global views (B, V, C, *S)."""
-        return corrupted_crop(batch, "global", self.global_appearance, channels=channels, seed=seed)
+    @property
+    def appearances(self) -> Mapping[str, Appearance]:
+        """How each kind of crop is corrupted, of those that are."""
+        return {"global": self.global_appearance}
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The parameters of these corruptions."""
+        return [CropLook(crop=crop, appearance=look) for crop, look in self.appearances.items()]
+
+    def corrupted(self, batch: Batch, crop: str = "global", *, channels: int, seed: int) -> Tensor:
+        """The corrupted views of one kind (B, V, C, *S), the global ones unless said."""
+        return corrupted_crop(batch, crop, self.appearances[crop], channels=channels, seed=seed)
 
     def views(self, batch: Batch, *, channels: int, seed: int) -> list[Tensor]:
         """The first two corrupted global views, each (B, C, *S)."""

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError, example
@@ -199,7 +200,7 @@ def digest(batch: Batch) -> str:
         tensors: Mapping[str, torch.Tensor] = batch[part]
         for name in sorted(tensors):
             found.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
-    found.update(batch["index"].numpy().tobytes())
+    found.update(np.array(batch["index"], np.int64).tobytes())
     return found.hexdigest()
 
 

@@ -64,7 +64,7 @@ class Denoising(Method):
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The mean squared error; noise is keyed by the global sample index, so no rank or worker matters."""
         clean = with_channels(batch["crops"]["global"], self.net.in_channels)[:, 0]
-        draws = [torch_stream(clean.device, progress.seed, "denoising", i) for i in batch["index"].tolist()]
+        draws = [torch_stream(clean.device, progress.seed, "denoising", i) for i in batch["index"]]
         noise = torch.stack([torch.randn(clean.shape[1:], generator=g, device=clean.device) for g in draws])
         return {"pixel": F.mse_loss(self.head(self.net(clean + self.config.strength * noise)[-1]), clean)}
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.core.contracts import LabelledReader, VolumeReader
+from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import classification_crops
 from foveate.core.labels import is_missing
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
@@ -33,8 +33,8 @@ from foveate.core.types import (
 )
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
-from foveate.views.appearance import Appearance
-from foveate.views.pipeline import corrupt_views, make_views, normalise, with_channels
+from foveate.views.appearance import Appearance, CropLook
+from foveate.views.pipeline import corrupted_crop, make_views, normalise, with_channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,11 @@ class Ordinal(ImageTask):
         return {"image": self.config.crops}
 
     @property
+    def draws(self) -> Sequence[Draw]:
+        """Those of the windows' corruption."""
+        return [CropLook(crop="image", appearance=self.config.appearance)]
+
+    @property
     def patch(self) -> tuple[int, ...]:
         """The window's grid."""
         return self.config.crops.grid
@@ -173,12 +178,10 @@ class Ordinal(ImageTask):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The one term; an image without a label has no part in it."""
-        clean = with_channels(batch["crops"]["image"], self.in_channels)
-        images = corrupt_views(
-            clean, batch["index"], self.config.appearance, seed=progress.seed, name="image"
-        )
+        look, channels = self.config.appearance, self.in_channels
+        images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed)
         logits = self.logits(images.flatten(0, 1))
-        labels = batch["labels"][self.config.targets[0]].repeat_interleave(clean.shape[1])
+        labels = batch["labels"][self.config.targets[0]].repeat_interleave(images.shape[1])
         known = ~labels.isnan()
         above = (labels[:, None] > torch.arange(logits.shape[1], device=labels.device)).float()
         each = F.binary_cross_entropy_with_logits(logits, above, reduction="none").mean(1)
