@@ -8,6 +8,7 @@ BLOCKING = "blocking copy"  # to the device, in a way that waits as well
 COPY = "copy"  # in either direction, without waiting
 SCALAR = "CPU scalar"  # a 0-dimensional CPU tensor in a pointwise operation: allowed, the value is read
 WIDER = "computed in float32"  # for want of a bfloat16 kernel on the CPU: CUDA's own list has to be looked at
+CPU_INDEX = "index by a CPU tensor"  # allowed as well, and copied
 
 OURS, OUTSIDE = "/foveate/", ("/tests/device/", "/torch/utils/_", "_dynamo", "/torch/_compile")
 

@@ -8,8 +8,7 @@ what a program sees of a GPU, and `on_device.py` starts a program on it.
 
 import guard
 import torch
-import torch.utils._pytree as pt
-from ledger import BLOCKING, COPY, LEDGER, SCALAR, WAIT, WIDER
+from ledger import BLOCKING, COPY, CPU_INDEX, LEDGER, SCALAR, WAIT, WIDER
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
@@ -115,10 +114,23 @@ class Tagged(torch.Tensor):
         return MODE.run(func, args, kwargs or {})  # where torch has taken the mode away, as in torch.save
 
 
-def refusal(func, args, kwargs):
+def tensors(x):
+    """Those among the arguments of an operation, which are nested in lists at most."""
+    if isinstance(x, torch.Tensor):
+        return [x]
+    return [y for each in x for y in tensors(each)] if isinstance(x, list | tuple) else []
+
+
+def mapped(change, x):
+    """The same with every tensor changed."""
+    if isinstance(x, torch.Tensor):
+        return change(x)
+    return type(x)(mapped(change, each) for each in x) if isinstance(x, list | tuple) else x
+
+
+def refusal(func, args, leaves):
     """Why a GPU would refuse this call; empty where it would not."""
     name = func._schema.name
-    leaves = [x for x in pt.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
     plain = [x for x in leaves if not isinstance(x, Tagged)]
     if len(plain) in (0, len(leaves)) or name in ANY_DEVICE:
         return ""
@@ -157,13 +169,17 @@ def computed(func, args, kwargs):
             raise
     LEDGER.note(WIDER, func._schema.name)
     with _disable_current_modes():
-        wide = pt.tree_map(lambda x: cast(x, torch.bfloat16, torch.float32), (args, kwargs))
-        out = func(*wide[0], **wide[1])
-        return pt.tree_map(lambda x: cast(x, torch.float32, torch.bfloat16), out)
+        wide = {name: mapped(widened, x) for name, x in kwargs.items()}
+        out = func(*mapped(widened, args), **wide)
+        return mapped(lambda x: x.bfloat16() if x.dtype == torch.float32 else x, out)
 
 
-def cast(x, before, after):
-    return x.to(after) if isinstance(x, torch.Tensor) and x.dtype == before else x
+def widened(x):
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def bare(x):
+    return x.elem if isinstance(x, Tagged) else x
 
 
 def copied(source, to_device, non_blocking, target=None):
@@ -194,7 +210,7 @@ def note(func, args, kwargs, on):
             if index.dtype in (torch.bool, torch.uint8):
                 LEDGER.note(WAIT, "index by a mask")
             elif not isinstance(index, Tagged):
-                LEDGER.note(BLOCKING, "index by a CPU tensor")
+                LEDGER.note(BLOCKING, CPU_INDEX)
 
 
 class Dispatch(TorchDispatchMode):
@@ -204,21 +220,20 @@ class Dispatch(TorchDispatchMode):
         return self.run(func, args, kwargs or {})
 
     def run(self, func, args, kwargs):
-        if why := refusal(func, args, kwargs):
+        leaves = tensors([*args, *kwargs.values()])
+        if why := refusal(func, args, leaves):
             LEDGER.refuse(why)
-        leaves = pt.tree_leaves((args, kwargs))
         tagged = on = any(isinstance(x, Tagged) for x in leaves)
         asked = dict(kwargs)
         if kwargs.get("device") is not None:
             on = torch.device(kwargs["device"]).type == DEVICE.type
-            kwargs = {**kwargs, "device": HOST}
+            kwargs = {**kwargs, "device": HOST if on else kwargs["device"]}
         pinned = bool(kwargs.get("pin_memory"))
         if pinned:
             kwargs = {**kwargs, "pin_memory": False}
         if tagged or on:
             note(func, args, asked, on)
-        bare_args, bare_kwargs = pt.tree_map(lambda x: x.elem if isinstance(x, Tagged) else x, (args, kwargs))
-        out = computed(func, bare_args, bare_kwargs)
+        out = computed(func, mapped(bare, args), {name: mapped(bare, x) for name, x in kwargs.items()})
         if pinned or (tagged and not on and asked.get("non_blocking")):
             pin(out)
         return wrapped(func, args, kwargs, out, on)
@@ -233,8 +248,7 @@ def wrapped(func, args, kwargs, out, on):
             alias = argument.alias_info
             if alias is not None and alias.is_write and alias.before_set == which:
                 return args[i] if i < len(args) else kwargs[argument.name]
-    fresh = lambda x: isinstance(x, torch.Tensor) and not isinstance(x, Tagged)  # noqa: E731
-    return pt.tree_map(lambda x: Tagged(x) if on and fresh(x) else x, out)
+    return mapped(lambda x: x if isinstance(x, Tagged) else Tagged(x), out) if on else out
 
 
 GENERATORS = {}  # id -> those that were made for the device
