@@ -33,13 +33,13 @@ def pretrained(dimension, name, method=None, **keys):
     return config.out
 
 
-def finetuned(dimension, task, target="kind", **keys):
+def finetuned(dimension, name, target="kind", **keys):
     """A run to its end; all its images predicted, its test images evaluated."""
-    config = steps.task_config(dimension, task, target, preview_every=1, **keys)
+    config = steps.task_config(dimension, name, target, preview_every=1, **keys)
     assert finetune(config)
     data, on = str(steps.labelled(dimension)), {"run": config.out, "accelerator": "cuda"}
     more = {}
-    if task == "segmentation":
+    if name == "segmentation":
         more = {"probabilities": True, "window": {"flip_axes": [0], "batch_size": 2}}
     assert predict(PREDICTION.from_keys({**on, "data": f"{data}/images", "out": f"{config.out}-p", **more}))
     assert evaluate(EVALUATION.from_keys({**on, "data": data, "out": f"{config.out}-e", "draws": 50}))
