@@ -21,7 +21,7 @@ from foveate.testing.cohorts import blobs, write_labelled, write_volume
 from foveate.testing.runs import task_keys
 from hardware import Measures, Row, Setting
 
-VOLUME, SMALL = (320, 320, 192), (40, 36, 24)
+VOLUME, SMALL = (320, 320, 192), (24, 20, 16)
 OVERLAP, REPEATS = 0.5, 3
 
 

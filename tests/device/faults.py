@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import steps
 import torch
-from ledger import BLOCKING, COPY, CPU_INDEX, LEDGER, SCALAR, WAIT, MismatchError, place
+from ledger import BLOCKING, COPY, CPU_INDEX, LEDGER, SCALAR, WAIT, MismatchError, place, total
 
 from foveate.methods.simsiam import SimSiam
 
@@ -25,7 +25,7 @@ REFUSED = {
 }
 NOTED = {
     "one item": (WAIT, lambda x: x.item()),
-    "a float": (WAIT, float),
+    "a float": (WAIT, lambda x: float(x.detach())),
     "a list": (WAIT, lambda x: x.tolist()),
     "a condition": (WAIT, lambda x: bool(x > 0)),
     "a shape that depends on numbers": (WAIT, lambda x: x.detach().reshape(1).nonzero()),
@@ -69,6 +69,9 @@ def rules():
         kinds = [found for (found, _, _), n in LEDGER.events.items() for _ in range(n)]
         assert kinds == [kind], f"{name}: {kinds}"
     LEDGER.clear()
+    with torch.inference_mode():
+        there = torch.ones(2).to(dtype=torch.float16, device=x.device)
+    assert (there.device.type, total(LEDGER.events, BLOCKING)) == ("cuda", 1)
     (x + 1).square().sum().backward()
     assert (x.grad.device.type, x.grad.item()) == ("cuda", 2.0)
 

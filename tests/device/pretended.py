@@ -213,6 +213,14 @@ def note(func, args, kwargs, on):
                 LEDGER.note(BLOCKING, CPU_INDEX)
 
 
+def named(func, args, kwargs):
+    """A device has its name: in inference mode `to` arrives whole, with all that it was told by position."""
+    if not any(isinstance(x, torch.device) for x in args):
+        return args, kwargs
+    rest = zip(func._schema.arguments[1:], args[1:], strict=False)
+    return args[:1], {**{argument.name: x for argument, x in rest}, **kwargs}
+
+
 class Dispatch(TorchDispatchMode):
     """Every operation, with CUDA's rules."""
 
@@ -220,6 +228,7 @@ class Dispatch(TorchDispatchMode):
         return self.run(func, args, kwargs or {})
 
     def run(self, func, args, kwargs):
+        args, kwargs = named(func, args, kwargs)
         leaves = tensors([*args, *kwargs.values()])
         if why := refusal(func, args, leaves):
             LEDGER.refuse(why)
