@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from foveate.core.rng import key, stream, torch_stream, uniforms
+from foveate.core.rng import key, stream, torch_stream, torch_streams, uniforms
 
 
 def test_a_stream_is_a_function_of_its_name_alone():
@@ -74,3 +74,11 @@ def test_numbers_of_a_reused_generator_are_those_of_a_stream_of_its_own():
         firsts = [stream(seed, "x", index).random(5).tolist() for seed in (0, 2**40)]
         assert rows == [row for first in firsts for row in (first, first[:1])]
     assert half.integers(0, 9, 20).tolist() == expected.integers(0, 9, 20).tolist()
+
+
+def test_one_generator_for_many_keys_gives_what_one_for_each_gives():
+    cpu = torch.device("cpu")
+    streams = torch_streams(cpu, 1, "noise", (2, 5, 9))
+    one = [torch.randn(n, generator=next(streams)) for n in (3, 17, 40)]
+    many = [torch.randn(n, generator=torch_stream(cpu, 1, "noise", i)) for n, i in ((3, 2), (17, 5), (40, 9))]
+    assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))

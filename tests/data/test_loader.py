@@ -159,6 +159,24 @@ def test_views_of_unequal_shapes_name_their_samples(cache, num_workers):
         run(cache, Fails("shape"), num_workers=num_workers)
 
 
+def marked(batch):
+    return {**batch, "labels": {"process": os.getpid()}}
+
+
+def refusing(batch):
+    raise FoveateError(f"swap_patch does not fit samples {batch['index']}.")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_is_done_to_a_batch_at_last_is_done_by_a_worker_and_says_itself_what_does_not_fit(
+    cache, num_workers
+):
+    made = run(cache, num_workers=num_workers, finish=marked)
+    assert all((batch["labels"]["process"] == os.getpid()) == (num_workers == 0) for batch in made)
+    with pytest.raises(FoveateError, match=r"^swap_patch does not fit samples \(0, 1\)\."):
+        run(cache, num_workers=num_workers, finish=refusing)
+
+
 @pytest.mark.parametrize("how", ["", "hang"])
 def test_leaving_early_stops_the_workers(cache, how, monkeypatch):
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.3)  # patience, for what hangs

@@ -13,7 +13,7 @@ from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.nets.weights import store as weights
 from foveate.testing.test_method import first_batch
-from foveate.views.regions import RegionSampling, batch_cells, touching
+from foveate.views.regions import Regions, RegionSampling, batch_cells, touching
 
 NAME = "region_contrast"
 
@@ -21,6 +21,10 @@ NAME = "region_contrast"
 def built(tiny, dimension=2, **method):
     _, method, batch = first_batch(tiny(dimension, method={"name": NAME, **method}))
     return method.double(), {**batch, "crops": {k: v.double() for k, v in batch["crops"].items()}}
+
+
+def sorted_views(maps):
+    return [Regions(view) for view in maps]
 
 
 def slow_sampled(anchors, positives, negatives, tau):
@@ -45,7 +49,7 @@ def test_the_sampling_loss_is_the_slow_double_loop(tiny, dimension):
     keys, how = batch["index"], method.config.sampling
     ways = []
     for here, there, maps_of, way in ((one, two, z, "1 to 2"), (two, one, z[::-1], "2 to 1")):
-        a, p, n = batch_cells(here, there, keys, how, seed=0, way=way)
+        a, p, n = batch_cells(sorted_views(here), sorted_views(there), keys, how, seed=0, way=way)
         for i in range(len(a)):
             ids = {region for cell in a[i] for region in [here.reshape(-1)[cell]]}
             assert len(ids) == 1
@@ -128,8 +132,8 @@ def test_draws_belong_to_the_sample_and_not_to_its_batch():
     rng = np.random.default_rng(0)
     one, two = (np.kron(rng.integers(0, 5, (3, 4, 4)), np.ones((1, 4, 4), int)) for _ in range(2))
     how = RegionSampling(negatives=5)
-    alone = batch_cells(one[2:], two[2:], [12], how, seed=0, way="x")
-    together = batch_cells(one, two, [10, 11, 12], how, seed=0, way="x")
+    alone = batch_cells(sorted_views(one[2:]), sorted_views(two[2:]), [12], how, seed=0, way="x")
+    together = batch_cells(sorted_views(one), sorted_views(two), [10, 11, 12], how, seed=0, way="x")
     for a, b in zip(alone, together, strict=True):
         assert np.array_equal(a + 2 * one[0].size, b[-len(a) :])
 
@@ -138,7 +142,14 @@ def test_every_allowed_cell_is_drawn_and_touching_regions_are_not():
     view = np.zeros((1, 6, 6), int)
     view[0, :2], view[0, 2:4], view[0, 4:] = 1, 2, 3
     far, every = (
-        batch_cells(view, view, [0], RegionSampling(negatives=500, skip_touching=skip), seed=0, way="x")
+        batch_cells(
+            sorted_views(view),
+            sorted_views(view),
+            [0],
+            RegionSampling(negatives=500, skip_touching=skip),
+            seed=0,
+            way="x",
+        )
         for skip in (True, False)
     )
     flat = view.reshape(-1)

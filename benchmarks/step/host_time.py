@@ -1,0 +1,168 @@
+"""What the main process does for the views of a step, apart from the network.
+
+    OMP_NUM_THREADS=1 python benchmarks/step/host_time.py [--only NAME] [--dimensions 2,3]
+
+At the published sizes, batches of 64 (2D) and 32 (3D). "drawn" is what the main process did in every step
+while the device waited, and what a worker does now while it computes. "asked" is what the main process still
+does: it finds the numbers in the batch and asks the device for operations, here torch's meta device, on which
+they do nothing but cost more to be asked for than on a GPU, most being in Python; their number stands behind.
+"MB" is what was drawn for a batch. Medians of several turns, in ms.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import SPEC
+from foveate.core.contracts import Method
+from foveate.core.rng import torch_streams
+from foveate.core.types import Batch
+from foveate.methods.region_contrast import RegionContrast
+from foveate.runtime.registries import METHODS
+from foveate.views import intensity, pipeline
+from foveate.views.appearance import Draws
+from foveate.views.corrupt import shuffle_maps
+from foveate.views.drawn import draw_ahead, drawn
+
+BATCH = {2: 64, 3: 32}
+SEED, TURNS = 0, 5
+META = torch.device("meta")
+
+
+def built(dimension: int, name: str) -> Method:
+    """A method with the published views on a narrow network of the same strides."""
+    keys = {"dimension": str(dimension), "size": "paper", "method.name": name, "encoder.width": "4"}
+    return build_method(SPEC.resolve({}, {"data": "none", "out": "none", **keys}))
+
+
+def batch_of(method: Method, dimension: int) -> Batch:
+    """Shapes as the loader gives them, and regions of 12 voxels a side, about as super-pixels are."""
+    count, crops, affines = BATCH[dimension], {}, {}
+    for crop, spec in method.crops.items():
+        crops[crop] = torch.zeros(()).expand(count, spec.count, 1, *spec.grid)
+        eye = torch.eye(dimension, dimension + 1).expand(count, spec.count, -1, -1).clone()
+        eye[:, 1:, :, -1] += 3
+        affines[crop] = eye
+    regions = {f"{name}/global": tiles(crops["global"].shape) for name in method.derived}
+    return {
+        "crops": crops,
+        "affines": affines,
+        "regions": regions,
+        "labels": {},
+        "index": tuple(range(count)),
+    }
+
+
+def tiles(shape: torch.Size) -> Tensor:
+    """Regions 1, 2, 3 ... of every view, the second of a pair shifted by half of one."""
+    views = []
+    for view in range(shape[1]):
+        number = torch.zeros((1,) * len(shape[3:]), dtype=torch.long)
+        for axis, size in enumerate(shape[3:]):
+            line = (torch.arange(size) + 6 * view) // 12
+            number = number * 40 + line.reshape([-1 if i == axis else 1 for i in range(len(shape[3:]))])
+        views.append(number + 1)
+    return torch.stack(views).expand(shape[0], *[-1] * (len(shape) - 2)).contiguous()
+
+
+def ask(method: Method, batch: Batch) -> None:
+    """Everything of a step that comes before the network."""
+    if isinstance(method, RegionContrast):
+        if method.base:
+            ask(method.base, batch)
+        method.views(batch, SEED)
+        drawn(batch, method.cells, SEED, META)
+        return
+    looks = getattr(method, "looks", method.views)
+    looks(batch, SEED)
+    if overlap := getattr(method, "overlap", None):
+        cells = next(draw.cells for draw in method.draws if hasattr(draw, "cells"))
+        overlap(batch, torch.empty(1, 1, *cells, device=META), SEED)
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """The median of some turns after a first."""
+    work()
+    times = []
+    for _ in range(TURNS):
+        started = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+class Count(TorchDispatchMode):
+    """Counts operations."""
+
+    asked = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN204
+        """One more, unless it only looks at numbers another way."""
+        self.asked += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def row(dimension: int, name: str) -> str:
+    """Drawn, asked, megabytes."""
+    method = built(dimension, name)
+    batch = batch_of(method, dimension)
+    made = draw_ahead(batch, method.draws, SEED)
+    found = made["drawn"]
+    size = found.numbers.nbytes + sum(x.nbytes for maps in found.maps.values() for x in maps.values())
+    there: Batch = {**made, "crops": {k: x.to(META) for k, x in batch["crops"].items()}}
+    there["drawn"] = found._replace(
+        numbers=found.numbers.to(META),
+        maps={draw: {k: x.to(META) for k, x in maps.items()} for draw, maps in found.maps.items()},
+    )
+    drawing = milliseconds(lambda: draw_ahead(batch, method.draws, SEED))
+    with Count() as count:
+        ask(method, there)
+    asking = milliseconds(lambda: ask(method, there))
+    return f"{drawing:.1f} | {asking:.1f} ({count.asked}) | {size / 1e6:.1f}"
+
+
+def stand_in() -> None:
+    """What the meta device lacks, or has in Python only: autocast, and numbers from one generator a view."""
+    torch.autocast = lambda *_, **__: nullcontext()
+
+    def noise(images: Tensor, index: Sequence[int], *, seed: int, purpose: str) -> Tensor:
+        one = torch.empty(len(index), 1)
+        for row, generator in zip(one, torch_streams(one.device, seed, purpose, index), strict=True):
+            row.normal_(generator=generator)
+        return torch.empty_like(images)
+
+    def orders(images: Tensor, draw: Draws, parameters: Mapping[str, Tensor]) -> Tensor:
+        noise(images, draw.index * 2, seed=draw.seed, purpose=draw.purpose("shuffle"))
+        bulk = images.new_empty(2, len(images), *images.shape[2:])
+        windows, shares = parameters["shuffle_window"], parameters["shuffle_share"]
+        return shuffle_maps(windows, parameters["shuffle_offset"], shares, *bulk)
+
+    intensity.draw_noise, pipeline.shuffle_orders = noise, orders
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="a part of the name")
+    parser.add_argument("--dimensions", default="2,3")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    stand_in()
+    dimensions = [int(d) for d in chosen.dimensions.split(",")]
+    head = "".join(f" {d}D drawn | asked | MB |" for d in dimensions)
+    print(f"| |{head}\n|---|{'---|---|---|' * len(dimensions)}")
+    for name in METHODS.names():
+        if chosen.only in name:
+            cells = [row(d, name) for d in dimensions]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
