@@ -1,5 +1,6 @@
 """The counts of `structure.py` in benchmarks: right on a small package, and what they must be on this one."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,8 @@ def test_the_package_has_no_import_cycle_and_no_member_of_a_method_twice():
     assert structure.repeated_members(every) == []
 
 
-# What the package has now; each may only become less. The aim is 10 for both.
-UNTYPED, LOOKS = 33, 13
+# What the package has now; each may only become less.
+UNTYPED, LOOKS = 0, 1
 
 
 def test_the_package_keeps_to_its_limits():
@@ -76,6 +77,22 @@ def test_the_package_keeps_to_its_limits():
     assert len(structure.places(ROOT, "training steps (calls of backward)")) == 1
     assert len(structure.places(ROOT, "noqa: ANN401")) <= UNTYPED
     assert len(structure.places(ROOT, "getattr, hasattr, vars, __dict__")) <= LOOKS
+
+
+# What the linter does not ask of some files; no rule may be added.
+IGNORED = {
+    *(("tests/**", rule) for rule in ("D", "ANN", "PLC0415", "ARG001")),
+    ("benchmarks/**", "ANN401"),
+    ("src/foveate/testing/*.py", "S"),
+    ("src/foveate/testing/*.py", "ARG001"),
+    ("src/foveate/**/*.py", "PLC0415"),
+}
+
+
+def test_no_file_is_let_off_more_rules():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ignores = project["tool"]["ruff"]["lint"]["per-file-ignores"]
+    assert {(files, rule) for files, rules in ignores.items() for rule in rules} <= IGNORED
 
 
 def test_help_is_written_and_not_patched():

@@ -120,21 +120,21 @@ class Command:
     positional: str = ""
     yes: tuple[str, ...] = ()
 
-    def load_spec(self) -> Spec[Any]:
+    def load_spec(self) -> Spec[Dataclass]:
         """How its configuration is found."""
-        found: Spec[Any] = resolve_name(self.spec)
+        found: Spec[Dataclass] = resolve_name(self.spec)
         return found
 
-    def start(self, config: Any) -> Ending:  # noqa: ANN401 - the configuration of any command
+    def start(self, config: Dataclass) -> Ending:
         """Run it."""
-        run: Callable[[Any], Ending] = resolve_name(self.run)
+        run: Callable[[Dataclass], Ending] = resolve_name(self.run)
         return run(config)
 
-    def rehearse(self, config: Any) -> str:  # noqa: ANN401 - the configuration of any command
+    def rehearse(self, config: Dataclass) -> str:
         """Say what a run would do."""
         if not self.dry_run:
             raise FoveateError(f"`foveate {self.name}` has no --dry_run.")
-        dry_run: Callable[[Any], str] = resolve_name(self.dry_run)
+        dry_run: Callable[[Dataclass], str] = resolve_name(self.dry_run)
         return dry_run(config)
 
     def help_page(self, given: Given) -> str:

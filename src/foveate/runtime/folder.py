@@ -80,9 +80,7 @@ def defaulted(config: Dataclass, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_shares(before: dict[str, Any], config: RunConfig) -> None:
     """Refuse another number of samples per step: the batches that are still to come would not be the same."""
-    was, now = (
-        math.prod(shares) for shares in ([before[k] for k in SHARES], [getattr(config, k) for k in SHARES])
-    )
+    was, now = (math.prod(keys[k] for k in SHARES) for keys in (before, parsing.field_values(config)))
     if was != now:
         raise FoveateError(
             f"--{' x --'.join(SHARES)} is {now} and was {was} when --out {config.out} was started; accepted: "

@@ -44,9 +44,14 @@ def starter() -> Starter:
 
 def check_processes(config: RunConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse what cannot be computed, before anything is started."""
-    for key in ("devices", "num_nodes", "batch_size", "accumulate"):
-        if getattr(config, key) < 1:
-            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+    for key, value in (
+        ("devices", config.devices),
+        ("num_nodes", config.num_nodes),
+        ("batch_size", config.batch_size),
+        ("accumulate", config.accumulate),
+    ):
+        if value < 1:
+            raise FoveateError(f"--{key} {value}: accepted are whole numbers from 1.")
     world, who = config.devices * config.num_nodes, starter()
     started = environment.get(COUNTS.get(who, ""), str(world))
     if int(started) != world:

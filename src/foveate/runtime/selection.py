@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import build_source, recognised
@@ -35,7 +35,7 @@ def say_notes(notes: Sequence[str]) -> None:
 
 
 def images_for_pretraining(
-    source: Any,  # noqa: ANN401 - its Config
+    source: SourceConfig,
     data: Path,
     split: str = "",
     patient_pattern: str = "",
@@ -65,7 +65,7 @@ def images_for_pretraining(
     return [replace(record, maps={}, labels={}) for record in known.records]
 
 
-def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config
+def _hint(source: SourceConfig, data: Path) -> None:
     """A tree that looks like a known layout, read as an ordinary folder, loses what the layout says."""
     if source.name == "folder" and (names := recognised(data)):
         known = f"{data} looks like {' or '.join(names)}"

@@ -8,6 +8,7 @@ from functools import partial
 
 from lightning_fabric import Fabric
 
+from foveate.core.config import field_names, field_values
 from foveate.core.contracts import Trainable
 from foveate.core.types import Batch, Progress
 from foveate.data.cache.volumes import Cache
@@ -26,8 +27,8 @@ def takes_part(fabric: Fabric, config: RunConfig) -> bool:
 
 def schedule_of(config: RunConfig) -> Schedule:
     """The part of the configuration that the loop reads."""
-    names = Schedule.__dataclass_fields__
-    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
+    known, names = field_values(config), field_names(Schedule)
+    return Schedule(**{name: value for name, value in known.items() if name in names})
 
 
 def batches_from(

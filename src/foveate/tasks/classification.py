@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, SupportsFloat
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from foveate.core.types import (
     CropSpec,
     Dimension,
     FoveateError,
+    Json,
     LabelFacts,
     Normalisation,
     Progress,
@@ -118,11 +119,11 @@ class Config(ImageConfig):
             )
         return replace(config, class_weights=config.class_weights or tuple(weights_of(config, numbers)))
 
-    def encode(self, labels: Mapping[str, Any]) -> dict[str, float]:
+    def encode(self, labels: Mapping[str, Json]) -> dict[str, float]:
         """The targets as numbers, NaN where they are missing."""
         return {t: encode_one(self, t, labels.get(t)) for t in self.targets}
 
-    def stratum(self, labels: Mapping[str, Any]) -> str:
+    def stratum(self, labels: Mapping[str, Json]) -> str:
         """The class, or the rarest kind of thing that can be said of findings."""
         if self.kind == "regression":
             return ""
@@ -180,7 +181,7 @@ def weights_of(config: Config, numbers: Sequence[Sequence[float]]) -> list[float
     return [max(1.0, len(c) - p) / p for c, p in zip(numbers, positives, strict=True)]
 
 
-def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN401 - whatever a table holds
+def encode_one(config: Config, target: str, value: Json) -> float:
     """One label as a number."""
     if is_missing(value):
         return math.nan
@@ -188,18 +189,25 @@ def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN40
         if spelled(value) not in config.classes:
             raise FoveateError(f"Column {target!r} holds {value!r}; task.classes declares {config.classes}.")
         return float(config.classes.index(spelled(value)))
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise FoveateError(
-            f"Column {target!r} holds {value!r}; accepted for {config.kind}: numbers."
-        ) from None
+    number = number_of(value)
+    if number is None:
+        raise FoveateError(f"Column {target!r} holds {value!r}; accepted for {config.kind}: numbers.")
     if config.kind == "regression" or number in (0.0, 1.0):
         return number
     if number == -1 and config.uncertain != "error":
         return {"missing": math.nan, "positive": 1.0, "negative": 0.0}[config.uncertain]
     hint = "; say what -1 means with task.uncertain" if number == -1 else ""
     raise FoveateError(f"Column {target!r} holds {value!r}; accepted for multilabel: 0, 1 or nothing{hint}.")
+
+
+def number_of(value: Json) -> float | None:
+    """A number as a table or JSON holds one; None for anything else."""
+    if not isinstance(value, str | SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 class Classification(ImageTask):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, TypeVar, final
 
 from foveate.core import config as parsing
-from foveate.core.types import FoveateError
+from foveate.core.types import Dataclass, FoveateError
 from foveate.runtime.command import Given, Spec
 from foveate.runtime.registries import METHODS, TASKS
 
@@ -18,6 +18,7 @@ SCRATCH, LONG = "scratch", "scratch_long"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
 
+C = TypeVar("C", bound=Dataclass)
 Keys = Mapping[str, Any]  # dotted keys of another verb
 
 # What an arm may say of its own: its method and what becomes of its weights. All else is one for all arms.
@@ -175,7 +176,7 @@ def refused(keys: Keys, never: Iterable[str], where: str, why: str) -> None:
             raise FoveateError(f"{where}.{key}: {why}.")
 
 
-def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dict[str, Any]]]:  # noqa: ANN401
+def groups_of(said: object, config: C, where: str) -> tuple[C, dict[str, dict[str, Any]]]:
     """A Config's plain values parsed, and its groups of dotted keys."""
     values = dict(mapping_of(said, where, "--config"))
     if isinstance(values.get("method"), dict):
@@ -188,22 +189,17 @@ def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dic
         parsed = parsing.parse(plain, values, {})
     except FoveateError as error:
         raise FoveateError(f"{where}: {error}") from None
-    known = {name: getattr(parsed, name) for name in parsing.field_names(type(parsed))}
-    return replace(config, **known), parts
+    return replace(config, **parsing.field_values(parsed)), parts
 
 
-def plain_of(config: Any) -> Any:  # noqa: ANN401 - a dataclass of the plain fields alone
+def plain_of(config: Dataclass) -> Dataclass:
     """The same Config without its groups of keys, for the parser."""
-    import dataclasses
-
-    fields = [
-        (f.name, f.type, f)
-        for f in dataclasses.fields(config)
-        if not isinstance(getattr(config, f.name), dict)
-    ]
-    made = dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)
+    values = {k: v for k, v in parsing.field_values(config).items() if not isinstance(v, dict)}
+    named = [(each.name, each.type, each) for each in fields(config) if each.name in values]
+    made = make_dataclass(type(config).__name__, named, frozen=True, kw_only=True)
     made.__doc__, made.__module__ = type(config).__doc__, __name__
-    return made(**{name: getattr(config, name) for name, _, _ in fields})
+    plain: Dataclass = made(**values)
+    return plain
 
 
 def arm_of(name: str, said: object) -> ArmConfig:
@@ -214,15 +210,13 @@ def arm_of(name: str, said: object) -> ArmConfig:
             f"{where}: accepted are names of small letters, digits and underscores; {SCRATCH} and {LONG} "
             "take part by themselves."
         )
-    config: ArmConfig
     config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
     METHODS[config.method]  # an unknown one is an error that names the others
     equal = "arms differ in nothing else, or they could not be compared"
     checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
     refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"say {where}.method")
     checked(parts.get("finetune", {}), ARM_FINETUNE, f"{where}.finetune", equal)
-    whole: ArmConfig = replace(config, **cast(Any, parts))
-    return whole
+    return replace(config, pretrain=parts.get("pretrain", {}), finetune=parts.get("finetune", {}))
 
 
 def task_of(name: str, said: object, home: Path) -> TaskConfig:
@@ -230,7 +224,6 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     where = f"tasks.{name}"
     if not NAME.fullmatch(name):
         raise FoveateError(f"{where}: accepted are names of small letters, digits and underscores.")
-    config: TaskConfig
     config, parts = groups_of(said, TaskConfig(), where)
     for part, keys in parts.items():
         refused(keys, OURS, f"{where}.{part}", "the comparison sets it")
@@ -245,8 +238,13 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
         raise FoveateError(f"{where}.data {config.data!r}: missing, or a variable of it is not set.")
     # complete, since the command that goes on may be given in another folder
     config = replace(config, data=str(Path(data).resolve()), split=str(home.resolve() / config.split))
-    whole: TaskConfig = replace(config, **cast(Any, parts))
-    return whole
+    return replace(
+        config,
+        both=parts.get("both", {}),
+        pretrain=parts.get("pretrain", {}),
+        finetune=parts.get("finetune", {}),
+        probe=parts.get("probe", {}),
+    )
 
 
 def check(config: CompareConfig) -> None:
@@ -254,10 +252,13 @@ def check(config: CompareConfig) -> None:
     grid = config.grid
     if not grid.out:
         raise FoveateError("--out is missing; write `foveate compare --config FILE --out DIR`.")
-    for name in ("pretrain_seeds", "finetune_seeds", "learning_rates"):
-        values = getattr(grid, name)
-        if not values or len(set(values)) < len(values) or min(values) < 0:
-            raise FoveateError(f"{name} {list(values)}: accepted are different numbers, at least one.")
+    for key, chosen in (
+        ("pretrain_seeds", grid.pretrain_seeds),
+        ("finetune_seeds", grid.finetune_seeds),
+        ("learning_rates", grid.learning_rates),
+    ):
+        if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+            raise FoveateError(f"{key} {list(chosen)}: accepted are different numbers, at least one.")
     if max(*grid.finetune_seeds, grid.choice_seed) >= SEEDS_PER_PRETRAINING:
         raise FoveateError(f"finetune_seeds and choice_seed: accepted are below {SEEDS_PER_PRETRAINING}.")
     if grid.choice_seed in grid.finetune_seeds:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import Dimension
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES
@@ -31,7 +31,7 @@ class PrepareRun:
     dimension: Dimension
     split: str = ""
     num_workers: int = 0
-    source: Any
+    source: SourceConfig
     prepare: PrepareConfig
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from foveate.core import config as parsing
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
 from foveate.runtime.command import Alternatives, Given, Spec
@@ -35,7 +35,7 @@ class SplitRun:
 
     data: str
     out: str
-    source: Any
+    source: SourceConfig
     seed: int = 0
     val_share: float = 0.1
     test_share: float = 0.2
