@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import SupportsFloat
+
+from foveate.core.types import Json
 
 MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
 
@@ -24,3 +27,17 @@ def spelled(value: object) -> str:
     """
     text = str(value).strip()
     return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdecimal() else text
+
+
+def number_of(value: Json) -> float | None:
+    """A label as a number; None where it is none.
+
+    >>> number_of("1e3"), number_of(True), number_of("benign"), number_of([1])
+    (1000.0, 1.0, None, None)
+    """
+    if not isinstance(value, str | SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, SupportsFloat
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import LabelledReader, VolumeReader
 from foveate.core.dims import classification_crops
-from foveate.core.labels import is_missing, spelled
+from foveate.core.labels import is_missing, number_of, spelled
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
 from foveate.core.types import (
     Activation,
@@ -198,16 +198,6 @@ def encode_one(config: Config, target: str, value: Json) -> float:
         return {"missing": math.nan, "positive": 1.0, "negative": 0.0}[config.uncertain]
     hint = "; say what -1 means with task.uncertain" if number == -1 else ""
     raise FoveateError(f"Column {target!r} holds {value!r}; accepted for multilabel: 0, 1 or nothing{hint}.")
-
-
-def number_of(value: Json) -> float | None:
-    """A number as a table or JSON holds one; None for anything else."""
-    if not isinstance(value, str | SupportsFloat):
-        return None
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
 
 
 class Classification(ImageTask):
