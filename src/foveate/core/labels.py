@@ -11,7 +11,7 @@ MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a c
 
 
 def is_missing(value: object) -> bool:
-    """Whether a field says nothing.
+    """Whether a value counts as missing.
 
     >>> [is_missing(v) for v in ("", None, float("nan"), "NA", 0, "0")]
     [True, True, True, True, False, False]

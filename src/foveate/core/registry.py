@@ -1,4 +1,4 @@
-"""Names to things: other people's by entry point, our own in the same notation ("module" or "module:name").
+"""Registries: our own modules and the entry points of other packages, by name.
 
 Nothing is imported before it is asked for by its name, so that a list of names costs nothing.
 """

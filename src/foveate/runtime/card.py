@@ -19,7 +19,7 @@ from foveate.runtime.config import (
 from foveate.runtime.folder import commit
 from foveate.runtime.inputs.facts import card_facts
 
-UNSTATED = "not stated: it is for whoever holds the images to say"
+UNSTATED = "not stated: ask the owner of the images"
 
 
 def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card:

@@ -33,12 +33,12 @@ class Spec(Generic[C]):
         name: The command's name, for messages.
         defaults: The first pass: defaults for the names, the dimension and the size among the given keys.
         required: Keys that a run cannot do without, with the word that stands for their value.
-        alternatives: Configs of what was not chosen, so that an error can say where a key belongs.
+        alternatives: Configs of what was not chosen, so that an error can say which choice has a key.
         check: Refuses values that contradict each other.
         recipes: Whether `--recipe NAME` names a YAML that ships with foveate.
         shown: The names that `--help` assumes where none are given.
         note: What `--help` says between the summary and the keys.
-        found: Keys whose default is found out from the data.
+        found: Keys whose default is detected from the data.
         read: For a configuration that is no flat dataclass: from the YAML, the flags and the folder of
             the file.
         keys: What `--help` says of the keys of such a configuration.
@@ -107,8 +107,8 @@ class Command:
         spec: "module:SPEC", imported when the command is asked for.
         run: "module:function" that takes the configuration.
         dry_run: The same for `--dry_run`, which says what a run would do; empty where there is none.
-        positional: The key that a word without `--` stands for.
-        yes: Keys that are true where they stand alone.
+        positional: The key that an argument without `--` sets.
+        yes: Keys that may be written without a value, for true.
     """
 
     name: str
@@ -130,8 +130,8 @@ class Command:
         run: Callable[[Dataclass], Ending] = resolve_name(self.run)
         return run(config)
 
-    def rehearse(self, config: Dataclass) -> str:
-        """Say what a run would do."""
+    def start_dry_run(self, config: Dataclass) -> str:
+        """What a run would do, as text, without writing anything."""
         if not self.dry_run:
             raise FoveateError(f"`foveate {self.name}` has no --dry_run.")
         dry_run: Callable[[Dataclass], str] = resolve_name(self.dry_run)
@@ -141,17 +141,17 @@ class Command:
         """What it does, its options, and all keys of the configuration that the given names describe."""
         spec = self.load_spec()
         options = [
-            *(["  --recipe NAME    a complete run that ships with foveate"] if spec.recipes else []),
-            "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run",
+            *(["  --recipe NAME    start from a run that ships with foveate"] if spec.recipes else []),
+            "  --config FILE    read options from a YAML, such as the run.yaml of an earlier run",
             "  --print_config   print the complete YAML and stop",
-            *(["  --dry_run        say what a run would do; writes nothing"] if self.dry_run else []),
+            *(["  --dry_run        print what a run would do; write nothing"] if self.dry_run else []),
         ]
         head = [f"foveate {self.name} {self.usage}", f"{self.summary}.", "\n".join(options)]
         return "\n\n".join([*head, spec.help_keys(given)])
 
 
 def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:
-    """Recipe and config file, the latter on top, and the flags that remain."""
+    """The keys of the recipe and of the config file, which overrides it, and the other flags."""
     rest = dict(flags)
     recipe = rest.pop("recipe", "") if recipes else ""
     config = rest.pop("config", "")

@@ -1,4 +1,4 @@
-"""A fine-tuned model ready to answer, and an image as it saw images in training."""
+"""Rebuilds a fine-tuned model from its card, and prepares an image as its training images were."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCRATCH_FOLDER = ".scratch"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A task with what its card says."""
+    """A task with its weights, its card and its device."""
 
     task: DenseTask | ImageTask
     card: weights.Card
@@ -42,7 +42,7 @@ class Model:
 
     @property
     def dense(self) -> bool:
-        """Whether it answers per voxel."""
+        """Whether it predicts a class for every voxel."""
         return isinstance(self.task, DenseTask)
 
     @property
@@ -62,7 +62,7 @@ class Model:
 
 
 def open_model(run: str, accelerator: str) -> Model:
-    """The task of a run on a device."""
+    """The task of a run, with its weights, on a device."""
     task, card = load_task(run)
     device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
@@ -84,7 +84,7 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
 def segment_volume(
     model: Model, volume: CachedVolume, window: WindowConfig, tidy: TidyConfig, probabilities: bool = False
 ) -> Segmentation:
-    """The answer for one volume."""
+    """The segmentation of one volume."""
     return segment(
         volume,
         model.answer(),
@@ -99,7 +99,7 @@ def segment_volume(
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar; calling what it gives moves it on by one."""
+    """A progress bar; yields the function that advances it by one."""
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
         task = shown.add_task("predicting", total=total)

@@ -29,13 +29,13 @@ def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) 
 
 
 def base_names() -> list[str]:
-    """Methods that another can be put around: those that wrap none themselves."""
+    """Methods that --method.base accepts: those that wrap no other."""
     every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
     return [name for name, method in every.items() if not method.Config.default_base]
 
 
 def described(name: str, method: MethodModule) -> list[str]:
-    """What a method is, what it looks at and what it leaves behind."""
+    """Lines about a method: its summary, its views in 3D and what it exports."""
     first = (method.__doc__ or "not described").strip().splitlines()[0]
     preset = method_defaults({"method.name": name}, 3, "paper")
     needs = [f"{spec.count} {crop} of {list(spec.grid)}" for crop, spec in preset.crops.items()]

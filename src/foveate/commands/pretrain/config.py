@@ -1,4 +1,4 @@
-"""The configuration of a pre-training run: what can be said, and how the first pass finds the defaults."""
+"""The configuration of a pre-training run: its keys, and how the first pass finds their defaults."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class PretrainConfig(RunConfig):
     """One pre-training run, complete.
 
     Attributes:
-        health_every: Steps between measurements of health; 0 for none.
-        holdout: Images that are held out, never trained on, to measure health on.
-        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        health_every: Steps between health measurements; 0: none.
+        holdout: Number of images that are held out of training, to measure health on.
+        probe: Labels for a probe of the features: a folder of masks named like the images, or a labels.csv.
         probe_every: Steps between probes.
         method: The pre-training method.
-        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
-            Empty: all but what the data set itself keeps for validation and test.
+        split: Folder written by `foveate split`: only its train.txt and unlabelled.txt are used. Empty: all
+            images except the data set's own validation and test images.
     """
 
     health_every: int = 200
