@@ -43,7 +43,10 @@ def normalised_error(prediction: Tensor, target: Tensor, where: Tensor | None = 
 
 
 def spread_shortfall(rows: Tensor) -> Tensor:
-    """How far the standard deviations of channels over rows (B, E) fall short of 1, averaged: VICReg's v."""
+    """How far the standard deviations of channels over rows (B, E) fall short of 1, averaged: VICReg's v.
+
+    Of `losses.gather.joined` rows, or a process sees the spread of its own share of the batch only.
+    """
     return F.relu(1 - (rows.var(0) + 1e-4).sqrt()).mean()
 
 
