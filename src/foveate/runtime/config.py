@@ -15,6 +15,7 @@ from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.runtime.precision import Accelerator, Precision
 from foveate.train.optim import OptimConfig
 
 C = TypeVar("C", bound=Dataclass)
@@ -55,7 +56,7 @@ class RunConfig:
         init: Run folder or weights file to start from; empty: random weights.
         min_transfer: Share of the encoder's parameters that `init` must fill, else the run stops.
         num_workers: Processes that read and sample views.
-        accelerator: Where to compute.
+        accelerator: Where to compute; a GPU where there is one.
         devices: Processes per machine, one per device.
         num_nodes: Machines.
         strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
@@ -88,13 +89,13 @@ class RunConfig:
     init: str = ""
     min_transfer: float = 0.9
     num_workers: int = 1
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Accelerator = "cpu"
     devices: int = 1
     num_nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     sync_batchnorm: bool = False
     activation_checkpointing: bool = False
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     log_every: int = 10
     save_every: int = 1000
     preview_every: int = 1000

@@ -25,6 +25,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
+from foveate.runtime.precision import device_of, set_up_device
 from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE
 
@@ -63,8 +64,9 @@ class Model:
 
 def open_model(run: str, accelerator: str) -> Model:
     """The task of a run on a device."""
+    device = device_of(accelerator)
+    set_up_device(accelerator)
     task, card = load_task(run)
-    device = torch.device(accelerator)
     return Model(task=task.to(device), card=card, device=device)
 
 

@@ -22,6 +22,7 @@ from torch import nn
 from foveate.core.types import Ending, FoveateError
 from foveate.nets.recompute import recompute_blocks
 from foveate.runtime.config import RunConfig
+from foveate.runtime.precision import device_of, plugin_of, set_up_device
 from foveate.train.logging import CONSOLE
 
 Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
@@ -76,12 +77,14 @@ def build_fabric(config: RunConfig) -> Fabric:
     sound = config.accelerator != "cpu" or config.precision == "32-true"
     torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    device_of(config.accelerator)
+    set_up_device(config.accelerator)
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            precision=config.precision,
+            plugins=[plugin_of(config.precision, config.accelerator)],
             strategy="ddp" if many else "auto",
         )
         fabric.launch()

@@ -1,0 +1,83 @@
+"""What arithmetic a device gets, and what it must leave alone."""
+
+import pytest
+import torch
+from torch import nn
+
+from foveate.commands.predict import config as predict
+from foveate.commands.pretrain import config as settings
+from foveate.core.types import FoveateError, Progress
+from foveate.runtime import processes
+from foveate.runtime.finetuned import open_model
+from foveate.runtime.precision import autocast_for, precision_here, usual_precision
+
+
+class Look(nn.Module):
+    """Keeps what `forward` was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 1)
+
+    def forward(self, batch, _progress):
+        self.seen, self.map = batch, self.layer(batch["crops"]["global"][:, 0])
+        return {"mean": self.map.float().mean()}
+
+
+def test_a_batch_arrives_in_forward_as_it_was_made(tiny):
+    fabric = processes.build_fabric(tiny(2, precision="bf16-mixed"))
+    affine = torch.tensor([[1.0, 0.0, 0.1], [0.0, 1.0, 511.3]])
+    batch = {
+        "crops": {"global": torch.rand(3, 1, 1, 4, 4)},
+        "affines": {"global": affine.expand(3, 1, 2, 3)},
+        "labels": {"age": torch.tensor([63.4, 1037.0, 1995.0])},
+        "regions": {"map": torch.tensor([0, 257, 3])},
+        "index": torch.arange(3),
+    }
+    look = Look()
+    fabric.setup_module(look)(batch, Progress(0, 1, 0))
+    for name, part in batch.items():
+        pairs = [(part, look.seen[name])]
+        if isinstance(part, dict):
+            pairs = [(part[key], look.seen[name][key]) for key in part]
+        assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in pairs), name
+    assert look.map.dtype == torch.bfloat16  # the network's arithmetic is what changes
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 0), "32-true"), ((7, 5), "32-true"), ((8, 0), "bf16-mixed")]
+)
+def test_bfloat16_is_for_gpus_that_have_it(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert settings.SPEC.resolve({}, {"dimension": "2"}).precision == precision
+    on_a_cpu = settings.SPEC.resolve({}, {"dimension": "2", "accelerator": "cpu"})
+    assert (on_a_cpu.accelerator, on_a_cpu.precision) == ("cpu", "32-true")
+    assert precision_here("bf16-mixed", "cuda") == precision == usual_precision("cuda")
+    assert precision_here("bf16-mixed", "cpu") == precision_here("32-true", "cuda") == "32-true"
+
+
+def test_autocast_is_what_a_precision_says():
+    layer, image = nn.Linear(2, 2), torch.rand(1, 2)
+    for precision, dtype in (("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)):
+        with autocast_for(precision, "cpu"):
+            assert layer(image).dtype == dtype
+
+
+@pytest.mark.parametrize("flag", ["cuda", "gpu"])
+def test_without_a_gpu_training_and_answers_say_the_same(tiny, monkeypatch, flag):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = r"--accelerator cuda: no GPU was found.*accepted here: --accelerator cpu\."
+    with pytest.raises(FoveateError, match=words):
+        processes.build_fabric(tiny(2, accelerator=flag))
+    config = predict.SPEC.resolve({"accelerator": "cpu"}, {"accelerator": flag})
+    with pytest.raises(FoveateError, match=words):
+        open_model("nowhere", config.accelerator)
+
+
+def test_accelerator_auto_is_what_is_there_and_mps_is_refused(monkeypatch):
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr("foveate.runtime.memory.torch.cuda.is_available", lambda there=there: there)
+        assert predict.SPEC.resolve({"accelerator": "cuda"}, {"accelerator": "auto"}).accelerator == name
+    with pytest.raises(FoveateError, match=r"--accelerator mps: accepted are cpu, cuda \(or gpu\), and auto"):
+        predict.SPEC.resolve({}, {"accelerator": "mps"})
