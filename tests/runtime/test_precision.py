@@ -1,5 +1,7 @@
 """What arithmetic a device gets, and what it must leave alone."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,13 @@ from foveate.commands.pretrain import config as settings
 from foveate.core.types import FoveateError, Progress
 from foveate.runtime import processes
 from foveate.runtime.finetuned import open_model
-from foveate.runtime.precision import autocast_for, precision_here, usual_precision
+from foveate.runtime.precision import (
+    autocast_for,
+    check_precision,
+    precision_here,
+    set_up_device,
+    usual_precision,
+)
 
 
 class Look(nn.Module):
@@ -81,3 +89,55 @@ def test_accelerator_auto_is_what_is_there_and_mps_is_refused(monkeypatch):
         assert predict.SPEC.resolve({"accelerator": "cuda"}, {"accelerator": "auto"}).accelerator == name
     with pytest.raises(FoveateError, match=r"--accelerator mps: accepted are cpu, cuda \(or gpu\), and auto"):
         predict.SPEC.resolve({}, {"accelerator": "mps"})
+
+
+@pytest.mark.parametrize("capability", [(7, 0), (8, 0)])
+def test_a_gpu_without_bfloat16_says_so_once_and_does_not_emulate_it(monkeypatch, capability):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    if capability >= (8, 0):
+        assert check_precision("32-true", "cuda") == check_precision("bf16-mixed", "cuda") == ""
+        return
+    assert "Tesla V100 has no bfloat16" in check_precision("32-true", "cuda")
+    with pytest.raises(
+        FoveateError, match=r"--precision bf16-mixed: Tesla V100.*accepted here: --precision 32"
+    ):
+        check_precision("bf16-mixed", "cuda")
+    assert check_precision("bf16-mixed", "cpu") == ""
+
+
+@pytest.fixture
+def switches():
+    """Torch's switches as they were, after a test."""
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    kept = cudnn.benchmark, cudnn.allow_tf32
+    yield lambda: (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark)
+    cudnn.benchmark, cudnn.allow_tf32 = kept
+    torch.set_float32_matmul_precision(before)
+    torch.use_deterministic_algorithms(False)
+
+
+def test_torch_is_set_up_as_a_run_says_on_gpus_alone(switches, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = switches()
+    set_up_device("cpu", float32_matmul="high")
+    assert switches() == before
+    set_up_device("cuda")
+    assert switches() == ("highest", False, True)
+    set_up_device("cuda", float32_matmul="high")
+    assert switches() == ("high", True, True)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    set_up_device("cuda", deterministic=True)
+    assert switches() == ("highest", False, False)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert torch.are_deterministic_algorithms_enabled()
+    set_up_device("cpu")  # another run of the same Python
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_run_hands_its_switches_to_torch(tiny, switches, monkeypatch):
+    said = {}
+    monkeypatch.setattr(processes, "set_up_device", lambda *where, **how: said.update(how, where=where))
+    processes.build_fabric(tiny(2, deterministic=True, float32_matmul="high"))
+    assert said == {"where": ("cpu",), "deterministic": True, "float32_matmul": "high"}

@@ -15,7 +15,7 @@ from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
-from foveate.runtime.precision import Accelerator, Precision
+from foveate.runtime.precision import Accelerator, Matmul, Precision
 from foveate.train.optim import OptimConfig
 
 C = TypeVar("C", bound=Dataclass)
@@ -30,7 +30,7 @@ SHARES = (
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
-    *("strategy", "activation_checkpointing", *SHARES),
+    *("strategy", "activation_checkpointing", "compile", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -63,7 +63,12 @@ class RunConfig:
         sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
         activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
             them: less memory, about a third more time.
-        precision: Arithmetic of the forward pass.
+        precision: Arithmetic of the forward pass; bf16-mixed on GPUs that have it.
+        float32_matmul: What of that arithmetic is float32 on a GPU: "highest" is all of its digits, "high" is
+            TF32, several times as fast, in matrices and convolutions; one of the two, so that runs compare.
+        deterministic: Only operations that give the same bits every time, where torch has them on a GPU;
+            slower. It warns of those it does not have. CPUs always do.
+        compile: Compile encoders and decoders, which pays off in long runs on GPUs.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
@@ -96,6 +101,9 @@ class RunConfig:
     sync_batchnorm: bool = False
     activation_checkpointing: bool = False
     precision: Precision = "32-true"
+    float32_matmul: Matmul = "highest"
+    deterministic: bool = False
+    compile: bool = False
     log_every: int = 10
     save_every: int = 1000
     preview_every: int = 1000

@@ -22,6 +22,7 @@ from foveate.data.salts import CACHES
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
@@ -67,6 +68,8 @@ def open_model(run: str, accelerator: str) -> Model:
     device = device_of(accelerator)
     set_up_device(accelerator)
     task, card = load_task(run)
+    if accelerator == "cuda":
+        laid_out(task, card["dimension"], "cuda")
     return Model(task=task.to(device), card=card, device=device)
 
 

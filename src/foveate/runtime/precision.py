@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Literal, cast, final
+from typing import Any, Literal, TypeVar, cast, final
 
 import torch
 from lightning_fabric.plugins.precision.amp import MixedPrecision
@@ -14,6 +13,7 @@ from lightning_fabric.plugins.precision.precision import Precision as FloatPreci
 from foveate.core.types import FoveateError
 from foveate.runtime.memory import found_accelerator
 
+T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
 Accelerator = Literal["cpu", "cuda"]
 Matmul = Literal["highest", "high"]
@@ -40,7 +40,7 @@ def has_bfloat16() -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= BFLOAT16_FROM
 
 
-def autocast_for(precision: str, device_type: str) -> AbstractContextManager[Any]:
+def autocast_for(precision: str, device_type: str) -> torch.autocast:
     """The context that a network computes in: what may be bfloat16 is, what must not stays float32."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
 
@@ -53,11 +53,11 @@ class Autocast(MixedPrecision):
     autocast sees to them; affines, labels and restoration targets may not.
     """
 
-    def convert_input(self, data: Any) -> Any:  # noqa: ANN401 - Fabric's signature
+    def convert_input(self, data: T) -> T:
         """The batch as it is."""
         return data
 
-    def convert_output(self, data: Any) -> Any:  # noqa: ANN401 - Fabric's signature
+    def convert_output(self, data: T) -> T:
         """The losses as they are: in float32, which the tests of the methods check."""
         return data
 
@@ -79,16 +79,33 @@ def device_of(accelerator: str) -> torch.device:
     return torch.device(accelerator)
 
 
-def set_up_device(accelerator: str, *, matmul: Matmul = "highest") -> None:
-    """Torch's switches for a whole process, on GPUs only: CPUs compute as they always do.
+def check_precision(precision: Precision, accelerator: str) -> str:
+    """What to say of a precision on this GPU, if anything; an error where it cannot be meant."""
+    if accelerator != "cuda" or has_bfloat16():
+        return ""
+    gpu = f"{torch.cuda.get_device_name()} has no bfloat16 arithmetic (compute capability below 8.0)"
+    if precision == "bf16-mixed":
+        raise FoveateError(f"--precision bf16-mixed: {gpu}; accepted here: --precision 32-true.")
+    return f"{gpu}: it computes in float32"
+
+
+def set_up_device(
+    accelerator: str, *, float32_matmul: Matmul = "highest", deterministic: bool = False
+) -> None:
+    """Torch's switches, for the whole process.
 
     Args:
-        accelerator: "cpu" or "cuda".
-        matmul: "highest" computes what is float32 in float32, "high" in TF32, convolutions included: torch
-            would take TF32 for convolutions and float32 for matrices.
+        accelerator: "cpu", where none of this changes what is computed, or "cuda".
+        float32_matmul: "highest" computes in float32, "high" in TF32, convolutions included: of its own torch
+            takes TF32 for convolutions and float32 for matrices.
+        deterministic: Whether operations that give the same bits every time are chosen where there are some.
     """
-    if accelerator != "cuda":
-        return
-    torch.set_float32_matmul_precision(matmul)
-    torch.backends.cudnn.allow_tf32 = matmul == "high"
-    torch.backends.cudnn.benchmark = True  # views and windows have few shapes, which do not change
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if accelerator == "cuda":
+        torch.set_float32_matmul_precision(float32_matmul)
+        torch.backends.cudnn.allow_tf32 = float32_matmul == "high"
+        torch.backends.cudnn.benchmark = (
+            not deterministic
+        )  # views and windows have few shapes, always the same
