@@ -1,5 +1,6 @@
 """What arithmetic a device gets, and what it must leave alone."""
 
+import json
 import os
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from foveate.commands.predict import config as predict
 from foveate.commands.pretrain import config as settings
 from foveate.core.types import FoveateError, Progress
-from foveate.runtime import processes
+from foveate.runtime import folder, processes
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.precision import (
     autocast_for,
@@ -141,3 +142,11 @@ def test_a_run_hands_its_switches_to_torch(tiny, switches, monkeypatch):
     monkeypatch.setattr(processes, "set_up_device", lambda *where, **how: said.update(how, where=where))
     processes.build_fabric(tiny(2, deterministic=True, float32_matmul="high"))
     assert said == {"where": ("cpu",), "deterministic": True, "float32_matmul": "high"}
+
+
+def test_a_run_writes_down_its_arithmetic(tiny, tmp_path):
+    config = tiny(2, float32_matmul="high", precision="bf16-mixed", deterministic=True)
+    folder.prepare_out(config, tmp_path / "run", "hash")
+    said = json.loads((tmp_path / "run" / "environment.json").read_text())
+    keys = ("precision", "float32_matmul", "deterministic")
+    assert [said[key] for key in keys] == ["bf16-mixed", "high", True]
