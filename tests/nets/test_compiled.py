@@ -10,6 +10,7 @@ from foveate.commands.pretrain import run
 from foveate.core.types import FoveateError, Progress
 from foveate.nets import compiled
 from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.testing.test_method import first_batch
 from foveate.train import checkpoint
@@ -77,6 +78,15 @@ def test_where_torch_cannot_compile_the_network_runs_as_it_is_and_says_so_once(m
     (line,) = said
     assert line.startswith("--compile true: torch cannot compile the network here; it runs uncompiled")
     assert "no C++ compiler" in line
+
+
+def test_statistics_that_are_averaged_over_a_few_batches_are_not_worth_a_compilation(monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", lambda _graph, _inputs: pytest.fail("compiled"))
+    net, said = small(), []
+    compiled.compile_parts(net, said.append)
+    with torch.no_grad(), cumulative_statistics(net):
+        net(torch.rand(2, 1, 32, 32))
+    assert said == []
 
 
 def test_an_error_of_the_network_itself_is_no_reason_to_go_on():

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from foveate.nets.recompute import parts_of
 
@@ -42,6 +43,7 @@ class Attempt:
     def __init__(self, module: nn.Module, give_up: Callable[[Exception], None]) -> None:
         self.plain: Callable[..., list[Tensor]] = module._call_impl
         self.give_up = give_up
+        self.norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
         # Not dynamic: views have few shapes, and code for one is faster.
         self.fast: Callable[..., list[Tensor]] = torch.compile(self.plain, backend=BACKEND, dynamic=False)
 
@@ -49,6 +51,8 @@ class Attempt:
         """Only what goes wrong while compiling is caught: other errors are the network's own."""
         from torch._dynamo.exc import TorchDynamoException
 
+        if any(norm.momentum is None for norm in self.norms):  # `cumulative_statistics`: a few batches
+            return self.plain(*inputs)
         try:
             return self.fast(*inputs)
         except TorchDynamoException as error:

@@ -138,10 +138,10 @@ def settle(model: nn.Module, config: RunConfig) -> None:
         laid_out(model, config.dimension, "cuda")
     if config.activation_checkpointing:
         recompute_blocks(model)
-    if config.compile:
-        compile_parts(model, say)
     if config.sync_batchnorm and config.devices * config.num_nodes > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if config.compile:
+        compile_parts(model, say)
 
 
 def requeue_before_the_first_step() -> None:
