@@ -314,3 +314,11 @@ def test_a_crash_is_named_by_its_exit_code_and_the_same_words_are_said_once(tmp_
     both = {rank: launch.ExitMessage(lost=False, text="No such folder.") for rank in (0, 1)}
     with pytest.raises(FoveateError, match=r"^No such folder\.$"):
         launch.ending_of([2, 2], both, first=0, received=[], out=tmp_path)
+
+
+def test_processes_share_the_cpus_that_were_given_to_the_job(tiny, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(6)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert launch.environment(tiny(2, devices=2))["OMP_NUM_THREADS"] == "3"
+    assert launch.environment(tiny(2, devices=8))["OMP_NUM_THREADS"] == "1"

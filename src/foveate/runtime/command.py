@@ -60,6 +60,7 @@ class Spec(Generic[C]):
         """Both passes: the complete configuration, every key and value checked."""
         if self.read:
             return self.read(yaml_keys, flags, home)
+        yaml_keys, flags = named_device(yaml_keys, flags)
         given = {**dict(parsing.flatten(yaml_keys)), **flags}
         defaults = self.defaults(given)
         parsing.check_keys(given, defaults, self.alternatives(defaults), verb=self.name)
@@ -71,7 +72,7 @@ class Spec(Generic[C]):
         """All keys of the configuration that the given names describe."""
         if self.keys:
             return self.keys()
-        config = self.defaults(self.shown(given))
+        config = self.defaults(self.shown(named_device({}, given)[1]))
         return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
 
     def require(self, given: Given, positional: str = "") -> None:
@@ -164,6 +165,20 @@ def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.N
     merged = {**dict(parsing.flatten(below)), **dict(parsing.flatten(above))}
     merged |= {key: path for key, path in own.items() if not merged.get(key)}
     return parsing.nest(merged), rest
+
+
+def named_device(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
+    """Keys and flags with `accelerator` as configurations have it: gpu is cuda, auto what is found."""
+    both = [dict(yaml_keys), dict(flags)]
+    wanted = str((both[0] | both[1]).get("accelerator", "cpu"))
+    if wanted not in ("cpu", "cuda", "gpu", "auto"):
+        raise FoveateError(f"--accelerator {wanted}: accepted are cpu, cuda (or gpu), and auto, the default.")
+    for keys in both:
+        if "accelerator" in keys and wanted == "auto":
+            del keys["accelerator"]
+        elif "accelerator" in keys and wanted == "gpu":
+            keys["accelerator"] = "cuda"
+    return both[0], both[1]
 
 
 def recipe_path(name: str) -> Path:

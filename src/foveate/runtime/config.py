@@ -15,6 +15,7 @@ from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.runtime.precision import Accelerator, Matmul, Precision
 from foveate.train.optim import OptimConfig
 
 C = TypeVar("C", bound=Dataclass)
@@ -29,7 +30,7 @@ SHARES = (
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
-    *("strategy", "activation_checkpointing", *SHARES),
+    *("strategy", "activation_checkpointing", "compile", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -55,14 +56,19 @@ class RunConfig:
         init: Run folder or weights file to start from; empty: random weights.
         min_transfer: Smallest share of the encoder's parameters that `init` must fill, else the run stops.
         num_workers: Worker processes that load data.
-        accelerator: Type of device to train on.
+        accelerator: Type of device to train on; a GPU where there is one.
         devices: Devices per machine, with one process each.
         num_nodes: Number of machines.
         strategy: How processes share the work: "ddp" replicates the network; "fsdp" is not supported yet.
         sync_batchnorm: Compute batch norm statistics over all processes; on GPUs only.
         activation_checkpointing: Recompute the activations of encoder and decoder blocks in the backward pass
             instead of keeping them: less memory, about a third more time.
-        precision: Floating-point precision of the forward pass.
+        precision: Floating-point precision of the forward pass; bf16-mixed on GPUs that have it.
+        float32_matmul: Precision of float32 operations on a GPU: "highest" is float32, "high" is TF32, several times
+            as fast, for matrix products and convolutions alike.
+        deterministic: Use only operations that give the same bits every time, where torch has them on a GPU;
+            slower, with a warning for each that has none. CPUs are always deterministic.
+        compile: Compile encoders and decoders with torch.compile, which pays off in long runs on GPUs.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
@@ -89,13 +95,16 @@ class RunConfig:
     init: str = ""
     min_transfer: float = 0.9
     num_workers: int = 1
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Accelerator = "cpu"
     devices: int = 1
     num_nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     sync_batchnorm: bool = False
     activation_checkpointing: bool = False
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    float32_matmul: Matmul = "highest"
+    deterministic: bool = False
+    compile: bool = False
     log_every: int = 10
     save_every: int = 1000
     preview_every: int = 1000

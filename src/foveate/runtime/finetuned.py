@@ -22,9 +22,11 @@ from foveate.data.salts import CACHES
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
+from foveate.runtime.precision import device_of, set_up_device
 from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE
 
@@ -63,8 +65,11 @@ class Model:
 
 def open_model(run: str, accelerator: str) -> Model:
     """The task of a run, with its weights, on a device."""
+    device = device_of(accelerator)
+    set_up_device(accelerator)
     task, card = load_task(run)
-    device = torch.device(accelerator)
+    if accelerator == "cuda":
+        laid_out(task, card["dimension"], "cuda")
     return Model(task=task.to(device), card=card, device=device)
 
 

@@ -110,6 +110,9 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
         "packages": {name: version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
+        "precision": config.precision,
+        "float32_matmul": config.float32_matmul,
+        "deterministic": config.deterministic,
     }
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_keys(config, out)

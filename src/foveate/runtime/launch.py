@@ -80,7 +80,7 @@ def environment(config: RunConfig) -> dict[str, str]:
             "MASTER_PORT (a free one there) and NODE_RANK (0, 1 ... one per machine), and start the same "
             "command on every machine."
         )
-    threads = str(max(1, (os.cpu_count() or 1) // config.devices))
+    threads = str(max(1, own_cpus() // config.devices))
     return {
         "OMP_NUM_THREADS": threads,
         "MASTER_ADDR": "127.0.0.1",
@@ -89,6 +89,11 @@ def environment(config: RunConfig) -> dict[str, str]:
         **known,
         "WORLD_SIZE": str(config.devices * config.num_nodes),
     }
+
+
+def own_cpus() -> int:
+    """The CPUs that this process may run on: those of its job, where SLURM or a container gives it some."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def free_port() -> int:

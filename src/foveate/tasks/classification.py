@@ -41,6 +41,7 @@ from foveate.evaluate.metrics import (
     known_labels,
 )
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
+from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance
@@ -214,11 +215,8 @@ class Classification(ImageTask):
         self.in_channels = net.in_channels
         features: int = net.encoder.channels[-1]
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(config.names)))
-        for name, values in (
-            ("weights", config.class_weights),
-            ("centres", config.centres),
-            ("spreads", config.spreads),
-        ):
+        buffers = {"weights": config.class_weights, "centres": config.centres, "spreads": config.spreads}
+        for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     @property
@@ -256,7 +254,7 @@ class Classification(ImageTask):
 
     def answers(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, *S) to logits or standardised numbers (B, K)."""
-        answers: Tensor = self.head(self.net(images)[-1].flatten(2).mean(2))
+        answers: Tensor = self.head(pooled(self.net(images)[-1]))
         return answers
 
     def outputs(self, images: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class EvaluateConfig:
     seed: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Literal["cpu", "cuda"] = "cpu"
 
 
 SPEC = Spec(

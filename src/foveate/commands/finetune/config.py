@@ -7,8 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast, final
 
-import torch
-
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
 from foveate.core.networks import EncoderConfig
@@ -26,6 +24,7 @@ from foveate.nets.pyramid import DecoderConfig
 from foveate.nets.weights import store as weights
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
+from foveate.runtime.precision import accelerator_of, usual_precision
 from foveate.runtime.registries import TASKS
 from foveate.train.optim import OptimConfig, TuningConfig
 
@@ -71,7 +70,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
     row = TASK_DEFAULTS[dimension, size]
     encoder = default_encoder(given, card, dimension, size)
     how = cast(Normalisation, card.get("normalisation") or scratch_normalisation(given, dimension))
-    accelerated = torch.cuda.is_available()
+    accelerator = accelerator_of(given)
     return FinetuneConfig(
         data="",
         out="",
@@ -82,8 +81,8 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         save_every=200 if size == "small" else 1000,
         preview_every=200 if size == "small" else 5000,
         validate_every=100 if size == "small" else 1000,
-        accelerator="cuda" if accelerated else "cpu",
-        precision="bf16-mixed" if accelerated else "32-true",
+        accelerator=accelerator,
+        precision=usual_precision(accelerator),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=from_card(PrepareConfig, card.get("intensity") or {}),
         task=task.Config.preset(dimension, size, how),

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, final
 
-import torch
-
 from foveate.core import config as parsing
 from foveate.core.contracts import MethodConfig
 from foveate.core.dims import defaults as table
@@ -17,6 +15,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
+from foveate.runtime.precision import accelerator_of, usual_precision
 from foveate.runtime.registries import METHODS, base_names, method_defaults
 from foveate.train.optim import OptimConfig
 
@@ -53,7 +52,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     name = str(given.get("encoder.name", row.encoder))
     entry = encoder_entry(name, dimension)
     norm = cast(Any, str(given.get("encoder.norm", "batch")))
-    accelerated = torch.cuda.is_available()
+    accelerator = accelerator_of(given)
     return PretrainConfig(
         data="",
         out="",
@@ -61,8 +60,8 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         size=size,
         steps=row.steps,
         batch_size=row.batch_size,
-        accelerator="cuda" if accelerated else "cpu",
-        precision="bf16-mixed" if accelerated else "32-true",
+        accelerator=accelerator,
+        precision=usual_precision(accelerator),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=found_prepare(given),
         method=method,
