@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check parity compare-small fuzz clean
+.PHONY: setup demo test test-device check parity compare-small fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2
+
+# Ten minutes of one core: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
+test-device: setup
+	$(BIN)/python -m pytest -n 2 -m device tests/device
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -78,11 +78,12 @@ def published_method(dimension: Dimension, stem: list[int]) -> pcrlv2.PCRLv2:
 class Parity:
     """One recording, and the largest relative error of every quantity."""
 
-    def __init__(self, folder: Path, dimension: Dimension) -> None:
+    def __init__(self, folder: Path, dimension: Dimension, accelerator: str = "cpu") -> None:
         self.facts = json.loads((folder / f"pcrlv2_{dimension}d.json").read_text(encoding="utf-8"))
         with np.load(folder / f"pcrlv2_{dimension}d.npz") as arrays:
-            self.arrays = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+            self.arrays = {name: torch.from_numpy(arrays[name]).to(accelerator) for name in arrays.files}
         self.method = published_method(dimension, self.facts["state_dict"][STEM[dimension]])
+        self.method.to(accelerator)
         weights = recorded_weights(self.facts["state_dict"], self.facts["seed"])
         self.names = {name: translate(name, dimension) for name in weights}
         self.weights = {self.names[name]: tensor for name, tensor in weights.items()}
