@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 import foveate
 from foveate.commands.finetune.build import build_task
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.core.types import Progress
 from foveate.runtime.processes import build_fabric
 from foveate.runtime.registries import METHODS, TASKS
@@ -71,6 +71,6 @@ def test_of_a_method_only_networks_compute_in_bfloat16(tiny, dimension, name):
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("name", list(TASKS))
 def test_of_a_task_only_networks_compute_in_bfloat16(tiny_task, tmp_path, dimension, name):
-    material = gather(replace(tiny_task(name, dimension), precision="bf16-mixed"), tmp_path / "cache")
+    material = load_images(replace(tiny_task(name, dimension), precision="bf16-mixed"), tmp_path / "cache")
     task, fabric = build_task(material.config), build_fabric(material.config)
     check_step(fabric, task, next(batches_from(material.config, material.train, task, fabric, 0)))

@@ -64,8 +64,8 @@ class RunConfig:
         activation_checkpointing: Recompute the activations of encoder and decoder blocks in the backward pass
             instead of keeping them: less memory, about a third more time.
         precision: Floating-point precision of the forward pass; bf16-mixed on GPUs that have it.
-        float32_matmul: Precision of float32 operations on a GPU: "highest" is float32, "high" is TF32, several times
-            as fast, for matrix products and convolutions alike.
+        float32_matmul: Precision of float32 operations on a GPU, matrix products and convolutions alike:
+            "highest" is float32, "high" is TF32, several times as fast.
         deterministic: Use only operations that give the same bits every time, where torch has them on a GPU;
             slower, with a warning for each that has none. CPUs are always deterministic.
         compile: Compile encoders and decoders with torch.compile, which pays off in long runs on GPUs.
