@@ -95,13 +95,13 @@ def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypat
     assert not re.search(r"Literal|Union|tuple\[|default: \]", "\n".join(options))
 
 
-def test_help_says_defaults_choices_and_what_is_found_out(capsys, monkeypatch):
+def test_help_says_defaults_choices_and_what_is_detected(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     assert main(["pretrain", "--help"]) == 0
     text = capsys.readouterr().out
     for line in (
         "  --size small|paper          ",
-        "  --dimension 2|3             2 or 3; found from the files where it is not said.\n",
+        "  --dimension 2|3             2 or 3; detected from the files by default.\n",
         "  --method NAME               [default: pcrlv2]",
         "  --sync_batchnorm true|false\n",
         "  --prepare.percentiles LIST  The two percentiles",

@@ -1,5 +1,6 @@
 """What answers without torch: the listing is what the commands accept, and nothing heavy is imported."""
 
+import difflib
 import json
 import os
 import subprocess
@@ -49,7 +50,25 @@ def test_the_listing_is_what_commands_accept():
     made = {"keys": keys, "methods": list_own_methods()}
     if os.environ.get("LISTING_UPDATE"):
         FILE.write_text(json.dumps(made, indent=0) + "\n", encoding="utf-8")
-    assert json.loads(FILE.read_text(encoding="utf-8")) == made
+    changes = [*differences(json.loads(FILE.read_text(encoding="utf-8")), made)]
+    assert not changes, "LISTING_UPDATE=1 python -m pytest tests/test_listing.py writes listing.json anew"
+
+
+def differences(old, new):
+    """Keys of commands, and lines of `foveate methods`, that are new (+) or gone (-)."""
+    for what in {**old["keys"], **new["keys"]}:
+        before, now = (set(listing["keys"].get(what, ())) for listing in (old, new))
+        yield from [f"+ {what} --{key}" for key in sorted(now - before)]
+        yield from [f"- {what} --{key}" for key in sorted(before - now)]
+    if old["methods"] != new["methods"]:
+        yield from difflib.ndiff(old["methods"], new["methods"])
+
+
+def test_a_listing_that_is_older_than_the_code_says_which_keys_it_lacks():
+    old = {"keys": {"plan": ["data", "gone"]}, "methods": []}
+    new = {"keys": {"plan": ["data"], "scan": ["out"]}, "methods": ["toy"]}
+    assert [*differences(old, new)] == ["- plan --gone", "+ scan --out", "+ toy"]
+    assert [*differences(new, new)] == []
 
 
 @pytest.mark.parametrize(

@@ -21,18 +21,18 @@ from foveate.runtime.listing import refuse_unknown
 SWITCHES = ("help", "print_config", "dry_run")
 IN = "foveate.commands."
 
-# In the order in which they are wanted.
+# In the order in which a new user needs them.
 OWN = (
     Command(
         name="demo",
-        summary="The main job on virtual brains, offline, in minutes",
+        summary="Pre-train and fine-tune on virtual brains, offline, in minutes",
         usage="--out FOLDER [--steps N] [--finetune_steps N]",
         spec=f"{IN}demo.config:SPEC",
         run=f"{IN}demo.run:run_demo",
     ),
     Command(
         name="scan",
-        summary="What a folder holds, what is excluded and why",
+        summary="List what a folder holds, what is excluded and why",
         usage="SRC --out INV [--until stat|headers|full]",
         spec=f"{IN}scan.config:SPEC",
         run=f"{IN}scan.run:run_scan",
@@ -40,7 +40,7 @@ OWN = (
     ),
     Command(
         name="split",
-        summary="Patient-grouped lists and nested label fractions",
+        summary="Write patient-grouped splits and nested label fractions",
         usage="DATA --out DIR [--fractions 0.01,0.1] [--seed N]",
         spec=f"{IN}split.config:SPEC",
         run=f"{IN}split.run:run_split",
@@ -62,7 +62,7 @@ OWN = (
     ),
     Command(
         name="plan",
-        summary="What a run will cost, from ten steps on this machine",
+        summary="Estimate the cost of a run from ten steps on this machine",
         usage="--data FOLDER [the options of pretrain]",
         spec=f"{IN}plan.config:SPEC",
         run=f"{IN}plan.run:run_plan",
@@ -77,7 +77,7 @@ OWN = (
     ),
     Command(
         name="convert",
-        summary="Bring weights of other projects in",
+        summary="Convert weights of other projects",
         usage="FILE --out NEW.safetensors [--in_channels N] [--inflate mean]",
         spec=f"{IN}convert.config:SPEC",
         run=f"{IN}convert.run:run_convert",
@@ -85,7 +85,7 @@ OWN = (
     ),
     Command(
         name="finetune",
-        summary="Learn a task from labels",
+        summary="Fine-tune on labelled images",
         usage="--data FOLDER --task NAME --init RUN|FILE|none --out RUN2 [--size small]",
         spec=f"{IN}finetune.config:SPEC",
         run=f"{IN}finetune.run:start",
@@ -93,7 +93,7 @@ OWN = (
     ),
     Command(
         name="predict",
-        summary="Masks or classes of images, from a fine-tuned run",
+        summary="Predict masks or classes with a fine-tuned run",
         usage="--run RUN2 --data FILES --out FOLDER",
         spec=f"{IN}predict.config:SPEC",
         run=f"{IN}predict.run:run_predict",
@@ -101,14 +101,14 @@ OWN = (
     ),
     Command(
         name="evaluate",
-        summary="How good a fine-tuned run is on labelled images",
+        summary="Score a fine-tuned run on labelled images",
         usage="--run RUN2 --data D --out FOLDER [--part val]",
         spec=f"{IN}evaluate.config:SPEC",
         run=f"{IN}evaluate.run:run_evaluate",
     ),
     Command(
         name="compare",
-        summary="Does pre-training help? A fair grid of arms, labels and seeds",
+        summary="Compare pre-training methods and random weights, over labels and seeds",
         usage="--config FILE --out DIR [--only ARM,ARM] [--budget_minutes M]",
         spec=f"{IN}compare.config:SPEC",
         run=f"{IN}compare.run:compare",
@@ -184,7 +184,7 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         return Ending.FINISHED
     spec.require(given, command.positional)
     if "dry_run" in switches:
-        print(command.rehearse(config))
+        print(command.start_dry_run(config))
         return Ending.FINISHED
     return command.start(config)
 

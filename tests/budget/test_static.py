@@ -41,15 +41,19 @@ def imports(path):
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda p: str(p.relative_to(ROOT)))
 def test_static_files_fit_on_a_few_screens(path):
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= (199 if path.parent.name == "methods" and "src" in path.parts else 350)
-    assert path.stem not in BANNED_NAMES
+    most = 199 if path.parent.name == "methods" and "src" in path.parts else 350
+    assert lines <= most, (
+        f"{path.relative_to(ROOT)} has more than {most} lines: split it by what its parts do"
+    )
+    assert path.stem not in BANNED_NAMES, "name it after what is in it"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_name)
 def test_static_functions_are_short_and_annotated(path):
     for function in functions(path):
-        assert length(function) <= 50, function.name
-        assert function.returns is not None or function.name == "__init__", function.name
+        where = f"{function.name}, line {function.lineno}"
+        assert length(function) <= 50, f"{where}: longer than 50 lines"
+        assert function.returns is not None or function.name == "__init__", f"{where}: no return type"
 
 
 def test_static_the_median_function_is_a_thought():
@@ -59,7 +63,7 @@ def test_static_the_median_function_is_a_thought():
 def test_static_the_core_does_without_torchvision_and_its_dependants():
     for path in SOURCES:
         roots = {name.split(".")[0] for name in imports(path)}
-        assert not roots & BANNED_IMPORTS, path
+        assert not roots & BANNED_IMPORTS, f"{path}: the core does without these (CONTRIBUTING, rule 7)"
 
 
 def test_static_only_the_table_asks_for_the_dimension():
@@ -68,7 +72,7 @@ def test_static_only_the_table_asks_for_the_dimension():
             continue
         text = path.read_text(encoding="utf-8")
         for phrase in ("ndim == 3", "ndim == 2", "dimension == 3", "dimension == 2"):
-            assert phrase not in text, f"{path.name}: {phrase}"
+            assert phrase not in text, f"{path.name}: {phrase}; what differs goes into core/dims.py"
 
 
 def test_static_loading_is_safe():
@@ -80,4 +84,6 @@ def test_static_loading_is_safe():
                 "np.load",
             ):
                 text = ast.unparse(node)
-                assert "weights_only=True" in text or "allow_pickle=False" in text, f"{path.name}: {text}"
+                assert "weights_only=True" in text or "allow_pickle=False" in text, (
+                    f"{path.name}: {text} may run code"
+                )

@@ -1,5 +1,6 @@
 """The counts of `structure.py` in benchmarks: right on a small package, and what they must be on this one."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,14 @@ def test_every_count_finds_its_own(checkout):
 def test_the_package_has_no_import_cycle_and_no_member_of_a_method_twice():
     every = structure.modules(ROOT)
     assert structure.cycles(structure.import_graph(every)) == []
-    assert structure.repeated_members(every) == []
+    repeated = structure.repeated_members(every)
+    assert not repeated, (
+        "equal members of two methods: let core/contracts.py, nets/ or losses/ have them once"
+    )
 
 
-# What the package has now; each may only become less. The aim is 10 for both.
-UNTYPED, LOOKS = 33, 13
+# What the package has now; each may only become less.
+UNTYPED, LOOKS = 0, 1
 
 
 def test_the_package_keeps_to_its_limits():
@@ -74,8 +78,26 @@ def test_the_package_keeps_to_its_limits():
     assert len(chain) <= 12, " -> ".join(chain)
     assert structure.fullest_folder(every)[1] <= 16
     assert len(structure.places(ROOT, "training steps (calls of backward)")) == 1
-    assert len(structure.places(ROOT, "noqa: ANN401")) <= UNTYPED
-    assert len(structure.places(ROOT, "getattr, hasattr, vars, __dict__")) <= LOOKS
+    untyped = structure.places(ROOT, "noqa: ANN401")
+    assert len(untyped) <= UNTYPED, "one of these is new: give it a type"
+    looks = structure.places(ROOT, "getattr, hasattr, vars, __dict__")
+    assert len(looks) <= LOOKS, "one of these is new: say in a class or a Protocol what a thing has"
+
+
+# What the linter does not ask of some files; no rule may be added.
+IGNORED = {
+    *(("tests/**", rule) for rule in ("D", "ANN", "PLC0415", "ARG001")),
+    ("benchmarks/**", "ANN401"),
+    ("src/foveate/testing/*.py", "S"),
+    ("src/foveate/testing/*.py", "ARG001"),
+    ("src/foveate/**/*.py", "PLC0415"),
+}
+
+
+def test_no_file_is_let_off_more_rules():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ignores = project["tool"]["ruff"]["lint"]["per-file-ignores"]
+    assert {(files, rule) for files, rules in ignores.items() for rule in rules} <= IGNORED
 
 
 def test_help_is_written_and_not_patched():

@@ -13,7 +13,7 @@ from ledger import BLOCKING, LEDGER, WAIT, total
 
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import SPEC as TUNING, FinetuneConfig
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import SPEC as PRETRAINING
 from foveate.commands.pretrain.images import open_cache
@@ -85,7 +85,7 @@ def counted(config):
     """Steps of `config` in the real loop, none of which logs, saves or measures."""
     fabric = build_fabric(config)
     if isinstance(config, FinetuneConfig):
-        material = gather(config, ROOT / "caches")
+        material = load_images(config, ROOT / "caches")
         config, cache = material.config, material.train
         model = build_task(config)
     else:

@@ -2,7 +2,7 @@
 
     GOLDEN_UPDATE=1 python -m pytest tests/golden
 
-writes the curves anew; CONTRIBUTING says what must come with that.
+writes the curves anew; CONTRIBUTING says what must come with that ("Proof of value").
 """
 
 import json
@@ -22,6 +22,8 @@ from foveate.runtime.steps import batches_from
 from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
 
 CURVES = Path(__file__).parent / "curves"
+TERMS = "other terms than {}; a term that is off by default is left out, not 0"
+VALUES = 'step {}: the numbers changed, see {}. If on purpose, read CONTRIBUTING, "Proof of value"'
 # Batch norm over a few pooled rows that are nearly equal multiplies rounding by ten a step at the usual rate.
 GENTLY = {"batch_size": 4, "optim": {"name": "sgd", "lr": 3e-5}}
 OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg"), GENTLY)
@@ -55,11 +57,15 @@ def test_golden_curve(tiny, dimension, name):
     if os.environ.get("GOLDEN_UPDATE"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(found, indent=1) + "\n")
+    assert path.exists(), (
+        f"a new method has no curve yet: GOLDEN_UPDATE=1 python -m pytest tests/golden -k {name}"
+    )
     expected = json.loads(path.read_text())
     assert len(found) == len(expected) == 20
     for step, (ours, golden) in enumerate(zip(found, expected, strict=True)):
+        assert ours.keys() == golden.keys(), TERMS.format(path.name)
         # rounding: another memory layout moves a term by 2e-9 after ten steps
-        assert ours == pytest.approx(golden, rel=1e-6, abs=1e-7), step
+        assert ours == pytest.approx(golden, rel=1e-6, abs=1e-7), VALUES.format(step, path.name)
 
 
 def test_the_loop_computes_what_the_plain_loop_of_this_file_does(tiny):

@@ -34,3 +34,12 @@ def test_rows_are_cells_of_a_map_without_space():
     layers, rows = mlp((4, 8, 3)), torch.randn(6, 4)
     torch.testing.assert_close(per_cell(layers, rows), layers(rows))
     assert torch.equal(pooled(rows[..., None].expand(6, 4, 5)), rows)
+
+
+def test_a_pooled_map_of_bfloat16_keeps_what_tells_samples_apart():
+    rng = torch.Generator().manual_seed(0)
+    features = torch.rand(2, 3, 4, 4, 4, generator=rng) + 4
+    assert torch.equal(pooled(features), features.flatten(2).mean(2))
+    coarse = features.bfloat16()
+    assert torch.equal(pooled(coarse), coarse.float().flatten(2).mean(2))
+    assert pooled(features.double()).dtype == torch.float64

@@ -1,8 +1,11 @@
 """How a network lies in memory."""
 
+import pytest
 import torch
 
+from foveate.core.dims import LAYERS
 from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
 
@@ -20,3 +23,25 @@ def test_a_unet_has_its_channels_beside_each_other():
     weight = net.encoder.levels[1][0].conv.weight
     assert weight.is_contiguous(memory_format=torch.channels_last_3d)
     assert not weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("name", "dimension", "norm", "beside"),
+    [
+        ("resnet18", 2, "batch", True),
+        ("resnet18", 2, "group", False),
+        ("unet3d", 3, "batch", True),
+        ("unet3d", 3, "instance", False),
+        ("resenc", 3, "instance", False),
+    ],
+)
+def test_on_a_gpu_channels_lie_beside_each_other_unless_the_norm_parts_them(name, dimension, norm, beside):
+    """Also where the layout for a CPU is the other one; weights are the same."""
+    config = ENCODERS[name].config(name=name, width=8, norm=norm)
+    net = build_pyramid(config, DecoderConfig(norm=norm), dimension)
+    before = {key: x.clone() for key, x in net.state_dict().items()}
+    convs = [m for m in laid_out(net, dimension, "cuda").modules() if isinstance(m, LAYERS[dimension].conv)]
+    big = [m.weight for m in convs if m.weight.shape[1] > 1 and m.weight.shape[2] > 1]
+    layout = LAYERS[dimension].channels_last
+    assert {w.is_contiguous(memory_format=layout) for w in big} == {beside}
+    assert all(torch.equal(before[key], x) for key, x in net.state_dict().items())

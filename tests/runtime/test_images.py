@@ -24,7 +24,7 @@ def test_dimension_chooses_in_a_mixed_tree(tmp_path, capsys):
     config = settings.SPEC.from_keys(tiny_keys(3, tmp_path / "data", tmp_path / "run", steps=1))
     assert run.pretrain(config)
     said = capsys.readouterr().err
-    assert "--dimension 3: 3 images of the other kind are excluded" in said
+    assert "--dimension 3: 3 images of another dimension are excluded" in said
     assert "data: 2 images, 0 excluded" in said
 
 
@@ -74,7 +74,7 @@ def test_an_image_that_comes_later_does_not_keep_a_run_from_going_on(tmp_path, c
     late.write_bytes(kept)
     assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", steps=2)))
     said = capsys.readouterr().err
-    assert "1 images came, or can be read, since" in said
+    assert "excluded 1 images: new or readable only since" in said
     assert said.count("data: 2 images") == 2
     assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
     assert "data: 3 images" in capsys.readouterr().err

@@ -191,7 +191,7 @@ def test_sigterm_to_one_then_the_death_of_the_starter_then_one_process(cohorts, 
     os.kill(rank_pids(process)[1], signal.SIGTERM)
     code, errors = ended(process)
     assert code == 130, errors
-    assert errors.count("The same command goes on from here") == 1
+    assert errors.count("The same command resumes from it") == 1
     first = checkpoint.newest_step(out / "checkpoints")
     assert first >= 3
 
@@ -223,7 +223,7 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     volume.write_bytes(b"x" * 80 + whole[80:])
     code, errors = ended(begin(keys, tmp_path), seconds=120)  # two starts of Python are in it
     assert code == 2
-    named = r"\nfoveate: Process \d of 2: Sample \d+ from v\d\.nii\.gz .* All were ended\.\n"
+    named = r"\nfoveate: Process \d of 2: Sample \d+ from v\d\.nii\.gz .* All processes were stopped\.\n"
     assert re.search(named, errors)
     assert errors.count("foveate: ") == 1
 
@@ -236,7 +236,7 @@ def test_a_bad_file_and_kill_9_end_both_with_one_message_and_the_run_goes_on(tmp
     assert "foveate: Process 1 of 2 was ended by SIGKILL" in errors
     assert errors.count("foveate: ") == 1
     done = checkpoint.newest_step(out / "checkpoints")
-    assert f"The same command goes on from step {done}." in errors
+    assert f"The same command resumes from step {done}." in errors
     assert run.pretrain(settings.SPEC.from_keys(alone | {"steps": done + 1}))
 
 
@@ -304,13 +304,21 @@ def test_processes_started_by_others_must_be_as_many_as_were_asked_for(tiny, mon
     ],
 )
 def test_the_whole_ends_as_its_processes_did(codes, received, ending, tmp_path):
-    words = {rank: launch.Words(lost=True, text="gone") for rank, code in enumerate(codes) if code == 2}
-    assert launch.judged(codes, words, first=0, received=received, out=tmp_path) is ending
+    words = {rank: launch.ExitMessage(lost=True, text="gone") for rank, code in enumerate(codes) if code == 2}
+    assert launch.ending_of(codes, words, first=0, received=received, out=tmp_path) is ending
 
 
 def test_a_crash_is_named_by_its_exit_code_and_the_same_words_are_said_once(tmp_path):
     with pytest.raises(FoveateError, match=r"Process 1 of 2 failed with exit code 1; its traceback"):
-        launch.judged([-9, 1], {}, first=1, received=[], out=tmp_path)
-    both = {rank: launch.Words(lost=False, text="No such folder.") for rank in (0, 1)}
+        launch.ending_of([-9, 1], {}, first=1, received=[], out=tmp_path)
+    both = {rank: launch.ExitMessage(lost=False, text="No such folder.") for rank in (0, 1)}
     with pytest.raises(FoveateError, match=r"^No such folder\.$"):
-        launch.judged([2, 2], both, first=0, received=[], out=tmp_path)
+        launch.ending_of([2, 2], both, first=0, received=[], out=tmp_path)
+
+
+def test_processes_share_the_cpus_that_were_given_to_the_job(tiny, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(6)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert launch.environment(tiny(2, devices=2))["OMP_NUM_THREADS"] == "3"
+    assert launch.environment(tiny(2, devices=8))["OMP_NUM_THREADS"] == "1"

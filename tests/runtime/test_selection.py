@@ -40,7 +40,7 @@ def test_the_test_set_of_the_data_is_held_out_and_labels_are_left_behind(radiogr
     root, expected = radiographs
     train = [name for name, split in zip(expected.images, expected.splits, strict=True) if split == "train"]
     assert names(root, "chestxray14") == train
-    assert "held out, never pre-trained on: 2 images" in capsys.readouterr().err
+    assert "held out of pre-training: 2 images" in capsys.readouterr().err
     config = SOURCES["chestxray14"].Config()
     assert not any(r.labels or r.maps for r in selection.images_for_pretraining(config, root))
 

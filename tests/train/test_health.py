@@ -89,16 +89,16 @@ def test_distance_of_a_target_network_and_of_nothing_else():
     assert health.twin_distances(nn.Sequential(nn.Linear(2, 2))) == {}
 
 
-def test_images_set_aside_are_not_trained_on(tiny):
+def test_held_out_images_are_not_trained_on(tiny):
     config = tiny(2, holdout=2)
     cache = open_cache(config, run.Path(config.data))
-    held, rest = composed.set_aside(cache, config)
+    held, rest = composed.hold_out(cache, config)
     names = [{volume.entry.id for volume in each} for each in (held, rest, cache)]
     assert (len(held), len(rest)) == (2, 4)
     assert not names[0] & names[1]
     assert names[0] | names[1] == names[2]
     with pytest.raises(FoveateError, match="accepted are 0 to 5"):
-        composed.set_aside(cache, tiny(2, holdout=6))
+        composed.hold_out(cache, tiny(2, holdout=6))
 
 
 def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):

@@ -64,3 +64,9 @@ def test_without_groups_nothing_changes():
 def test_values_that_mean_nothing_are_refused(wrong):
     with pytest.raises(FoveateError, match=f"tuning.{next(iter(wrong))}"):
         TuningConfig(**wrong)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_torch_chooses_how_many_weights_an_update_takes_at_a_time(name):
+    optimizer = build_optimizer(nn.Linear(2, 2), OptimConfig(name=name))
+    assert (optimizer.defaults["foreach"], optimizer.defaults["fused"]) == (None, None)

@@ -54,7 +54,7 @@ def test_sixty_steps_equal_25_and_sigterm_and_the_rest(cohorts, tmp_path, dimens
     code, errors = finish(interrupted)
     assert code == 130, errors
     assert "Traceback" not in errors
-    assert "The same command goes on from here" in errors
+    assert "The same command resumes from it" in errors
     stopped = checkpoint.newest_step(tmp_path / "b" / "checkpoints")
     assert 25 <= stopped < 60
     assert not (tmp_path / "b" / WEIGHTS).exists()
@@ -137,7 +137,7 @@ def test_other_images_are_refused(tiny, cohorts, tmp_path):
 def test_a_folder_with_other_things_in_it_is_not_taken_over(tiny, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("x")
-    with pytest.raises(FoveateError, match="other things in it"):
+    with pytest.raises(FoveateError, match="holds other files"):
         run.pretrain(tiny(2, "run"))
 
 

@@ -3,8 +3,9 @@
 Both ask the same test patients, so only trainings tell the two apart. With two seeds a line's own interval is
 now far too narrow, now far too wide to judge by; so the spread of trainings is pooled over the arms of a task
 and number of labels, from both tables, and a line disagrees where the interval of new minus committed leaves
-0 out. They hold for all lines together in 95 % of honest repeats (tests/evaluate/test_agree.py). Differences
-to a reference follow from the scores and are not asked again. A line without a score is missing.
+0 out. They hold for all lines together in 95 % of honest repeats (tests/benchmarks/test_agree.py).
+Differences to a reference follow from the scores and are not asked again. A line without a score is
+missing.
 """
 
 from __future__ import annotations

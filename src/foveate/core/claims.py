@@ -1,4 +1,4 @@
-"""Who is at work on what: a file that one process holds until it lets go or ends, however it ends."""
+"""Locks between processes: a file that one process holds until it releases it or ends in any way."""
 
 from __future__ import annotations
 

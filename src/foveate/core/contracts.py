@@ -73,7 +73,10 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Named scalar losses, already weighted; the loop adds them."""
+        """Named scalar losses, already weighted; the loop adds them.
+
+        A term whose weight is 0 is left out: a run that does not ask for it computes and logs nothing of it.
+        """
 
     def after_step(self, progress: Progress) -> None:
         """Move what follows the weights: EMA teachers, queues."""

@@ -59,7 +59,7 @@ LAYERS: dict[int, Layers] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What a run starts from in one dimension at one size."""
+    """Defaults of a pre-training run for one dimension and size."""
 
     global_crops: CropSpec
     local_crops: CropSpec
@@ -158,7 +158,7 @@ def defaults(dimension: Dimension, size: Size) -> Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskDefaults:
-    """What fine-tuning starts from in one dimension at one size."""
+    """Defaults of a fine-tuning run for one dimension and size."""
 
     patch: tuple[int, ...]  # of a segmentation, in voxels
     grid: tuple[int, ...]  # of a classification

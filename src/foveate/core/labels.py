@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import SupportsFloat
+
+from foveate.core.types import Json
 
 MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
 
 
 def is_missing(value: object) -> bool:
-    """Whether a field says nothing.
+    """Whether a value counts as missing.
 
     >>> [is_missing(v) for v in ("", None, float("nan"), "NA", 0, "0")]
     [True, True, True, True, False, False]
@@ -24,3 +27,17 @@ def spelled(value: object) -> str:
     """
     text = str(value).strip()
     return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdecimal() else text
+
+
+def number_of(value: Json) -> float | None:
+    """A label as a number; None where it is none.
+
+    >>> number_of("1e3"), number_of(True), number_of("benign"), number_of([1])
+    (1000.0, 1.0, None, None)
+    """
+    if not isinstance(value, str | SupportsFloat):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,28 +1,36 @@
-"""Names to things: other people's by entry point, our own in the same notation ("module" or "module:name").
+"""Registries: our own modules and the entry points of other packages, by name.
 
 Nothing is imported before it is asked for by its name, so that a list of names costs nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast, runtime_checkable
 
-from foveate.core.types import FoveateError
+from foveate.core.types import Dataclass, FoveateError
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
-    """What can be named for one key of the configuration."""
+@runtime_checkable
+class Configured(Protocol):
+    """A module with a Config, as far as a registry can tell before it has looked at it."""
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, str]) -> None:
-        self.kind, self.group, self.own = kind, group, dict(own)
+    Config: type[Dataclass]
+
+
+class Registry(Generic[T]):
+    """What can be named for one key of the configuration; `needs` are attributes of what a package adds."""
+
+    def __init__(self, kind: str, group: str, own: Mapping[str, str], needs: Collection[str] = ()) -> None:
+        self.kind, self.group, self.own, self.needs = kind, group, dict(own), needs
 
     def names(self) -> list[str]:
         """Every accepted name, sorted."""
@@ -42,16 +50,27 @@ class Registry(Generic[T]):
         )
 
     def loaded(self, point: EntryPoint) -> object:
-        """What an entry point of another package stands for."""
+        """What an entry point of another package stands for, if it is what this registry is for."""
+        owner = point.dist.name if point.dist else "another package"
         try:
-            return point.load()
+            found = point.load()
         except Exception as error:  # whatever it is, the package must be named
-            owner = point.dist.name if point.dist else "another package"
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise FoveateError(
                 f"--{self.kind} {point.name}: {owner}, which adds it, cannot be loaded ({what}). Fix or "
                 "remove that package; nothing else of foveate needs it."
             ) from error
+        if fault := self.fault(point, found):
+            raise FoveateError(
+                f"--{self.kind} {point.name}: {owner}, which adds it, is incomplete: {point.value} {fault}. "
+                "Fix or remove that package; nothing else of foveate needs it."
+            )
+        return found
+
+    def fault(self, _point: EntryPoint, found: object) -> str:
+        """What another package's thing lacks, and what is accepted, as a predicate; empty where nothing."""
+        missing = [name for name in self.needs if name not in dir(found)]
+        return f"has no {' and no '.join(missing)}; accepted: {', '.join(self.needs)}" if missing else ""
 
     def others(self, name: str) -> dict[str, T]:
         """All but one, without what cannot be loaded: a broken package must not stop a run without it."""
@@ -64,19 +83,38 @@ class Registry(Generic[T]):
 
 
 class ModuleRegistry(Registry[T]):
-    """Every module of one of our packages is an entry, so that one new file adds one thing."""
+    """Every module of one of our packages is an entry, so that one new file adds one thing.
 
-    def __init__(self, kind: str, group: str, package: str) -> None:
+    Every Config is built on `settings`.
+    """
+
+    def __init__(self, kind: str, group: str, package: str, settings: type = object) -> None:
         path = import_module(package).__path__
         own = {module.name: f"{package}.{module.name}" for module in pkgutil.iter_modules(path)}
-        super().__init__(kind, group, own)
+        super().__init__(kind, group, own, ("Config", "build"))
+        self.settings = settings
+
+    def fault(self, point: EntryPoint, found: object) -> str:
+        """In addition a Config that is none, or that has another name than its entry point."""
+        if missing := super().fault(point, found):
+            return missing
+        assert isinstance(found, Configured)
+        config, wanted = found.Config, self.settings
+        if not (isinstance(config, type) and dataclasses.is_dataclass(config) and issubclass(config, wanted)):
+            on = "" if wanted is object else f" on {wanted.__module__}.{wanted.__name__}"
+            return f"has a Config that cannot be one; accepted: a frozen keyword-only dataclass{on}"
+        default = {field.name: field.default for field in dataclasses.fields(config)}.get("name")
+        field = f'name: Literal["{point.name}"] = "{point.name}"'
+        if default == point.name:
+            return ""
+        return f"has a Config whose field name is {default!r}; accepted: {field}, below @dataclass"
 
 
 def nearest(word: str, accepted: list[str]) -> str:
     """A suggestion to append to an error, empty where nothing is near.
 
     >>> nearest("pcrl", ["pgl", "pcrlv2"])
-    '; did you mean pcrlv2?'
+    ' (did you mean pcrlv2?)'
     """
     found = get_close_matches(word, accepted, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f" (did you mean {found[0]}?)" if found else ""

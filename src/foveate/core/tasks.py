@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import LabelledReader, Trainable, VolumeReader
 from foveate.core.networks import Network
-from foveate.core.types import Activation, Array, Dimension, LabelFacts, Normalisation, Size
+from foveate.core.types import Activation, Array, Dimension, Json, LabelFacts, Normalisation, Size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class TaskConfig(ABC):
     def settle(self, facts: LabelFacts) -> Self:
         """The same with what the labels of the training images decide; refuses labels that do not fit."""
 
-    def stratum(self, labels: Mapping[str, Any]) -> str:  # noqa: ARG002
+    def stratum(self, labels: Mapping[str, Json]) -> str:  # noqa: ARG002
         """What a split must mix evenly, from the labels of a whole image; nothing by default."""
         return ""
 
-    def encode(self, labels: Mapping[str, Any]) -> dict[str, float]:  # noqa: ARG002
+    def encode(self, labels: Mapping[str, Json]) -> dict[str, float]:  # noqa: ARG002
         """Labels of a whole image as numbers, NaN where they are missing; none by default."""
         return {}
 

@@ -216,9 +216,7 @@ class LabelFacts:
     others: tuple[int, ...] = ()  # that occur in those of validation only
     classes: tuple[str, ...] = ()  # as the source declares them, "name=value+value"
     ignore: tuple[int, ...] = ()  # values of which the source says that they must not count
-    columns: Mapping[str, tuple[Any, ...]] = field(
-        default_factory=dict
-    )  # of whole images, one value per case
+    columns: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)  # of whole images, one per case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -128,7 +128,7 @@ def case(root: Path, path: Path, **fields: Unpack[Fields]) -> Record:
     return Record(path=path, relative=relative, **fields)
 
 
-def set_aside(root: Path, path: Path, why: str) -> Record:
+def excluded_case(root: Path, path: Path, why: str) -> Record:
     """A case that cannot be used, with the reason."""
     return case(root, path, role="other", evidence=why)
 

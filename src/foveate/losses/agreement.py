@@ -9,6 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def single(rows: Tensor) -> Tensor:
+    """The same in float32 at least: a sum of squares in bfloat16 is none."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
 def symmetric_cosine(
     first: tuple[Tensor, ...], second: tuple[Tensor, ...], *, stop_gradient: bool = True
 ) -> Tensor:
@@ -19,7 +24,7 @@ def symmetric_cosine(
         second: The same of the other view.
         stop_gradient: Whether the projections are targets only. Without it the embeddings collapse.
     """
-    (p_a, z_a), (p_b, z_b) = first, second
+    (p_a, z_a), (p_b, z_b) = (tuple(map(single, rows)) for rows in (first, second))
     if stop_gradient:
         z_a, z_b = z_a.detach(), z_b.detach()
     both = F.cosine_similarity(p_a, z_b, dim=1) + F.cosine_similarity(p_b, z_a, dim=1)
@@ -34,8 +39,7 @@ def normalised_error(prediction: Tensor, target: Tensor, where: Tensor | None = 
         target: the same shape; no gradient goes through it.
         where: (B, *S), true where cells count; a batch without any has error 0.
     """
-    single = torch.promote_types(prediction.dtype, torch.float32)  # a sum of squares in bfloat16 is none
-    a, b = (F.normalize(x.to(single), dim=1) for x in (prediction, target.detach()))
+    a, b = (F.normalize(single(x), dim=1) for x in (prediction, target.detach()))
     errors = (a - b).square().sum(1)
     if where is None:
         return errors.mean()
@@ -43,7 +47,10 @@ def normalised_error(prediction: Tensor, target: Tensor, where: Tensor | None = 
 
 
 def spread_shortfall(rows: Tensor) -> Tensor:
-    """How far the standard deviations of channels over rows (B, E) fall short of 1, averaged: VICReg's v."""
+    """How far the standard deviations of channels over rows (B, E) fall short of 1, averaged: VICReg's v.
+
+    Of `losses.gather.joined` rows, or a process sees the spread of its own share of the batch only.
+    """
     return F.relu(1 - (rows.var(0) + 1e-4).sqrt()).mean()
 
 

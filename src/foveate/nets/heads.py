@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -59,8 +60,11 @@ def mlp(widths: Sequence[int], *, last_norm: bool = False) -> nn.Sequential:
 
 
 def pooled(features: Tensor) -> Tensor:
-    """The mean of a map over space: (B, C, *S) to (B, C)."""
-    return features.flatten(2).mean(2)
+    """The mean of a map over space, (B, C, *S) to (B, C), in float32 at least.
+
+    A mean that is rounded to bfloat16 can lose what a batch norm over samples that are much alike enlarges.
+    """
+    return features.flatten(2).mean(2, dtype=torch.promote_types(features.dtype, torch.float32))
 
 
 def per_cell(layers: nn.Module, features: Tensor) -> Tensor:

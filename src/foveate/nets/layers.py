@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from foveate.core.dims import LAYERS
 from foveate.core.types import Norm
@@ -111,14 +112,19 @@ def stages(encoder: nn.Module) -> list[list[nn.Parameter]]:
     return [*reversed(levels), *([stem] if stem else [])]
 
 
-def laid_out(net: Net, dimension: int) -> Net:
-    """The network with channels beside each other in memory, where convolutions are faster so.
+def laid_out(net: Net, dimension: int, device_type: str = "cpu") -> Net:
+    """The network with channels beside each other in memory where convolutions of that device are faster so.
 
-    Not where it has a 1x1 convolution with a stride (residual networks): in torch 2.13 on a CPU the gradient
-    of one with 8 channels over 64^2 pixels in that layout kills the process.
+    On GPUs that is everywhere but with instance or group norm, which hand their maps on with channels apart
+    there: every convolution would copy them. On CPUs everywhere but with a 1x1 convolution with a stride
+    (residual networks): in torch 2.13 the gradient of one with 8 channels over 64^2 pixels in that layout
+    kills the process.
     """
     table = LAYERS[dimension]
-    kinds = [m for m in net.modules() if isinstance(m, table.conv)]
-    if any(set(m.kernel_size) == {1} and set(m.stride) != {1} for m in kinds):
-        return net
-    return net.to(memory_format=table.channels_last)  # type: ignore[call-overload,no-any-return]
+    if device_type == "cuda":
+        apart = any(isinstance(m, _InstanceNorm | nn.GroupNorm) for m in net.modules())
+    else:
+        kinds = [m for m in net.modules() if isinstance(m, table.conv)]
+        apart = any(set(m.kernel_size) == {1} and set(m.stride) != {1} for m in kinds)
+    layout = torch.contiguous_format if apart else table.channels_last
+    return net.to(memory_format=layout)  # type: ignore[call-overload,no-any-return]

@@ -21,12 +21,16 @@ def recompute_blocks(model: nn.Module) -> int:
 
     Names and values of parameters stay as they are, and running statistics count what passes by once.
     """
-    parts = [m for name, m in model.named_modules() if name.rpartition(".")[2] in ("encoder", "decoder")]
-    blocks = [block for part in parts for block in blocks_of(part)]
+    blocks = [block for part in parts_of(model) for block in blocks_of(part)]
     for block in blocks:
         # A partial of bound methods: a deep copy of the module, such as a teacher, then calls its own.
         block.forward = partial(recomputed, block, block.forward)
     return len(blocks)
+
+
+def parts_of(model: nn.Module) -> list[nn.Module]:
+    """Every encoder and decoder in a model."""
+    return [m for name, m in model.named_modules() if name.rpartition(".")[2] in ("encoder", "decoder")]
 
 
 def blocks_of(module: nn.Module) -> Iterator[nn.Module]:

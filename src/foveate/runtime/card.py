@@ -19,7 +19,7 @@ from foveate.runtime.config import (
 from foveate.runtime.folder import commit
 from foveate.runtime.inputs.facts import card_facts
 
-UNSTATED = "not stated: it is for whoever holds the images to say"
+UNSTATED = "not stated: ask the owner of the images"
 
 
 def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card:
@@ -38,6 +38,8 @@ def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card
         "encoder": mapping["encoder"],
         "decoder": mapping["decoder"],
         "optim": mapping["optim"],
+        "precision": config.precision,
+        "float32_matmul": config.float32_matmul,
         "steps": config.steps,
         "samples": config.steps * config.batch_size * config.accumulate * config.devices * config.num_nodes,
         "views": {name: list(spec.grid) for name, spec in trained.crops.items()},

@@ -33,12 +33,12 @@ class Spec(Generic[C]):
         name: The command's name, for messages.
         defaults: The first pass: defaults for the names, the dimension and the size among the given keys.
         required: Keys that a run cannot do without, with the word that stands for their value.
-        alternatives: Configs of what was not chosen, so that an error can say where a key belongs.
+        alternatives: Configs of what was not chosen, so that an error can say which choice has a key.
         check: Refuses values that contradict each other.
         recipes: Whether `--recipe NAME` names a YAML that ships with foveate.
         shown: The names that `--help` assumes where none are given.
         note: What `--help` says between the summary and the keys.
-        found: Keys whose default is found out from the data.
+        found: Keys whose default is detected from the data.
         read: For a configuration that is no flat dataclass: from the YAML, the flags and the folder of
             the file.
         keys: What `--help` says of the keys of such a configuration.
@@ -60,6 +60,7 @@ class Spec(Generic[C]):
         """Both passes: the complete configuration, every key and value checked."""
         if self.read:
             return self.read(yaml_keys, flags, home)
+        yaml_keys, flags = named_device(yaml_keys, flags)
         given = {**dict(parsing.flatten(yaml_keys)), **flags}
         defaults = self.defaults(given)
         parsing.check_keys(given, defaults, self.alternatives(defaults), verb=self.name)
@@ -71,7 +72,7 @@ class Spec(Generic[C]):
         """All keys of the configuration that the given names describe."""
         if self.keys:
             return self.keys()
-        config = self.defaults(self.shown(given))
+        config = self.defaults(self.shown(named_device({}, given)[1]))
         return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
 
     def require(self, given: Given, positional: str = "") -> None:
@@ -107,8 +108,8 @@ class Command:
         spec: "module:SPEC", imported when the command is asked for.
         run: "module:function" that takes the configuration.
         dry_run: The same for `--dry_run`, which says what a run would do; empty where there is none.
-        positional: The key that a word without `--` stands for.
-        yes: Keys that are true where they stand alone.
+        positional: The key that an argument without `--` sets.
+        yes: Keys that may be written without a value, for true.
     """
 
     name: str
@@ -120,38 +121,38 @@ class Command:
     positional: str = ""
     yes: tuple[str, ...] = ()
 
-    def load_spec(self) -> Spec[Any]:
+    def load_spec(self) -> Spec[Dataclass]:
         """How its configuration is found."""
-        found: Spec[Any] = resolve_name(self.spec)
+        found: Spec[Dataclass] = resolve_name(self.spec)
         return found
 
-    def start(self, config: Any) -> Ending:  # noqa: ANN401 - the configuration of any command
+    def start(self, config: Dataclass) -> Ending:
         """Run it."""
-        run: Callable[[Any], Ending] = resolve_name(self.run)
+        run: Callable[[Dataclass], Ending] = resolve_name(self.run)
         return run(config)
 
-    def rehearse(self, config: Any) -> str:  # noqa: ANN401 - the configuration of any command
-        """Say what a run would do."""
+    def start_dry_run(self, config: Dataclass) -> str:
+        """What a run would do, as text, without writing anything."""
         if not self.dry_run:
             raise FoveateError(f"`foveate {self.name}` has no --dry_run.")
-        dry_run: Callable[[Any], str] = resolve_name(self.dry_run)
+        dry_run: Callable[[Dataclass], str] = resolve_name(self.dry_run)
         return dry_run(config)
 
     def help_page(self, given: Given) -> str:
         """What it does, its options, and all keys of the configuration that the given names describe."""
         spec = self.load_spec()
         options = [
-            *(["  --recipe NAME    a complete run that ships with foveate"] if spec.recipes else []),
-            "  --config FILE    a YAML of keys, such as the run.yaml of an earlier run",
+            *(["  --recipe NAME    start from a run that ships with foveate"] if spec.recipes else []),
+            "  --config FILE    read options from a YAML, such as the run.yaml of an earlier run",
             "  --print_config   print the complete YAML and stop",
-            *(["  --dry_run        say what a run would do; writes nothing"] if self.dry_run else []),
+            *(["  --dry_run        print what a run would do; write nothing"] if self.dry_run else []),
         ]
         head = [f"foveate {self.name} {self.usage}", f"{self.summary}.", "\n".join(options)]
         return "\n\n".join([*head, spec.help_keys(given)])
 
 
 def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:
-    """Recipe and config file, the latter on top, and the flags that remain."""
+    """The keys of the recipe and of the config file, which overrides it, and the other flags."""
     rest = dict(flags)
     recipe = rest.pop("recipe", "") if recipes else ""
     config = rest.pop("config", "")
@@ -164,6 +165,20 @@ def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.N
     merged = {**dict(parsing.flatten(below)), **dict(parsing.flatten(above))}
     merged |= {key: path for key, path in own.items() if not merged.get(key)}
     return parsing.nest(merged), rest
+
+
+def named_device(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
+    """Keys and flags with `accelerator` as configurations have it: gpu is cuda, auto what is found."""
+    both = [dict(yaml_keys), dict(flags)]
+    wanted = str((both[0] | both[1]).get("accelerator", "cpu"))
+    if wanted not in ("cpu", "cuda", "gpu", "auto"):
+        raise FoveateError(f"--accelerator {wanted}: accepted are cpu, cuda (or gpu), and auto, the default.")
+    for keys in both:
+        if "accelerator" in keys and wanted == "auto":
+            del keys["accelerator"]
+        elif "accelerator" in keys and wanted == "gpu":
+            keys["accelerator"] = "cuda"
+    return both[0], both[1]
 
 
 def recipe_path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What every run of the training loop says, and what the commands' configurations have in common."""
+"""The keys that all training runs share, and what the configurations of commands have in common."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
+from foveate.runtime.precision import Accelerator, Matmul, Precision
 from foveate.train.optim import OptimConfig
 
 C = TypeVar("C", bound=Dataclass)
@@ -29,7 +30,7 @@ SHARES = (
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
-    *("strategy", "activation_checkpointing", *SHARES),
+    *("strategy", "activation_checkpointing", "compile", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -41,37 +42,43 @@ PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """What every run of the training loop says; abstract, its leaves add what is trained.
+    """The keys that all training runs share; abstract: its subclasses add the method or the task.
 
     Attributes:
-        data: Folder of scans or pictures, or one file, as `source` says; or a cache of `foveate prepare`.
-        out: Run folder; the same command again resumes.
-        dimension: 2 or 3; found from the files where it is not said.
-        size: "paper" for published sizes, "small" for CPUs, tests and first tries.
-        steps: Optimizer steps of the whole run; a larger number continues a finished run.
-        batch_size: Samples per step, process and micro-batch.
-        accumulate: Micro-batches per optimizer step.
-        seed: Of every random draw.
+        data: Folder of images, or one file, as `source` reads it; or a cache of `foveate prepare`.
+        out: Run folder; running the same command again resumes.
+        dimension: 2 or 3; detected from the files by default.
+        size: "paper" for the published sizes, "small" for CPUs, tests and first tries.
+        steps: Total optimizer steps; a larger number continues a finished run.
+        batch_size: Samples per micro-batch on each process.
+        accumulate: Micro-batches per optimizer step (gradient accumulation).
+        seed: Seed of every random draw.
         init: Run folder or weights file to start from; empty: random weights.
-        min_transfer: Share of the encoder's parameters that `init` must fill, else the run stops.
-        num_workers: Processes that read and sample views.
-        accelerator: Where to compute.
-        devices: Processes per machine, one per device.
-        num_nodes: Machines.
-        strategy: How processes share the work: "ddp" has the whole network on each, "fsdp" is not there yet.
-        sync_batchnorm: Whether batch norm takes its statistics over all processes; on GPUs only.
-        activation_checkpointing: Compute the maps inside encoder and decoder blocks twice instead of keeping
-            them: less memory, about a third more time.
-        precision: Arithmetic of the forward pass.
+        min_transfer: Smallest share of the encoder's parameters that `init` must fill, else the run stops.
+        num_workers: Worker processes that load data.
+        accelerator: Type of device to train on; a GPU where there is one.
+        devices: Devices per machine, with one process each.
+        num_nodes: Number of machines.
+        strategy: How processes share the work: "ddp" replicates the network; "fsdp" is not supported yet.
+        sync_batchnorm: Compute batch norm statistics over all processes; on GPUs only.
+        activation_checkpointing: Recompute the activations of encoder and decoder blocks in the backward pass
+            instead of keeping them: less memory, about a third more time.
+        precision: Floating-point precision of the forward pass; bf16-mixed on GPUs that have it.
+        float32_matmul: Precision of float32 operations on a GPU, matrix products and convolutions alike:
+            "highest" is float32, "high" is TF32, several times as fast.
+        deterministic: Use only operations that give the same bits every time, where torch has them on a GPU;
+            slower, with a warning for each that has none. CPUs are always deterministic.
+        compile: Compile encoders and decoders with torch.compile, which pays off in long runs on GPUs.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
         preview_every: Steps between preview pictures.
-        keep_checkpoints: How many of the newest checkpoints stay.
-        source: The layout of the data.
-        patient_pattern: What of a path below `data` names the patient: a regular expression with one group,
-            such as "(P[0-9]+)_", or a group named patient. Empty: tables, lists, DICOM and names.
-        loggers: Some of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
-        prepare: How the cache is made.
+        keep_checkpoints: How many of the newest checkpoints are kept.
+        source: Layout of the data set.
+        patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as
+            "(P[0-9]+)_", or a group named patient. Empty: patients come from tables, lists, DICOM headers
+            and names.
+        loggers: Any of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
+        prepare: How images are prepared for the cache.
         encoder: The encoder.
         decoder: The decoder.
         optim: The optimizer and its schedule.
@@ -88,13 +95,16 @@ class RunConfig:
     init: str = ""
     min_transfer: float = 0.9
     num_workers: int = 1
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Accelerator = "cpu"
     devices: int = 1
     num_nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     sync_batchnorm: bool = False
     activation_checkpointing: bool = False
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    float32_matmul: Matmul = "highest"
+    deterministic: bool = False
+    compile: bool = False
     log_every: int = 10
     save_every: int = 1000
     preview_every: int = 1000
@@ -127,14 +137,14 @@ def choice(key: str, value: object, accepted: tuple[str, ...]) -> str:
 
 
 def found_dimension(given: Mapping[str, Any]) -> Dimension:
-    """2 or 3: as said, else as the files of `data` say."""
+    """2 or 3: `dimension` where it is given, else what the files of `data` are."""
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
     if given.get("data"):
         if is_prepared(Path(str(given["data"]))):
             return cast(Dimension, len(complete_entries(Path(str(given["data"])))[0].shape) - 1)
         return build_source(source_config(given)).dimension(Path(str(given["data"])))
-    raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+    raise FoveateError("Give --data FOLDER, from which 2D or 3D is detected, or --dimension 2 or 3.")
 
 
 def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
@@ -150,6 +160,7 @@ def from_card(kind: type[C], values: Mapping[str, Any]) -> C:
     known = {field.name for field in fields(kind)}
     if strange := sorted(set(values) - known):
         raise FoveateError(
-            f"The card of --init says {strange[0]} of {kind.__name__}, which this version lacks."
+            f"The card of the weights has {strange[0]} in {kind.__name__}, which this version of foveate "
+            "does not know; accepted: cards of this or an earlier version."
         )
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

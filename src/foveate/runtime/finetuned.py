@@ -1,4 +1,4 @@
-"""A fine-tuned model ready to answer, and an image as it saw images in training."""
+"""Rebuilds a fine-tuned model from its card, and prepares an image as its training images were."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from foveate.data.salts import CACHES
 from foveate.evaluate.inference import Answer, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
+from foveate.runtime.precision import device_of, set_up_device
 from foveate.runtime.registries import TASKS
 from foveate.train.logging import CONSOLE
 
@@ -34,7 +36,7 @@ SCRATCH_FOLDER = ".scratch"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A task with what its card says."""
+    """A task with its weights, its card and its device."""
 
     task: DenseTask | ImageTask
     card: weights.Card
@@ -42,7 +44,7 @@ class Model:
 
     @property
     def dense(self) -> bool:
-        """Whether it answers per voxel."""
+        """Whether it predicts a class for every voxel."""
         return isinstance(self.task, DenseTask)
 
     @property
@@ -62,9 +64,12 @@ class Model:
 
 
 def open_model(run: str, accelerator: str) -> Model:
-    """The task of a run on a device."""
+    """The task of a run, with its weights, on a device."""
+    device = device_of(accelerator)
+    set_up_device(accelerator)
     task, card = load_task(run)
-    device = torch.device(accelerator)
+    if accelerator == "cuda":
+        laid_out(task, card["dimension"], "cuda")
     return Model(task=task.to(device), card=card, device=device)
 
 
@@ -84,7 +89,7 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
 def segment_volume(
     model: Model, volume: CachedVolume, window: WindowConfig, tidy: TidyConfig, probabilities: bool = False
 ) -> Segmentation:
-    """The answer for one volume."""
+    """The segmentation of one volume."""
     return segment(
         volume,
         model.answer(),
@@ -99,7 +104,7 @@ def segment_volume(
 
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar; calling what it gives moves it on by one."""
+    """A progress bar; yields the function that advances it by one."""
     columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
         task = shown.add_task("predicting", total=total)

@@ -1,4 +1,4 @@
-"""The run folder: what is written before step 0, when it may be continued, and the card of its weights."""
+"""The run folder: what is written before step 0, and when an existing one may be resumed."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     if not saved.exists():
         if out.is_dir() and any(out.iterdir()):
             raise FoveateError(
-                f"--out {out} is a folder with other things in it; accepted: a new folder, or that of an "
-                "earlier run, which then goes on."
+                f"--out {out} holds other files; accepted: a new or empty folder, or the folder of an "
+                "earlier run, to resume it."
             )
         return
     before = dict(parsing.flatten(yaml.safe_load(saved.read_text(encoding="utf-8"))))
@@ -56,12 +56,12 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     if changed := parsing.differences(before, parsing.to_mapping(config), (*RESUMABLE, *unknown)):
         raise FoveateError(
             f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
-            "Say the same values to go on, or choose another --out."
+            "Give the same values to resume, or choose another --out."
         )
     check_shares(before, config)
     done = checkpoint.newest_step(out / "checkpoints")
     if done > config.steps:
-        raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; say a larger number.")
+        raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; give a larger number.")
 
 
 def defaulted(config: Dataclass, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,18 +80,16 @@ def defaulted(config: Dataclass, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_shares(before: dict[str, Any], config: RunConfig) -> None:
     """Refuse another number of samples per step: the batches that are still to come would not be the same."""
-    was, now = (
-        math.prod(shares) for shares in ([before[k] for k in SHARES], [getattr(config, k) for k in SHARES])
-    )
+    was, now = (math.prod(keys[k] for k in SHARES) for keys in (before, parsing.field_values(config)))
     if was != now:
         raise FoveateError(
             f"--{' x --'.join(SHARES)} is {now} and was {was} when --out {config.out} was started; accepted: "
-            f"any values whose product is {was}. --accumulate makes up for fewer processes."
+            f"any values whose product is {was}. With fewer processes, raise --accumulate."
         )
 
 
 def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferReport | None = None) -> None:
-    """Write the resolved configuration and the circumstances, before step 0."""
+    """Write run.yaml and environment.json before step 0."""
     try:
         for part in ("checkpoints", "previews"):
             (out / part).mkdir(parents=True, exist_ok=True)
@@ -112,6 +110,9 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
         "packages": {name: version(name) for name in PACKAGES},
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name() if config.accelerator == "cuda" else config.accelerator,
+        "precision": config.precision,
+        "float32_matmul": config.float32_matmul,
+        "deterministic": config.deterministic,
     }
     path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     write_keys(config, out)
@@ -160,7 +161,10 @@ def started_with(cache: Cache, out: Path) -> Cache:
         if seen[volume.entry.content_hash] <= known[volume.entry.content_hash]:
             kept.append(volume)
     if kept and (new := len(cache) - len(kept)):
-        say(f"{new} images came, or can be read, since {out} was started: excluded. Another --out takes them")
+        say(
+            f"excluded {new} images: new or readable only since {out} was started; "
+            "include them with another --out"
+        )
         return Cache(kept, cache.rejects)
     return cache
 

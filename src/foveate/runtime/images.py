@@ -1,4 +1,4 @@
-"""From a folder to a cache that fits a method's views; what is said about it on the way."""
+"""From records to a cache that fits a method's views, and the messages about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TISSUE_SAMPLES = 32
 
 
 def say_of_salt(folder: Path) -> None:
-    """Move a salt out of a cache of an earlier version, with a word."""
+    """Move the salt out of a cache that an earlier version made, with a message."""
     if note := move_out(folder):
         say(note)
 
@@ -42,7 +42,7 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
     if not fitting:
         raise FoveateError(f"--dimension {dimension}: none of the {len(images)} images is {dimension}D.")
     if len(fitting) < len(images):
-        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of the other kind are excluded")
+        say(f"--dimension {dimension}: {len(images) - len(fitting)} images of another dimension are excluded")
     return fitting
 
 
@@ -64,7 +64,7 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
 
 
 def derived(cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]]) -> Cache:
-    """The cache with the maps that a method asks for; at once where the volumes have them."""
+    """The cache with the maps that a method asks for, such as super-pixels, computed if missing."""
     if all(name in volume.map_names for name in specs for volume in cache):
         return cache
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
@@ -73,7 +73,7 @@ def derived(cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]]) -> Cache:
 
 
 def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
-    """Refuse a volume that is under half a view, by its file name."""
+    """Refuse volumes that are smaller than half a view; the message names the file."""
     refused: list[tuple[str, str]] = []
     for volume in cache:
         try:

@@ -1,7 +1,7 @@
-"""Several processes on this machine under one that watches them: it passes signals on and speaks for all.
+"""Starts the processes of a run on this machine, forwards signals to them and reports the first error.
 
-Fabric can start processes too, but starts its own script again, kills without a word, and leaves the rest
-alone when the first one dies. Started by torchrun or SLURM, none of this is used: they watch.
+Fabric's own launcher runs the script again, kills without a message, and leaves the other processes running
+when one dies. Under torchrun or SLURM nothing of this is used: they start and watch the processes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from foveate.runtime.processes import check_processes, starter
 from foveate.train import checkpoint
 from foveate.train.logging import say
 
-GRACE_SECONDS = 10.0  # for the others to notice that one is gone, before they are killed
+GRACE_SECONDS = 10.0  # between the first failure and killing the others, which may still report it
 POLL_SECONDS = 0.05
+ALL_STOPPED = "All processes were stopped."
 # How the process of a run ends; 1 is a crash of Python here.
 ENDINGS = {ending.value: ending for ending in (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)}
 Process = subprocess.Popen[bytes]
@@ -36,42 +37,42 @@ Process = subprocess.Popen[bytes]
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What a process said when it ended: lost ones only noticed that another did."""
+class ExitMessage:
+    """The error that a process ended with; `lost`: it only noticed that another one ended."""
 
     lost: bool
     text: str
 
 
 def needs_processes(config: RunConfig) -> bool:
-    """Whether a run of several processes is still one."""
+    """Whether a run of several processes has yet to start them."""
     check_processes(config)
     return config.devices * config.num_nodes > 1 and starter() == "nobody"
 
 
 def run_processes(entry: str, config: RunConfig) -> Ending:
-    """Start the processes of this machine, wait for them, and end as they do.
+    """Start the processes of this machine, wait for them, and return how they ended.
 
     Raises:
-        FoveateError: what the process that failed first had to say.
+        FoveateError: the error of the process that failed first.
     """
     with tempfile.TemporaryDirectory(prefix="foveate-") as scratch:
         (Path(scratch) / "config.yaml").write_text(parsing.to_yaml(config), encoding="utf-8")
         shared = environment(config)
         processes = [start(entry, Path(scratch), shared, rank) for rank in range(config.devices)]
         try:
-            with passed_on(processes) as received:
+            with forward_signals(processes) as received:
                 first = wait(processes)
         finally:
             kill(processes)
         codes = [process.wait() for process in processes]
-        words = {rank: read_words(Path(scratch), rank) for rank in range(config.devices)}
-    heard = {rank: each for rank, each in words.items() if each}
-    return judged(codes, heard, first=first, received=received, out=Path(config.out))
+        messages = {rank: read_exit_message(Path(scratch), rank) for rank in range(config.devices)}
+    known = {rank: each for rank, each in messages.items() if each}
+    return ending_of(codes, known, first=first, received=received, out=Path(config.out))
 
 
 def environment(config: RunConfig) -> dict[str, str]:
-    """What all processes of this machine are told of each other."""
+    """Environment variables that all processes of this machine share."""
     known = dict(os.environ)
     if config.num_nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= set(known):
         raise FoveateError(
@@ -79,7 +80,7 @@ def environment(config: RunConfig) -> dict[str, str]:
             "MASTER_PORT (a free one there) and NODE_RANK (0, 1 ... one per machine), and start the same "
             "command on every machine."
         )
-    threads = str(max(1, (os.cpu_count() or 1) // config.devices))
+    threads = str(max(1, own_cpus() // config.devices))
     return {
         "OMP_NUM_THREADS": threads,
         "MASTER_ADDR": "127.0.0.1",
@@ -90,17 +91,22 @@ def environment(config: RunConfig) -> dict[str, str]:
     }
 
 
+def own_cpus() -> int:
+    """The CPUs that this process may run on: those of its job, where SLURM or a container gives it some."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def start(entry: str, scratch: Path, shared: dict[str, str], rank: int) -> Process:
-    """One process, in a session of its own: Ctrl-C reaches it through this one, once.
+    """Start one process, in its own session, so that Ctrl-C reaches it only through this one.
 
-    Its standard input ends when this process does, however that happens.
+    Its standard input closes when this process ends in any way: `rank.follow_starter` waits for that.
     """
     command = [sys.executable, "-m", "foveate.runtime.rank", entry, str(scratch)]
     known = shared | {"LOCAL_RANK": str(rank)}
@@ -108,8 +114,8 @@ def start(entry: str, scratch: Path, shared: dict[str, str], rank: int) -> Proce
 
 
 @contextmanager
-def passed_on(processes: Sequence[Process]) -> Iterator[list[int]]:
-    """Inside the context signals go to every process; which ones came."""
+def forward_signals(processes: Sequence[Process]) -> Iterator[list[int]]:
+    """Inside the context, signals go to every process; yields the list of those received."""
     received: list[int] = []
 
     def receive(number: int, _frame: object) -> None:
@@ -126,14 +132,14 @@ def passed_on(processes: Sequence[Process]) -> Iterator[list[int]]:
 
 
 def send(processes: Sequence[Process], number: int) -> None:
-    """A signal to all that live."""
+    """Send a signal to all processes that still run."""
     for process in processes:
         with suppress(ProcessLookupError):
             process.send_signal(number)
 
 
 def wait(processes: Sequence[Process]) -> int:
-    """Until all ended; once one failed the others have a grace. The first to fail, else 0."""
+    """Wait for all; after a failure, for GRACE_SECONDS at most. The rank that failed first, else 0."""
     deadline, first = float("inf"), 0
     while None in (codes := [process.poll() for process in processes]) and time.monotonic() < deadline:
         failed = [rank for rank, code in enumerate(codes) if code not in (None, *ENDINGS)]
@@ -144,7 +150,7 @@ def wait(processes: Sequence[Process]) -> int:
 
 
 def kill(processes: Sequence[Process]) -> None:
-    """End what still runs."""
+    """Kill the processes that still run."""
     send([process for process in processes if process.poll() is None], signal.SIGKILL)
     for process in processes:
         process.wait()
@@ -152,54 +158,55 @@ def kill(processes: Sequence[Process]) -> None:
             process.stdin.close()
 
 
-def write_words(scratch: Path, rank: int, words: Words) -> None:
-    """Leave a message for the watching process."""
-    path = scratch / f"words-{rank}.json"
-    path.write_text(json.dumps({"lost": words.lost, "text": words.text}), encoding="utf-8")
+def write_exit_message(scratch: Path, rank: int, messages: ExitMessage) -> None:
+    """Write the error of a process for the one that started it."""
+    path = scratch / f"message-{rank}.json"
+    path.write_text(json.dumps({"lost": messages.lost, "text": messages.text}), encoding="utf-8")
 
 
-def read_words(scratch: Path, rank: int) -> Words | None:
-    """The message of a process, where it left one."""
-    path = scratch / f"words-{rank}.json"
+def read_exit_message(scratch: Path, rank: int) -> ExitMessage | None:
+    """The error of a process, if it wrote one."""
+    path = scratch / f"message-{rank}.json"
     with suppress(OSError, ValueError):
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Words(lost=found["lost"], text=found["text"])
+        return ExitMessage(lost=found["lost"], text=found["text"])
     return None
 
 
-def judged(
-    codes: Sequence[int], words: dict[int, Words], *, first: int, received: Sequence[int], out: Path
+def ending_of(
+    codes: Sequence[int], messages: dict[int, ExitMessage], *, first: int, received: Sequence[int], out: Path
 ) -> Ending:
-    """How the run ended, or the one message of a run that failed."""
+    """How the run ended; raises one error for a run that failed."""
     if all(code in ENDINGS for code in codes):
         return ENDINGS[max(codes, key=lambda code: (code == Ending.REQUEUE.value, code))]
-    causes = {rank: each.text for rank, each in words.items() if not each.lost}
+    causes = {rank: each.text for rank, each in messages.items() if not each.lost}
     if causes:
         rank, text = next(iter(causes.items()))
         whole = len(causes) == len(codes) and set(causes.values()) == {text}
-        raise FoveateError(text if whole else f"Process {rank} of {len(codes)}: {text} All were ended.")
+        message = text if whole else f"Process {rank} of {len(codes)}: {text} {ALL_STOPPED}"
+        raise FoveateError(message)
     if received and all(code in ENDINGS or -code in received or code == 2 for code in codes):
-        say("stopped on a signal before the first step; the same command starts again.")
+        say("stopped on a signal before the first step; run the same command to start again.")
         return Ending.REQUEUE if signal.SIGUSR1 in received else Ending.STOPPED
-    raise FoveateError(f"{death(codes, words, first)} All were ended. {standing(out)}")
+    raise FoveateError(f"{failure_of(codes, messages, first)} {ALL_STOPPED} {resume_hint(out)}")
 
 
-def death(codes: Sequence[int], words: dict[int, Words], first: int) -> str:
-    """Which process ended without a word of its own, and how."""
-    silent = [rank for rank, code in enumerate(codes) if rank not in words and code not in ENDINGS]
+def failure_of(codes: Sequence[int], messages: dict[int, ExitMessage], first: int) -> str:
+    """Which process ended without an error of its own, and how."""
+    silent = [rank for rank, code in enumerate(codes) if rank not in messages and code not in ENDINGS]
     if not silent:
-        return "A process on another machine ended or cannot be reached; what it said there tells why."
+        return "A process on another machine ended or cannot be reached; its output there says why."
     rank = first if first in silent else silent[0]
     if codes[rank] >= 0:
-        why = f"failed with exit code {codes[rank]}; its traceback stands above"
+        why = f"failed with exit code {codes[rank]}; its traceback is above"
     else:
         memory = codes[rank] == -signal.SIGKILL
-        more = ", most often for want of memory (lower --batch_size or --num_workers)" if memory else ""
+        more = ", most often because memory ran out (lower --batch_size or --num_workers)" if memory else ""
         why = f"was ended by {signal.Signals(-codes[rank]).name}{more}"
     return f"Process {rank} of {len(codes)} {why}."
 
 
-def standing(out: Path) -> str:
-    """What is left to go on from."""
+def resume_hint(out: Path) -> str:
+    """From which step the run can be resumed."""
     step = checkpoint.newest_step(out / "checkpoints")
-    return f"The same command goes on from step {step}." if step else "There is no checkpoint yet."
+    return f"The same command resumes from step {step}." if step else "There is no checkpoint yet."

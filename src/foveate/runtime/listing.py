@@ -1,4 +1,4 @@
-"""What can be said on the command line, from a file made beforehand: answers without importing torch.
+"""All keys of all commands, from a file made beforehand, so that errors need no import of torch.
 
 A test compares `listing.json` with what the commands, methods and encoders really accept, and writes it anew
 with LISTING_UPDATE=1.
@@ -25,7 +25,7 @@ OPEN = {
 
 
 class Listing(TypedDict):
-    """The content of the file."""
+    """The content of listing.json."""
 
     keys: dict[str, list[str]]  # command -> every key that some choice of names gives it
     methods: list[str]  # the lines of `foveate methods`
@@ -33,7 +33,7 @@ class Listing(TypedDict):
 
 @cache
 def listing() -> Listing:
-    """The file that ships with the package."""
+    """The listing.json that ships with the package."""
     found: Listing = json.loads((files("foveate") / "listing.json").read_text(encoding="utf-8"))
     return found
 

@@ -1,4 +1,4 @@
-"""What this process has taken so far, memory and time, and how much memory there is."""
+"""Memory and time that this process has used so far, and the memory that is free."""
 
 from __future__ import annotations
 

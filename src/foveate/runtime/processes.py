@@ -17,12 +17,16 @@ from lightning_fabric.plugins.environments.lsf import LSFEnvironment
 from lightning_fabric.plugins.environments.mpi import MPIEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
 from foveate.core.types import Ending, FoveateError
+from foveate.nets.compiled import compile_parts
+from foveate.nets.layers import laid_out
 from foveate.nets.recompute import recompute_blocks
 from foveate.runtime.config import RunConfig
-from foveate.train.logging import CONSOLE
+from foveate.runtime.precision import check_precision, device_of, plugin_of, set_up_device
+from foveate.train.logging import CONSOLE, say
 
 Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
 STARTERS: dict[
@@ -44,9 +48,14 @@ def starter() -> Starter:
 
 def check_processes(config: RunConfig, environment: Mapping[str, str] = os.environ) -> None:
     """Refuse what cannot be computed, before anything is started."""
-    for key in ("devices", "num_nodes", "batch_size", "accumulate"):
-        if getattr(config, key) < 1:
-            raise FoveateError(f"--{key} {getattr(config, key)}: accepted are whole numbers from 1.")
+    for key, value in (
+        ("devices", config.devices),
+        ("num_nodes", config.num_nodes),
+        ("batch_size", config.batch_size),
+        ("accumulate", config.accumulate),
+    ):
+        if value < 1:
+            raise FoveateError(f"--{key} {value}: accepted are whole numbers from 1.")
     world, who = config.devices * config.num_nodes, starter()
     started = environment.get(COUNTS.get(who, ""), str(world))
     if int(started) != world:
@@ -60,6 +69,11 @@ def check_processes(config: RunConfig, environment: Mapping[str, str] = os.envir
             "try previews and exports of sharded weights on. Accepted: ddp. For a network that does not fit: "
             "--activation_checkpointing true, --precision bf16-mixed, more --accumulate for a smaller "
             "--batch_size."
+        )
+    if config.compile and config.activation_checkpointing:
+        raise FoveateError(
+            "--compile true with --activation_checkpointing true: torch cannot compile blocks whose maps are "
+            "computed twice; accepted: one of the two."
         )
     if config.sync_batchnorm and config.accelerator != "cuda":
         raise FoveateError(
@@ -76,13 +90,17 @@ def build_fabric(config: RunConfig) -> Fabric:
     sound = config.accelerator != "cpu" or config.precision == "32-true"
     torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    device_of(config.accelerator)
+    set_up_device(
+        config.accelerator, float32_matmul=config.float32_matmul, deterministic=config.deterministic
+    )
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            precision=config.precision,
-            strategy="ddp" if many else "auto",
+            plugins=[plugin_of(config.precision, config.accelerator)],
+            strategy=data_parallel() if many else "auto",
         )
         fabric.launch()
     except Exception as error:  # Fabric's own kinds of refusal have no common parent
@@ -94,7 +112,20 @@ def build_fabric(config: RunConfig) -> Fabric:
         atexit.register(leave_peers)
     if not fabric.is_global_zero:  # and where somebody has quietened the console, it stays so
         CONSOLE.quiet = True
+    if words := check_precision(config.precision, config.accelerator):
+        say(words)
     return fabric
+
+
+def data_parallel() -> DDPStrategy:
+    """Every process has the whole network; gradients lie in the memory that is sent, instead of a copy of it.
+
+    Not `static_graph`, although the graph is static (`nets.layers.anchored`): it spares the search for unused
+    weights, which is off anyway, and torch 2.13 fails with it where the first of a step's micro-batches is
+    not sent. Buffers are those of process 0 at every step: running statistics and the queue of MoCo come
+    from other samples on every process, and a target network follows them.
+    """
+    return DDPStrategy(gradient_as_bucket_view=True)
 
 
 def leave_peers() -> None:
@@ -104,11 +135,18 @@ def leave_peers() -> None:
 
 
 def settle(model: nn.Module, config: RunConfig) -> None:
-    """Change a network in place as the configuration's ways to spare memory and to share statistics ask."""
+    """Change a network in place as the configuration asks: memory, time, shared statistics.
+
+    Networks are built in the layout for a CPU; here it is known where they go.
+    """
+    if config.accelerator == "cuda":
+        laid_out(model, config.dimension, "cuda")
     if config.activation_checkpointing:
         recompute_blocks(model)
     if config.sync_batchnorm and config.devices * config.num_nodes > 1:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    if config.compile:
+        compile_parts(model, say)
 
 
 def requeue_before_the_first_step() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from foveate.core.types import Ending, FoveateError, LostPeerError
-from foveate.runtime.launch import Words, write_words
+from foveate.runtime.launch import ExitMessage, write_exit_message
 from foveate.runtime.processes import requeue_before_the_first_step
 
 FIXABLE = 2
 
 
 def main(entry: str, scratch: Path) -> int:
-    """Do this process's share of the run in `scratch`, and leave there what went wrong.
+    """Do this process's share of the run in `scratch`, and write an error there for the starting process.
 
     Args:
         entry: "module:function" of the command; the function takes the file of the configuration.
@@ -30,8 +30,8 @@ def main(entry: str, scratch: Path) -> int:
     try:
         return run(scratch / "config.yaml").value
     except FoveateError as error:
-        words = Words(lost=isinstance(error, LostPeerError), text=str(error))
-        write_words(scratch, int(os.environ["LOCAL_RANK"]), words)
+        message = ExitMessage(lost=isinstance(error, LostPeerError), text=str(error))
+        write_exit_message(scratch, int(os.environ["LOCAL_RANK"]), message)
         return FIXABLE
 
 

@@ -8,11 +8,13 @@ from typing import Any
 from foveate.core.contracts import MethodConfig
 from foveate.core.plugins import MethodModule
 from foveate.core.registry import ModuleRegistry
-from foveate.core.tasks import TaskModule
+from foveate.core.tasks import TaskConfig, TaskModule
 from foveate.core.types import Dimension, FoveateError, Size
 
-METHODS: ModuleRegistry[MethodModule] = ModuleRegistry("method", "foveate.methods", "foveate.methods")
-TASKS: ModuleRegistry[TaskModule] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks")
+METHODS: ModuleRegistry[MethodModule] = ModuleRegistry(
+    "method", "foveate.methods", "foveate.methods", MethodConfig
+)
+TASKS: ModuleRegistry[TaskModule] = ModuleRegistry("task", "foveate.tasks", "foveate.tasks", TaskConfig)
 
 
 def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) -> MethodConfig:
@@ -29,13 +31,13 @@ def method_defaults(given: Mapping[str, Any], dimension: Dimension, size: Size) 
 
 
 def base_names() -> list[str]:
-    """Methods that another can be put around: those that wrap none themselves."""
+    """Methods that --method.base accepts: those that wrap no other."""
     every = METHODS.others("")  # a package that cannot be loaded must not stop the rest
     return [name for name, method in every.items() if not method.Config.default_base]
 
 
 def described(name: str, method: MethodModule) -> list[str]:
-    """What a method is, what it looks at and what it leaves behind."""
+    """Lines about a method: its summary, its views in 3D and what it exports."""
     first = (method.__doc__ or "not described").strip().splitlines()[0]
     preset = method_defaults({"method.name": name}, 3, "paper")
     needs = [f"{spec.count} {crop} of {list(spec.grid)}" for crop, spec in preset.crops.items()]
@@ -49,8 +51,11 @@ def list_own_methods() -> list[str]:
 
 
 def list_foreign_methods() -> list[str]:
-    """The methods of other packages, and which of them cannot be loaded."""
-    working = METHODS.others("")
-    names = [name for name in METHODS if name not in METHODS.own]
-    rows = [line for name in names if name in working for line in described(name, working[name])]
-    return rows + [f"{n:<22}cannot be loaded; --method {n} says why" for n in names if n not in working]
+    """The methods of other packages, and why some of them cannot be used."""
+    rows = []
+    for name in (name for name in METHODS if name not in METHODS.own):
+        try:
+            rows += described(name, METHODS[name])
+        except FoveateError as error:
+            rows += [f"{name:<22}{error}"]
+    return rows

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import build_source, recognised
@@ -29,13 +29,13 @@ HELD_OUT = ("val", "test")
 
 
 def say_notes(notes: Sequence[str]) -> None:
-    """What was found out about patients and pairs, for the terminal."""
+    """Print notes about patients and pairs."""
     for note in notes:
         say(note)
 
 
 def images_for_pretraining(
-    source: Any,  # noqa: ANN401 - its Config
+    source: SourceConfig,
     data: Path,
     split: str = "",
     patient_pattern: str = "",
@@ -55,18 +55,16 @@ def images_for_pretraining(
     _say_others([record for record in found if record.role != "image"])
     kept = _listed(images, Path(split)) if split else [r for r in images if r.split not in HELD_OUT]
     if held := len(images) - len(kept):
-        say(f"held out, never pre-trained on: {held} images for validation and test")
+        say(f"held out of pre-training: {held} images for validation and test")
     if not kept:
-        raise FoveateError(
-            f"--data {data}: {len(found)} files were found, none of them an image to train on."
-        )
+        raise FoveateError(f"--data {data}: none of the {len(found)} files found is an image to train on.")
     known = patients_of_source(kept, reader, data, patient_pattern)
     say_notes([*known.notes, known.sentence])
     return [replace(record, maps={}, labels={}) for record in known.records]
 
 
-def _hint(source: Any, data: Path) -> None:  # noqa: ANN401 - its Config
-    """A tree that looks like a known layout, read as an ordinary folder, loses what the layout says."""
+def _hint(source: SourceConfig, data: Path) -> None:
+    """Suggest --source if a plain folder looks like a known layout, which has patients and splits."""
     if source.name == "folder" and (names := recognised(data)):
         known = f"{data} looks like {' or '.join(names)}"
         say(f"{known}: --source {names[0]} reads its patients, splits and labels as well")
@@ -101,7 +99,7 @@ def _listed(images: Sequence[Record], folder: Path) -> list[Record]:
 
 
 def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str, *, active: bool) -> None:
-    """Write down, as salted hashes, what a run and the weights that it starts from have seen, once."""
+    """Write seen.json: what a run and the weights that it starts from were trained on, as salted hashes."""
     if not active:
         return
     patients, voxels = (v.patient for v in volumes), (v.entry.voxel_hash for v in volumes)
@@ -109,14 +107,14 @@ def note_seen(out: Path, volumes: Sequence[CachedVolume], init: str, *, active: 
 
 
 def run_of(init: str) -> Path | None:
-    """The run folder that weights are from, where it knows what it has seen."""
+    """The run folder that weights are from, if it has a seen.json."""
     path = Path(init).resolve()
     places = (path, *path.parents[:2]) if init and path.exists() else ()
     return next((place for place in places if (place / SEEN).is_file()), None)
 
 
 def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen) -> str:
-    """What a run says of its test: how much of it the pre-training of `init` has seen; "" without either.
+    """The leakage guard of a run: a note on how many test images the pre-training of `init` has seen.
 
     Raises:
         FoveateError: some of it, and the policy is to refuse.
@@ -124,7 +122,7 @@ def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen
     if not tests or not Path(init).exists():
         return ""
     if (run := run_of(init)) is None:
-        return "; the test cannot be compared with the pre-training: the weights come without a seen.json"
+        return "; the test cannot be compared with the pre-training: its run folder has no seen.json"
     found = seen_before(run, tests, list(hashes_of(tests)))
     refuse_seen(run, found, policy)
     return f"; {len(found)} of {len(tests)} test images were in the pre-training, by voxels or patient"

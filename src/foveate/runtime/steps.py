@@ -1,4 +1,4 @@
-"""What the training commands share of a run: its schedule and its batches."""
+"""What pretrain and finetune share of a run: its schedule, its batches and one step for a dry run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 
 from lightning_fabric import Fabric
 
+from foveate.core.config import field_names, field_values
 from foveate.core.contracts import Trainable
 from foveate.core.types import Batch, Progress
 from foveate.data.cache.volumes import Cache
@@ -21,20 +22,20 @@ from foveate.views.pipeline import make_views
 
 
 def takes_part(fabric: Fabric, config: RunConfig) -> bool:
-    """Whether this process runs the network for process 0's sake: shared statistics need all of them."""
+    """Whether this process runs the network outside the loop: process 0, or all with sync_batchnorm."""
     return fabric.is_global_zero or config.sync_batchnorm
 
 
 def schedule_of(config: RunConfig) -> Schedule:
-    """The part of the configuration that the loop reads."""
-    names = Schedule.__dataclass_fields__
-    return Schedule(**{name: getattr(config, name) for name in names if hasattr(config, name)})
+    """The keys of the configuration that the loop reads."""
+    known, names = field_values(config), field_names(Schedule)
+    return Schedule(**{name: value for name, value in known.items() if name in names})
 
 
 def batches_from(
     config: RunConfig, cache: Cache, method: Trainable, fabric: Fabric, step: int
 ) -> Generator[Batch]:
-    """This rank's micro-batches from a step on."""
+    """This process's micro-batches from an optimizer step on; `views.pipeline.make_views` draws the views."""
     return batches(
         intake.derived(cache, method.derived),
         partial(make_views, specs=method.crops, seed=config.seed),
@@ -51,10 +52,10 @@ def batches_from(
     )
 
 
-def rehearsed(
+def first_step(
     fabric: Fabric, model: Trainable, source: Iterator[Batch], config: RunConfig
 ) -> tuple[dict[str, float], float]:
-    """The loss terms of one real training step, and the seconds of an optimizer step."""
+    """The loss terms of a first training step, and the seconds of an optimizer step."""
     net, optimizer = fabric.setup(model, build_optimizer(model, config.optim))
     batch = next(source)
     started = time.perf_counter()

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import classification_crops
-from foveate.core.labels import is_missing, spelled
+from foveate.core.labels import is_missing, number_of, spelled
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
 from foveate.core.types import (
     Activation,
@@ -29,6 +29,7 @@ from foveate.core.types import (
     CropSpec,
     Dimension,
     FoveateError,
+    Json,
     LabelFacts,
     Normalisation,
     Progress,
@@ -40,6 +41,7 @@ from foveate.evaluate.metrics import (
     known_labels,
 )
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
+from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance, CropLook
@@ -118,11 +120,11 @@ class Config(ImageConfig):
             )
         return replace(config, class_weights=config.class_weights or tuple(weights_of(config, numbers)))
 
-    def encode(self, labels: Mapping[str, Any]) -> dict[str, float]:
+    def encode(self, labels: Mapping[str, Json]) -> dict[str, float]:
         """The targets as numbers, NaN where they are missing."""
         return {t: encode_one(self, t, labels.get(t)) for t in self.targets}
 
-    def stratum(self, labels: Mapping[str, Any]) -> str:
+    def stratum(self, labels: Mapping[str, Json]) -> str:
         """The class, or the rarest kind of thing that can be said of findings."""
         if self.kind == "regression":
             return ""
@@ -180,7 +182,7 @@ def weights_of(config: Config, numbers: Sequence[Sequence[float]]) -> list[float
     return [max(1.0, len(c) - p) / p for c, p in zip(numbers, positives, strict=True)]
 
 
-def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN401 - whatever a table holds
+def encode_one(config: Config, target: str, value: Json) -> float:
     """One label as a number."""
     if is_missing(value):
         return math.nan
@@ -188,12 +190,9 @@ def encode_one(config: Config, target: str, value: Any) -> float:  # noqa: ANN40
         if spelled(value) not in config.classes:
             raise FoveateError(f"Column {target!r} holds {value!r}; task.classes declares {config.classes}.")
         return float(config.classes.index(spelled(value)))
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise FoveateError(
-            f"Column {target!r} holds {value!r}; accepted for {config.kind}: numbers."
-        ) from None
+    number = number_of(value)
+    if number is None:
+        raise FoveateError(f"Column {target!r} holds {value!r}; accepted for {config.kind}: numbers.")
     if config.kind == "regression" or number in (0.0, 1.0):
         return number
     if number == -1 and config.uncertain != "error":
@@ -216,8 +215,8 @@ class Classification(ImageTask):
         self.in_channels = net.in_channels
         features: int = net.encoder.channels[-1]
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(features, len(config.names)))
-        numbers = {"weights": config.class_weights, "centres": config.centres, "spreads": config.spreads}
-        for name, values in numbers.items():
+        buffers = {"weights": config.class_weights, "centres": config.centres, "spreads": config.spreads}
+        for name, values in buffers.items():
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
     @property
@@ -260,7 +259,7 @@ class Classification(ImageTask):
 
     def answers(self, images: Tensor) -> Tensor:
         """Normalised images (B, C, *S) to logits or standardised numbers (B, K)."""
-        answers: Tensor = self.head(self.net(images)[-1].flatten(2).mean(2))
+        answers: Tensor = self.head(pooled(self.net(images)[-1]))
         return answers
 
     def outputs(self, images: Tensor) -> Tensor:

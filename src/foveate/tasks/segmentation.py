@@ -244,12 +244,12 @@ class Segmentation(DenseTask):
         return c.region_weight * region, c.voxel_weight * voxel
 
     def targets(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Label values (B, *S) to answers (B, K, *S) and whether they are known (B, 1, *S)."""
-        places = self.places(labels)
-        return self.table[places].movedim(-1, 1), self.known[places][:, None]
+        """Label values (B, *S) to one- or multi-hot classes (B, K, *S), and which voxels count (B, 1, *S)."""
+        rows = self.table_rows(labels)
+        return self.table[rows].movedim(-1, 1), self.known[rows][:, None]
 
-    def places(self, labels: Tensor) -> Tensor:
-        """Rows of the tables: values below 0, which can only be ignored ones, share the last."""
+    def table_rows(self, labels: Tensor) -> Tensor:
+        """Label values to rows of `table` and `known`; negative values, always ignored, share the last."""
         return torch.where(labels < 0, len(self.table) - 1, labels)
 
     @torch.no_grad()
@@ -299,7 +299,7 @@ class Segmentation(DenseTask):
 
 
 def membership(groups: Sequence[tuple[int, ...]], ignore: Sequence[int]) -> Tensor:
-    """(values, K): which value belongs to which answer."""
+    """(values, K): 1 where a label value belongs to a class."""
     table = torch.zeros(2 + max(v for values in (*groups, tuple(ignore)) for v in values), len(groups))
     for k, values in enumerate(groups):
         table[list(values), k] = 1

@@ -40,10 +40,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every contract for every name, in both dimensions."""
+    """Every contract for every name that was given, or for all where none of any kind was."""
+    given = {option: list(metafunc.config.getoption(option)) for option in KINDS}
     for option in set(KINDS) & set(metafunc.fixturenames):
-        chosen = metafunc.config.getoption(option)
-        metafunc.parametrize(option, chosen or installed(KINDS[option]))
+        names = given[option] if any(given.values()) else installed(KINDS[option])
+        metafunc.parametrize(option, names or [pytest.param("", marks=pytest.mark.skip(f"no --{option}"))])
 
 
 def installed(kind: str) -> list[str]:

@@ -51,14 +51,17 @@ def test_finite_and_every_exported_parameter_gets_a_gradient(
     """Nothing that transfers is left as it was drawn."""
     config = tiny(dimension, method={"name": foveate_method}, precision=precision)
     method, losses = first_losses(config)
-    assert losses
-    assert all(value.ndim == 0 and torch.isfinite(value) for value in losses.values())
-    assert tuple(method.exported()) == config.method.exports
+    assert losses, "forward gave no term"
+    wrong = {term: value for term, value in losses.items() if value.ndim or not torch.isfinite(value)}
+    assert not wrong, "terms that are no finite scalar"
+    parts = tuple(method.exported())
+    assert parts == config.method.exports, "Config.exports must name parts of the network, in their order"
     for part, module in method.exported().items():
-        gradients = [p.grad for p in module.parameters()]
-        assert all(g is not None and torch.isfinite(g).all() for g in gradients), part
-        reached = sum(bool(g.abs().sum() > 0) for g in gradients if g is not None)
-        assert reached == len(gradients), f"{part}: {reached} of {len(gradients)}"
+        gradients = {name: p.grad for name, p in module.named_parameters()}
+        bad = [name for name, g in gradients.items() if g is not None and not torch.isfinite(g).all()]
+        assert not bad, f"gradients of {part} that are not finite"
+        unreached = [name for name, g in gradients.items() if g is None or not g.abs().sum() > 0]
+        assert not unreached, f"{part} is exported, and no term reaches these of its parameters"
 
 
 def test_every_weight_has_a_gradient_at_every_step(tiny: Tiny, dimension: int, foveate_method: str) -> None:
@@ -70,7 +73,8 @@ def test_every_weight_has_a_gradient_at_every_step(tiny: Tiny, dimension: int, f
         losses = method(batch, Progress(step, 10, 0))
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         trained = [(n, p) for n, p in method.named_parameters() if p.requires_grad]
-        assert [n for n, p in trained if p.grad is None] == []
+        unused = [n for n, p in trained if p.grad is None]
+        assert not unused, f"without a gradient at step {step}; see foveate.nets.layers.anchored"
 
 
 def test_input_is_not_modified_and_a_step_repeats(tiny: Tiny, dimension: int, foveate_method: str) -> None:
@@ -80,8 +84,12 @@ def test_input_is_not_modified_and_a_step_repeats(tiny: Tiny, dimension: int, fo
     before = {crop: views.clone() for crop, views in batch["crops"].items()}
     first = method(batch, Progress(1, 10, 0))
     second = method(batch, Progress(1, 10, 0))
-    assert all(torch.equal(batch["crops"][crop], views) for crop, views in before.items())
-    assert {k: v.item() for k, v in first.items()} == {k: v.item() for k, v in second.items()}
+    changed = [crop for crop, views in before.items() if not torch.equal(batch["crops"][crop], views)]
+    assert not changed, "forward changed these crops of its batch in place"
+    one, other = ({k: v.item() for k, v in losses.items()} for losses in (first, second))
+    assert one == other, (
+        "the same step twice: draw with foveate.core.rng, keyed by the step or batch['index']"
+    )
 
 
 @PRECISIONS
@@ -96,8 +104,8 @@ def test_resume_is_bit_equal(tiny: Tiny, dimension: int, foveate_method: str, pr
     assert run.pretrain(broken)
     file = "exported/weights.safetensors"
     one, other = Path(straight.out), Path(broken.out)
-    assert (one / file).read_bytes() == (other / file).read_bytes()
-    assert losses_of(one) == losses_of(other)
+    assert losses_of(one) == losses_of(other), "is all state in parameters and buffers, all draws by name?"
+    assert (one / file).read_bytes() == (other / file).read_bytes(), "the weights after stop and resume"
     loads_back(one, straight)
 
 

@@ -14,7 +14,7 @@ from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.commands.finetune.run import finetune
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.run import predict
@@ -33,9 +33,9 @@ def test_losses_gradients_and_shapes(
     tiny_task: TinyTask, dimension: Dimension, foveate_task: str, tmp_path: Path
 ) -> None:
     """Losses are finite scalars, every exported weight is reached, outputs are as the task says."""
-    material = gather(tiny_task(foveate_task, dimension), tmp_path / "cache")
-    task = build_task(material.config)
-    batch = next(batches_from(material.config, material.train, task, build_fabric(material.config), 0))
+    images = load_images(tiny_task(foveate_task, dimension), tmp_path / "cache")
+    task = build_task(images.config)
+    batch = next(batches_from(images.config, images.train, task, build_fabric(images.config), 0))
     before = {name: views.clone() for name, views in batch["crops"].items()}
     losses = task(batch, Progress(0, 2, 0))
     assert losses

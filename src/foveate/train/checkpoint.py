@@ -65,7 +65,7 @@ def write(fabric: Fabric, path: Path, state: dict[str, Any]) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What process 0 goes on from, and all others with it.
+    """The checkpoint that process 0 found, from which all processes resume.
 
     Attributes:
         name: The newest good checkpoint; empty where there is none at all.
@@ -120,7 +120,7 @@ def find(folder: Path, state: Mapping[str, Any], say: Callable[[str], None]) -> 
 
 
 def check_readable(path: Path, say: Callable[[str], None]) -> None:
-    """Raise where a file is not what was written; say where that is less than certain."""
+    """Raise if a file is damaged; say so if it has no checksum to check that by."""
     if not check(path):
         say(f"checkpoint {path.name} carries no checksum (an older version wrote it); its CRC-32 are right.")
     try:

@@ -19,7 +19,7 @@ RUN_NAME = "foveate"
 
 
 class Logger(Protocol):
-    """Somebody who wants the numbers of a run."""
+    """A destination for the metrics of a run, beside metrics.jsonl."""
 
     def metrics(self, row: Mapping[str, float]) -> None:
         """The numbers of `row["step"]`."""

@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl for machines, train.log and a progress bar for people."""
+"""The log of a run: metrics.jsonl for machines, train.log and a progress bar for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of one run, beside the training itself: what they agree on, and what it means if one is gone.
+"""Communication between the processes of one run, and errors when one of them is gone.
 
 Everything here goes over gloo and the CPU, so that no agreement ever waits for a device.
 """

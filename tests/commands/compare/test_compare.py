@@ -297,7 +297,7 @@ def test_the_guard_lets_a_clean_split_through(data, tmp_path):
     [
         ({"arms": {"a": {"method": "pcrlv2", "finetune": {"steps": 9}}}}, "arms differ in nothing else"),
         ({"arms": {"a": {"method": "pcrlv2", "pretrain": {"steps": 9}}}}, "arms differ in nothing else"),
-        ({"arms": {"scratch": "pcrlv2"}}, "take part by themselves"),
+        ({"arms": {"scratch": "pcrlv2"}}, "are added automatically"),
         ({"arms": {"a": "pcrlv3"}}, "did you mean pcrlv2"),
         ({"finetune_seeds": [1, 1]}, "different numbers"),
         ({"choice_seed": 1}, "is one of finetune_seeds"),

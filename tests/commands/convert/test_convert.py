@@ -84,7 +84,7 @@ def test_the_2d_encoder_of_pcrlv2_comes_in_with_and_without_its_classifier(tmp_p
     assert_same(encoder(x), net(x))
     assert encoder.card["family"] == "pcrlv2_2d"
     assert encoder.card["normalisation"] == "imagenet"
-    assert ("left behind" in str(report.notes)) == bool(fc)
+    assert ("not converted" in str(report.notes)) == bool(fc)
 
 
 @pytest.mark.parametrize(("name", "expansion"), [("resnet18", 1), ("resnet34", 1), ("resnet50", 4)])
@@ -305,11 +305,11 @@ def test_the_command_reports_and_refuses_in_one_paragraph(tmp_path, capsys, stat
     for arguments, said in (
         (command, "exists already"),
         (["convert", "--out", "x.safetensors"], "FILE is missing; write `foveate convert FILE"),
-        ([*command[:2], "--out", "x.pth"], "ends in .safetensors"),
+        ([*command[:2], "--out", "x.pth"], "end in .safetensors"),
         ([*command[:2], "--out", "x.safetensors", "--famly", "nnssl"], "did you mean family"),
         ([*command[:2], "--out", "x.safetensors", "--family", "x"], "accepted are medicalnet"),
         ([*command[:2], "--out", "x.safetensors", "--window", "5"], "no attention window"),
-        ([*command[:2], "--out", "x.safetensors", "--prefix", "y"], "no name of"),
+        ([*command[:2], "--out", "x.safetensors", "--prefix", "y"], "no name in"),
         (["convert", "nowhere.pth", "--out", "x.safetensors"], "there is no such file"),
     ):
         assert main(arguments) == 2

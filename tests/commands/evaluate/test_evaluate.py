@@ -125,7 +125,7 @@ def test_contract_an_empty_part_is_named(keys, tmp_path):  # noqa: F811
 def test_contract_without_a_test_part_the_validation_images_are_scored_and_it_is_said(keys, tmp_path, capsys):  # noqa: F811
     run, data = trained(keys(2))
     assert judged(run, data, tmp_path / "out")
-    assert "careful: the run's split has no test part" in capsys.readouterr().err
+    assert "warning: the run's split has no test part" in capsys.readouterr().err
     summary, rows = results(tmp_path / "out")
     assert summary["part"] == "val"
     assert "chose the checkpoint, so these scores are optimistic" in summary["note"]
@@ -161,7 +161,7 @@ def test_contract_training_images_are_known_under_any_name(keys, labelled, tmp_p
     for place in (data, str(elsewhere)):
         capsys.readouterr()
         assert judged(run, place, tmp_path / "out", part="all")
-        assert "careful: 4 of these images, or their patients" in capsys.readouterr().err
+        assert "warning: 4 of these images, or their patients" in capsys.readouterr().err
     (Path(run) / "seen.json").unlink()
     assert judged(run, data, tmp_path / "out", part="all")
     assert "whether the run was trained on these images is not known" in capsys.readouterr().err

@@ -186,10 +186,10 @@ def pretrained(cohorts, tmp_path):
 def batches_of(flags, count=3):
     config = finetune_settings.SPEC.resolve({}, flags)
     fabric = run.build_fabric(config)
-    material = run.gather(config, run.Path(config.out).parent / f"cache-{run.Path(config.out).name}")
-    task = build_task(material.config)
-    run.start_from(task, material)
-    source = run.batches_from(material.config, material.train, task, fabric, 0)
+    images = run.load_images(config, run.Path(config.out).parent / f"cache-{run.Path(config.out).name}")
+    task = build_task(images.config)
+    run.start_from(task, images)
+    source = run.batches_from(images.config, images.train, task, fabric, 0)
     return [next(source) for _ in range(count)], task
 
 
@@ -301,7 +301,7 @@ def test_print_config_dry_run_and_help(keys, capsys, tmp_path):
     assert main(["finetune", "--config", str(tmp_path / "c.yaml"), "--print_config"]) == 0
     assert capsys.readouterr().out == text
     assert main([*arguments, "--dry_run"]) == 0
-    assert "answers: background, class1 (softmax)" in capsys.readouterr().out
+    assert "outputs: background, class1 (softmax)" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
     assert main(["finetune", "--help"]) == 0
     assert "--tuning.layer_decay" in capsys.readouterr().out

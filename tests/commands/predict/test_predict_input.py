@@ -68,7 +68,7 @@ def test_a_ct_through_an_mr_model_is_refused_and_the_others_go_on(runs, tmp_path
     assert "failed: a_scan.nii.gz: intensity is" in said
     assert "trained on values that are hardly ever below zero" in said
     assert not (tmp_path / "out/a_scan.nii.gz").exists()
-    assert "careful: b_scan" not in said
+    assert "warning: b_scan" not in said
 
 
 @pytest.mark.parametrize("kind", ["masks", "values"])
@@ -79,7 +79,7 @@ def test_force_predicts_it_and_the_table_says_so(runs, tmp_path, capsys, kind):
     assert code == 0
     assert table["a_scan.nii.gz"].startswith("forced: intensity is -1000 to ")
     assert (tmp_path / "out/a_scan.nii.gz").exists() == (kind == "masks")
-    assert "careful: a_scan.nii.gz: forced" in capsys.readouterr().err
+    assert "warning: a_scan.nii.gz: forced" in capsys.readouterr().err
     assert predicted(runs / kind, tmp_path) == (0, table)  # what is done stays, with its word
 
 
@@ -90,7 +90,7 @@ def test_a_doubtful_image_has_a_result_with_a_warning(runs, tmp_path, capsys):
     said = capsys.readouterr().err
     assert code == 1
     assert table == {"a_scan.nii.gz": "spacing is 3 mm along x; trained on 1 mm"}
-    assert "careful: a_scan.nii.gz: spacing is 3 mm along x" in said
+    assert "warning: a_scan.nii.gz: spacing is 3 mm along x" in said
     assert "failed: b_scan.nii.gz: spacing is 8 mm along x; trained on 1 mm" in said
     assert (tmp_path / "out/a_scan.nii.gz").exists()
 

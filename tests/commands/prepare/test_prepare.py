@@ -41,7 +41,7 @@ def test_the_cache_says_how_it_was_made(cohorts, tmp_path):
     keys = tiny_keys(3, cache, tmp_path / "run")
     assert settings.SPEC.from_keys(keys).prepare.spacing_mm == (2, 2, 2)
     other = settings.SPEC.from_keys({**keys, "prepare": {"profile": "ct"}})
-    with pytest.raises(FoveateError, match="is prepared already"):
+    with pytest.raises(FoveateError, match="is a prepared cache"):
         run.pretrain(other)
 
 
@@ -83,7 +83,7 @@ def test_volumes_that_left_the_source_leave_the_cache(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--out", "x"], "Say --data FOLDER"),
+        (["--out", "x"], "Give --data FOLDER"),
         (
             ["--data", "x", "--out", "y", "--prepare.profil", "ct"],
             "did you mean prepare.profile",

@@ -90,6 +90,7 @@ def test_passes_stop_early_and_go_on(folder, tmp_path, capsys):
     assert "14 files" in capsys.readouterr().out
     assert rows(tmp_path / "inv" / "inventory.csv") == []
     assert scan(folder, tmp_path / "inv", "--until", "headers") == 0
+    assert "scan again with --until full" in (tmp_path / "inv" / "inventory.html").read_text()
     assert {row["voxels"] for row in rows(tmp_path / "inv" / "inventory.csv")} == {""}
     assert scan(folder, tmp_path / "inv") == 0
     assert "" not in {row["voxels"] for row in rows(tmp_path / "inv" / "inventory.csv")}

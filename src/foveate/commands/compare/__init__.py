@@ -1,1 +1,1 @@
-"""`foveate compare`: does pre-training help? A fair grid of arms, labels and seeds."""
+"""`foveate compare`: compares pre-training methods and random weights over labels and seeds."""

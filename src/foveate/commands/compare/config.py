@@ -1,16 +1,16 @@
-"""The configuration of a comparison: who competes, on what, with how many labels and seeds."""
+"""The configuration of a comparison: which arms, on which tasks, with how many labels and seeds."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, TypeVar, final
 
 from foveate.core import config as parsing
-from foveate.core.types import FoveateError
+from foveate.core.types import Dataclass, FoveateError
 from foveate.runtime.command import Given, Spec
 from foveate.runtime.registries import METHODS, TASKS
 
@@ -18,12 +18,13 @@ SCRATCH, LONG = "scratch", "scratch_long"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
 
-Keys = Mapping[str, Any]  # dotted keys of another verb
+C = TypeVar("C", bound=Dataclass)
+Keys = Mapping[str, Any]  # dotted keys of another command
 
-# What an arm may say of its own: its method and what becomes of its weights. All else is one for all arms.
+# The keys that may differ between arms: the method and how its weights are used. All others are shared.
 ARM_PRETRAIN = ("method.", "optim.", "decoder.")
 ARM_FINETUNE = ("tuning.",)
-# What a task says once for pre-training and fine-tuning, so that scratch has the network of the others.
+# Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
 BOTH = ("size", "dimension", "encoder.", "prepare.", "source.", "patient_pattern", "accelerator", "precision")
 BOTH_MAY = (*BOTH, "num_workers", "batch_size")
 OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "on_seen", "method.name")
@@ -32,7 +33,7 @@ OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "o
 @final
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig:
-    """One competitor besides scratch and scratch_long, which always take part.
+    """One arm besides scratch and scratch_long, which are always included.
 
     Attributes:
         method: The pre-training method.
@@ -51,21 +52,21 @@ class TaskConfig:
     """One task that all arms learn.
 
     Attributes:
-        data: Labelled images; $VARIABLES of the environment are filled in.
-        split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it, seen from the file
-            of the comparison.
-        labels: How many training images are labelled; each set is a part of the next.
-        fractions: The same as shares of the training images, beside `labels`.
-        metric: What is compared, more being better: a name of docs/metrics.md.
-        choice_labels: With how many labels learning rates are chosen; one of the counts.
-        probe_labels: With how many labels features are probed; the counts, or some of them.
-        long_labels: With how many labels scratch_long runs, which is the dearest; empty: all counts.
-        long_steps: Fine-tuning steps of scratch_long; 0: as many as the dearest arm's pre-training and
-            fine-tuning take together, measured once and written down in budget.json.
+        data: Labelled images; $VARIABLES of the environment are expanded.
+        split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it; a relative path
+            starts at the folder of the comparison's YAML.
+        labels: Numbers of labelled training images; each set contains the smaller ones.
+        fractions: The same as shares of the training images, in addition to `labels`.
+        metric: The metric that is compared, higher is better: a name of docs/metrics.md.
+        choice_labels: Number of labels with which learning rates are chosen; one of the counts.
+        probe_labels: Numbers of labels with which features are probed; all counts, or some of them.
+        long_labels: Numbers of labels for scratch_long, which is the most expensive; empty: all counts.
+        long_steps: Fine-tuning steps of scratch_long; 0: as many as take the time of the most expensive
+            arm's pre-training and fine-tuning, measured once and recorded in budget.json.
         both: Keys of `foveate pretrain` and `foveate finetune` for all arms.
         pretrain: Keys of `foveate pretrain` for all arms.
         finetune: Keys of `foveate finetune` for all arms.
-        probe: Keys of `foveate finetune` that make a probe of it.
+        probe: Keys of `foveate finetune` for the probe.
     """
 
     data: str = ""
@@ -85,19 +86,19 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """What holds for the whole comparison.
+    """Keys of the whole comparison.
 
     Attributes:
-        out: Folder for runs, cells and the report; the same command again goes on.
-        pretrain_seeds: Of the pre-trainings of every arm.
-        finetune_seeds: Of the fine-tunings on every pre-training: which images are labelled, batches,
-            initial weights of what is not transferred.
-        learning_rates: Every arm takes one of them, by its own score on the validation images; a single
-            one is taken unseen.
-        choice_seed: Of the runs that choose the learning rate; none of `finetune_seeds`.
-        only: Arms to work on now, separated by commas; empty: all.
-        budget_minutes: Start no other run after so many minutes; 0: work to the end.
-        draws: Of bootstrap and permutation.
+        out: Folder for runs, cells and the report; running the same command again continues.
+        pretrain_seeds: Seeds of the pre-trainings of every arm.
+        finetune_seeds: Seeds of the fine-tunings on every pre-training: they draw the labelled images, the
+            batches and the initial weights of what is not transferred.
+        learning_rates: Candidates; every arm takes the one with its best score on the validation images. A
+            single one is used as it is.
+        choice_seed: Seed of the runs that choose the learning rate; not one of `finetune_seeds`.
+        only: Arms to run now, separated by commas; empty: all.
+        budget_minutes: Start no further run after this many minutes; 0: no limit.
+        draws: Resamples of the bootstrap and of the permutation test.
     """
 
     out: str = ""
@@ -126,7 +127,7 @@ class CompareConfig:
 
     @property
     def working(self) -> tuple[str, ...]:
-        """The arms to work on now."""
+        """The arms to run now: those of `only`, or all."""
         named = [name.strip() for name in self.grid.only.split(",") if name.strip()]
         for name in named:
             if name not in self.everyone:
@@ -162,20 +163,20 @@ def dotted(value: object, where: str) -> dict[str, Any]:
 
 
 def checked(keys: Keys, may: Iterable[str], where: str, why: str) -> None:
-    """Refuse keys outside of some groups."""
+    """Refuse keys that are in none of the groups `may`."""
     for key in keys:
         if not any(key == each or (each.endswith(".") and key.startswith(each)) for each in may):
             raise FoveateError(f"{where}.{key}: {why}; accepted: {', '.join(may)}.")
 
 
 def refused(keys: Keys, never: Iterable[str], where: str, why: str) -> None:
-    """Refuse keys inside of some groups."""
+    """Refuse keys that are in one of the groups `never`."""
     for key in keys:
         if any(key == each or (each.endswith(".") and key.startswith(each)) for each in never):
             raise FoveateError(f"{where}.{key}: {why}.")
 
 
-def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dict[str, Any]]]:  # noqa: ANN401
+def groups_of(said: object, config: C, where: str) -> tuple[C, dict[str, dict[str, Any]]]:
     """A Config's plain values parsed, and its groups of dotted keys."""
     values = dict(mapping_of(said, where, "--config"))
     if isinstance(values.get("method"), dict):
@@ -188,22 +189,17 @@ def groups_of(said: object, config: Any, where: str) -> tuple[Any, dict[str, dic
         parsed = parsing.parse(plain, values, {})
     except FoveateError as error:
         raise FoveateError(f"{where}: {error}") from None
-    known = {name: getattr(parsed, name) for name in parsing.field_names(type(parsed))}
-    return replace(config, **known), parts
+    return replace(config, **parsing.field_values(parsed)), parts
 
 
-def plain_of(config: Any) -> Any:  # noqa: ANN401 - a dataclass of the plain fields alone
+def plain_of(config: Dataclass) -> Dataclass:
     """The same Config without its groups of keys, for the parser."""
-    import dataclasses
-
-    fields = [
-        (f.name, f.type, f)
-        for f in dataclasses.fields(config)
-        if not isinstance(getattr(config, f.name), dict)
-    ]
-    made = dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)
+    values = {k: v for k, v in parsing.field_values(config).items() if not isinstance(v, dict)}
+    named = [(each.name, each.type, each) for each in fields(config) if each.name in values]
+    made = make_dataclass(type(config).__name__, named, frozen=True, kw_only=True)
     made.__doc__, made.__module__ = type(config).__doc__, __name__
-    return made(**{name: getattr(config, name) for name, _, _ in fields})
+    plain: Dataclass = made(**values)
+    return plain
 
 
 def arm_of(name: str, said: object) -> ArmConfig:
@@ -212,17 +208,15 @@ def arm_of(name: str, said: object) -> ArmConfig:
     if not NAME.fullmatch(name) or name in (SCRATCH, LONG):
         raise FoveateError(
             f"{where}: accepted are names of small letters, digits and underscores; {SCRATCH} and {LONG} "
-            "take part by themselves."
+            "are added automatically."
         )
-    config: ArmConfig
     config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
     METHODS[config.method]  # an unknown one is an error that names the others
-    equal = "arms differ in nothing else, or they could not be compared"
+    equal = "must be equal for all arms; set it for the task instead"
     checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
-    refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"say {where}.method")
+    refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"set {where}.method instead")
     checked(parts.get("finetune", {}), ARM_FINETUNE, f"{where}.finetune", equal)
-    whole: ArmConfig = replace(config, **cast(Any, parts))
-    return whole
+    return replace(config, pretrain=parts.get("pretrain", {}), finetune=parts.get("finetune", {}))
 
 
 def task_of(name: str, said: object, home: Path) -> TaskConfig:
@@ -230,23 +224,27 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     where = f"tasks.{name}"
     if not NAME.fullmatch(name):
         raise FoveateError(f"{where}: accepted are names of small letters, digits and underscores.")
-    config: TaskConfig
     config, parts = groups_of(said, TaskConfig(), where)
     for part, keys in parts.items():
         refused(keys, OURS, f"{where}.{part}", "the comparison sets it")
-    checked(parts.get("both", {}), BOTH_MAY, f"{where}.both", "not a key of both verbs")
+    checked(parts.get("both", {}), BOTH_MAY, f"{where}.both", "not a key of both pretrain and finetune")
     for part in ("pretrain", "finetune", "probe"):
-        refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"say it in {where}.both, for all arms alike")
-    refused(parts.get("finetune", {}), ("optim.lr",), f"{where}.finetune", "say learning_rates")
+        refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"set it in {where}.both, for all arms")
+    refused(parts.get("finetune", {}), ("optim.lr",), f"{where}.finetune", "set learning_rates instead")
     if "task.name" not in parts.get("finetune", {}):
         raise FoveateError(f"{where}.finetune.task is missing; accepted: {', '.join(TASKS)}.")
     data = os.path.expandvars(config.data)
     if not data or "$" in data:
-        raise FoveateError(f"{where}.data {config.data!r}: missing, or a variable of it is not set.")
+        raise FoveateError(f"{where}.data {config.data!r}: missing, or an environment variable is not set.")
     # complete, since the command that goes on may be given in another folder
     config = replace(config, data=str(Path(data).resolve()), split=str(home.resolve() / config.split))
-    whole: TaskConfig = replace(config, **cast(Any, parts))
-    return whole
+    return replace(
+        config,
+        both=parts.get("both", {}),
+        pretrain=parts.get("pretrain", {}),
+        finetune=parts.get("finetune", {}),
+        probe=parts.get("probe", {}),
+    )
 
 
 def check(config: CompareConfig) -> None:
@@ -254,10 +252,13 @@ def check(config: CompareConfig) -> None:
     grid = config.grid
     if not grid.out:
         raise FoveateError("--out is missing; write `foveate compare --config FILE --out DIR`.")
-    for name in ("pretrain_seeds", "finetune_seeds", "learning_rates"):
-        values = getattr(grid, name)
-        if not values or len(set(values)) < len(values) or min(values) < 0:
-            raise FoveateError(f"{name} {list(values)}: accepted are different numbers, at least one.")
+    for key, chosen in (
+        ("pretrain_seeds", grid.pretrain_seeds),
+        ("finetune_seeds", grid.finetune_seeds),
+        ("learning_rates", grid.learning_rates),
+    ):
+        if not chosen or len(set(chosen)) < len(chosen) or min(chosen) < 0:
+            raise FoveateError(f"{key} {list(chosen)}: accepted are different numbers, at least one.")
     if max(*grid.finetune_seeds, grid.choice_seed) >= SEEDS_PER_PRETRAINING:
         raise FoveateError(f"finetune_seeds and choice_seed: accepted are below {SEEDS_PER_PRETRAINING}.")
     if grid.choice_seed in grid.finetune_seeds:
@@ -290,7 +291,7 @@ def lines_of(split: str, part: str) -> list[str]:
 
 
 def counts_of(task: TaskConfig) -> tuple[int, ...]:
-    """Label counts, rising; a fraction is of the training images."""
+    """Label counts in ascending order; fractions are of the training images."""
     train = len(lines_of(task.split, "train"))
     counts = {*task.labels, *(max(1, round(share * train)) for share in task.fractions)}
     for count in counts:
@@ -302,7 +303,7 @@ def counts_of(task: TaskConfig) -> tuple[int, ...]:
 def help_keys() -> str:
     """The keys of the grid, and those of every arm and task in the file."""
     parts = [
-        "FILE is a YAML with the options below, `arms` (what competes) and `tasks` (on what);\n"
+        "FILE is a YAML with the options below, `arms` (what is compared) and `tasks` (on what);\n"
         "docs/protocol.md explains it, benchmarks/evidence/fewlabel/ has examples. Options can be given\n"
         "on the command line as well.",
         parsing.help_text(GridConfig()),

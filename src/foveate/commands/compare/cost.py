@@ -1,4 +1,4 @@
-"""What the runs of a comparison cost: measured once, written down, and the length of scratch_long with it."""
+"""The cost of the runs of a comparison, measured once, and from it the length of scratch_long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example
 from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys, pretrained_on
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.commands.pretrain.images import sample_cache
@@ -35,9 +35,9 @@ from foveate.train.optim import build_optimizer
 
 
 def measure_missing(bench: Bench, *, keep: bool) -> None:
-    """Seconds of a step of every arm and task that has none yet, and the steps of scratch_long: for good."""
+    """Measure what BUDGET lacks: a step of every arm and task, and the steps of scratch_long."""
     if keep:
-        with bench.alone(BUDGET):  # whoever measures first says it for all
+        with bench.alone(BUDGET):  # the first process measures for all
             bench.budget = read_json(bench.out / BUDGET) or {}
             measure_all(bench)
             write_json(bench.out / BUDGET, bench.budget)
@@ -46,7 +46,7 @@ def measure_missing(bench: Bench, *, keep: bool) -> None:
 
 
 def measure_all(bench: Bench) -> None:
-    """What is not yet known, of every task."""
+    """Measure every task."""
     for name in bench.config.tasks:
         known = bench.budget.setdefault(name, {"seconds": {}})
         before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
@@ -79,7 +79,7 @@ def pretraining(config: CompareConfig, task: str, arm: str) -> PretrainConfig:
 
 
 def long_steps(steps: dict[str, int], seconds: dict[str, Sequence[float]]) -> int:
-    """Fine-tuning steps that are as much work as the costliest pre-training and a fine-tuning together.
+    """Fine-tuning steps that take as much work as the most expensive pre-training and a fine-tuning together.
 
     >>> long_steps({"scratch": 400, "a": 300}, {"scratch": [0, 0, 0.2], "a": [0, 0, 0.4]})
     1000
@@ -100,7 +100,7 @@ def seconds(bench: Bench, job: Job) -> float:
 
 
 def hours(bench: Bench, jobs: Sequence[Job]) -> float:
-    """Of some runs, one after the other."""
+    """Hours of some runs, one after the other."""
     return sum(seconds(bench, job) for job in jobs) / 3600
 
 
@@ -116,8 +116,8 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
-            material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
-            config, cache = material.config, material.train
+            images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
+            config, cache = images.config, images.train
             trained: Trainable = build_task(config)
         else:
             trained = build_method(config)

@@ -43,7 +43,7 @@ class HeldOut:
 
 
 class StoppedError(Exception):
-    """A signal came: the run is saved, the grid stops."""
+    """A signal stopped the comparison; the current run is saved."""
 
 
 @final
@@ -56,7 +56,7 @@ class Bench:
         self.held: dict[str, HeldOut] = {}
 
     def open(self) -> None:
-        """Make the folder, or find what is in it."""
+        """Make the folder, or read an existing one."""
         for name in (CELLS, FAILURES, RUNS):
             (self.out / name).mkdir(parents=True, exist_ok=True)
         if note := move_out(self.out):
@@ -65,7 +65,7 @@ class Bench:
         self.budget = read_json(self.out / BUDGET) or {}
 
     def cell(self, job: Job) -> dict[str, Any] | None:
-        """What a finished run left; refuses one that was told something else."""
+        """The result of a finished run; refuses one that had another configuration."""
         found = read_json(self.out / CELLS / f"{job.name}.json")
         if found and found["fingerprint"] != fingerprint(self.keys(job)):
             raise FoveateError(
@@ -79,13 +79,13 @@ class Bench:
         return str((read_json(self.out / FAILURES / f"{job.name}.json") or {}).get("reason", ""))
 
     def keys(self, job: Job) -> dict[str, Any]:
-        """What a run is told."""
+        """The keys of a run."""
         if job.kind == "pretrain":
             return pretrain_keys(self.config, job)
         return finetune_keys(self.config, job, self.rate(job), self.long_steps(job.task))
 
     def long_steps(self, task: str) -> int:
-        """Of scratch_long: as said, or as measured."""
+        """Fine-tuning steps of scratch_long: as configured, or as measured."""
         return self.config.tasks[task].long_steps or int(self.budget.get(task, {}).get("long_steps", 0))
 
     def rate(self, job: Job) -> float:
@@ -118,12 +118,12 @@ class Bench:
         ]
 
     def claim(self, name: str) -> AbstractContextManager[bool]:
-        """Hold the work of a name, unless another process of this comparison is at it."""
+        """Lock a name for this process; False if another process of the comparison holds it."""
         return claim(self.out / CLAIMS / name)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
-        """The same, after whoever is at it."""
+        """Lock a name, waiting for the process that holds it."""
         while True:
             with self.claim(name) as free:
                 if free:
@@ -132,7 +132,7 @@ class Bench:
             time.sleep(PATIENCE)
 
     def is_taken(self, job: Job) -> bool:
-        """Whether another process is at a run, one that failed here perhaps."""
+        """Whether another process holds a run."""
         with self.claim(job.name) as free:
             return not free
 
@@ -147,7 +147,7 @@ class Bench:
         return Job(kind="pretrain", task=task, arm=job.arm, pretrain_seed=job.pretrain_seed)
 
     def keep(self, job: Job, found: Mapping[str, Any]) -> None:
-        """Write down what a finished run says."""
+        """Write the result of a finished run."""
         keys = self.keys(job)
         facts = {
             "name": job.name,
@@ -170,7 +170,7 @@ class Bench:
         return finetune_config(self.keys(job), self.config.tasks[job.task], init, run)
 
     def fail(self, job: Job, error: BaseException) -> str:
-        """Keep the reason without the names of images and folders; with them, for the terminal."""
+        """Write the reason without names of images and folders; return it with them, for the terminal."""
         reason = reason_of(error)
         held = self.held.get(job.task)
         names = {*(held.names if held else ()), self.config.tasks[job.task].data, str(self.out)}

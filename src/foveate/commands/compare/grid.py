@@ -1,4 +1,4 @@
-"""The runs of a comparison: their names, their order and what each is told."""
+"""The runs of a comparison: their names, their order and their keys."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Of the run."""
+        """Seed of the run."""
         if self.kind == "pretrain":
             return self.pretrain_seed
         return self.pretrain_seed * SEEDS_PER_PRETRAINING + self.finetune_seed
 
 
 def jobs_of(config: CompareConfig) -> list[Job]:
-    """All runs in an order in which each follows what it needs, replicates outermost: pieces make tables."""
+    """All runs, each after those it needs, replicates outermost: a part of the grid has full tables."""
     jobs = []
     for place, seed in enumerate(config.grid.pretrain_seeds):
         for name, task in config.tasks.items():
@@ -177,7 +177,7 @@ def finetune_config(
 
 
 def fingerprint(keys: Mapping[str, Any]) -> str:
-    """A hash of what a run was told."""
+    """A hash of the keys of a run."""
     text = json.dumps(keys, sort_keys=True, default=list)
     return blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -27,7 +27,7 @@ LONGEST = 140  # characters of a reason in a table; failures/ has the whole
 
 
 def write(config: CompareConfig, out: Path) -> str:
-    """Write everything that can be said so far; the Markdown, for the terminal."""
+    """Write the report of the runs finished so far; returns its Markdown, for the terminal."""
     jobs = jobs_of(config)
     cells = [cell for job in jobs if (cell := read_json(out / CELLS / f"{job.name}.json"))]
     lines = lines_of(
@@ -52,7 +52,7 @@ def write(config: CompareConfig, out: Path) -> str:
 
 
 def groups_of(jobs: Sequence[Job]) -> list[Group]:
-    """What a line is for, in the order of the table."""
+    """The groups of runs, one per line of the table, in its order."""
     found = dict.fromkeys((j.task, j.arm, j.way, j.labels) for j in jobs if j.kind == "test")
     return sorted(found, key=lambda group: (group[0], group[2], group[3]))
 
@@ -98,7 +98,7 @@ def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:
 
 
 def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """Of training, by task and arm, choices and pre-training included, also where tasks share that."""
+    """Hours of training by task and arm, with choices of learning rates and (also shared) pre-training."""
     hours: dict[tuple[str, str], float] = defaultdict(float)
     for cell in cells:
         before = cell["kind"] == "pretrain"

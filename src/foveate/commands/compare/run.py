@@ -52,12 +52,12 @@ def compare(config: CompareConfig) -> Ending:
 
 
 def done(bench: Bench, job: Job) -> bool:
-    """Whether a run is finished as it is asked for now."""
+    """Whether a run is finished with its current configuration."""
     return (bench.out / CELLS / f"{job.name}.json").exists() and bench.cell(job) is not None
 
 
 def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
-    """The runs that are left, with one progress display; stops where the time is up.
+    """Do the remaining runs, with one progress display; stops when the time is up.
 
     Runs that another process of the same comparison is at work on are passed over, with those that start from
     them, and looked at again: whoever is free takes what can be done.
@@ -70,7 +70,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
             passed: list[Job] = []
             for place, job in enumerate(waiting):
                 if limit and time.monotonic() - started > limit:
-                    OWN.print(f"stopped after {limit / 60:g} minutes: the same command goes on from here")
+                    OWN.print(f"stopped after {limit / 60:g} minutes: the same command resumes from here")
                     return
                 with bench.claim(job.name) as free:
                     if not free or any(need in passed or bench.is_taken(need) for need in bench.needs(job)):
@@ -82,7 +82,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
             if len(passed) == len(waiting):
                 if not said:
                     OWN.print(
-                        f"waiting for other processes: the last {len(passed)} runs are, or need, their work"
+                        f"waiting for other processes, which do the last {len(passed)} runs or what they need"
                     )
                 said = True
                 time.sleep(PATIENCE)
@@ -91,7 +91,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
 
 
 def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
-    """Do a run, or say and keep why it failed."""
+    """Do a run; if it fails, print and keep the reason."""
     before = time.monotonic()
     try:
         with quiet():
@@ -108,7 +108,7 @@ def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
 
 @final
 class Pace:
-    """How long runs of a kind took so far, tests and all; before the first one, its training steps."""
+    """Expected time of a run: the mean of finished runs of its kind, else its training steps."""
 
     def __init__(self) -> None:
         self.seen: dict[Any, list[float]] = defaultdict(list)
@@ -146,7 +146,7 @@ def display(total: int, finished: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Runs inside say nothing in the terminal; their folders keep their logs."""
+    """Inside the context runs print nothing in the terminal; their logs are kept."""
     before, CONSOLE.quiet = CONSOLE.quiet, True
     try:
         yield

@@ -1,4 +1,4 @@
-"""One run of a comparison: pre-train, fine-tune, answer the test images once; what a step costs."""
+"""One run of a comparison: pre-train, or fine-tune and predict the test images once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune import run as finetune
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig, run_config
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
@@ -45,7 +45,7 @@ from foveate.runtime.steps import batches_from
 
 
 def work(bench: Bench, job: Job) -> None:
-    """Do a run and keep what it says."""
+    """Do a run and keep its result."""
     task, run = bench.config.tasks[job.task], bench.out / RUNS / job.name
     if job.kind == "pretrain":
         config = pretrain_config(bench.keys(job), task, run)
@@ -115,20 +115,20 @@ def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
 
 
 def run_pretraining(config: PretrainConfig, held: HeldOut) -> dict[str, Any] | None:
-    """Pre-train and look once more, at what was seen; what is to be kept of it, None after a signal."""
+    """Pre-train, then check again that no held-out image was seen; the result, None after a signal."""
     if not pretrain.pretrain(config):
         return None
     run = Path(config.out)
     if found := seen_before(run, held.records, held.hashes):
         name, why = next(iter(found.items()))
-        raise FoveateError(f"{name} is for validation or the test: {why}.")
+        raise FoveateError(f"{name} is an image for validation or the test, and {why}.")
     seconds = seconds_of(run)
     drop_checkpoints(run)
     return {"steps": config.steps, "batch_size": config.batch_size, "seconds": seconds}
 
 
 def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[str, Any] | None:
-    """Fine-tune, then answer the test images once where it is not a choice; None after a signal."""
+    """Fine-tune, then predict the test images unless it chooses a learning rate; None after a signal."""
     if not finetune.finetune(config):
         return None
     run = Path(config.out)
@@ -147,14 +147,14 @@ def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[s
 
 
 def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
-    """What the last weights say of every test image, under salted names."""
+    """Predictions of the last weights for every test image, under salted names."""
     model = open_model(config.out, config.accelerator)
     config = replace(config, task=run_config(config.out).task)  # with the classes found in the labels
     split, _ = split_of(config)
     tests = {record.relative: record for record in split["test"]}
     cache = intake.decode(list(tests.values()), cache_place(config), config.prepare)
     if cache.rejects:
-        raise FoveateError(f"{cache.rejects[0].relative} is for the test: {cache.rejects[0].reason}.")
+        raise FoveateError(f"Test image {cache.rejects[0].relative}: {cache.rejects[0].reason}.")
     volumes = [CachedVolume(v.folder, v.entry, v.relative, config.task.encode(v.labels)) for v in cache]
     names = [
         {"id": salted_id(salt, v.relative), "patient": salted_id(salt, patient_of(tests[v.relative]))}
@@ -187,9 +187,9 @@ def cache_place(config: RunConfig) -> Path:
 def first_batch(config: FinetuneConfig) -> str:
     """A hash of the bytes of the first batch: equal for all arms with equal labels and seed."""
     config = replace(config, num_workers=0)
-    material = gather(config, cache_place(config))
-    config = material.config
-    with closing(batches(config, material.train, build_task(config))) as source:
+    images = load_images(config, cache_place(config))
+    config = images.config
+    with closing(batches(config, images.train, build_task(config))) as source:
         return digest(next(source))
 
 
@@ -225,5 +225,5 @@ def seconds_of(run: Path) -> float:
 
 
 def drop_checkpoints(run: Path) -> None:
-    """A finished run needs its exported weights only."""
+    """Remove the checkpoints: a finished run needs its exported weights only."""
     shutil.rmtree(run / "checkpoints", ignore_errors=True)

@@ -1,1 +1,1 @@
-"""`foveate convert`: weights of other projects come in."""
+"""`foveate convert`: converts weights of other projects."""

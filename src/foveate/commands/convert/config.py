@@ -14,14 +14,15 @@ class ConvertConfig:
     """One conversion.
 
     Attributes:
-        file: FILE: the weights of others, a file of ours, or a run folder.
+        file: FILE: weights of another project or of foveate, or a run folder.
         out: The safetensors file to write; a card and a report are written beside it.
-        family: Whose file it is; empty: found from its names and shapes.
-        prefix: Only names that start so are read, for files that hold two networks.
-        in_channels: Image channels of the result; 0: those of the file. 1 -> n and n -> 1.
-        inflate: A 2D ResNet becomes 3D: "mean" spreads its kernels, "centre" puts them in the middle slice.
+        family: Which project the file is from; empty: detected from its names and shapes.
+        prefix: Read only the names that start with this, for files that hold two networks.
+        in_channels: Input channels of the result, converted from 1 to n or from n to 1; 0: those of the file.
+        inflate: Turn a 2D ResNet into a 3D one: "mean" repeats its kernels along the new axis, divided by its
+            size; "centre" puts them into the middle slice.
         window: Attention window of the result (swin); 0: that of the file.
-        min_transfer: Least share of the encoder's weights that must fit.
+        min_transfer: Smallest share of the encoder's weights that must fit.
     """
 
     file: str = ""

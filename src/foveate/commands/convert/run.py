@@ -1,4 +1,4 @@
-"""`foveate convert`: somebody else's weights, or our own for another input, as a file with a card."""
+"""`foveate convert`: weights of another project, or of foveate for another input, as a file with a card."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from foveate.train.logging import CONSOLE, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
-    """What a file holds, under our names."""
+class LoadedWeights:
+    """The weights of a file, under foveate's names."""
 
     tensors: dict[str, Tensor]
     card: Card
@@ -39,30 +39,30 @@ class Held:
 
 
 def run_convert(config: ConvertConfig) -> Ending:
-    """Convert, and show what went where."""
+    """Convert, and print the report."""
     show(convert(Path(config.file), config), config)
     return Ending.FINISHED
 
 
 def convert(source: Path, config: ConvertConfig) -> TransferReport:
-    """Read, recognise, adapt and write; the report says what went where."""
+    """Read, recognise, adapt and write weights; returns the transfer report."""
     out = Path(config.out)
     check_out(source, out)
-    held = read_held(source, config)
-    encoder, dimension = target(held.card, config)
+    loaded = load_weights(source, config)
+    encoder, dimension = target(loaded.card, config)
     parts: dict[str, nn.Module] = {"encoder": ENCODERS[encoder.name].build(encoder, dimension)}
-    own = {n: t for n, t in held.tensors.items() if n.startswith("encoder.")}
+    own = {n: t for n, t in loaded.tensors.items() if n.startswith("encoder.")}
     inflation: Inflation = config.inflate
     report = transfer(
-        parts, own, min_share=held.min_share, inflation=inflation, source=str(source), notes=held.notes
+        parts, own, min_share=loaded.min_share, inflation=inflation, source=str(source), notes=loaded.notes
     )
     tensors = {f"encoder.{n}": t for n, t in parts["encoder"].state_dict().items()}
     tensors = {n: t for n, t in tensors.items() if n not in report.random or n.endswith(BOOKKEEPING)}
-    rest = {n: t for n, t in held.tensors.items() if n.startswith("decoder.")}
-    kept = rest if dimension == held.card["dimension"] and held.card.get("decoder") else {}
-    card = {**held.card, "dimension": dimension, "in_channels": encoder.in_channels}
+    rest = {n: t for n, t in loaded.tensors.items() if n.startswith("decoder.")}
+    kept = rest if dimension == loaded.card["dimension"] and loaded.card.get("decoder") else {}
+    card = {**loaded.card, "dimension": dimension, "in_channels": encoder.in_channels}
     card |= {"encoder": parsing.to_mapping(encoder), "axis_order": LAYERS[dimension].axis_order}
-    if dimension != held.card["dimension"]:
+    if dimension != loaded.card["dimension"]:
         card |= {"decoder": None, "spacing_mm": None}
     if report.adapted:
         card["adapted"] = sorted(set(report.adapted.values()))
@@ -82,35 +82,35 @@ def write(tensors: Mapping[str, Tensor], card: Card, report: TransferReport, out
 
 
 def check_out(source: Path, out: Path) -> None:
-    """Refuse names that would be overwritten or not be found again."""
+    """Refuse an --out that exists or has another suffix, and a missing file."""
     if out.suffix != ".safetensors":
-        raise FoveateError(f"--out {out}: accepted is a name that ends in .safetensors.")
+        raise FoveateError(f"--out {out}: accepted are names that end in .safetensors.")
     if out.exists():
         raise FoveateError(f"--out {out} exists already; nothing was written. Choose another name.")
     if not source.exists():
         raise FoveateError(f"{source}: there is no such file; accepted: a file of weights, or a run folder.")
 
 
-def read_held(source: Path, config: ConvertConfig) -> Held:
-    """Our own file as it is, any other through its family's table."""
+def load_weights(source: Path, config: ConvertConfig) -> LoadedWeights:
+    """A file of foveate as it is, any other one renamed by its family's table."""
     if source.is_dir():
         source = weights.locate(source)
     content, metadata = read_file(source)
     if "card" in metadata:
         tensors, card = weights.read(source)
-        return Held(tensors=tensors, card=card, notes=(), min_share=config.min_transfer)
+        return LoadedWeights(tensors=tensors, card=card, notes=(), min_share=config.min_transfer)
     tensors, key = weights_inside(content, source)
     if config.prefix:
         start = config.prefix
         tensors = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
         if not tensors:
-            raise FoveateError(f"--prefix {start}: no name of {source} starts so.")
+            raise FoveateError(f"--prefix {start}: no name in {source} starts with it.")
     match = recognise(tensors, str(source), config.family)
     if match.fit < config.min_transfer:
         raise FoveateError(misfit(match, str(source), config.min_transfer))
     notes = notes_of(match, key, check_strides(match.family, content))
     ours = {n: t for n, t in match.translation.tensors.items() if n.split(".")[0] in match.parts}
-    return Held(
+    return LoadedWeights(
         tensors=ours,
         card=card_of(match, source),
         notes=notes,
@@ -119,15 +119,15 @@ def read_held(source: Path, config: ConvertConfig) -> Held:
 
 
 def notes_of(match: Match, key: str, strides: str) -> tuple[str, ...]:
-    """What a person should know of how a file was read."""
+    """Lines for the terminal on how a file was read."""
     left = match.translation
     notes = [
         f"family: {match.family.name} ({match.family.title}), weights under {key or 'the top of the file'}",
         f"encoder: {match.encoder.name} in {match.dimension}D",
         strides,
-        f"left behind: {len(left.dropped)} tensors of heads and copies" if left.dropped else "",
+        f"not converted: {len(left.dropped)} tensors of heads and copies" if left.dropped else "",
         f"not known to the family: {', '.join(left.unknown[:3])}" if left.unknown else "",
-        f"would also be read as: {', '.join(match.others)}; --family chooses" if match.others else "",
+        f"also matches: {', '.join(match.others)}; choose with --family" if match.others else "",
     ]
     return tuple(note for note in notes if note)
 
@@ -151,7 +151,7 @@ def target(card: Card, config: ConvertConfig) -> tuple[Any, Dimension]:
 
 
 def content_hash(path: Path) -> str:
-    """Of a file's bytes, read in pieces."""
+    """A hash of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
 

@@ -1,1 +1,1 @@
-"""`foveate demo`: the main job on virtual brains."""
+"""`foveate demo`: pre-trains and fine-tunes on virtual brains."""

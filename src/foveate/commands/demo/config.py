@@ -12,10 +12,10 @@ class DemoConfig:
     """One demo.
 
     Attributes:
-        out: Folder for the virtual brains and the runs; the same command again goes on.
-        steps: Of the pre-training.
-        finetune_steps: Of each fine-tuning.
-        seed: Of every random draw.
+        out: Folder for the virtual brains and the runs; running the same command again continues.
+        steps: Pre-training steps.
+        finetune_steps: Steps of each fine-tuning.
+        seed: Seed of every random draw.
     """
 
     out: str = "demo"

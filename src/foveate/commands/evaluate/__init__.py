@@ -1,1 +1,1 @@
-"""`foveate evaluate`: how good a fine-tuned run is on labelled images."""
+"""`foveate evaluate`: scores a fine-tuned run on labelled images."""

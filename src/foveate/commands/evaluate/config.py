@@ -19,15 +19,15 @@ class EvaluateConfig:
         run: Folder of a fine-tuning run.
         data: Labelled images: those of the run, or others with the same labels.
         out: Folder for the results.
-        part: Which of the run's images; "auto" takes the test part, or where the run's split has none, the
-            validation part, and says so; "all" for every labelled image of a data set the run never saw.
-        nsd_tolerance_mm: How far apart two surfaces may lie and still count as the same.
-        worst: How many of the worst cases are drawn.
-        draws: Of the bootstrap over patients.
-        seed: Of the bootstrap.
-        window: How volumes are covered.
-        tidy: What is done to masks.
-        accelerator: Where to compute.
+        part: Which part of the run's split: "auto" is the test part, or with a message the validation part
+            where there is none; "all" is every labelled image, for a data set that the run never saw.
+        nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
+        worst: Number of worst cases to draw.
+        draws: Resamples of the bootstrap over patients.
+        seed: Seed of the bootstrap.
+        window: The sliding window over a volume.
+        tidy: Post-processing of the predicted masks.
+        accelerator: Type of device to predict on.
     """
 
     run: str = ""
@@ -40,7 +40,7 @@ class EvaluateConfig:
     seed: int = 0
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Literal["cpu", "cuda"] = "cpu"
 
 
 SPEC = Spec(

@@ -46,14 +46,14 @@ NO_TEST = (
 
 
 def run_evaluate(config: EvaluateConfig) -> Ending:
-    """Evaluate, and say in the exit code whether an image could not be used."""
+    """Evaluate; the exit code is 1 if an image could not be used."""
     return Ending.FINISHED if evaluate(config) else Ending.INCOMPLETE
 
 
 def evaluate(config: EvaluateConfig) -> bool:
-    """Judge a run and write down how; True when every image could be used."""
+    """Score a run and write the results; True if every image could be used."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
-    cohort = gather(config, model)
+    cohort = load_cohort(config, model)
     note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(model.task, DenseTask):
@@ -80,8 +80,8 @@ def evaluate(config: EvaluateConfig) -> bool:
     return not cohort.left_out
 
 
-def gather(config: EvaluateConfig, model: Model) -> Cohort:
-    """The images of the part that is asked for."""
+def load_cohort(config: EvaluateConfig, model: Model) -> Cohort:
+    """The images of the chosen part."""
     settings = run_config(config.run)
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
@@ -99,7 +99,7 @@ def gather(config: EvaluateConfig, model: Model) -> Cohort:
     chosen = list(found.records) if part == "all" else split[part]
     if not chosen:
         raise FoveateError(
-            f"--part {part}: the run's split has no such image; accepted: --part val, whose images "
+            f"--part {part}: the run's split has no images in it; accepted: --part val, whose images "
             "chose the checkpoint, or --part all on a data set that the run never saw."
         )
     wanted = isinstance(model.task, ImageTask) and model.task.uses_validation
@@ -128,15 +128,15 @@ def gather(config: EvaluateConfig, model: Model) -> Cohort:
 
 
 def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> None:
-    """Say how many images, or patients of them, the run has learnt from, whatever they are called now."""
+    """Warn if the run was trained on these images or their patients, whatever the files are called now."""
     try:
         seen = len(seen_before(Path(run), records, voxels))
     except FoveateError as error:
-        say(f"careful: whether the run was trained on these images is not known. {error}")
+        say(f"warning: whether the run was trained on these images is not known. {error}")
         return
     if seen:
         parts = "training, validation or pre-training"
-        say(f"careful: {seen} of these images, or their patients, were in the run's {parts}")
+        say(f"warning: {seen} of these images, or their patients, were in the run's {parts}")
 
 
 def split_of(
@@ -209,8 +209,8 @@ def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
 
 
 def table_of(summary: Mapping[str, Any]) -> str:
-    """The metrics for people."""
-    lines = [f"careful: {summary['note']}"] if summary["note"] else []
+    """The metrics as a table for the terminal."""
+    lines = [f"warning: {summary['note']}"] if summary["note"] else []
     lines.append(f"{summary['part']}: {summary['cases']} images of {summary['patients']} patients")
     for key, each in summary["metrics"].items():
         interval = f"  [{each['low']:.3f}, {each['high']:.3f}]" if "low" in each else ""

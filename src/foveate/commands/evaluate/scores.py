@@ -1,4 +1,4 @@
-"""What one image's answer is worth, per task: masks against label maps, answers against labels."""
+"""Scores of predictions: masks against label maps, predictions for whole images against labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indic
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
-    """The labelled images to judge by, decoded, and who they are of."""
+    """The labelled images to score on, decoded, with their patients."""
 
     volumes: list[CachedVolume]
     patients: list[str]  # salted, one per volume
@@ -73,7 +73,7 @@ def whole(volume: CachedVolume) -> Array:
 def masks_of(
     config: EvaluateConfig, model: Model, task: DenseTask, volume: CachedVolume
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Predicted and true masks of the classes, both without the voxels of which nothing is known."""
+    """Predicted and true masks of the classes, both without ignored voxels."""
     if strange := sorted({*volume.map_entry(MAP).values} - set(task.declared)):
         raise FoveateError(
             f"{volume.relative}: its labels hold the values {strange}, which no class of the run declares; "
@@ -125,7 +125,7 @@ def draw_worst(config: EvaluateConfig, task: ImageTask, cohort: Cohort, found: A
 
 
 def explained(task: ImageTask, volume: CachedVolume, text: str) -> figures.Pictured:
-    """The view that the network had of an image, under the Grad-CAM of its strongest answer."""
+    """The input of the network, overlaid with the Grad-CAM of its strongest output."""
     strongest = task.predict(volume).argmax()
     view = task.view(volume).to(next(task.parameters()).device)
     encoder = task.exported()["encoder"]

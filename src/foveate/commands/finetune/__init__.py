@@ -1,1 +1,1 @@
-"""`foveate finetune`: learn a task from labels."""
+"""`foveate finetune`: learns a task from labelled images."""

@@ -1,4 +1,4 @@
-"""The configuration of a fine-tuning run; what the card of --init says is not open to choice."""
+"""The configuration of a fine-tuning run; keys that the card of --init fixes cannot be changed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast, final
-
-import torch
 
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
@@ -26,6 +24,7 @@ from foveate.nets.pyramid import DecoderConfig
 from foveate.nets.weights import store as weights
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
+from foveate.runtime.precision import accelerator_of, usual_precision
 from foveate.runtime.registries import TASKS
 from foveate.train.optim import OptimConfig, TuningConfig
 
@@ -39,17 +38,17 @@ class FinetuneConfig(RunConfig):
     """One fine-tuning run, complete.
 
     Attributes:
-        data: Labelled images: a folder with images/ beside labels/ or masks/, a table, a list, or what
-            `source` says.
+        data: Labelled images: a folder with images/ beside labels/ or masks/, a table, a list, or the layout
+            that `source` names.
         init: Run folder or weights file to start from; none: random weights.
-        validate_every: Steps between validations; the best checkpoint is kept beside the last.
-        task: What is learnt.
-        split: Which images are for training and which for validation.
-        tuning: What moves, and how fast.
+        validate_every: Steps between validations; the best checkpoint is kept beside the newest ones.
+        task: The task to learn.
+        split: How the images are split into training, validation and test.
+        tuning: Which weights are trained, and how fast.
         pairs: How an image and its label map in one folder are named, such as
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
-        on_seen: What to do about test images that the pre-training of `init` has seen, or whose patients it
-            has: refuse them, or go on and mark the run.
+        on_seen: What to do if `init` was pre-trained on test images or on their patients: refuse the run, or
+            continue and mark it.
     """
 
     validate_every: int
@@ -71,7 +70,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
     row = TASK_DEFAULTS[dimension, size]
     encoder = default_encoder(given, card, dimension, size)
     how = cast(Normalisation, card.get("normalisation") or scratch_normalisation(given, dimension))
-    accelerated = torch.cuda.is_available()
+    accelerator = accelerator_of(given)
     return FinetuneConfig(
         data="",
         out="",
@@ -82,8 +81,8 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         save_every=200 if size == "small" else 1000,
         preview_every=200 if size == "small" else 5000,
         validate_every=100 if size == "small" else 1000,
-        accelerator="cuda" if accelerated else "cpu",
-        precision="bf16-mixed" if accelerated else "32-true",
+        accelerator=accelerator,
+        precision=usual_precision(accelerator),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=from_card(PrepareConfig, card.get("intensity") or {}),
         task=task.Config.preset(dimension, size, how),
@@ -137,7 +136,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
     if card:
         said["the card of --init"] = int(card["dimension"])
     if not said:
-        raise FoveateError("Say --data FOLDER, from which 2D or 3D is found out, or --dimension 2 or 3.")
+        raise FoveateError("Give --data FOLDER, from which 2D or 3D is detected, or --dimension 2 or 3.")
     if len(set(said.values())) > 1:
         words = ", ".join(f"{who} says {dimension}D" for who, dimension in said.items())
         raise FoveateError(f"{words}; accepted: weights and images of one dimension.")
@@ -154,7 +153,7 @@ def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
 
 
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:
-    """Refuse what contradicts the card of --init, but for what weights are adapted to; null is no word."""
+    """Refuse what contradicts the card of --init, except ADAPTED; a null in the card fixes nothing."""
     pairs: list[tuple[str, Dataclass, Dataclass]] = [("encoder", config.encoder, defaults.encoder)]
     if card.get("intensity"):
         pairs.append(("prepare", config.prepare, defaults.prepare))
@@ -173,7 +172,7 @@ def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.C
 
 
 def contradiction(config: FinetuneConfig, said: str, value: object) -> FoveateError:
-    """An error about a key that the card does not leave open."""
+    """An error about a key that the card fixes."""
     return FoveateError(
         f"--{said} contradicts the card of --init {config.init}, which says {value}; drop the key, or start "
         "from other weights."
@@ -218,7 +217,7 @@ SPEC = Spec(
 
 
 def run_config(run: str) -> FinetuneConfig:
-    """What the fine-tuning run was told, with what its labels completed."""
+    """The configuration of a finished fine-tuning run, its task completed from the labels."""
     path = Path(run) / "run.yaml"
     if not path.is_file():
         raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from foveate.commands.finetune.build import build_task, encoder_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
-from foveate.commands.finetune.labels import Material, data_hash, gather
+from foveate.commands.finetune.images import LabelledImages, data_hash, load_images
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
 from foveate.core.files import replace_text
@@ -35,7 +35,7 @@ from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import compared_with_pretraining, note_seen
-from foveate.runtime.steps import batches_from, rehearsed, schedule_of
+from foveate.runtime.steps import batches_from, first_step, schedule_of
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -45,7 +45,7 @@ from foveate.train.peers import Peers, check_same, lost_peers_explained
 
 PICTURED_CASES = 3
 
-RANK = "foveate.commands.finetune.run:from_file"  # what each of several processes calls
+RANK = "foveate.commands.finetune.run:from_file"  # what each process of a multi-process run calls
 
 
 def start(config: FinetuneConfig) -> Ending:
@@ -72,45 +72,45 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     out, peers = Path(config.out), Peers(fabric)
     say(headline(config))
     with fabric.rank_zero_first():
-        material = gather(config, cache_folder(out.parent, Path(config.data), config.prepare))
-    config = material.config
+        images = load_images(config, cache_folder(out.parent, Path(config.data), config.prepare))
+    config = images.config
     folder.check_resumable(config, out)
     task = build_task(config)
-    check_images(config, task, material)
-    check_same(peers, data_hash(material), "images or labels")
-    verdict = compared_with_pretraining(config.init, material.split["test"], config.on_seen)
+    check_images(config, task, images)
+    check_same(peers, data_hash(images), "images or labels")
+    verdict = compared_with_pretraining(config.init, images.split["test"], config.on_seen)
     active = fabric.is_global_zero
     with fabric.rank_zero_first():
         if active:
-            folder.prepare_out(config, out, data_hash(material))
-            write_split(config, material, out)
-        note_seen(out, [*material.train, *material.val], config.init, active=active)
+            folder.prepare_out(config, out, data_hash(images))
+            write_split(config, images, out)
+        note_seen(out, [*images.train, *images.val], config.init, active=active)
     with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
-        log.note(f"{summary(material)}{verdict}")
-        for line in start_from(task, material, out if active else None):
+        log.note(f"{summary(images)}{verdict}")
+        for line in start_from(task, images, out if active else None):
             log.note(line)
-        ending = train(fabric, task, material, log, peers)
+        ending = train(fabric, task, images, log, peers)
         if ending and fabric.is_global_zero:
             score = restore_best(task, out / "checkpoints")
-            path = weights.save(task.exported(), card(config, task, material, score), out / "exported")
-            best = f"the best by validation (score {score:.4f})"
-            last = "those of the last step: there is no best checkpoint"
+            path = weights.save(task.exported(), card(config, task, images, score), out / "exported")
+            best = f"the best checkpoint by validation (score {score:.4f})"
+            last = "the weights of the last step: there is no best checkpoint"
             log.note(f"exported {path.relative_to(out)}, {best if math.isfinite(score) else last}")
         elif not ending:
-            log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
+            log.note("stopped on a signal; a checkpoint is saved. The same command resumes from it.")
     peers.barrier()
     return ending
 
 
-def train(fabric: Fabric, task: Task, material: Material, log: RunLog, peers: Peers) -> Ending:
-    """The loop, with what it needs from here."""
-    config = material.config
+def train(fabric: Fabric, task: Task, images: LabelledImages, log: RunLog, peers: Peers) -> Ending:
+    """Run the training loop with the hooks of fine-tuning."""
+    config = images.config
     hooks = Hooks(
-        preview=partial(draw_preview, fabric, task, material.val, log.folder),
-        name_volumes=partial(intake.name_volumes, material.train, config.seed),
-        validate=partial(validate, fabric, task, material.val, peers),
+        preview=partial(draw_preview, fabric, task, images.val, log.folder),
+        name_volumes=partial(intake.name_volumes, images.train, config.seed),
+        validate=partial(validate, fabric, task, images.val, peers),
     )
-    load = partial(batches_from, config, material.train, task, fabric)
+    load = partial(batches_from, config, images.train, task, fabric)
     with worker_deaths_explained(config.num_workers):
         return fit(
             fabric,
@@ -124,10 +124,10 @@ def train(fabric: Fabric, task: Task, material: Material, log: RunLog, peers: Pe
         )
 
 
-def check_images(config: FinetuneConfig, task: Task, material: Material) -> None:
+def check_images(config: FinetuneConfig, task: Task, images: LabelledImages) -> None:
     """Refuse images that the network or the windows cannot take."""
     wanted = config.encoder.in_channels
-    for cache in (material.train, material.val):
+    for cache in (images.train, images.val):
         if cache.channels not in (1, wanted):
             raise FoveateError(
                 f"The images have {cache.channels} channels, the encoder takes {wanted}; accepted: {wanted}, "
@@ -136,14 +136,14 @@ def check_images(config: FinetuneConfig, task: Task, material: Material) -> None
         intake.check_volumes(cache, task.crops)
 
 
-def start_from(task: Task, material: Material, out: Path | None = None) -> list[str]:
-    """Copy what --init holds and `tuning` asks for; what was done, in words, and whole in `out`."""
-    config = material.config
+def start_from(task: Task, images: LabelledImages, out: Path | None = None) -> list[str]:
+    """Copy the weights of --init that `tuning` asks for; lines for the log, and the reports into `out`."""
+    config = images.config
     if config.init == RANDOM_WEIGHTS:
         return ["weights: random (--init none)"]
     tensors, card = weights.read(config.init)
     parts = task.exported()
-    notes = input_notes(card, config, task, material.train)
+    notes = input_notes(card, config, task, images.train)
     lines = [f"--init, input: {note}" for note in notes]
     for part, least in {"encoder": config.min_transfer, "decoder": 0.0}.items():
         if part == "encoder" or (config.tuning.transfer == "encoder_decoder" and part in parts):
@@ -197,20 +197,19 @@ def restore_best(task: Task, checkpoints: Path) -> float:
     return float(state["best"])
 
 
-def write_split(config: FinetuneConfig, material: Material, out: Path) -> None:
+def write_split(config: FinetuneConfig, images: LabelledImages, out: Path) -> None:
     """Salted names into the run folder; plain ones only where the user asked for a file."""
     import json
 
     ids = {
-        part: [v.entry.id for v in cache]
-        for part, cache in (("train", material.train), ("val", material.val))
+        part: [v.entry.id for v in cache] for part, cache in (("train", images.train), ("val", images.val))
     }
     salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
-    ids["test"] = [salted_id(salt, record.relative) for record in material.split["test"]]
+    ids["test"] = [salted_id(salt, record.relative) for record in images.split["test"]]
     text = json.dumps(ids, indent=1)
     replace_text(out / "split.json", text + "\n")
     if config.split.save_as:
-        replace_text(Path(config.split.save_as), as_names(material.split))
+        replace_text(Path(config.split.save_as), as_names(images.split))
 
 
 def headline(config: FinetuneConfig) -> str:
@@ -223,18 +222,18 @@ def headline(config: FinetuneConfig) -> str:
     )
 
 
-def summary(material: Material) -> str:
+def summary(images: LabelledImages) -> str:
     """Counts only: no name reaches a log."""
-    used = {"train": len(material.train), "val": len(material.val), "test": len(material.split["test"])}
-    lost = sum(len(material.split[part]) - used[part] for part in ("train", "val"))
+    used = {"train": len(images.train), "val": len(images.val), "test": len(images.split["test"])}
+    lost = sum(len(images.split[part]) - used[part] for part in ("train", "val"))
     counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
-    return f"data: {material.layout}; {counts}" + f"; {lost} labelled images could not be used" * bool(lost)
+    return f"data: {images.layout}; {counts}" + f"; {lost} labelled images could not be used" * bool(lost)
 
 
-def card(config: FinetuneConfig, task: Task, material: Material, score: float) -> weights.Card:
+def card(config: FinetuneConfig, task: Task, images: LabelledImages, score: float) -> weights.Card:
     """What predict and a later user must know of the weights."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
-    return shared_card(config, task, material.train) | {
+    return shared_card(config, task, images.train) | {
         "task": mapping["task"],
         "class_names": list(task.class_names),
         "activation": task.activation,
@@ -246,7 +245,7 @@ def card(config: FinetuneConfig, task: Task, material: Material, score: float) -
         "initial_weights": ancestor("" if config.init == RANDOM_WEIGHTS else config.init),
         "validation_score": score if math.isfinite(score) else None,
         "batch_norm_statistics": "of training",
-        "data_hash": data_hash(material),
+        "data_hash": data_hash(images),
     }
 
 
@@ -258,22 +257,22 @@ def dry_run(config: FinetuneConfig) -> str:
     config = replace(config, devices=1, num_nodes=1)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
-        material = gather(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
-        config = material.config
+        images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
+        config = images.config
         task = build_task(config)
-        check_images(config, task, material)
-        lines = start_from(task, material)
-        source = batches_from(config, material.train, task, fabric, 0)
-        losses, seconds = rehearsed(fabric, task, source, config)
+        check_images(config, task, images)
+        lines = start_from(task, images)
+        source = batches_from(config, images.train, task, fabric, 0)
+        losses, seconds = first_step(fabric, task, source, config)
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     return "\n".join(
         [
             headline(config),
-            summary(material),
+            summary(images),
             *lines,
-            f"answers: {', '.join(task.class_names)} ({task.activation})",
+            f"outputs: {', '.join(task.class_names)} ({task.activation})",
             f"parameters: {sum(p.numel() for p in task.parameters()):,}",
-            f"one step: {terms}; {seconds:.2f} s, the first of a process being the slowest",
+            f"one step: {terms}; {seconds:.2f} s, the first step of a process is the slowest",
             f"would do: {config.steps} steps, about {config.steps * seconds / 3600:.1f} h, into "
             f"{config.out}; nothing was written there",
         ]

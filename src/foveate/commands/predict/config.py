@@ -34,7 +34,7 @@ class PredictConfig:
     probabilities: bool = False
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
-    accelerator: Literal["cpu", "cuda", "mps"] = "cpu"
+    accelerator: Literal["cpu", "cuda"] = "cpu"
 
 
 SPEC = Spec(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import Dimension
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES
@@ -17,13 +17,14 @@ class PrepareRun:
     """One preparation, complete.
 
     Attributes:
-        data: Folder of scans or pictures, or one file; what `source` says it is.
-        out: Folder of the cache; the same command again goes on where it was.
-        dimension: 2 or 3; found from the files where it is not said.
-        split: Folder that `foveate split` wrote: its training images alone; empty: what the data set says.
-        num_workers: Processes that decode; 0: this one. The result does not depend on it.
+        data: Folder of images, or one file, in the layout that `source` names.
+        out: Folder of the cache; running the same command again continues.
+        dimension: 2 or 3; detected from the files by default.
+        split: Folder written by `foveate split`: only its train.txt and unlabelled.txt are prepared. Empty:
+            all images except the data set's own validation and test images.
+        num_workers: Worker processes that decode; 0: the main process. The result does not depend on it.
         source: Layout of the data set.
-        prepare: How the cache is made.
+        prepare: How images are prepared for the cache.
     """
 
     data: str = ""
@@ -31,7 +32,7 @@ class PrepareRun:
     dimension: Dimension
     split: str = ""
     num_workers: int = 0
-    source: Any
+    source: SourceConfig
     prepare: PrepareConfig
 
 

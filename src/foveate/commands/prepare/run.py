@@ -40,7 +40,7 @@ def prepare(config: PrepareRun) -> Cache:
 
 
 def _refuse_other_files(folder: Path) -> None:
-    """A folder of something else must not fill up with volumes."""
+    """Refuse an --out that holds other files."""
     if any(folder.iterdir()) and not is_prepared(folder):
         raise FoveateError(f"--out {folder} holds other files; give an empty or new folder, or a cache.")
 

@@ -27,13 +27,13 @@ def build_method(config: PretrainConfig) -> Method:
 
 
 def build_on(net: Network, config: MethodConfig) -> Method:
-    """A method on a network; one that wraps another is handed that one: no method imports a sibling."""
+    """A method on a network; a wrapping one gets `build_on` to build its base: no method imports another."""
     build = METHODS[config.name].build
     return build(net, config, build_on) if config.wrapped else build(net, config)
 
 
 def check_views(config: RunConfig, method: Trainable, net: Pyramid) -> None:
-    """Refuse views that the network cannot halve as often as it does, or a batch without statistics."""
+    """Refuse views that are no multiple of the network's stride, and batches of one sample."""
     for name, spec in method.crops.items():
         if len(spec.grid) != config.dimension or any(n % net.stride for n in spec.grid):
             raise FoveateError(

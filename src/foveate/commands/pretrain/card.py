@@ -1,4 +1,4 @@
-"""What a pre-training run says of itself: its first line, and the card of its weights."""
+"""The first log line of a pre-training run, and the card of its weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from foveate.runtime.registries import METHODS
 
 
 def headline(config: PretrainConfig) -> str:
-    """The first line of a run: what it is, and on a CPU at paper size what that would take."""
+    """The first line of a run, with the estimated hours for paper size on a CPU."""
     what = f"foveate {version('foveate')}: {config.method.name}, {config.dimension}D, {config.encoder.name}"
     how = (
         f"size {config.size} (width {config.encoder.width}), batch {config.batch_size} x {config.accumulate}"

@@ -1,12 +1,10 @@
-"""The configuration of a pre-training run: what can be said, and how the first pass finds the defaults."""
+"""The configuration of a pre-training run: its keys, and how the first pass finds their defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, final
-
-import torch
 
 from foveate.core import config as parsing
 from foveate.core.contracts import MethodConfig
@@ -17,6 +15,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
+from foveate.runtime.precision import accelerator_of, usual_precision
 from foveate.runtime.registries import METHODS, base_names, method_defaults
 from foveate.train.optim import OptimConfig
 
@@ -27,13 +26,13 @@ class PretrainConfig(RunConfig):
     """One pre-training run, complete.
 
     Attributes:
-        health_every: Steps between measurements of health; 0 for none.
-        holdout: Images that are held out, never trained on, to measure health on.
-        probe: Folder of masks named like images, or a labels.csv: what a probe of the features learns.
+        health_every: Steps between health measurements; 0: none.
+        holdout: Number of images that are held out of training, to measure health on.
+        probe: Labels for a probe of the features: a folder of masks named like the images, or a labels.csv.
         probe_every: Steps between probes.
         method: The pre-training method.
-        split: Folder that `foveate split` wrote: only its train.txt and unlabelled.txt are pre-trained on.
-            Empty: all but what the data set itself keeps for validation and test.
+        split: Folder written by `foveate split`: only its train.txt and unlabelled.txt are used. Empty: all
+            images except the data set's own validation and test images.
     """
 
     health_every: int = 200
@@ -53,7 +52,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     name = str(given.get("encoder.name", row.encoder))
     entry = encoder_entry(name, dimension)
     norm = cast(Any, str(given.get("encoder.norm", "batch")))
-    accelerated = torch.cuda.is_available()
+    accelerator = accelerator_of(given)
     return PretrainConfig(
         data="",
         out="",
@@ -61,8 +60,8 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         size=size,
         steps=row.steps,
         batch_size=row.batch_size,
-        accelerator="cuda" if accelerated else "cpu",
-        precision="bf16-mixed" if accelerated else "32-true",
+        accelerator=accelerator,
+        precision=usual_precision(accelerator),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=found_prepare(given),
         method=method,

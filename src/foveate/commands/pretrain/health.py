@@ -19,8 +19,8 @@ from foveate.views.pipeline import make_views
 Measure = Callable[[int], dict[str, float]]
 
 
-def set_aside(cache: Cache, config: PretrainConfig) -> tuple[Cache | None, Cache]:
-    """The images that are never trained on, where some are wanted, and the rest. By content, not by name."""
+def hold_out(cache: Cache, config: PretrainConfig) -> tuple[Cache | None, Cache]:
+    """The images held out of training (`holdout` of them), and the rest; chosen by content, not by name."""
     if config.holdout == 0:
         return None, cache
     if not 0 < config.holdout < len(cache):
@@ -61,7 +61,7 @@ def measure_of(
 
 
 def look_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:
-    """Measures on one batch, made at the first call and the same ever after."""
+    """The function that measures health on one batch, which is made at its first call."""
     kept: list[Batch] = []
 
     def look(step: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ def images_of(config: PretrainConfig, data: Path) -> list[Record]:
 
 
 def open_cache(config: PretrainConfig, data: Path) -> Cache:
-    """Prepare what is not prepared yet, beside the run, with a progress bar; a cache is taken as it is."""
+    """The cache beside the run, completed with a progress bar; a prepared cache is used as it is."""
     if is_prepared(data):
         return open_given_cache(config, data)
     images = images_of(config, data)
@@ -35,15 +35,15 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     """The cache that `--data` names; options of its preparation that differ are refused."""
     if config.prepare != from_json((data / PROFILE).read_text(), data):
         raise FoveateError(
-            f"--data {data} is prepared already, and --prepare.* asks for something else; leave these keys "
-            "out, or run `foveate prepare` with them into another folder."
+            f"--data {data} is a prepared cache that was made with other values of --prepare.*; omit these "
+            "keys, or run `foveate prepare` with them into another folder."
         )
     if config.split:
         raise FoveateError(
-            f"--data {data} is prepared already and names no file: --split {config.split} cannot choose "
-            "from it; run `foveate prepare --split` instead, and leave the key out here."
+            f"--data {data} is a prepared cache, which holds no file names: --split {config.split} cannot "
+            "choose from it; run `foveate prepare --split` instead, and omit the key here."
         )
-    say("a prepared cache names no patients: what a later test shares with it is found by its voxels alone")
+    say("a prepared cache does not name patients: overlap with a later test is found by voxels only")
     say_of_salt(data)
     return open_prepared(data)
 

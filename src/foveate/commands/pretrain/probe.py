@@ -135,7 +135,7 @@ def probe_set(config: PretrainConfig, method: Method) -> ProbeSet:
 
 
 def views_of(cache: Cache, method: Method, seed: int) -> list[CropViews]:
-    """Windows of the size that the method is trained on, neither turned nor mirrored."""
+    """Views of the size that the method is trained on, neither rotated nor flipped."""
     name, spec = "global", method.crops["global"]
     plain = replace(spec, count=VIEWS, flip_axes=(), rotation_degrees=0.0, zoom=0.0, min_iou=0.0)
     make = partial(make_views, specs={name: plain}, seed=key(seed, "probe views") >> 1)

@@ -33,7 +33,7 @@ from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.selection import note_seen
-from foveate.runtime.steps import batches_from, rehearsed, schedule_of, takes_part
+from foveate.runtime.steps import batches_from, first_step, schedule_of, takes_part
 from foveate.train.loggers import names_of
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -43,7 +43,7 @@ from foveate.views.pipeline import make_views, normalise, with_channels
 
 CALIBRATION_BATCHES = 16
 
-RANK = "foveate.commands.pretrain.run:from_file"  # what each of several processes calls
+RANK = "foveate.commands.pretrain.run:from_file"  # what each process of a multi-process run calls
 
 
 def start(config: PretrainConfig) -> Ending:
@@ -83,7 +83,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         if fabric.is_global_zero:
             folder.prepare_out(config, out, cache.data_hash, report)
             folder.note_images(cache, out)
-        held, cache = health.set_aside(cache, config)
+        held, cache = health.hold_out(cache, config)
         note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         probe = open_probe(config, method, fabric) if config.probe else None
         measure = health.measure_of(config, fabric, method, held or cache, probe)
@@ -107,7 +107,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
             path = weights.save(method.exported(), card, out / "exported")
             log.note(f"exported {path.relative_to(out)}")
         if not ending:
-            log.note("stopped on a signal; a checkpoint is saved. The same command goes on from here.")
+            log.note("stopped on a signal; a checkpoint is saved. The same command resumes from it.")
     peers.barrier()
     return ending
 
@@ -163,7 +163,7 @@ def dry_run(config: PretrainConfig) -> str:
         intake.check_volumes(cache, method.crops)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)
-        losses, seconds = rehearsed(fabric, method, batches_from(config, cache, method, fabric, 0), config)
+        losses, seconds = first_step(fabric, method, batches_from(config, cache, method, fabric, 0), config)
     parameters = sum(p.numel() for p in method.parameters())
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
@@ -172,7 +172,7 @@ def dry_run(config: PretrainConfig) -> str:
         f"images: {found} found, {len(cache)} decoded for this dry run\n"
         f"views per sample: {crops}\n"
         f"parameters: {parameters:,}\n"
-        f"one step: {terms}; {seconds:.2f} s, the first of a process being the slowest\n"
+        f"one step: {terms}; {seconds:.2f} s, the first step of a process is the slowest\n"
         f"would do: {config.steps} steps of batch {config.batch_size} x {config.accumulate}, "
         f"about {config.steps * seconds / 3600:.1f} h, into {config.out}; nothing was written there"
     )

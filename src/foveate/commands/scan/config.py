@@ -15,11 +15,11 @@ class ScanConfig:
     """One scan.
 
     Attributes:
-        data: SRC: the folder to look at, or one file; nothing in it is changed.
-        out: Folder of the inventory; the same command again only looks at what is new or changed.
-        until: The last pass: stat (names and sizes), headers, or full (voxels).
-        num_workers: Processes that read beside this one; 0: none. The result does not depend on it.
-        thumbnails: Draw small pictures into the page; never of what may have text burned in.
+        data: SRC: the folder or file to scan; nothing in it is changed.
+        out: Folder of the inventory; running the same command again reads only new and changed files.
+        until: The last pass to run: stat (names and sizes), headers, or full (voxels).
+        num_workers: Worker processes that read; 0: the main process. The result does not depend on it.
+        thumbnails: Draw small pictures into the page, except of images that may have burned-in text.
     """
 
     data: str = ""

@@ -76,7 +76,7 @@ def _headline(db: sqlite3.Connection) -> str:
         f"{files} files ({hidden} hidden ones ignored), {images} images and labels, {series} DICOM series, "
         f"{patients} patients that a DICOM header names. Ids are salted hashes; names are in private/ alone."
     )
-    more = f" {waiting} images were not decoded yet: scan again without --pass." if waiting else ""
+    more = f" {waiting} images were not decoded yet: scan again with --until full." if waiting else ""
     return f"<p>{escape(text + more)}</p>"
 
 
@@ -166,7 +166,7 @@ def _reasons(db: sqlite3.Connection) -> str:
         "SELECT count(*) AS n, sum(files), format, reason FROM images WHERE reason != '' "
         f"GROUP BY format, reason ORDER BY n DESC, reason LIMIT {MOST_ROWS}"
     )
-    return "<h2>Left out, by reason</h2>" + table(
+    return "<h2>Excluded, by reason</h2>" + table(
         ("", "files", "format", "reason"), db.execute(query).fetchall()
     )
 
@@ -176,4 +176,4 @@ def _rejects(db: sqlite3.Connection) -> str:
     query = f"SELECT id, format, reason FROM images WHERE reason != '' ORDER BY reason, id LIMIT {MOST_ROWS}"
     more = f"<p>All {total}: rejects.csv</p>" if total > MOST_ROWS else ""
     rows = table(("id", "format", "reason"), db.execute(query).fetchall())
-    return f"<h2>Left out, one by one ({total})</h2><details><summary>Show</summary>{rows}</details>{more}"
+    return f"<h2>Excluded, one by one ({total})</h2><details><summary>Show</summary>{rows}</details>{more}"

@@ -56,7 +56,7 @@ def scan(config: ScanConfig) -> str:
 
 
 def _passes(found: inventory.Scan, config: ScanConfig, out: Path) -> bool:
-    """Does the passes that are asked for; whether the tables are older than what is known."""
+    """Run the passes up to `until`; whether the tables must be written again."""
     db, times = found.db, []
     passes: dict[str, Callable[[], int]] = {
         "stat": partial(inventory.list_files, found, out),
@@ -75,7 +75,7 @@ def _passes(found: inventory.Scan, config: ScanConfig, out: Path) -> bool:
 
 
 def _refuse_other_files(out: Path) -> None:
-    """A folder of something else must not fill up with tables."""
+    """Refuse an --out that holds other files."""
     if any(out.iterdir()) and not (out / state.PRIVATE).is_dir():
         raise FoveateError(f"--out {out} holds other files; give an empty or new folder, or an inventory.")
 
@@ -101,7 +101,7 @@ class Shown:
         self.bar, self.tasks, self.drawn = bar, dict[str, TaskID](), 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """So much of one pass is done; a total of 0 is not known."""
+        """Show how much of a pass is done; a total of 0 means unknown."""
         if what not in self.tasks:
             self.tasks[what] = self.bar.add_task(what, total=None)
         self.bar.update(self.tasks[what], completed=done, total=total or None)
@@ -127,7 +127,7 @@ def summary(found: inventory.Scan, config: ScanConfig) -> str:
 
 
 def terminal(text: str) -> str:
-    """Without signs that a terminal would obey."""
+    """Escaped as ASCII, so that no control character reaches the terminal."""
     return ascii(text)[1:-1]
 
 

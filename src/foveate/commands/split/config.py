@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from foveate.core import config as parsing
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
 from foveate.runtime.command import Alternatives, Given, Spec
@@ -13,29 +13,30 @@ from foveate.runtime.command import Alternatives, Given, Spec
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRun:
-    """What is drawn.
+    """One split.
 
     Attributes:
-        data: The data set: a folder, or the file that its layout starts from.
+        data: The data set: a folder, or the file that lists it.
         out: Folder for the lists.
         source: The layout of the data set.
-        seed: Of the draw; the same seed gives the same lists on every machine.
-        val_share: Share of the images for validation, where the data set does not say.
-        test_share: Share of the images for the test, where the data set does not say.
-        fractions: Shares of the training images with labels, each a part of the next.
-        stratify: Names of the values that are kept in proportion; empty: all with at most 20 different ones.
+        seed: Seed of the draw; the same seed gives the same lists on every machine.
+        val_share: Share of the images for validation, unless the data set has its own split.
+        test_share: Share of the images for the test, unless the data set has its own split.
+        fractions: Shares of the labelled training images; each set contains the smaller ones.
+        stratify: Names of the labels whose proportions are kept; empty: all with at most 20 different values.
         pairs: How an image and its label map in one folder are named, such as
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
-        patient_pattern: What of a path below `data` names the patient: a regular expression with one group,
-            such as "(P[0-9]+)_", or a group named patient. Empty: tables, lists, DICOM and names.
-        use_given_split: Keep what the data set itself says of validation and test.
+        patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as
+            "(P[0-9]+)_", or a group named patient. Empty: patients come from tables, lists, DICOM headers
+            and names.
+        use_given_split: Keep the data set's own validation and test images.
         compare_voxels: Decode every image, to keep images with equal voxels in one part.
-        num_workers: Processes that decode beside this one.
+        num_workers: Worker processes that decode; 0: the main process.
     """
 
     data: str
     out: str
-    source: Any
+    source: SourceConfig
     seed: int = 0
     val_share: float = 0.1
     test_share: float = 0.2

@@ -28,13 +28,13 @@ LISTED_BY = (".csv", ".json")
 
 
 def run_split(config: SplitRun) -> Ending:
-    """Print how the parts are mixed."""
+    """Split, and print a table of the parts."""
     print(split(config))
     return Ending.FINISHED
 
 
 def split(config: SplitRun) -> str:
-    """Draw, write the lists, and say how they are mixed."""
+    """Draw the split, write its lists, and return a table of the parts."""
     images = listed_images(config)
     if not config.use_given_split:
         images = [replace(record, split="") for record in images]
@@ -61,7 +61,7 @@ def listed_images(config: SplitRun) -> list[Record]:
     data, reader = Path(config.data), build_source(config.source)
     if config.source.name == "folder" and data.suffix.lower() in LISTED_BY:
         names = "--source csv for a table, --source monai_datalist for a list in JSON"
-        raise FoveateError(f"{data} is a list of images; say what reads it: {names}.")
+        raise FoveateError(f"{data} is a list of images; name its layout: {names}.")
     records = list(reader.records(data))
     images = [record for record in records if record.role == "image"]
     if config.source.name == "folder":
@@ -119,7 +119,7 @@ def equal_voxels(images: Sequence[Record], config: SplitRun) -> tuple[list[list[
 def strangers(
     unlabelled: Sequence[Record], alike: Sequence[Sequence[str]], drawn: Drawn, groups: Groups
 ) -> list[Record]:
-    """Unlabelled images that pre-training may see: no patient or voxels of validation and test."""
+    """Unlabelled images for pre-training, none sharing voxels or patients with validation or test."""
     held_out = [r for part in ("val", "test") for p in drawn.parts[part] for r in groups[p]]
     patients, names = {record.patient for record in held_out} - {""}, {r.relative for r in held_out}
     names |= {name for found in alike if names.intersection(found) for name in found}
@@ -152,7 +152,7 @@ def write_lists(
 
 
 def refuse_other_lists(out: Path, texts: Mapping[str, str]) -> None:
-    """Lists that runs may depend on are not replaced by others."""
+    """Refuse to replace lists by different ones: runs may depend on them."""
     for name, text in texts.items():
         path = out / name
         if path.exists() and path.read_bytes() != text.encode("utf-8", "surrogateescape"):
@@ -165,7 +165,7 @@ def names_of(patients: Iterable[str], groups: Groups) -> list[str]:
     for name in names:
         if name != name.strip() or "\n" in name or "\r" in name:
             raise FoveateError(
-                f"{name!r} cannot stand in a list: rename it without line breaks or outer blanks."
+                f"{name!r} cannot be written to a list; rename it without line breaks or spaces at its ends."
             )
     return names
 

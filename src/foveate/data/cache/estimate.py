@@ -88,7 +88,7 @@ def check_disk(needed: int, folder: Path) -> None:
 
 
 def gib(count: float) -> str:
-    """Bytes for people.
+    """Bytes as text in GiB.
 
     >>> gib(3 * 2**30), gib(5 * 2**20)
     ('3.0 GiB', '5 MiB')

@@ -57,7 +57,7 @@ class CacheEntry:
     std: float
     profile: str  # of data.profiles
     content_hash: str
-    voxel_hash: str  # of the decoded image, before anything was done to it: `data.leakage`
+    voxel_hash: str  # of the decoded image, before anything was done to it: `data.cohort.leakage`
     source_bytes: int
     source_stamp: int  # salted hash of size and time of change: the time itself is a date
     maps: tuple[MapEntry, ...]
@@ -138,7 +138,7 @@ def write_rejects(folder: Path, rejects: Iterable[tuple[str, str]]) -> None:
 
 
 def write_complete(folder: Path, ids: Sequence[str]) -> None:
-    """Says which volumes a finished preparation consists of."""
+    """Write the list of volumes that a finished preparation consists of."""
     replace_text(folder / COMPLETE, json.dumps(list(ids)))
 
 

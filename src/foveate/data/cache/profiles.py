@@ -68,7 +68,7 @@ class PrepareConfig:
         window: Override the profile's window for all images: `percentiles` or `range` below.
         percentiles: The two percentiles of an image's voxels that become 0 and 1 with `window: percentiles`.
         intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
-            (-1000.0, 1000.0) in Hounsfield units.
+            [-1000, 1000] in Hounsfield units.
     """
 
     profile: Literal["by_modality", "ct", "mr", "pet", "xray", "us", "generic"] = "by_modality"

@@ -1,4 +1,4 @@
-"""Who is for training, validation and test, and for every share of the labels: drawn by patient and stratum.
+"""Draws training, validation and test, and every share of the labels, by patient and stratum.
 
 One order of the patients decides everything. In it every stratum is dealt out evenly, so that any first part,
 and any part between two cuts, is mixed as the whole is; a smaller share is the beginning of a larger one. A
@@ -194,7 +194,7 @@ def deal(
 
 
 def _said(groups: Groups) -> dict[str, str]:
-    """Patient -> val or test where the source says so, "" otherwise."""
+    """Patient -> val or test if the source has its own split, else ""."""
     said = {}
     for patient, images in groups.items():
         first = images[0]

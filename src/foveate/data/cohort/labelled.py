@@ -104,7 +104,7 @@ def patients_of_source(records: Iterable[Record], source: Source, data: Path, pa
 
 
 def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
-    """What reads this layout."""
+    """The function that reads this layout."""
     if not data.exists():
         raise FoveateError(f"--data {data} does not exist; accepted: a folder, a .csv or a .json.")
     if data.suffix.lower() == ".json" or (data / "dataset.json").is_file():
@@ -132,7 +132,7 @@ def joined(paired: Paired) -> tuple[Record, ...]:
 
 
 def _in_one_folder(paired: Paired, records: Sequence[Record]) -> Labelled:
-    """What was paired, and how many images were not."""
+    """The paired images, and how many images were not paired."""
     images = [r for r in records if r.role == "image" and r.relative not in paired.labels]
     found = joined(paired)
     named = {record.relative for record in found}
@@ -169,7 +169,7 @@ def by_usual_names(records: Sequence[Record]) -> Labelled:
 
 
 def by_key(records: Iterable[Record]) -> dict[str, Record]:
-    """Records by what an image and its label have in common; two of the same are refused."""
+    """Records by `pair_key`; two records with one key are refused."""
     keyed: dict[str, Record] = {}
     for record in records:
         key = pair_key(record)
@@ -202,7 +202,7 @@ def pair_key(record: Record) -> str:
 
 
 def split_of(relative: str) -> str:
-    """What `imagesTr`, `imagesVa` and `imagesTs` say."""
+    """The part of a split that `imagesTr`, `imagesVa` or `imagesTs` in a path means; "" without one."""
     matches = (IMAGE_FOLDER.fullmatch(part.lower()) for part in PurePosixPath(relative).parts[:-1])
     return next((split_word(m[3], relative) for m in matches if m and m[3]), "")
 
@@ -240,7 +240,7 @@ def from_table(data: Path, want: Want) -> Labelled:
 
 
 def _refuse_contradictions(records: Iterable[Record], data: Path) -> None:
-    """An image that is listed twice must be said to be the same twice."""
+    """Refuse an image that is listed twice with different labels, maps, patient or part."""
     known: dict[str, Record] = {}
     for record in records:
         first = known.setdefault(record.relative, record)
@@ -340,7 +340,7 @@ def labelled_images(
     pairs: str = "",
     patient_pattern: str = "",
 ) -> Labelled:
-    """Images with what is to be learnt; `folder` knows pairs of folders, tables and lists by their names."""
+    """The labelled images of a data set as its source reads them; `folder` also finds pairs and tables."""
     if source.name == "folder":
         return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern)
     if pairs:

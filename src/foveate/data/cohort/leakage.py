@@ -1,4 +1,4 @@
-"""Whether an image or a patient is where it must not be: equal voxels across parts, test data seen before.
+"""The leakage guard: equal voxels in two parts of a split, and test images that pre-training has seen.
 
 Images are compared by their decoded voxels in RAS+ order, so neither another name, format nor header hides
 one. What a run has seen is written down as salted hashes only; the salt stays beside the runs, in the
@@ -30,7 +30,7 @@ OnSeen = Literal["refuse", "mark"]
 
 
 def hash_of(record: Record) -> str | None:
-    """The voxel hash of a record's image; None where it cannot be read, which preparing it will say."""
+    """The voxel hash of a record's image; None if unreadable, which is reported when it is prepared."""
     try:
         return voxel_hash(read_image(record, decode).array)
     except UnreadableImageError:
@@ -47,7 +47,7 @@ def reason_of(record: Record) -> str:
 
 
 def by_role(records: Sequence[Record], hashes: dict[str, str | None]) -> list[str]:
-    """Corrects hashes by what most files of a family are (`data.roles`); what should be said of it."""
+    """Correct hashes by the role of most files of a family (`data.roles`); returns notes for the terminal."""
     single = [record for record in records if not (record.files or record.channels or record.maps)]
     looks = {record.relative: False for record in single if hashes[record.relative]}
     unread = [record for record in single if not hashes[record.relative]]
@@ -118,7 +118,7 @@ def project_salt(run: Path) -> bytes:
 def write_seen(
     run: Path, patients: Iterable[str], voxels: Iterable[str], earlier: Path | None = None
 ) -> None:
-    """Write down who and what a run is trained on, as salted hashes in an order that tells nothing.
+    """Write seen.json: patients and images that a run is trained on, as sorted salted hashes.
 
     Args:
         run: The run folder.
@@ -136,7 +136,7 @@ def write_seen(
 
 
 def read_seen(run: Path) -> Seen:
-    """What a run wrote down.
+    """Read the seen.json of a run.
 
     Raises:
         FoveateError: the run has no such file, or its project no salt.
@@ -170,7 +170,7 @@ def seen_before(run: Path, records: Sequence[Record], voxels: Sequence[str | Non
 
 
 def refuse_seen(run: Path, found: Mapping[str, str], policy: OnSeen) -> None:
-    """Refuse a test on what pre-training has seen, unless it is to be marked only."""
+    """Refuse test images that pre-training has seen, unless the policy is to mark them only."""
     if found and policy == "refuse":
         name, why = next(iter(sorted(found.items())))
         raise FoveateError(

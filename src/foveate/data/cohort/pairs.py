@@ -41,7 +41,7 @@ class Paired:
 
 
 def by_pattern(records: Sequence[Record], pairs: str, data: Path) -> Paired:
-    """What `--pairs` says.
+    """Pairs of images and label maps by the pattern of `--pairs`.
 
     Raises:
         FoveateError: it cannot be understood, or nothing fits.

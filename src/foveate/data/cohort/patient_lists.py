@@ -41,7 +41,7 @@ class Named:
         return len(self.patients)
 
     def row(self, number: int) -> str:
-        """A row, as people count them."""
+        """A row as shown in a message, such as "line 2"."""
         return f"{self.word} {self.first + number}"
 
 

@@ -1,4 +1,4 @@
-"""Who each image is of: what tables, lists, headers and names say, brought together and compared.
+"""The patient of each image, from tables, lists, headers and names, which must agree.
 
 Every command asks here. Two sources that group the images differently are refused: nobody but the user knows
 which of them is right, and a guess would put one patient into two parts of a split.
@@ -37,7 +37,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Images with their patients, and what is to be said of it."""
+    """Images with their patients, and messages about where these are from."""
 
     records: tuple[Record, ...]
     notes: tuple[str, ...]  # for the terminal
@@ -88,7 +88,7 @@ def with_patients(
 
 
 def _filled(images: Iterable[Record]) -> dict[str, str]:
-    """What the source of the images has said already."""
+    """The patients that the source of the images has set already."""
     return {image.relative: image.patient for image in images if image.patient}
 
 

@@ -26,7 +26,7 @@ Split = dict[str, list[Record]]  # part -> images
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Who is trained on.
+    """How images are split into training, validation and test.
 
     Attributes:
         source: File with the split: JSON {"train": [names], "val": [...], "test": [...]}, nnU-Net's
@@ -96,7 +96,7 @@ def strata_of(groups: Groups, kinds: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_split(records: Sequence[Record]) -> Split | None:
-    """What the records say, None where they say nothing; a part without images stays empty."""
+    """The split that the records carry, None without one; a part without images stays empty."""
     if not any(record.split for record in records):
         return None
     if unsaid := [record for record in records if not record.split]:

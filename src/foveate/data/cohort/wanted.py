@@ -1,4 +1,4 @@
-"""What fine-tuning wants of a data set: its labelled images, and which kind of label they have."""
+"""The labelled images of a data set, and the kind of their labels."""
 
 from __future__ import annotations
 

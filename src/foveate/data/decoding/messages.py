@@ -1,4 +1,4 @@
-"""How `data.decoding` and its child talk: JSON with its length before it, the bytes of an array after it."""
+"""The messages between `data.decoding` and its child: JSON after its length, then array bytes."""
 
 from __future__ import annotations
 

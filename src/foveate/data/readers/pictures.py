@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from foveate.core.types import Array, Volume
 from foveate.data.readers import jpeg, png, tiff
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.regular import open_regular
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value for pictures stored as negatives
@@ -90,17 +93,27 @@ def picture(rows: Array, spacing_mm: tuple[float, float], modality: str = "") ->
     )
 
 
-def _is_negative(image: Any) -> bool:  # noqa: ANN401 - several Pillow classes
-    return image.format == "TIFF" and bool(image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
+def _is_negative(image: ImageFile) -> bool:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return isinstance(image, TiffImageFile) and bool(image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
 
 
-def _check(image: Any) -> None:  # noqa: ANN401 - several Pillow classes
-    frames = getattr(image, "n_frames", 1) if image.format != "JPEG" else 1
+def _check(image: ImageFile) -> None:
+    frames = _frames_of(image)
     if frames > 1:
         raise RefusalError(f"it holds {frames} frames; save one file per frame")
     raw_mode = str(image.tile[0][3]) if image.tile else ""
     if ";16" in raw_mode and not image.mode.startswith("I"):
         raise RefusalError("it is 16-bit colour, of which Pillow keeps 8 bits; save it as 16-bit grey")
+
+
+def _frames_of(image: ImageFile) -> int:
+    from PIL.MpoImagePlugin import MpoImageFile
+    from PIL.PngImagePlugin import PngImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    return image.n_frames if isinstance(image, MpoImageFile | PngImageFile | TiffImageFile) else 1
 
 
 def _deep_values(rows: Array, *, negative: bool) -> Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, case, either, folders, set_aside, volume
+from foveate.data.layouts import LABELS, Layout, case, either, excluded_case, folders, volume
 
 TREE = """
 MICCAI_BraTS_2018_Data_Training/
@@ -71,7 +71,7 @@ def _case(root: Path, folder: Path, grade: str, config: Config) -> Record:
     channels = tuple(path for name in config.channels if (path := files[name]))
     if len(channels) < len(config.channels):
         absent = ", ".join(name for name in config.channels if not files[name])
-        return set_aside(root, folder, f"{absent} is missing")
+        return excluded_case(root, folder, f"{absent} is missing")
     return case(
         root,
         channels[0],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, case, either, folders, set_aside, volume
+from foveate.data.layouts import LABELS, Layout, case, either, excluded_case, folders, volume
 
 TREE = """
 data/
@@ -68,7 +68,7 @@ def cases(root: Path) -> Iterator[Record]:
             continue
         image, label = volume(folder, "imaging"), volume(folder, "segmentation")
         if image is None:
-            yield set_aside(root, folder, "imaging.nii.gz is missing")
+            yield excluded_case(root, folder, "imaging.nii.gz is missing")
             continue
         yield case(
             root,

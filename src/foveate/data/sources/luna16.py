@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, case, either, folders, set_aside
+from foveate.data.layouts import Layout, case, either, excluded_case, folders
 from foveate.data.tables import read_table, visible
 
 TREE = """
@@ -99,7 +99,7 @@ def _case(
     root: Path, top: Path, path: Path, split: str, tables: Mapping[str, Mapping[str, list[Point]]]
 ) -> Record:
     if not any(path.with_suffix(suffix).is_file() for suffix in (".raw", ".zraw")):
-        return set_aside(root, path, f"{path.stem}.raw is missing")
+        return excluded_case(root, path, f"{path.stem}.raw is missing")
     lungs = top / "seg-lungs-LUNA16" / path.name
     labels: dict[str, Any] = {name: tuple(table.get(path.stem, ())) for name, table in tables.items()}
     return case(

@@ -16,9 +16,9 @@ from foveate.data.layouts import (
     Layout,
     WrongLayoutError,
     case,
+    excluded_case,
     named_values,
     read_json,
-    set_aside,
     wrong_field,
 )
 from foveate.data.tables import visible
@@ -95,7 +95,7 @@ def _part(root: Path, part: tuple[str, str, str], ending: str, names: Mapping[st
     for name, channels in found.items():
         if sorted(channels) != list(range(len(names))):
             why = f"channels {sorted(channels)} are there, and dataset.json has {len(names)}"
-            yield set_aside(root, next(iter(channels.values())), why)
+            yield excluded_case(root, next(iter(channels.values())), why)
             continue
         label = root / labels / f"{name}{ending}"
         yield _case(root, name, [channels[i] for i in sorted(channels)], label, split, names)

@@ -22,4 +22,5 @@ ENCODERS: Registry[AnyEncoder] = Registry(
         "resenc": f"{OURS}.resenc:RESENC",
         "swin": f"{OURS}.swin:SWIN",
     },
+    needs=("config", "build", "dimensions", "upsample"),
 )

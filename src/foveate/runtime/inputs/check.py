@@ -1,4 +1,4 @@
-"""Whether an image is like those that a model was trained on: facts of both, compared without reading a file.
+"""Compares the facts of an image with those of the training images; reads no file.
 
 The limits are those of docs/predict.md, which says what they were chosen by.
 """
@@ -175,7 +175,7 @@ def plane(trained: TrainedFacts, image: ImageFacts) -> Iterator[Finding]:
 
 
 def tilt(trained: TrainedFacts, image: ImageFacts) -> Iterator[Finding]:
-    """Axes that lie askew of the body's."""
+    """Axes that are oblique to those of the body."""
     if trained.tilt_degrees is not None and image.tilt_degrees > trained.tilt_degrees[1] + TILT_WARNING:
         accepted = f"0 to {trained.tilt_degrees[1]:.0f} degrees"
         found = f"{image.tilt_degrees:.0f} degrees off the axes of the body"

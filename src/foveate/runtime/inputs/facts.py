@@ -1,4 +1,4 @@
-"""What a card says of the images of training, what is known of one image, and whether that image may pass."""
+"""The facts of training images in a card, the facts of a new image, and the gate that compares them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def tilt_of(affine: Sequence[Sequence[float]], axes: int) -> float:
 
 
 def card_facts(cache: Cache, config: PrepareConfig) -> dict[str, Any]:
-    """What a card holds of the images of training: numbers over all of them, nothing of any one."""
+    """The `input` of a card: statistics over the training images, nothing about a single one."""
     some = cache.volumes[:: -(-len(cache) // MOST_IMAGES)]
     facts = [image_facts(volume) for volume in some]
     profiles = Counter(volume.entry.profile for volume in cache)
@@ -148,7 +148,7 @@ def axes_of(values: Sequence[Sequence[float]], dimension: int) -> tuple[Ends, ..
 
 
 def as_trained(config: PrepareConfig, trained: TrainedFacts) -> PrepareConfig:
-    """How a new image is prepared: with the one profile of all images of training, whatever its file says."""
+    """How a new image is prepared: with the profile of the training images if they share one."""
     known = [PROFILES[name] for name in trained.modalities or {} if name in PROFILES]
     if config.profile != "by_modality" or len(known) != 1:
         return config
@@ -157,12 +157,12 @@ def as_trained(config: PrepareConfig, trained: TrainedFacts) -> PrepareConfig:
 
 @final
 class Gate:
-    """Lets the images pass that a model can answer for, with a word on the doubtful ones."""
+    """Refuses images that are too unlike the training images, and warns of doubtful ones."""
 
     def __init__(self, trained: TrainedFacts, *, force: bool) -> None:
         self.trained, self.force = trained, force
         if text := unchecked(trained):
-            say(f"careful: {text}")
+            say(f"warning: {text}")
 
     def warning(self, record: Record, volume: CachedVolume) -> str:
         """What is doubtful about an image; "" where nothing is.
@@ -173,10 +173,10 @@ class Gate:
         found = compare(self.trained, image_facts(volume, record))
         wrong = [each for each in found if each.severity == "error"]
         if wrong and not self.force:
-            raise FoveateError(f"{sentence(wrong)} (--force predicts it all the same)")
+            raise FoveateError(f"{sentence(wrong)} (--force predicts it anyway)")
         text = "forced: " * bool(wrong) + sentence(found)
         if text:
-            say(f"careful: {record.relative}: {text}")
+            say(f"warning: {record.relative}: {text}")
         return text
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from foveate.data.readers.dicom.header import Header
 from foveate.data.readers.dicom.reading import numbers
+from foveate.data.readers.dicom.tags import DataSet, Group
 from foveate.data.readers.refusals import RefusalError
 
 
-def frame_headers(data: Any, header: Header) -> list[Header]:  # noqa: ANN401 - pydicom has no types
+def frame_headers(data: DataSet, header: Header) -> list[Header]:
     """One header per frame; `order` holds the number of the frame in the file."""
     if len(data.get("PerFrameFunctionalGroupsSequence") or ()) != header.frames:
         raise RefusalError("its frames do not say where they lie")
     return [_frame_header(data, header, i) for i in range(header.frames)]
 
 
-def _frame_header(data: Any, header: Header, i: int) -> Header:  # noqa: ANN401
+def _frame_header(data: DataSet, header: Header, i: int) -> Header:
     place = _group(data, i, "PlanePositionSequence")
     turn = _group(data, i, "PlaneOrientationSequence")
     size = _group(data, i, "PixelMeasuresSequence")
@@ -36,16 +36,17 @@ def _frame_header(data: Any, header: Header, i: int) -> Header:  # noqa: ANN401
     return found
 
 
-def rescale_of(data: Any, i: int) -> Any:  # noqa: ANN401
+def rescale_of(data: DataSet, i: int) -> DataSet:
     """What holds slope and intercept of frame `i`: its group, else the file."""
     group = _group(data, i, "PixelValueTransformationSequence")
     return data if group is None else group
 
 
-def _group(data: Any, i: int, name: str) -> Any:  # noqa: ANN401
+def _group(data: DataSet, i: int, name: Group) -> DataSet | None:
     """The first item of a functional group of frame `i`, None where nobody has it."""
-    shared = data.get("SharedFunctionalGroupsSequence") or [{}]
-    for groups in (data.PerFrameFunctionalGroupsSequence[i], shared[0]):
+    shared = data.get("SharedFunctionalGroupsSequence")
+    own = data.PerFrameFunctionalGroupsSequence[i]
+    for groups in (own, shared[0]) if shared else (own,):
         found = groups.get(name)
         if found:
             return found[0]

@@ -19,6 +19,7 @@ from foveate.core.types import Array
 from foveate.data.readers import jpeg
 from foveate.data.readers.dicom.encapsulated import Promise, checked_frames
 from foveate.data.readers.dicom.silence import silence
+from foveate.data.readers.dicom.tags import DataSet
 from foveate.data.readers.refusals import LARGEST_VOXELS, RefusalError, native
 
 PIXEL_TAGS = (
@@ -37,7 +38,7 @@ def check_size(rows: int, columns: int, slices: int, samples: int = 1) -> None:
         raise RefusalError(f"its header claims {voxels:.2e} voxels; at most {LARGEST_VOXELS:.2e} are read")
 
 
-def stored(data: Any) -> Array:  # noqa: ANN401 - pydicom has no types
+def stored(data: DataSet) -> Array:
     """The numbers in the file, one per pixel: (rows, columns), or frames first where there are several."""
     check_size(data.Rows, data.Columns, int(data.get("NumberOfFrames") or 1), data.get("SamplesPerPixel", 1))
     if data.get("BitsStored", 0) and data.get("HighBit", data.BitsStored - 1) != data.BitsStored - 1:
@@ -50,12 +51,12 @@ def stored(data: Any) -> Array:  # noqa: ANN401 - pydicom has no types
     return _luminance(data, native(values))
 
 
-def _promise(data: Any) -> Promise:  # noqa: ANN401
+def _promise(data: DataSet) -> Promise:
     frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
     return Promise(int(data.Rows), int(data.Columns), frames, samples, int(data.BitsAllocated))
 
 
-def _decoded(data: Any, promise: Promise) -> Array:  # noqa: ANN401
+def _decoded(data: DataSet, promise: Promise) -> Array:
     """The numbers as they are in the file, after a look at whether they are all there."""
     from pydicom.pixels import get_decoder, pixel_array
 
@@ -73,7 +74,7 @@ def _decoded(data: Any, promise: Promise) -> Array:  # noqa: ANN401
     return values
 
 
-def _check_length(data: Any, promise: Promise) -> None:  # noqa: ANN401
+def _check_length(data: DataSet, promise: Promise) -> None:
     """Refuses pixels that are longer than promised; zeros of at most one row are padding of some writers."""
     stored_bytes = data.get("PixelData")
     if stored_bytes is None:  # floats, whose length pydicom compares
@@ -95,7 +96,7 @@ def _check_segment(warning: str) -> None:
         raise RefusalError(f"a compressed frame holds {found[1]} bytes where its header promises {found[2]}")
 
 
-def _through_gdcm(data: Any, frames: list[bytes]) -> Array:  # noqa: ANN401
+def _through_gdcm(data: DataSet, frames: list[bytes]) -> Array:
     """Decoded by GDCM; JPEG twice, with other bytes behind each scan: if the pixels differ, one was cut."""
     values = _by_gdcm(data, frames)
     if all(jpeg.frame_of(frame).process in jpeg.FRAMES for frame in frames):
@@ -107,7 +108,7 @@ def _through_gdcm(data: Any, frames: list[bytes]) -> Array:  # noqa: ANN401
     return values
 
 
-def _by_gdcm(data: Any, streams: list[bytes]) -> Array:  # noqa: ANN401
+def _by_gdcm(data: DataSet, streams: list[bytes]) -> Array:
     import SimpleITK as sitk  # noqa: N813
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate
@@ -131,7 +132,7 @@ def _by_gdcm(data: Any, streams: list[bytes]) -> Array:  # noqa: ANN401
     return values if frames > 1 else values[0]
 
 
-def _luminance(data: Any, values: Array) -> Array:  # noqa: ANN401
+def _luminance(data: DataSet, values: Array) -> Array:
     """Grey from colour (ITU-R 601, as for other pictures); palettes are looked up first."""
     if data.PhotometricInterpretation == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
@@ -145,7 +146,7 @@ def _luminance(data: Any, values: Array) -> Array:  # noqa: ANN401
     return np.rint(weighted).astype(values.dtype)
 
 
-def physical(data: Any, values: Array, rescale: Any) -> Array:  # noqa: ANN401
+def physical(data: DataSet, values: Array, rescale: DataSet) -> Array:
     """What the numbers measure: with slope and intercept (of a frame or a file) or a look-up table applied.
 
     Whole numbers stay whole where slope and intercept are, in the smallest type from int16 that holds them.
@@ -171,7 +172,7 @@ def _smallest_type(low: int, high: int) -> np.dtype[np.signedinteger[Any]]:
     return np.dtype(next(fitting, np.int64))
 
 
-def number(value: Any, otherwise: float) -> float:  # noqa: ANN401
+def number(value: str | float | None, otherwise: float) -> float:
     """A finite number of a header, or what stands for its absence."""
     found = otherwise if value is None or value == "" else float(value)
     if not math.isfinite(found):
@@ -179,7 +180,7 @@ def number(value: Any, otherwise: float) -> float:  # noqa: ANN401
     return found
 
 
-def stored_ends(data: Any, values: Array) -> tuple[int, int]:  # noqa: ANN401
+def stored_ends(data: DataSet, values: Array) -> tuple[int, int]:
     """The least and the greatest number that the stored bits can hold, or that is there."""
     bits = int(data.get("BitsStored") or 16)
     ends = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
-from typing import Any
 
 from foveate.data.readers.dicom.deflated import readable
 from foveate.data.readers.dicom.header import CLASS_MODALITY, STORAGE, Header
+from foveate.data.readers.dicom.tags import DataSet, Value
 from foveate.data.readers.refusals import RefusalError
 
 TAGS = [
@@ -36,13 +36,14 @@ def read_header(path: Path) -> Header:
         raise RefusalError(f"its DICOM header is damaged ({type(error).__name__})") from error
 
 
-def _few_tags(path: Path) -> Any:  # noqa: ANN401 - pydicom has no types
+def _few_tags(path: Path) -> DataSet:
     import pydicom
 
-    return pydicom.dcmread(readable(path), force=True, stop_before_pixels=True, specific_tags=TAGS)
+    tags: DataSet = pydicom.dcmread(readable(path), force=True, stop_before_pixels=True, specific_tags=TAGS)
+    return tags
 
 
-def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no types
+def _header(path: Path, tags: DataSet) -> Header:
     storage = str(tags.get("SOPClassUID") or "").removeprefix(STORAGE)
     modality = str(tags.get("Modality") or "").upper()
     return Header(
@@ -66,15 +67,15 @@ def _header(path: Path, tags: Any) -> Header:  # noqa: ANN401 - pydicom has no t
     )
 
 
-def _many(value: Any) -> Sequence[Any]:  # noqa: ANN401
+def _many(value: str | Sequence[str] | None) -> Sequence[str]:
     if value is None:
         return ()
     return [value] if isinstance(value, str) else list(value)
 
 
-def numbers(value: Any, count: int) -> tuple[float, ...]:  # noqa: ANN401
+def numbers(value: Value, count: int) -> tuple[float, ...]:
     """That many numbers, or none where there are others."""
-    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != count:
+    if isinstance(value, str) or not isinstance(value, Sized) or len(value) != count:
         return ()
     found = tuple(float(number) for number in value)
     return found if all(map(math.isfinite, found)) else ()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sized
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from foveate.data.readers.dicom.header import (
 from foveate.data.readers.dicom.pixels import check_size, number, physical, stored, stored_ends
 from foveate.data.readers.dicom.reading import read_header
 from foveate.data.readers.dicom.stacks import affine_of, stacks
+from foveate.data.readers.dicom.tags import DataSet, Value
 from foveate.data.readers.pictures import picture
 from foveate.data.readers.refusals import RefusalError
 
@@ -34,7 +35,7 @@ def read_dicom(path: Path) -> Volume:
     return _read_frames(data, header) if is_volume_by_itself(header) else _read_picture(data, header)
 
 
-def _read_picture(data: Any, header: Header) -> Volume:  # noqa: ANN401 - pydicom has no types
+def _read_picture(data: DataSet, header: Header) -> Volume:
     numbers = stored(data)
     values = physical(data, numbers, data)
     stated = len(header.spacing) == 2 and min(header.spacing) > 0  # some radiographs say 0
@@ -49,7 +50,7 @@ def _read_picture(data: Any, header: Header) -> Volume:  # noqa: ANN401 - pydico
     return replace(picture(values, spacing, header.modality), window=window)
 
 
-def _ends_total(data: Any, numbers: Array, values: Array) -> float:  # noqa: ANN401
+def _ends_total(data: DataSet, numbers: Array, values: Array) -> float:
     """The sum of the values that mean black and white: what a negative is subtracted from."""
     if numbers.dtype.kind == "f" or "ModalityLUTSequence" in data:
         return float(values.min()) + float(values.max())
@@ -57,7 +58,7 @@ def _ends_total(data: Any, numbers: Array, values: Array) -> float:  # noqa: ANN
     return sum(end * slope + intercept for end in stored_ends(data, numbers))
 
 
-def _window(data: Any) -> tuple[float, float] | None:  # noqa: ANN401
+def _window(data: DataSet) -> tuple[float, float] | None:
     """The first of the windows that the header offers, as (black, white)."""
     try:
         centre, width = (_first(data.get(tag)) for tag in ("WindowCenter", "WindowWidth"))
@@ -68,10 +69,10 @@ def _window(data: Any) -> tuple[float, float] | None:  # noqa: ANN401
     return centre - width / 2, centre + width / 2
 
 
-def _first(value: Any) -> float | None:  # noqa: ANN401
+def _first(value: Value) -> float | None:
     if value is None or value == "":
         return None
-    return float(value[0] if hasattr(value, "__len__") and not isinstance(value, str) else value)
+    return float(value[0] if isinstance(value, Sized) and not isinstance(value, str) else value)
 
 
 def read_series(paths: tuple[Path, ...]) -> Volume:
@@ -111,13 +112,13 @@ def _slice(header: Header) -> Array:
     return physical(data, stored(data), data)
 
 
-def _data_set(header: Header) -> Any:  # noqa: ANN401 - pydicom has no types
+def _data_set(header: Header) -> DataSet:
     import pydicom
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     check_size(header.rows, header.columns, header.frames)
     pixels = header.rows * header.columns * header.frames
-    data = pydicom.dcmread(readable(header.path, pixels), force=True)
+    data: DataSet = pydicom.dcmread(readable(header.path, pixels), force=True)
     if "TransferSyntaxUID" not in data.file_meta:
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -125,7 +126,7 @@ def _data_set(header: Header) -> Any:  # noqa: ANN401 - pydicom has no types
     return data
 
 
-def _read_frames(data: Any, header: Header) -> Volume:  # noqa: ANN401
+def _read_frames(data: DataSet, header: Header) -> Volume:
     """The volume of an enhanced file: frames sorted by place, each with its own slope and intercept."""
     frames = frame_headers(data, header)
     found = stacks(frames)

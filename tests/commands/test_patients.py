@@ -14,7 +14,7 @@ from tests.data.drawn import image, label_map, names, scattered
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
-from foveate.commands.finetune.labels import gather
+from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain import config as settings
 from foveate.commands.pretrain.run import pretrain
 from foveate.core.types import FoveateError
@@ -45,7 +45,7 @@ def test_a_run_on_one_folder_splits_by_patient_and_is_evaluated(folder, keys, tm
     root, (one, other), of = folder
     flags = {**keys(2), **SEVERAL, "data": str(root), "patient_pattern": "^([a-z]+)="}
     config = finetune_settings.SPEC.resolve({}, flags)
-    found = gather(config, tmp_path / "look").split
+    found = load_images(config, tmp_path / "look").split
     people = {part: {of[r.relative] for r in records} for part, records in found.items()}
     assert people["train"]
     assert people["val"]
@@ -108,4 +108,4 @@ def test_a_patient_in_two_given_parts_is_refused_where_only_the_table_knows(fold
     (root / "split.json").write_text(json.dumps({"train": [first], "val": [second]}))
     flags = {**keys(2), "data": str(root), "split.source": str(root / "split.json")}
     with pytest.raises(FoveateError, match="the same patient or image is for train"):
-        gather(finetune_settings.SPEC.resolve({}, flags), root.parent / "look")
+        load_images(finetune_settings.SPEC.resolve({}, flags), root.parent / "look")

@@ -20,7 +20,7 @@ from foveate.runtime.selection import say_notes
 
 @final
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class LabelledImages:
     """The images of a run, decoded, and the configuration that their labels complete."""
 
     config: FinetuneConfig
@@ -30,10 +30,10 @@ class Material:
     layout: str
 
 
-def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Material:
+def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -> LabelledImages:
     """Find, split and decode the labelled images; complete the task's configuration with their labels.
 
-    `limit` decodes only so many of every part, for a look; values of whole images are known without.
+    `limit` decodes at most that many images of each part, for a dry run.
     """
     found = labelled_images(
         config.source,
@@ -60,7 +60,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
     listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
     task = config.task.settle(facts_of(parts["train"], parts["val"], found, listed))
     encoded = {p: Cache([with_labels(v, task.encode(v.labels)) for v in parts[p]]) for p in parts}
-    return Material(
+    return LabelledImages(
         config=replace(config, task=task),
         train=encoded["train"],
         val=encoded["val"],
@@ -70,7 +70,7 @@ def gather(config: FinetuneConfig, cache: Path, limit: int | None = None) -> Mat
 
 
 def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
-    """At most so many, from the first to the last: neighbours in a list are often of one kind."""
+    """At most `limit` records, evenly spread: neighbours in a list are often alike."""
     step = -(-len(records) // limit) if limit and records else 1
     return list(records[::step])
 
@@ -81,7 +81,7 @@ def facts_of(
     found: Labelled,
     listed: Sequence[Mapping[str, Any]],
 ) -> LabelFacts:
-    """What the labels hold; `listed`: the values of whole images for training."""
+    """What the labels hold; `listed`: the labels of whole training images."""
 
     def values(volumes: Sequence[CachedVolume]) -> set[int]:
         return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
@@ -101,10 +101,10 @@ def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
     return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
 
 
-def data_hash(material: Material) -> str:
+def data_hash(images: LabelledImages) -> str:
     """A hash of voxels, labels and split, without names."""
     digest = blake2b(digest_size=16)
-    for part, cache in (("train", material.train), ("val", material.val)):
+    for part, cache in (("train", images.train), ("val", images.val)):
         for line in sorted(
             repr((v.entry.content_hash, map_hashes(v), sorted(v.labels.items()))) for v in cache
         ):
@@ -113,5 +113,5 @@ def data_hash(material: Material) -> str:
 
 
 def map_hashes(volume: CachedVolume) -> list[str]:
-    """Of the label maps."""
+    """Hashes of the label maps of a volume."""
     return [each.content_hash for each in volume.entry.maps if each.name == MAP]

@@ -1,0 +1,111 @@
+"""What arithmetic a device computes in: the one place that says it, for training and for answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, cast, final
+
+import torch
+from lightning_fabric.plugins.precision.amp import MixedPrecision
+from lightning_fabric.plugins.precision.precision import Precision as FloatPrecision
+
+from foveate.core.types import FoveateError
+from foveate.runtime.memory import found_accelerator
+
+T = TypeVar("T")
+Precision = Literal["32-true", "bf16-mixed"]
+Accelerator = Literal["cpu", "cuda"]
+Matmul = Literal["highest", "high"]
+BFLOAT16_FROM = (8, 0)  # compute capability of the A100; older GPUs emulate bfloat16, very slowly
+
+
+def accelerator_of(given: Mapping[str, Any]) -> Accelerator:
+    """Where to compute, as the given keys say; else on a GPU where there is one."""
+    return cast(Accelerator, str(given["accelerator"])) if "accelerator" in given else found_accelerator()
+
+
+def usual_precision(accelerator: str) -> Precision:
+    """What a run computes in where nothing is said: bfloat16 on GPUs that have it, float32 elsewhere."""
+    return "bf16-mixed" if accelerator == "cuda" and has_bfloat16() else "32-true"
+
+
+def precision_here(trained: str, accelerator: str) -> Precision:
+    """What the weights of a run answer in: its own precision where this device has it, else float32."""
+    return usual_precision(accelerator) if trained == "bf16-mixed" else "32-true"
+
+
+def has_bfloat16() -> bool:
+    """Whether there is a GPU and its arithmetic knows bfloat16."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= BFLOAT16_FROM
+
+
+def autocast_for(precision: str, device_type: str) -> torch.autocast:
+    """The context that a network computes in: what may be bfloat16 is, what must not stays float32."""
+    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+@final
+class Autocast(MixedPrecision):
+    """Mixed precision that leaves the batch alone.
+
+    Fabric's own casts every floating tensor that goes into `forward` to bfloat16. Images may lose digits, and
+    autocast sees to them; affines, labels and restoration targets may not.
+    """
+
+    def convert_input(self, data: T) -> T:
+        """The batch as it is."""
+        return data
+
+    def convert_output(self, data: T) -> T:
+        """The losses as they are: in float32, which the tests of the methods check."""
+        return data
+
+
+def plugin_of(precision: Precision, accelerator: str) -> FloatPrecision:
+    """What Fabric is handed for a precision."""
+    return Autocast(precision, accelerator) if precision == "bf16-mixed" else FloatPrecision()
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The device of a name; an error where it is not there."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = "" if visible is None else f", and CUDA_VISIBLE_DEVICES is {visible!r}"
+        raise FoveateError(
+            f"--accelerator cuda: no GPU was found by torch {torch.__version__}{why}; accepted here: "
+            "--accelerator cpu."
+        )
+    return torch.device(accelerator)
+
+
+def check_precision(precision: Precision, accelerator: str) -> str:
+    """What to say of a precision on this GPU, if anything; an error where it cannot be meant."""
+    if accelerator != "cuda" or has_bfloat16():
+        return ""
+    gpu = f"{torch.cuda.get_device_name()} has no bfloat16 arithmetic (compute capability below 8.0)"
+    if precision == "bf16-mixed":
+        raise FoveateError(f"--precision bf16-mixed: {gpu}; accepted here: --precision 32-true.")
+    return f"{gpu}: it computes in float32"
+
+
+def set_up_device(
+    accelerator: str, *, float32_matmul: Matmul = "highest", deterministic: bool = False
+) -> None:
+    """Torch's switches, for the whole process.
+
+    Args:
+        accelerator: "cpu", where none of this changes what is computed, or "cuda".
+        float32_matmul: "highest" computes in float32, "high" in TF32, convolutions included: of its own torch
+            takes TF32 for convolutions and float32 for matrices.
+        deterministic: Whether operations that give the same bits every time are chosen where there are some.
+    """
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    if accelerator == "cuda":
+        torch.set_float32_matmul_precision(float32_matmul)
+        torch.backends.cudnn.allow_tf32 = float32_matmul == "high"
+        torch.backends.cudnn.benchmark = (
+            not deterministic
+        )  # views and windows have few shapes, always the same
