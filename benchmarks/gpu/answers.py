@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
+from torch import Tensor
 
 import foveate
 from foveate.commands.predict import run as predicting
@@ -72,6 +73,7 @@ def windows(setting: Setting, batch: int) -> Row:
     """Both with the windows, weights and overlap of foveate's defaults, and one network."""
     model = open_model(str(trained(setting)), setting.accelerator)
     (record,) = predicting.images_of(volume(setting))
+    half = model.card.get("precision") == "bf16-mixed"  # runs that say it are answered in it
     config = WindowConfig(overlap=OVERLAP, batch_size=batch)
     with prepared(record, model.prepare, setting.scratch / f"windows{batch}") as image:
         whole = torch.from_numpy(image.read([0] * len(image.shape), image.shape))[None]
@@ -79,13 +81,17 @@ def windows(setting: Setting, batch: int) -> Row:
         def ours() -> np.ndarray:
             return np.asarray(segment_volume(model, image, config, TidyConfig()).labels)
 
+        def answer(images: Tensor) -> Tensor:
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+                return model.task.outputs(images)
+
         @torch.inference_mode()
         def theirs() -> np.ndarray:
             logits = sliding_window_inference(
                 whole.to(model.device),
                 tuple(model.task.patch),
                 batch,
-                model.answer(),
+                answer,
                 overlap=OVERLAP,
                 mode="gaussian",
             )

@@ -69,8 +69,10 @@ def rules():
         kinds = [found for (found, _, _), n in LEDGER.events.items() for _ in range(n)]
         assert kinds == [kind], f"{name}: {kinds}"
     LEDGER.clear()
+    before = torch.zeros(2, device=x.device)
     with torch.inference_mode():
         there = torch.ones(2).to(dtype=torch.float16, device=x.device)
+        assert [len(part) for part in before.split(1)] == [1, 1]
     assert (there.device.type, total(LEDGER.events, BLOCKING)) == ("cuda", 1)
     (x + 1).square().sum().backward()
     assert (x.grad.device.type, x.grad.item()) == ("cuda", 2.0)

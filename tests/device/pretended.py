@@ -15,7 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 if not guard.loaded:
     raise ImportError("start the program with tests/device/on_device.py")
 DEVICE, HOST = torch.device("cuda", 0), torch.device("cpu")
-SMALL_BYTES = 1 << 16  # up to here CUDA copies from any memory without waiting, where it is not asked to wait
+# CUDA copies up to 64 KiB from any memory without waiting, where it is not asked to wait. Views are about so
+# many times smaller here than in use, so less of them may rely on it.
+SMALL_BYTES = (1 << 16) // 512
 
 INDEXING = {
     "aten::index",
@@ -257,7 +259,12 @@ def wrapped(func, args, kwargs, out, on):
             alias = argument.alias_info
             if alias is not None and alias.is_write and alias.before_set == which:
                 return args[i] if i < len(args) else kwargs[argument.name]
-    return mapped(lambda x: x if isinstance(x, Tagged) else Tagged(x), out) if on else out
+    if not on:
+        return out
+    # A part of a tensor from outside of inference mode is no tensor of inference mode either.
+    outside = any(r.alias_info is not None for r in returns) and not tensors(args)[0].is_inference()
+    with torch.inference_mode(torch.is_inference_mode_enabled() and not outside):
+        return mapped(lambda x: x if isinstance(x, Tagged) else Tagged(x), out)
 
 
 GENERATORS = {}  # id -> those that were made for the device

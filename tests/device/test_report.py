@@ -28,7 +28,7 @@ def test_every_section_is_measured(tmp_path):
     rows = {name: section["rows"] for name, section in results.items()}
     assert {"what": "GPU", "value": "pretended"} in rows["environment"]
     assert all(row["samples/s"] > 0 and row["GFLOP a sample"] > 0 for row in rows["steps"])
-    assert all(row["equal voxels"] == 1 for row in rows["predict"] if "MONAI, s" in row)
+    assert all(row["equal voxels"] > 0.99 for row in rows["predict"] if "MONAI, s" in row)
 
 
 def test_without_a_gpu_every_row_that_needs_one_says_so(tmp_path):
