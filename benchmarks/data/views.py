@@ -81,8 +81,8 @@ def our_batch(
         specs = {name: replace(spec, source_sizes=(spec.grid,)) for name, spec in specs.items()}
 
     def work(number: int) -> list[Tensor]:
-        index = torch.arange(number * BATCH, (number + 1) * BATCH)
-        samples = [make_views(volume, int(i), specs=specs, seed=0) for i in index]  # type: ignore[arg-type]
+        index = range(number * BATCH, (number + 1) * BATCH)
+        samples = [make_views(volume, i, specs=specs, seed=0) for i in index]  # type: ignore[arg-type]
         clean = {name: torch.stack([sample[name].images for sample in samples]) for name in specs}
         looks = {"global": preset.global_appearance, "local": preset.local_appearance}
         if not zscore:

@@ -52,7 +52,7 @@ def rounds(config: PretrainConfig, count: int) -> list[tuple[float, float]]:
     cache = open_cache(config, Path(config.data))
     source = batches_from(config, cache, method, fabric, 0)
     some = [next(source) for _ in range(max(STEPS, health.SAMPLES // config.batch_size))]
-    fixed: Batch = {**some[0], "index": torch.cat([x["index"] for x in some])[: health.SAMPLES]}
+    fixed: Batch = {**some[0], "index": [i for x in some for i in x["index"]][: health.SAMPLES]}
     for part in ("crops", "affines"):
         fixed[part] = {n: torch.cat([x[part][n] for x in some])[: health.SAMPLES] for n in some[0][part]}
     optimizer = build_optimizer(method, config.optim)

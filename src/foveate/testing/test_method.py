@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -78,17 +78,19 @@ def test_every_weight_has_a_gradient_at_every_step(tiny: Tiny, dimension: int, f
 
 
 def test_input_is_not_modified_and_a_step_repeats(tiny: Tiny, dimension: int, foveate_method: str) -> None:
-    """Draws are a function of the step, not of history."""
+    """Draws are a function of the step, not of history, nor of where they are made."""
     config = tiny(dimension, method={"name": foveate_method})
     _, method, batch = first_batch(config)
     before = {crop: views.clone() for crop, views in batch["crops"].items()}
     first = method(batch, Progress(1, 10, 0))
-    second = method(batch, Progress(1, 10, 0))
+    nothing_drawn = cast(Batch, {part: found for part, found in batch.items() if part != "drawn"})
+    second = method(nothing_drawn, Progress(1, 10, 0))
     changed = [crop for crop, views in before.items() if not torch.equal(batch["crops"][crop], views)]
     assert not changed, "forward changed these crops of its batch in place"
     one, other = ({k: v.item() for k, v in losses.items()} for losses in (first, second))
     assert one == other, (
-        "the same step twice: draw with foveate.core.rng, keyed by the step or batch['index']"
+        "the same step twice: draw with foveate.core.rng, keyed by the step or batch['index'], and so that a "
+        "Draw gives a worker of the loader what it gives the step"
     )
 
 

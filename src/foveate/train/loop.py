@@ -103,9 +103,8 @@ def fit(
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
-    source, ending = batches(state["step"]), Ending.FINISHED
-    recent = Recent(waiting=waiting_of(fabric.device))
-    with closing(source), stop_signals() as stop:
+    recent, ending = Recent(waiting=waiting_of(fabric.device)), Ending.FINISHED
+    with closing(batches(state["step"])) as source, stop_signals() as stop:
         for step in range(state["step"], schedule.steps):
             torch.manual_seed(key(schedule.seed, "layers", step, fabric.global_rank) >> 1)
             progress = Progress(step, schedule.steps, schedule.seed)
