@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, cast, final
+from typing import Any, Literal, cast
 
 import torch
-from lightning_fabric.plugins.precision.amp import MixedPrecision
-from lightning_fabric.plugins.precision.precision import Precision as FloatPrecision
 
 from foveate.core.types import FoveateError
 from foveate.runtime.memory import found_accelerator
 
-T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
 Accelerator = Literal["cpu", "cuda"]
 Matmul = Literal["highest", "high"]
@@ -43,28 +40,6 @@ def has_bfloat16() -> bool:
 def autocast_for(precision: str, device_type: str) -> torch.autocast:
     """The context that a network computes in: what may be bfloat16 is, what must not stays float32."""
     return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
-
-
-@final
-class Autocast(MixedPrecision):
-    """Mixed precision that leaves the batch alone.
-
-    Fabric's own casts every floating tensor that goes into `forward` to bfloat16. Images may lose digits, and
-    autocast sees to them; affines, labels and restoration targets may not.
-    """
-
-    def convert_input(self, data: T) -> T:
-        """The batch as it is."""
-        return data
-
-    def convert_output(self, data: T) -> T:
-        """The losses as they are: in float32, which the tests of the methods check."""
-        return data
-
-
-def plugin_of(precision: Precision, accelerator: str) -> FloatPrecision:
-    """What Fabric is handed for a precision."""
-    return Autocast(precision, accelerator) if precision == "bf16-mixed" else FloatPrecision()
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,8 @@ from lightning_fabric.plugins.environments.lsf import LSFEnvironment
 from lightning_fabric.plugins.environments.mpi import MPIEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.precision.amp import MixedPrecision
+from lightning_fabric.plugins.precision.precision import Precision as FloatPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
 
@@ -25,9 +27,10 @@ from foveate.nets.compiled import compile_parts
 from foveate.nets.layers import laid_out
 from foveate.nets.recompute import recompute_blocks
 from foveate.runtime.config import RunConfig
-from foveate.runtime.precision import check_precision, device_of, plugin_of, set_up_device
+from foveate.runtime.precision import Precision, check_precision, device_of, set_up_device
 from foveate.train.logging import CONSOLE, say
 
+T = TypeVar("T")
 Starter = Literal["nobody", "foveate", "torchrun", "SLURM", "LSF", "MPI"]
 STARTERS: dict[
     Starter, type[TorchElasticEnvironment | SLURMEnvironment | LSFEnvironment | MPIEnvironment]
@@ -80,6 +83,28 @@ def check_processes(config: RunConfig, environment: Mapping[str, str] = os.envir
             f"--sync_batchnorm true with --accelerator {config.accelerator}: torch has it on GPUs only; "
             "accepted here: false, or --encoder.norm group, which needs no agreement."
         )
+
+
+@final
+class Autocast(MixedPrecision):
+    """Mixed precision that leaves the batch alone.
+
+    Fabric's own casts every floating tensor that goes into `forward` to bfloat16. Images may lose digits, and
+    autocast sees to them; affines, labels and restoration targets may not.
+    """
+
+    def convert_input(self, data: T) -> T:
+        """The batch as it is."""
+        return data
+
+    def convert_output(self, data: T) -> T:
+        """The losses as they are: in float32, which the tests of the methods check."""
+        return data
+
+
+def plugin_of(precision: Precision, accelerator: str) -> FloatPrecision:
+    """What Fabric is handed for a precision."""
+    return Autocast(precision, accelerator) if precision == "bf16-mixed" else FloatPrecision()
 
 
 def build_fabric(config: RunConfig) -> Fabric:

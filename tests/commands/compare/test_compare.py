@@ -295,8 +295,8 @@ def test_the_guard_lets_a_clean_split_through(data, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"arms": {"a": {"method": "pcrlv2", "finetune": {"steps": 9}}}}, "arms differ in nothing else"),
-        ({"arms": {"a": {"method": "pcrlv2", "pretrain": {"steps": 9}}}}, "arms differ in nothing else"),
+        ({"arms": {"a": {"method": "pcrlv2", "finetune": {"steps": 9}}}}, "must be equal for all arms"),
+        ({"arms": {"a": {"method": "pcrlv2", "pretrain": {"steps": 9}}}}, "must be equal for all arms"),
         ({"arms": {"scratch": "pcrlv2"}}, "are added automatically"),
         ({"arms": {"a": "pcrlv3"}}, "did you mean pcrlv2"),
         ({"finetune_seeds": [1, 1]}, "different numbers"),
@@ -313,8 +313,11 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"finetune": {"task": "segmentation", "encoder": {"width": 8}}}, "for all arms alike"),
-        ({"finetune": {"task": "segmentation", "optim": {"lr": 1}}}, "say learning_rates"),
+        (
+            {"finetune": {"task": "segmentation", "encoder": {"width": 8}}},
+            "set it in tasks.blobs.both, for all arms",
+        ),
+        ({"finetune": {"task": "segmentation", "optim": {"lr": 1}}}, "set learning_rates instead"),
         ({"pretrain": {"seed": 3}}, "the comparison sets it"),
         ({"labels": [4]}, "1 to 3, the training images"),
         ({"probe_labels": [1]}, "accepted are"),
