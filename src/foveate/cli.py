@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib.metadata import entry_points
@@ -121,7 +122,10 @@ PLUGGED: Registry[Command] = Registry("command", "foveate.commands", {})  # of o
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; an error that the user can fix is one paragraph on stderr."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:  # as a program of its own
+        arguments = sys.argv[1:]
+        if {"--help", "-h"} & set(arguments):
+            gc.disable()  # it ends with the page: a collection goes through all of torch and frees nothing
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     try:
         if name in ("--help", "-h", "help"):
