@@ -84,9 +84,7 @@ class Batch(TypedDict):
     affines: dict[str, Tensor]  # name -> (B, V, n, n+1): view index -> source voxel index, float32
     regions: dict[str, Tensor]  # "map/crop" -> (B, V, *S): labels and derived inputs, int64
     labels: dict[str, Tensor]  # name -> (B,): values of whole images, NaN where missing
-    index: Sequence[
-        int
-    ]  # (B,): global sample index, the key of every draw; on the host, where draws are made
+    index: Sequence[int]  # (B,): global sample index, the key of every draw, which are made on the host
     drawn: NotRequired[Drawn]  # what the loader's workers drew for the step (`views.drawn`)
 
 

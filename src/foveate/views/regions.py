@@ -87,7 +87,7 @@ class RegionCells(Draw):
         return one, two
 
 
-class Drawn(NamedTuple):
+class DrawnCells(NamedTuple):
     """Cells, as positions in flattened maps, a row for each region."""
 
     anchors: Cells  # (K, n)
@@ -98,9 +98,7 @@ class Drawn(NamedTuple):
 class Matched(NamedTuple):
     """Regions of a batch, numbered through."""
 
-    first: NDArray[
-        np.int32
-    ]  # (B * cells,): the number of every cell's region in the first views, -1 for none
+    first: NDArray[np.int32]  # (B * cells,): number of each cell's region in the first views, -1 for none
     second: NDArray[np.int32]
     negatives: NDArray[np.bool_]  # (K, K): which regions are negatives of which
 
@@ -140,14 +138,14 @@ Views = Sequence[Regions]  # of a batch, one for each sample
 
 def batch_cells(
     first: Views, second: Views, keys: Sequence[int], how: RegionSampling, *, seed: int, way: str
-) -> Drawn | None:
+) -> DrawnCells | None:
     """Drawn cells of all samples of a batch, as positions in flattened batches of cells."""
     found = []
     for row, (here, there, index) in enumerate(zip(first, second, keys, strict=True)):
         chosen = shared_regions(here, there, how, seed=seed, index=index)
         drawn = draw_cells(here, there, chosen, how, seed=seed, index=index, way=way)
         found += [[cells + row * here.view.size for cells in drawn]] if drawn else []
-    return Drawn(*(np.concatenate(column) for column in zip(*found, strict=True))) if found else None
+    return DrawnCells(*(np.concatenate(column) for column in zip(*found, strict=True))) if found else None
 
 
 def matched_rows(
@@ -182,7 +180,7 @@ def shared_regions(first: Regions, second: Regions, how: RegionSampling, *, seed
 
 def draw_cells(
     first: Regions, second: Regions, chosen: Cells, how: RegionSampling, *, seed: int, index: int, way: str
-) -> Drawn | None:
+) -> DrawnCells | None:
     """Anchors in `first`, positives and negatives in `second`; None where no region has a negative."""
     rng = stream(seed, f"region cells {way}", index)
     apart = touching(second.view) if how.skip_touching else set()
@@ -195,7 +193,7 @@ def draw_cells(
             second.draw(allowed, how.negatives, rng) if allowed else None,
         )
         rows += [drawn] if drawn[2] is not None else []  # type: ignore[list-item]
-    return Drawn(*(np.stack(column) for column in zip(*rows, strict=True))) if rows else None
+    return DrawnCells(*(np.stack(column) for column in zip(*rows, strict=True))) if rows else None
 
 
 def touching(view: Array) -> set[tuple[int, int]]:

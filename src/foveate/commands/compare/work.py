@@ -20,7 +20,7 @@ from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune import run as finetune
 from foveate.commands.finetune.build import build_task
-from foveate.commands.finetune.config import FinetuneConfig, run_config
+from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
 from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
@@ -32,7 +32,6 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.draw import patient_of
-from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.cohort.splits import Split, SplitConfig, make_split
 from foveate.evaluate.metrics import mask_metrics
@@ -103,13 +102,7 @@ def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut
 
 def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
     """The whole split of a task, whatever the number of labels, and all labelled images."""
-    records = labelled_images(
-        config.source,
-        Path(config.data),
-        config.task.want,
-        pairs=config.pairs,
-        patient_pattern=config.patient_pattern,
-    ).records
+    records = labelled(config, Path(config.data)).records
     strata = [config.task.stratum(record.labels) for record in records]
     return make_split(records, strata, SplitConfig(source=config.split.source)), records
 

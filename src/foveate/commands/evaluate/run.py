@@ -20,7 +20,7 @@ from foveate.commands.evaluate.scores import (
     judge_answers,
     judge_masks,
 )
-from foveate.commands.finetune.config import FinetuneConfig, run_config
+from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
 from foveate.core import config as parsing
 from foveate.core.files import plain, replace_text
 from foveate.core.tasks import DenseTask, ImageTask
@@ -29,7 +29,6 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.draw import PARTS, patient_of
-from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import seen_before
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.salts import read_salt
@@ -86,13 +85,7 @@ def load_cohort(config: EvaluateConfig, model: Model) -> Cohort:
     cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
     known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
-    found = labelled_images(
-        settings.source,
-        Path(config.data),
-        settings.task.want,
-        pairs=settings.pairs,
-        patient_pattern=settings.patient_pattern,
-    )
+    found = labelled(settings, Path(config.data))
     say_notes([*found.notes, found.patients])
     split = split_of(config, settings, found.records, known)
     part = config.part if config.part != "auto" else "test" if split["test"] else "val"

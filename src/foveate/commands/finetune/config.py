@@ -17,7 +17,7 @@ from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
-from foveate.data.cohort.wanted import Want
+from foveate.data.cohort.wanted import Labelled, Want
 from foveate.data.readers.suffixes import dimension_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
@@ -141,6 +141,17 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
         words = ", ".join(f"{who} says {dimension}D" for who, dimension in said.items())
         raise FoveateError(f"{words}; accepted: weights and images of one dimension.")
     return cast(Dimension, next(iter(said.values())))
+
+
+def labelled(config: FinetuneConfig, data: Path) -> Labelled:
+    """The labelled images below a folder, read as a run reads its own."""
+    return labelled_images(
+        config.source,
+        data,
+        config.task.want,
+        pairs=config.pairs,
+        patient_pattern=config.patient_pattern,
+    )
 
 
 def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:

@@ -8,10 +8,9 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, final
 
-from foveate.commands.finetune.config import FinetuneConfig
+from foveate.commands.finetune.config import FinetuneConfig, labelled
 from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.volumes import Cache, CachedVolume
-from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.cohort.wanted import MAP, Labelled
 from foveate.runtime import images as intake
@@ -35,13 +34,7 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
 
     `limit` decodes at most that many images of each part, for a dry run.
     """
-    found = labelled_images(
-        config.source,
-        Path(config.data),
-        config.task.want,
-        pairs=config.pairs,
-        patient_pattern=config.patient_pattern,
-    )
+    found = labelled(config, Path(config.data))
     say_notes(found.notes)
     split = make_split(found.records, [config.task.stratum(r.labels) for r in found.records], config.split)
     chosen = {part: spread(split[part], limit) for part in ("train", "val")}
