@@ -7,9 +7,13 @@ from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import CropSpec, FoveateError
 from foveate.views import geometry as g
-from foveate.views.alignment import aligned, cell_affines, inside, meet, overlap_affines, resampled
+from foveate.views.alignment import aligned, cell_affines, inside, meet, overlap_affines, overlap_of, read
 from foveate.views.boxes import draw_boxes, iou
 from foveate.views.pipeline import draw_affines
+
+
+def read_together(maps, affines, view):
+    return aligned(maps, overlap_of(affines, view, maps[0].shape[2:]))
 
 
 def view_of(draw, n, shape, grid):
@@ -52,7 +56,7 @@ def coordinates(affines, view, cells):
 def test_ramp_maps_agree_wherever_cells_count(scene):
     n, cells, view, affines = scene
     maps = [coordinates(affines[:, v], view, cells) for v in (0, 1)]
-    (one, two), valid = aligned(maps, affines, view)
+    (one, two), valid = read_together(maps, affines, view)
     assert one.shape == two.shape == (3, n, *cells)
     assert valid.shape == (3, *cells)
     gap = ((one - two).abs() * valid[:, None]).max()
@@ -91,11 +95,11 @@ def test_unaligned_maps_do_not_agree(flips):
     """The negative control of the ramp test: half a cell of mistake is seen."""
     affines = two_views((4, 8), ((32, 32), (36, 40)), (16, 16), flips)
     maps = [coordinates(affines[:, v], (16, 16), (8, 8)) for v in (0, 1)]
-    (one, two), valid = aligned(maps, affines, (16, 16))
+    (one, two), valid = read_together(maps, affines, (16, 16))
     assert ((one - two).abs() * valid[:, None]).max() < 1e-3
     edges = affines.clone()
     edges[:, 1, :, -1] += 2.0  # half a feature cell
-    (one, two), valid = aligned(maps, edges, (16, 16))
+    (one, two), valid = read_together(maps, edges, (16, 16))
     assert ((one - two).abs() * valid[:, None]).max() > 1
 
 
@@ -107,7 +111,7 @@ def test_turned_views_agree_too():
     ]
     affines = torch.stack(pair)[None].float()
     maps = [coordinates(affines[:, v], (16, 16, 16), (8, 8, 8)) for v in (0, 1)]
-    (one, two), valid = aligned(maps, affines, (16, 16, 16))
+    (one, two), valid = read_together(maps, affines, (16, 16, 16))
     assert valid.float().mean() > 0.3
     assert ((one - two).abs() * valid[:, None]).max() < 1e-3
 
@@ -126,7 +130,7 @@ def test_cells_are_centred_and_the_edge_cells_count_from_their_centres():
     shifted = same + torch.tensor([[0, 0, 0.2], [0, 0, 0]])
     assert inside(shifted, (3, 3))[0].tolist() == [[True] * 3, [True] * 3, [False] * 3]
     image = torch.rand(1, 2, 3, 3)
-    torch.testing.assert_close(resampled(image, same, (3, 3)), image)
+    torch.testing.assert_close(read(image, g.lattice(g.to_unit(same, image.shape[2:]), (3, 3))), image)
 
 
 SPECS = [

@@ -130,9 +130,9 @@ def test_nearest_keeps_large_labels_and_breaks_ties_alike():
     assert halved.tolist() == [[16_777_217, 6]]
 
 
-def test_sampling_grid_of_a_batch_is_that_of_each_sample():
+def test_lattice_of_a_batch_is_that_of_each_sample():
     affines = torch.stack([view_of((0, 1, 2), (9, 8, 7), (4, 3, 5), angle=a) for a in (0.0, 7.0)])
-    together = g.sampling_grid(affines, (4, 3, 5), (11, 12, 13))
+    together = g.lattice(g.to_unit(affines, (11, 12, 13)), (4, 3, 5))
     assert together.shape == (2, 4, 3, 5, 3)
     cell = torch.tensor([[3.0, 1.0, 4.0]], dtype=torch.float64)
     where = g.apply(affines[1], cell)[0]

@@ -28,7 +28,7 @@ from foveate.nets.ema import Momentum, TargetMethod, as_target, frozen_copy, mom
 from foveate.nets.heads import mlp, per_cell, pooled
 from foveate.nets.layers import anchored
 from foveate.nets.pyramid import Pyramid
-from foveate.views.alignment import Overlap, met
+from foveate.views.alignment import Overlap, aligned
 from foveate.views.appearance import Appearance
 from foveate.views.drawn import drawn
 from foveate.views.settings import ViewsConfig
@@ -155,7 +155,7 @@ class PGL(TargetMethod):
         for term, predictor in self.predictors.items():
             maps, valid = [per_cell(predictor, z[term]) for z in online] + [z[term] for z in targets], None
             if term == "local":
-                maps, valid = met(maps, self.overlap(batch, maps[0], progress.seed))
+                maps, valid = aligned(maps, self.overlap(batch, maps[0], progress.seed))
             p_1, p_2, z_1, z_2 = maps
             errors = normalised_error(p_1, z_2, valid) + normalised_error(p_2, z_1, valid)
             losses[term] = (c.local_weight if term == "local" else c.global_weight) * errors
@@ -165,7 +165,7 @@ class PGL(TargetMethod):
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The views, and what each shows of their overlap: these two must be the same place."""
         first, second = self.views(batch, progress.seed)
-        (one, two), _ = met([first, second], self.overlap(batch, first, progress.seed))
+        (one, two), _ = aligned([first, second], self.overlap(batch, first, progress.seed))
         return {"view 1": first, "view 2": second, "overlap in 1": one, "overlap in 2": two}
 
 

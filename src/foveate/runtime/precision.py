@@ -27,19 +27,9 @@ def usual_precision(accelerator: str) -> Precision:
     return "bf16-mixed" if accelerator == "cuda" and has_bfloat16() else "32-true"
 
 
-def precision_here(trained: str, accelerator: str) -> Precision:
-    """What the weights of a run answer in: its own precision where this device has it, else float32."""
-    return usual_precision(accelerator) if trained == "bf16-mixed" else "32-true"
-
-
 def has_bfloat16() -> bool:
     """Whether there is a GPU and its arithmetic knows bfloat16."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= BFLOAT16_FROM
-
-
-def autocast_for(precision: str, device_type: str) -> torch.autocast:
-    """The context that a network computes in: what may be bfloat16 is, what must not stays float32."""
-    return torch.autocast(device_type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def device_of(accelerator: str) -> torch.device:

@@ -16,22 +16,16 @@ from torch import Tensor
 
 from foveate.core.contracts import Draw
 from foveate.core.types import Batch
-from foveate.views.geometry import apply, box_affine, compose, invert, lattice, sampling_grid, to_unit
+from foveate.views.geometry import apply, box_affine, compose, invert, lattice, to_unit
 
 
-def aligned(maps: Sequence[Tensor], affines: Tensor, view: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-    """Maps of views 1, 2, 1, 2 ... on one grid over the overlap, and the cells that count.
+def aligned(maps: Sequence[Tensor], overlap: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Maps (B, C, *cells) of the two views by turns, read where both look, and which cells count.
 
     Args:
-        maps: each (B, C, *cells), of the first and the second view in turn.
-        affines: of both views (B, 2, n, n+1), view index to source voxel.
-        view: size of both views in voxels.
+        maps: of the first view, the second, the first ...
+        overlap: of both views, from `overlap_of` or an `Overlap`.
     """
-    return met(maps, overlap_of(affines, view, maps[0].shape[2:]))
-
-
-def met(maps: Sequence[Tensor], overlap: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-    """The same from an `Overlap`."""
     ways, valid = (overlap["first"], overlap["second"]), overlap["valid"]
     return [read(x, lattice(ways[i % 2], valid.shape[1:])) for i, x in enumerate(maps)], valid
 
@@ -117,11 +111,6 @@ def inside(affines: Tensor, cells: Sequence[int]) -> Tensor:
     last = affines.new_tensor(cells) - 1
     good = ((points >= -1e-4) & (points <= last + 1e-4)).all(-1)  # float32 affines are good to 1e-5 voxels
     return good.reshape(-1, *cells)
-
-
-def resampled(features: Tensor, affines: Tensor, cells: Sequence[int]) -> Tensor:
-    """Feature maps (B, C, *S) read linearly on the common grid: (B, C, *cells), never in half precision."""
-    return read(features, sampling_grid(affines, cells, features.shape[2:]))
 
 
 def read(features: Tensor, where: Tensor) -> Tensor:

@@ -97,16 +97,11 @@ def relative_to(affine: Tensor, low: Sequence[int] | Sequence[Sequence[int]]) ->
     return moved
 
 
-def sampling_grid(affines: Tensor, grid: Sequence[int], source_shape: Sequence[int]) -> Tensor:
-    """The grid for `grid_sample(align_corners=False)`: affines (B, n, n+1) give (B, *grid, n) in their dtype.
-
-    Outside the source a coordinate leaves [-1, 1].
-    """
-    return lattice(to_unit(affines, source_shape), grid)
-
-
 def to_unit(affines: Tensor, source_shape: Sequence[int]) -> Tensor:
-    """The same affines (B, n, n+1) into coordinates that run from -1 to 1 over a source of that shape."""
+    """The same affines (B, n, n+1) into coordinates that run from -1 to 1 over a source of that shape.
+
+    They are those of `grid_sample(align_corners=False)`; outside the source a coordinate leaves [-1, 1].
+    """
     size = affines.new_tensor(source_shape)[:, None]
     scaled = affines * (2 / size)
     scaled[..., -1] += (1 / size - 1)[:, 0]
