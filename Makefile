@@ -19,7 +19,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2
 
-# Ten minutes of one core: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
+# Seven minutes on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
 test-device: setup
 	$(BIN)/python -m pytest -n 2 -m device tests/device
 

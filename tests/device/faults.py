@@ -102,6 +102,10 @@ def refused(config):
         steps.counted(config)
     except (MismatchError, TypeError):
         assert LEDGER.refused
+    except RuntimeError as error:  # a convolution with a bias looks at its input by itself
+        if "Input type" not in str(error):
+            raise
+        return {"convolution": str(error)}
     return LEDGER.refused
 
 
