@@ -22,6 +22,7 @@ from foveate.data.cohort.leakage import (
     seen_before,
     write_seen,
 )
+from foveate.data.roles.channels import channel_notes
 from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
@@ -59,7 +60,7 @@ def images_for_pretraining(
     if not kept:
         raise FoveateError(f"--data {data}: none of the {len(found)} files found is an image to train on.")
     known = patients_of_source(kept, reader, data, patient_pattern)
-    say_notes([*known.notes, known.sentence])
+    say_notes([*channel_notes(kept), *known.notes, known.sentence])
     return [replace(record, maps={}, labels={}) for record in known.records]
 
 

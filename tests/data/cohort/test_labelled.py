@@ -48,11 +48,42 @@ def test_nnunet_folders_say_their_split():
     assert said == ["train", "test", ""]
 
 
-def test_two_channels_of_a_case_are_refused(tmp_path):
+def test_numbered_channels_are_one_labelled_image(tmp_path):
+    for case in ("a", "b"):
+        picture(tmp_path / f"labelsTr/{case}.png")
+        for channel in ("0000", "0001"):
+            picture(tmp_path / f"imagesTr/{case}_{channel}.png")
+    found = read_labelled(tmp_path, "maps")
+    assert [[path.name for path in record.channels] for record in found.records] == [
+        ["a_0000.png", "a_0001.png"],
+        ["b_0000.png", "b_0001.png"],
+    ]
+    assert [record.maps["labels"].name for record in found.records] == ["a.png", "b.png"]
+    assert "2 images have 2 channels" in found.notes[0]
+
+
+def test_pairs_choose_one_channel(tmp_path):
+    picture(tmp_path / "labelsTr/a.png")
     for channel in ("0000", "0001"):
         picture(tmp_path / f"imagesTr/a_{channel}.png")
-    with pytest.raises(FoveateError, match=r"a_0000.png and .*a_0001.png both belong to case 'Tr/a'"):
+    (record,) = read_labelled(tmp_path, "maps", pairs="imagesTr/{case}_0001.png=labelsTr/{case}.png").records
+    assert (record.path.name, record.channels) == ("a_0001.png", ())
+
+
+def test_two_files_of_a_case_that_are_no_channels_are_refused(tmp_path):
+    for number in ("0000", "0002"):
+        picture(tmp_path / f"imagesTr/a_{number}.png")
+    with pytest.raises(FoveateError, match=r"a_0000.png and .*a_0002.png both belong to case 'Tr/a'"):
         read_labelled(tmp_path, "maps")
+
+
+def test_a_list_names_the_channels_of_an_image(tmp_path):
+    for name in ("t1", "t2", "seg"):
+        picture(tmp_path / f"{name}.png")
+    entry = {"image": ["t1.png", "t2.png"], "label": "seg.png"}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [entry]}))
+    (record,) = read_labelled(tmp_path / "list.json", "maps").records
+    assert [path.name for path in record.channels] == ["t1.png", "t2.png"]
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):
@@ -165,7 +196,10 @@ def test_monai_lists_with_values(tmp_path):
     [
         ("[1]", "holds a list; accepted: an object"),
         ("{", "cannot be read as JSON"),
-        ('{"training": [{"image": ["a.png", "b.png"]}]}', "names 2 images; accepted: one"),
+        (
+            '{"training": [{"image": ["a.png", 2]}]}',
+            "accepted: a path, or a list of the paths of its channels",
+        ),
         ('{"training": [], "labels": {"x": "all"}}', r"labels\['x'\] is 'all'; accepted: a whole number"),
     ],
 )

@@ -26,6 +26,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.readers.suffixes import suffix_of
+from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
 from foveate.evaluate.grids import Grid, onto, source_grid
@@ -102,6 +103,8 @@ def images_of(data: Path) -> list[Record]:
         raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")
     if len(images) < len(found):
         say(f"excluded: {len(found) - len(images)} files that are no images, or labels")
+    for note in channel_notes(images):
+        say(note)
     return images
 
 
@@ -183,8 +186,9 @@ def mask_names(images: Sequence[Record], dimension: int) -> dict[str, str]:
 
 
 def stem_of(record: Record) -> str:
-    """The relative path without its suffix."""
-    return record.relative.removesuffix(record.relative[-len(suffix_of(record.path)) or None :])
+    """The relative path without its suffix, and without the number of its first channel."""
+    stem = record.relative.removesuffix(record.relative[-len(suffix_of(record.path)) or None :])
+    return stem.removesuffix("_0000") if record.channels else stem
 
 
 @final

@@ -20,6 +20,7 @@ from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_la
 from foveate.data.cohort.labelled import joined, patients_of_source, with_pairs
 from foveate.data.cohort.leakage import by_role, hashes_of, twins
 from foveate.data.cohort.pairs import Paired
+from foveate.data.roles.channels import channel_notes
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import CONSOLE, say
 
@@ -69,7 +70,7 @@ def listed_images(config: SplitRun) -> list[Record]:
     elif config.pairs:
         raise FoveateError(f"--pairs belongs to --source folder, not to {config.source.name}.")
     known = patients_of_source(images, reader, data, config.patient_pattern)
-    say_notes([*known.notes, known.sentence])
+    say_notes([*channel_notes(images), *known.notes, known.sentence])
     return list(known.records)
 
 

@@ -17,7 +17,7 @@ from foveate.core.types import FoveateError, Json, Record
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, Want
+from foveate.data.cohort.wanted import MAP, Labelled, Want, refuse_contradictions
 from foveate.data.layouts import (
     IGNORE,
     Classes,
@@ -29,6 +29,7 @@ from foveate.data.layouts import (
 )
 from foveate.data.listed_files import Files
 from foveate.data.readers.suffixes import suffix_of
+from foveate.data.roles.channels import channel_notes
 from foveate.data.roles.names import LABEL_FOLDER
 from foveate.data.sources.folder import FolderSource
 from foveate.data.tables import IMAGE_COLUMNS, PATIENT_COLUMNS, column_of, patient_word, read_table
@@ -37,10 +38,18 @@ MAP_COLUMNS = ("label", "labels", "label_path", "mask", "mask_path", "seg", "seg
 IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
+WHOLE, SINGLE = FolderSource(), FolderSource("separate")  # the files of a case as one image, or each
 LISTS = ("training", "train", "validation", "val", "test", "testing")
 
 
-def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: str = "") -> Labelled:
+def read_labelled(
+    data: Path,
+    want: Want,
+    *,
+    pairs: str = "",
+    patient_pattern: str = "",
+    source: FolderSource = WHOLE,
+) -> Labelled:
     """Every labelled image below or in `data`.
 
     Args:
@@ -48,14 +57,15 @@ def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: s
         want: What counts as a label.
         pairs: `--pairs`: how an image and its label map are named.
         patient_pattern: `--patient_pattern`: what of a path names the patient.
+        source: How the files of a folder are listed.
 
     Raises:
         FoveateError: nothing is labelled, the layout contradicts itself, or two sources of patients do.
     """
     if pairs and not data.is_dir():
         raise FoveateError(f"--pairs {pairs} needs a folder of files as --data; {data} is none.")
-    found = from_folder(data, want, pairs) if pairs else reader_of(data, want)(data, want)
-    _refuse_contradictions(found.records, data)
+    found = from_folder(data, want, SINGLE, pairs) if pairs else reader_of(data, want)(data, want, source)
+    refuse_contradictions(found.records, data)
     if not found.records:
         kind = "label map" if want == "maps" else "value"
         raise FoveateError(
@@ -65,7 +75,8 @@ def read_labelled(data: Path, want: Want, *, pairs: str = "", patient_pattern: s
             f"one of label maps with equal stems, such as {EXAMPLE}."
         )
     known = with_patients(found.records, data, own=found.named_by, pattern=patient_pattern)
-    return replace(found, records=known.records, notes=(*found.notes, *known.notes), patients=known.sentence)
+    notes = (*found.notes, *channel_notes(found.records), *known.notes)
+    return replace(found, records=known.records, notes=notes, patients=known.sentence)
 
 
 def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str = "") -> Labelled:
@@ -103,7 +114,7 @@ def patients_of_source(records: Iterable[Record], source: Source, data: Path, pa
     return with_patients(records, data, own="--source", beside=False, pattern=pattern)
 
 
-def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
+def reader_of(data: Path, want: Want) -> Callable[[Path, Want, FolderSource], Labelled]:
     """The function that reads this layout."""
     if not data.exists():
         raise FoveateError(f"--data {data} does not exist; accepted: a folder, a .csv or a .json.")
@@ -114,9 +125,9 @@ def reader_of(data: Path, want: Want) -> Callable[[Path, Want], Labelled]:
     return from_folder
 
 
-def from_folder(data: Path, want: Want, pairs: str = "") -> Labelled:
+def from_folder(data: Path, want: Want, source: FolderSource, pairs: str = "") -> Labelled:
     """Images and label maps whose names agree: as `pairs` says, as is usual, or by common stems."""
-    records = [r for r in FolderSource().records(data) if r.role in ("image", "label")]
+    records = [r for r in source.records(data) if r.role in ("image", "label")]
     if pairs:
         return _in_one_folder(by_pattern(records, pairs, data), records)
     found = by_usual_names(records)
@@ -176,7 +187,7 @@ def by_key(records: Iterable[Record]) -> dict[str, Record]:
         if key in keyed:
             raise FoveateError(
                 f"{keyed[key].relative} and {record.relative} both belong to case {key!r}; accepted: one "
-                "image with one channel and one label map for every case; say which with "
+                "image and one label map for every case; say which with "
                 f"{EXAMPLE}."
             )
         keyed[key] = record
@@ -207,7 +218,7 @@ def split_of(relative: str) -> str:
     return next((split_word(m[3], relative) for m in matches if m and m[3]), "")
 
 
-def from_table(data: Path, want: Want) -> Labelled:
+def from_table(data: Path, want: Want, _source: FolderSource) -> Labelled:
     """A CSV with a column of images; the others are labels, the patient and the split."""
     path = data / "labels.csv" if data.is_dir() else data
     rows = list(read_table(path, ()))
@@ -217,7 +228,7 @@ def from_table(data: Path, want: Want) -> Labelled:
     if not image or (want == "maps" and not mask):
         wanted = IMAGE_COLUMNS if not image else MAP_COLUMNS
         raise FoveateError(f"{path} has the columns {columns}; one of {', '.join(wanted)} is needed.")
-    files = Files(path.parent, FolderSource().records)
+    files = Files(path.parent, SINGLE.records)
     patient = column_of(columns, PATIENT_COLUMNS)
     records = [
         Record(
@@ -239,41 +250,16 @@ def from_table(data: Path, want: Want) -> Labelled:
     )
 
 
-def _refuse_contradictions(records: Iterable[Record], data: Path) -> None:
-    """Refuse an image that is listed twice with different labels, maps, patient or part."""
-    known: dict[str, Record] = {}
-    for record in records:
-        first = known.setdefault(record.relative, record)
-        if (first.labels, first.maps, first.patient, first.split) != (
-            record.labels,
-            record.maps,
-            record.patient,
-            record.split,
-        ):
-            raise FoveateError(
-                f"--data {data}: {record.relative} is listed twice with {_difference(first, record)}; "
-                "accepted: once, or twice the same."
-            )
-
-
-def _difference(one: Record, other: Record) -> str:
-    """Which fields differ; no patient's name reaches a message."""
-    columns = {**one.labels, **other.labels}
-    differing = [name for name in columns if one.labels.get(name) != other.labels.get(name)]
-    mine, theirs = ({"maps": r.maps, "patient": r.patient, "split": r.split} for r in (one, other))
-    differing += [name for name in mine if mine[name] != theirs[name]]
-    return "different " + ", ".join(differing)
-
-
-def from_json(data: Path, want: Want) -> Labelled:
+def from_json(data: Path, want: Want, source: FolderSource) -> Labelled:
     """nnU-Net's and the Decathlon's dataset.json, and MONAI's lists."""
     path = data if data.suffix.lower() == ".json" else data / "dataset.json"
     content = read_json(path)
     classes, ignore = declared(content.get("labels"), path) if want == "maps" else ((), ())
     lists = {key: content[key] for key in LISTS if isinstance(content.get(key), list)}
     if not lists:
-        return replace(from_folder(path.parent, want), classes=classes, ignore=ignore, layout=path.name)
-    files = Files(path.parent, FolderSource().records)
+        found = from_folder(path.parent, want, source)
+        return replace(found, classes=classes, ignore=ignore, layout=path.name)
+    files = Files(path.parent, SINGLE.records)
     entries = [(split_word(key, str(path)), entry) for key, items in lists.items() for entry in items]
     records = [record_of(entry, split, files, path, want) for split, entry in entries]
     labelled = [r for r in records if (r.maps if want == "maps" else r.labels)]
@@ -293,12 +279,14 @@ def record_of(entry: Json, split: str, files: Files, source: Path, want: Want) -
     """One entry of a list."""
     values: Mapping[str, Json] = entry if isinstance(entry, dict) else {"image": entry}
     named = values.get("image")
-    images = named if isinstance(named, list) else [named]
-    if len(images) != 1 or not isinstance(images[0], str):
+    listed = named if isinstance(named, list) else [named]
+    images = [each for each in listed if isinstance(each, str)]
+    if not images or len(images) < len(listed):
         raise FoveateError(
-            f"{source}: the entry {str(entry)[:80]!r} names {len(images)} images; accepted: one."
+            f"{source}: the image of {str(entry)[:80]!r} is {str(named)[:80]!r}; accepted: a path, or a list "
+            "of the paths of its channels."
         )
-    found = files.find(images[0], source)
+    found, *others = (files.find(each, source) for each in images)
     patient = column_of(list(values), PATIENT_COLUMNS)
     label = values.get("label")
     maps = {MAP: files.find(label, source)} if want == "maps" and isinstance(label, str) else {}
@@ -308,6 +296,7 @@ def record_of(entry: Json, split: str, files: Files, source: Path, want: Want) -
     return Record(
         path=found,
         relative=files.relative(found),
+        channels=(found, *others) if others else (),
         patient=patient_word(values.get(patient)),
         split=split,
         maps=maps,
@@ -342,7 +331,9 @@ def labelled_images(
 ) -> Labelled:
     """The labelled images of a data set as its source reads them; `folder` also finds pairs and tables."""
     if source.name == "folder":
-        return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern)
+        reader = build_source(source)
+        folder = reader if isinstance(reader, FolderSource) else WHOLE
+        return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern, source=folder)
     if pairs:
         raise FoveateError(
             f"--pairs belongs to --source folder; {source.name} says itself what belongs together."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from foveate.core.types import Record
+from foveate.core.types import FoveateError, Record
 from foveate.data.cohort.patients import HEADERS
 
 Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
@@ -26,3 +28,29 @@ class Labelled:
     notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
     named_by: str = HEADERS  # what has named the patients of the records
     patients: str = ""  # where they are from in the end; counts only
+
+
+def refuse_contradictions(records: Iterable[Record], data: Path) -> None:
+    """Refuse an image that is listed twice with different labels, maps, patient or part."""
+    known: dict[str, Record] = {}
+    for record in records:
+        first = known.setdefault(record.relative, record)
+        if (first.labels, first.maps, first.patient, first.split) != (
+            record.labels,
+            record.maps,
+            record.patient,
+            record.split,
+        ):
+            raise FoveateError(
+                f"--data {data}: {record.relative} is listed twice with {_difference(first, record)}; "
+                "accepted: once, or twice the same."
+            )
+
+
+def _difference(one: Record, other: Record) -> str:
+    """Which fields differ; no patient's name reaches a message."""
+    columns = {**one.labels, **other.labels}
+    differing = [name for name in columns if one.labels.get(name) != other.labels.get(name)]
+    mine, theirs = ({"maps": r.maps, "patient": r.patient, "split": r.split} for r in (one, other))
+    differing += [name for name in mine if mine[name] != theirs[name]]
+    return "different " + ", ".join(differing)

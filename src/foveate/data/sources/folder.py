@@ -18,8 +18,10 @@ from typing import Literal, NoReturn, final
 from foveate.core.types import Dimension, FoveateError, Record
 from foveate.data.cache.index import PROFILE, VOLUMES
 from foveate.data.readers.suffixes import ACCEPTED, PICTURES, SUFFIXES, dimension_of, suffix_of
+from foveate.data.roles.channels import joined_channels
 from foveate.data.roles.names import LABEL_FOLDER, label_evidence, named_modality
 
+Channels = Literal["auto", "separate"]  # files named _0000, _0001: one image, or an image each
 OWN = (  # what lies in a run folder, in a cache, beside predictions, in an evaluation
     {"run.yaml", "environment.json"},
     {PROFILE, VOLUMES},
@@ -29,8 +31,11 @@ OWN = (  # what lies in a run folder, in a cache, beside predictions, in an eval
 
 
 @final
+@dataclass(frozen=True)
 class FolderSource:
-    """Every file below a folder, sorted by its relative path."""
+    """Every file below a folder, sorted by its relative path; `channels`: see `Config`."""
+
+    channels: Channels = "auto"
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, from the suffixes and DICOM headers of the files that would be pre-trained on."""
@@ -56,7 +61,8 @@ class FolderSource:
             relatives = {root / name: name for name in names}
         else:
             raise FoveateError(f"{root} does not exist; give an existing folder or image file (--data).")
-        yield from sorted(_records(relatives, root), key=lambda record: record.relative)
+        found = sorted(_records(relatives, root), key=lambda record: record.relative)
+        yield from joined_channels(found) if self.channels == "auto" else found
 
 
 def _records(relatives: Mapping[Path, str], root: Path) -> Iterator[Record]:
@@ -143,21 +149,25 @@ def _refuse_mixture(root: Path, images: list[Record]) -> NoReturn:
 
 
 TREE = """
-any folders and files        images by suffix; labels by folder (labels/, masks/ ...) or name (a_seg.nii.gz)
+any folders and files        images by suffix; labels by folder (labels/, masks/ ...) or name (a_seg.nii.gz);
+                             a_0000.nii.gz a_0001.nii.gz ... of all cases of a folder: channels of one image
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Any folder of images: nothing to choose.
+    """Any folder of images.
 
     Attributes:
         name: folder.
+        channels: Files `case_0000`, `case_0001` ...: `auto` takes them for the channels of one image where
+            all cases of a folder have the same numbers; `separate` reads every file as an image.
     """
 
     name: Literal["folder"] = "folder"
+    channels: Channels = "auto"
 
 
-def build(config: Config) -> FolderSource:  # noqa: ARG001 - every source is built from its Config
+def build(config: Config) -> FolderSource:
     """The source."""
-    return FolderSource()
+    return FolderSource(channels=config.channels)
