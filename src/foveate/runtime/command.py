@@ -60,7 +60,7 @@ class Spec(Generic[C]):
         """Both passes: the complete configuration, every key and value checked."""
         if self.read:
             return self.read(yaml_keys, flags, home)
-        yaml_keys, flags = named_device(yaml_keys, flags)
+        yaml_keys, flags = in_own_words(yaml_keys, flags)
         given = {**dict(parsing.flatten(yaml_keys)), **flags}
         defaults = self.defaults(given)
         parsing.check_keys(given, defaults, self.alternatives(defaults), verb=self.name)
@@ -72,7 +72,7 @@ class Spec(Generic[C]):
         """All keys of the configuration that the given names describe."""
         if self.keys:
             return self.keys()
-        config = self.defaults(self.shown(named_device({}, given)[1]))
+        config = self.defaults(self.shown(in_own_words({}, given)[1]))
         return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
 
     def require(self, given: Given, positional: str = "") -> None:
@@ -165,6 +165,23 @@ def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.N
     merged = {**dict(parsing.flatten(below)), **dict(parsing.flatten(above))}
     merged |= {key: path for key, path in own.items() if not merged.get(key)}
     return parsing.nest(merged), rest
+
+
+def in_own_words(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
+    """Keys and flags with words such as `auto` replaced by what they stand for."""
+    return fitted_batch(*named_device(yaml_keys, flags))
+
+
+def fitted_batch(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
+    """Keys and flags with `batch_size: auto` as configurations have it: the default, to be fitted."""
+    both = [dict(yaml_keys), dict(flags)]
+    wanted = str((both[0] | both[1]).get("batch_size"))
+    for keys, yes in zip(both, (True, "true"), strict=True):
+        if str(keys.get("batch_size")) == "auto":
+            del keys["batch_size"]
+            if wanted == "auto":
+                keys["fit_batch"] = yes
+    return both[0], both[1]
 
 
 def named_device(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:

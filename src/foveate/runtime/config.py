@@ -30,7 +30,7 @@ SHARES = (
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
-    *("strategy", "activation_checkpointing", "compile", *SHARES),
+    *("strategy", "activation_checkpointing", "compile", "fit_batch", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -50,7 +50,10 @@ class RunConfig:
         dimension: 2 or 3; detected from the files by default.
         size: "paper" for the published sizes, "small" for CPUs, tests and first tries.
         steps: Total optimizer steps; a larger number continues a finished run.
-        batch_size: Samples per micro-batch on each process.
+        batch_size: Samples per micro-batch on each process; auto: the default, or what a recipe says, with
+            `fit_batch`.
+        fit_batch: Halve `batch_size`, and double `accumulate`, at the start of the run until a step fits into
+            memory; run.yaml says what was taken. `--batch_size auto` sets it.
         accumulate: Micro-batches per optimizer step (gradient accumulation).
         seed: Seed of every random draw.
         init: Run folder or weights file to start from; empty: random weights.
@@ -90,6 +93,7 @@ class RunConfig:
     size: Size = "paper"
     steps: int
     batch_size: int
+    fit_batch: bool = False
     accumulate: int = 1
     seed: int = 0
     init: str = ""

@@ -227,6 +227,10 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     config, parts = groups_of(said, TaskConfig(), where)
     for part, keys in parts.items():
         refused(keys, OURS, f"{where}.{part}", "the comparison sets it")
+        if "fit_batch" in keys or str(keys.get("batch_size")) == "auto":
+            raise FoveateError(
+                f"{where}.{part}: batch_size is auto; accepted: a number, the same for all arms and machines."
+            )
     checked(parts.get("both", {}), BOTH_MAY, f"{where}.both", "not a key of both pretrain and finetune")
     for part in ("pretrain", "finetune", "probe"):
         refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"set it in {where}.both, for all arms")

@@ -34,6 +34,8 @@ from foveate.runtime.card import ancestor, input_notes, shared_card
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
+from foveate.runtime.resources.fitting import fitted, with_recorded_batch
+from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import compared_with_pretraining, note_seen
 from foveate.runtime.steps import batches_from, first_step, schedule_of
 from foveate.train import checkpoint
@@ -44,6 +46,7 @@ from foveate.train.overlays import write_overlays
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 
 PICTURED_CASES = 3
+LEAST = 1  # samples of a batch
 
 RANK = "foveate.commands.finetune.run:from_file"  # what each process of a multi-process run calls
 
@@ -61,6 +64,7 @@ def from_file(path: Path) -> Ending:
 
 def finetune(config: FinetuneConfig) -> Ending:
     """Run to the end or to a signal; at the end weights are exported."""
+    config = with_recorded_batch(config)
     if needs_processes(config):
         return run_processes(RANK, config)
     with lost_peers_explained():
@@ -78,6 +82,8 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     task = build_task(config)
     check_images(config, task, images)
     check_same(peers, data_hash(images), "images or labels")
+    config = fitted(config, images.train, build_task, fabric, peers, least=LEAST)
+    images = replace(images, config=config)
     verdict = compared_with_pretraining(config.init, images.split["test"], config.on_seen)
     active = fabric.is_global_zero
     with fabric.rank_zero_first():
@@ -111,7 +117,7 @@ def train(fabric: Fabric, task: Task, images: LabelledImages, log: RunLog, peers
         validate=partial(validate, fabric, task, images.val, peers),
     )
     load = partial(batches_from, config, images.train, task, fabric)
-    with worker_deaths_explained(config.num_workers):
+    with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
         return fit(
             fabric,
             task,
@@ -262,8 +268,9 @@ def dry_run(config: FinetuneConfig) -> str:
         task = build_task(config)
         check_images(config, task, images)
         lines = start_from(task, images)
-        source = batches_from(config, images.train, task, fabric, 0)
-        losses, seconds = first_step(fabric, task, source, config)
+        with shortage_explained(config, LEAST):
+            source = batches_from(config, images.train, task, fabric, 0)
+            losses, seconds = first_step(fabric, task, source, config)
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     return "\n".join(
         [

@@ -32,6 +32,8 @@ from foveate.runtime import folder, images as intake
 from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
+from foveate.runtime.resources.fitting import fitted, with_recorded_batch
+from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import note_seen
 from foveate.runtime.steps import batches_from, first_step, schedule_of, takes_part
 from foveate.train.loggers import names_of
@@ -42,6 +44,7 @@ from foveate.train.pictures import write_preview
 from foveate.views.pipeline import make_views, normalise, with_channels
 
 CALIBRATION_BATCHES = 16
+LEAST = 2  # samples of a batch: most methods compare them, or normalise over them
 
 RANK = "foveate.commands.pretrain.run:from_file"  # what each process of a multi-process run calls
 
@@ -59,6 +62,7 @@ def from_file(path: Path) -> Ending:
 
 def pretrain(config: PretrainConfig) -> Ending:
     """Run to the end or to a signal; at the end weights are exported."""
+    config = with_recorded_batch(config)
     folder.check_resumable(config, Path(config.out))
     names_of(config.loggers)  # before any work: what is missing is said now
     if needs_processes(config):
@@ -78,6 +82,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         intake.check_volumes(cache, method.crops)
         cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
+    config = fitted(config, cache, build_method, fabric, peers, least=LEAST)
     report = start_from(method, config, given, cache) if given else None
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
@@ -98,7 +103,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         if note := intake.tissue_note(cache, method.crops, config.seed):
             log.note(note)
         schedule = schedule_of(config)
-        with worker_deaths_explained(config.num_workers):
+        with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
             ending = fit(fabric, method, load, schedule=schedule, optim=config.optim, log=log, hooks=hooks)
         if ending and takes_part(fabric, config):
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
@@ -163,7 +168,9 @@ def dry_run(config: PretrainConfig) -> str:
         intake.check_volumes(cache, method.crops)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)
-        losses, seconds = first_step(fabric, method, batches_from(config, cache, method, fabric, 0), config)
+        with shortage_explained(config, LEAST):
+            source = batches_from(config, cache, method, fabric, 0)
+            losses, seconds = first_step(fabric, method, source, config)
     parameters = sum(p.numel() for p in method.parameters())
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())

@@ -1,0 +1,1 @@
+"""What a run takes of its machine: memory, CPUs and GPUs."""
