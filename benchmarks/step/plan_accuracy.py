@@ -26,18 +26,18 @@ PLAN = """
 import sys, json, time
 if sys.argv[2]:
     time.perf_counter = time.process_time
-from foveate.commands.plan import run as plan
+from foveate.commands.plan import measure, run as plan
 from foveate.commands.pretrain import config as settings
 if sys.argv[2]:
-    plan.age_seconds = time.process_time
+    measure.age_seconds = time.process_time
 keys = json.loads(sys.argv[1])
 found = {}
 report = plan.report
-def kept(config, probe, fits):
+def kept(config, probe):
     step, low, high = plan.spread(probe.steps)
     found.update(step=step, low=low, high=high, peak=probe.peak)
     found.update(seconds=plan.total_seconds(config, probe, step))
-    return report(config, probe, fits)
+    return report(config, probe)
 plan.report = kept
 text = plan.plan(settings.SPEC.from_keys(keys))
 print(json.dumps(found | {"headline": text.splitlines()[0]}))

@@ -1,16 +1,22 @@
 """Whole runs on the pretended device: what a user starts, from the images to the last file."""
 
+import re
+import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import steps
+import torch
 
 from foveate.commands.evaluate.config import SPEC as EVALUATION
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.run import dry_run as finetune_dry_run, finetune
+from foveate.commands.plan import measure as plan_measure
 from foveate.commands.plan.run import plan
 from foveate.commands.predict.config import SPEC as PREDICTION
 from foveate.commands.predict.run import predict
+from foveate.commands.pretrain import run as pretraining
 from foveate.commands.pretrain.run import dry_run, pretrain
 from foveate.runtime.registries import METHODS
 
@@ -66,6 +72,59 @@ def tuned_from_a_run(dimension):
         on_seen="mark",
         encoder={},
     )
+
+
+@contextmanager
+def short_memory(module, most):
+    """Inside the context the device holds no more samples than `most` of what `module` builds."""
+    build = module.build_method
+
+    def built(config):
+        method = build(config)
+        forward = method.forward
+
+        def forwarded(batch, progress):
+            if len(batch["index"]) > most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return forward(batch, progress)
+
+        method.forward = forwarded
+        return method
+
+    module.build_method = built
+    try:
+        yield
+    finally:
+        module.build_method = build
+
+
+def planned_too_much(dimension):
+    """The plan goes on when the device is full, and says what would fit."""
+    with short_memory(plan_measure, 5):
+        text = plan(steps.method_config(dimension, "pcrlv2", batch_size=6))
+    assert "the batch does not fit" in text
+    assert "--batch_size 3 --accumulate 2" in text
+
+
+def fitted_batch(dimension):
+    """`--batch_size auto` on the device."""
+    with short_memory(pretraining, 2):
+        config = steps.method_config(dimension, "simsiam", batch_size="auto")
+        assert pretrain(config)
+    text = (Path(config.out) / "run.yaml").read_text()
+    assert "batch_size: 2\n" in text
+    assert "accumulate: 2\n" in text
+
+
+def dry_run_waits(dimension):
+    """A step is over when the device is done, not when the host is."""
+    behind, before = 0.5, torch.cuda.synchronize
+    torch.cuda.synchronize = lambda *_: time.sleep(behind)
+    try:
+        text = dry_run(steps.method_config(dimension, "simsiam"))
+    finally:
+        torch.cuda.synchronize = before
+    assert float(re.search(r"; ([0-9.]+) s, the first step", text)[1]) >= behind
 
 
 def encoder_run(dimension, name):
@@ -138,7 +197,10 @@ def rest(dimension):
     return {
         "probe": partial(probed, dimension),
         "plan": lambda: plan(config(batch_size=3)),
+        "plan of a batch that does not fit": partial(planned_too_much, dimension),
+        "batch that is fitted": partial(fitted_batch, dimension),
         "dry run": lambda: dry_run(config()),
+        "clock of a dry run": partial(dry_run_waits, dimension),
         "dry run of a task": lambda: finetune_dry_run(steps.task_config(dimension, "segmentation")),
     }
 

@@ -25,7 +25,8 @@ from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache.volumes import Cache, CachedVolume
 
-PREFETCH_BATCHES = 2
+PREFETCH_BATCHES = 2  # of every worker
+PREFETCH_FOR_A_GPU = 4  # its steps are short: one slow image must not stop them
 SHARED_MEMORY = "shared memory (/dev/shm) is full: enlarge it (docker: --shm-size 8g) or lower --num_workers"
 REPORT_SECONDS = 0.5  # between a connection that breaks and the signal that says why
 
@@ -178,6 +179,7 @@ def batches(
         FoveateError: when a sample cannot be made or a worker dies.
     """
     share = Share(batch_size=batch_size, accumulate=accumulate, rank=rank, world=world)
+    ahead = PREFETCH_FOR_A_GPU if pin_memory else PREFETCH_BATCHES
     loader = DataLoader(
         _Samples(cache, view_maker, seed),
         batch_sampler=_Schedule(share, range(first_step, steps)),
@@ -185,7 +187,7 @@ def batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
-        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
+        prefetch_factor=ahead if num_workers else None,
         persistent_workers=num_workers > 0,
         generator=torch.Generator(),  # else every start would draw from the global stream
     )

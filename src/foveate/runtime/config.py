@@ -58,7 +58,8 @@ class RunConfig:
         seed: Seed of every random draw.
         init: Run folder or weights file to start from; empty: random weights.
         min_transfer: Smallest share of the encoder's parameters that `init` must fill, else the run stops.
-        num_workers: Worker processes that load data.
+        num_workers: Worker processes that load data, for each process of the run. On a GPU the CPUs of the
+            job, divided over its processes, but one, and at most 16.
         accelerator: Type of device to train on; a GPU where there is one.
         devices: Devices per machine, with one process each.
         num_nodes: Number of machines.

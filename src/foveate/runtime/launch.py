@@ -24,6 +24,7 @@ from foveate.core import config as parsing
 from foveate.core.types import Ending, FoveateError
 from foveate.runtime.config import RunConfig
 from foveate.runtime.processes import check_processes, starter
+from foveate.runtime.resources.cpus import cpus_of_process
 from foveate.train import checkpoint
 from foveate.train.logging import say
 
@@ -80,7 +81,7 @@ def environment(config: RunConfig) -> dict[str, str]:
             "MASTER_PORT (a free one there) and NODE_RANK (0, 1 ... one per machine), and start the same "
             "command on every machine."
         )
-    threads = str(max(1, own_cpus() // config.devices))
+    threads = str(cpus_of_process(config.devices))
     return {
         "OMP_NUM_THREADS": threads,
         "MASTER_ADDR": "127.0.0.1",
@@ -89,11 +90,6 @@ def environment(config: RunConfig) -> dict[str, str]:
         **known,
         "WORLD_SIZE": str(config.devices * config.num_nodes),
     }
-
-
-def own_cpus() -> int:
-    """The CPUs that this process may run on: those of its job, where SLURM or a container gives it some."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def free_port() -> int:

@@ -22,6 +22,12 @@ def accelerator_of(given: Mapping[str, Any]) -> Accelerator:
     return cast(Accelerator, str(given["accelerator"])) if "accelerator" in given else found_accelerator()
 
 
+def devices_of(given: Mapping[str, Any]) -> int:
+    """The devices of each machine, as the given keys say."""
+    said = str(given.get("devices", 1))
+    return int(said) if said.isdigit() else 1  # anything else is refused when it is parsed
+
+
 def usual_precision(accelerator: str) -> Precision:
     """What a run computes in where nothing is said: bfloat16 on GPUs that have it, float32 elsewhere."""
     return "bf16-mixed" if accelerator == "cuda" and has_bfloat16() else "32-true"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
 from functools import partial
 
@@ -15,6 +14,7 @@ from foveate.data.cache.volumes import Cache
 from foveate.data.loader import batches
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
+from foveate.runtime.resources.clock import device_clock
 from foveate.train.loop import Recent, Schedule, Stepping, training_step
 from foveate.train.optim import build_optimizer
 from foveate.views.drawn import draw_ahead
@@ -58,8 +58,8 @@ def first_step(
     """The loss terms of a first training step, and the seconds of an optimizer step."""
     net, optimizer = fabric.setup(model, build_optimizer(model, config.optim))
     batch = next(source)
-    started = time.perf_counter()
+    started = device_clock(config.accelerator)
     progress = Progress(0, config.steps, config.seed)
     losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
-    seconds = (time.perf_counter() - started) * config.accumulate
+    seconds = (device_clock(config.accelerator) - started) * config.accumulate
     return {name: value.item() for name, value in losses.items()}, seconds

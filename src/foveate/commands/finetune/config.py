@@ -24,8 +24,9 @@ from foveate.nets.pyramid import DecoderConfig
 from foveate.nets.weights import store as weights
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
-from foveate.runtime.precision import accelerator_of, usual_precision
+from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import TASKS
+from foveate.runtime.resources.cpus import usual_workers
 from foveate.train.optim import OptimConfig, TuningConfig
 
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
@@ -83,6 +84,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         validate_every=100 if size == "small" else 1000,
         accelerator=accelerator,
         precision=usual_precision(accelerator),
+        num_workers=usual_workers(accelerator, devices_of(given)),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=from_card(PrepareConfig, card.get("intensity") or {}),
         task=task.Config.preset(dimension, size, how),

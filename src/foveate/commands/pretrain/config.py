@@ -15,8 +15,9 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
-from foveate.runtime.precision import accelerator_of, usual_precision
+from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import METHODS, base_names, method_defaults
+from foveate.runtime.resources.cpus import usual_workers
 from foveate.train.optim import OptimConfig
 
 
@@ -62,6 +63,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         batch_size=row.batch_size,
         accelerator=accelerator,
         precision=usual_precision(accelerator),
+        num_workers=usual_workers(accelerator, devices_of(given)),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=found_prepare(given),
         method=method,
