@@ -52,6 +52,11 @@ def batches_from(
     )
 
 
+def first_batches(config: RunConfig, method: Trainable, cache: Cache, fabric: Fabric) -> Generator[Batch]:
+    """This process's micro-batches from the start."""
+    return batches_from(config, cache, method, fabric, 0)
+
+
 def first_step(
     fabric: Fabric, model: Trainable, source: Iterator[Batch], config: RunConfig
 ) -> tuple[dict[str, float], float]:

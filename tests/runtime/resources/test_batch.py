@@ -117,7 +117,12 @@ def test_all_processes_take_what_fits_on_every_one(cohorts, tmp_path):
     keys = tiny_keys(2, cohorts[2], tmp_path / "run", batch_size=4, accumulate=3, fit_batch=True)
     config = settings.SPEC.from_keys(keys)
     cache = run.open_cache(config, cohorts[2])
-    taken = fitting.fitted(config, cache, run.build_method, build_fabric(config), Other(), least=2)
+    fabric = build_fabric(config)
+
+    def load(tried, model):
+        return run.batches_from(tried, cache, model, fabric, 0)
+
+    taken = fitting.fitted(config, run.build_method, load, fabric, Other(), least=2)
     assert (taken.batch_size, taken.accumulate) == (2, 6)
 
 

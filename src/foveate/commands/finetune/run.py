@@ -37,7 +37,7 @@ from foveate.runtime.processes import build_fabric, check_processes, requeue_bef
 from foveate.runtime.resources.fitting import fitted, with_recorded_batch
 from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import compared_with_pretraining, note_seen
-from foveate.runtime.steps import batches_from, first_step, schedule_of
+from foveate.runtime.steps import batches_from, first_batches, first_step, schedule_of
 from foveate.train import checkpoint
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -82,7 +82,8 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     task = build_task(config)
     check_images(config, task, images)
     check_same(peers, data_hash(images), "images or labels")
-    config = fitted(config, images.train, build_task, fabric, peers, least=LEAST)
+    first = partial(first_batches, cache=images.train, fabric=fabric)
+    config = fitted(config, build_task, first, fabric, peers, least=LEAST)
     images = replace(images, config=config)
     verdict = compared_with_pretraining(config.init, images.split["test"], config.on_seen)
     active = fabric.is_global_zero

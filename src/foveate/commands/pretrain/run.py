@@ -35,7 +35,7 @@ from foveate.runtime.processes import build_fabric, check_processes, requeue_bef
 from foveate.runtime.resources.fitting import fitted, with_recorded_batch
 from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import note_seen
-from foveate.runtime.steps import batches_from, first_step, schedule_of, takes_part
+from foveate.runtime.steps import batches_from, first_batches, first_step, schedule_of, takes_part
 from foveate.train.loggers import names_of
 from foveate.train.logging import CONSOLE, RunLog, say
 from foveate.train.loop import Hooks, fit
@@ -82,7 +82,8 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         intake.check_volumes(cache, method.crops)
         cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
-    config = fitted(config, cache, build_method, fabric, peers, least=LEAST)
+    first = partial(first_batches, cache=cache, fabric=fabric)
+    config = fitted(config, build_method, first, fabric, peers, least=LEAST)
     report = start_from(method, config, given, cache) if given else None
     with fabric.rank_zero_first():
         if fabric.is_global_zero:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,10 @@ from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Trainable
 from foveate.core.memory import is_out_of_memory
-from foveate.core.types import FoveateError, Progress
-from foveate.data.cache.volumes import Cache
+from foveate.core.types import Batch, FoveateError, Progress
 from foveate.runtime.config import RunConfig
 from foveate.runtime.processes import plugin_of
 from foveate.runtime.resources.shortage import halved
-from foveate.runtime.steps import batches_from
 from foveate.train.logging import say
 from foveate.train.loop import Recent, Stepping, training_step
 from foveate.train.optim import build_optimizer
@@ -42,14 +40,20 @@ def with_recorded_batch(config: C) -> C:
 
 
 def fitted(
-    config: C, cache: Cache, build: Callable[[C], Trainable], fabric: Fabric, peers: Peers, *, least: int
+    config: C,
+    build: Callable[[C], Trainable],
+    load: Callable[[C, Trainable], Generator[Batch]],
+    fabric: Fabric,
+    peers: Peers,
+    *,
+    least: int,
 ) -> C:
     """The configuration with a batch that fits on every process, if it asks for that.
 
     Args:
         config: The run.
-        cache: Its images.
         build: Makes what is trained; what is tried is thrown away.
+        load: This process's batches from the first step on.
         fabric: The device.
         peers: The other processes, which try at the same time, each for itself, and take the same.
         least: The smallest batch that it can be trained with.
@@ -57,7 +61,7 @@ def fitted(
     if not config.fit_batch:
         return config
     tried = config
-    while peers.highest(float(not fits(tried, cache, build, fabric))):
+    while peers.highest(float(not fits(tried, build, load, fabric))):
         smaller = halved(tried, least)
         if smaller is None:
             raise FoveateError(
@@ -69,10 +73,15 @@ def fitted(
     return replace(tried, fit_batch=False)
 
 
-def fits(config: C, cache: Cache, build: Callable[[C], Trainable], fabric: Fabric) -> bool:
+def fits(
+    config: C,
+    build: Callable[[C], Trainable],
+    load: Callable[[C, Trainable], Generator[Batch]],
+    fabric: Fabric,
+) -> bool:
     """Whether some steps go through; what they took is given back."""
     try:
-        some_steps(config, cache, build, fabric)
+        some_steps(config, build, load, fabric)
         fit = True
     except Exception as error:
         if not is_out_of_memory(error):
@@ -82,7 +91,12 @@ def fits(config: C, cache: Cache, build: Callable[[C], Trainable], fabric: Fabri
     return fit
 
 
-def some_steps(config: C, cache: Cache, build: Callable[[C], Trainable], fabric: Fabric) -> None:
+def some_steps(
+    config: C,
+    build: Callable[[C], Trainable],
+    load: Callable[[C, Trainable], Generator[Batch]],
+    fabric: Fabric,
+) -> None:
     """A few steps of one micro-batch on this process's device, without the other processes."""
     alone = Fabric(
         accelerator=config.accelerator,
@@ -92,7 +106,7 @@ def some_steps(config: C, cache: Cache, build: Callable[[C], Trainable], fabric:
     )
     model = build(config)
     net, optimizer = alone.setup(model, build_optimizer(model, config.optim))
-    with closing(batches_from(replace(config, num_workers=0), cache, model, fabric, 0)) as source:
+    with closing(load(replace(config, num_workers=0), model)) as source:
         batch = next(source)
     how = Stepping(clip_norm=config.optim.clip_norm, measure=True)  # which needs the most
     for step in range(TRIED):
