@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 
@@ -25,3 +26,12 @@ def claim(path: Path) -> Iterator[bool]:
         except OSError:  # no locks here, as said above
             pass
         yield True
+
+
+def least_held(folder: Path, names: Collection[str], held: ExitStack) -> tuple[str, int]:
+    """The first of the names that the fewest other processes hold, and how many do; `held` keeps it."""
+    for place in count():
+        for name in names:
+            if held.enter_context(claim(folder / f"{name}-{place}")):
+                return name, place
+    raise AssertionError("count() has no end")

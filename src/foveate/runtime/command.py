@@ -169,7 +169,31 @@ def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.N
 
 def in_own_words(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
     """Keys and flags with words such as `auto` replaced by what they stand for."""
-    return fitted_batch(*named_device(yaml_keys, flags))
+    return named_gpus(*fitted_batch(*named_device(yaml_keys, flags)))
+
+
+def named_gpus(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:
+    """Keys and flags with `devices: 0,2` as configurations have it: two devices, and which.
+
+    >>> named_gpus({"devices": [3]}, {})[0]
+    {'devices': 1, 'gpus': [3]}
+    >>> named_gpus({"devices": 2, "gpus": [0, 2]}, {"devices": "1"})[1]
+    {'devices': '1', 'gpus': '[]'}
+    """
+    both = [dict(yaml_keys), dict(flags)]
+    for keys in both:
+        said = keys.get("devices")
+        words = str(said).strip("[]()").split(",")
+        if isinstance(said, list | tuple) or len(words) > 1:
+            found = [each.strip() for each in words if each.strip()]
+            if not found or not all(each.isdigit() for each in found):
+                raise FoveateError(f"--devices {said}: accepted are a number, or GPUs by index, such as 0,2.")
+            gpus = [int(each) for each in found]
+            spelled = keys is both[1]  # flags are words, what a file holds is not
+            keys["devices"], keys["gpus"] = (str(len(gpus)), str(gpus)) if spelled else (len(gpus), gpus)
+        elif said is not None and keys is both[1] and both[0].get("gpus"):
+            keys["gpus"] = "[]"  # a number on the command line goes before the GPUs of a file
+    return both[0], both[1]
 
 
 def fitted_batch(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[str, Any]]:

@@ -30,7 +30,7 @@ SHARES = (
 RESUMABLE = (
     *("data", "out", "steps", "num_workers", "min_transfer"),
     *("log_every", "save_every", "preview_every", "keep_checkpoints"),
-    *("strategy", "activation_checkpointing", "compile", "fit_batch", *SHARES),
+    *("strategy", "activation_checkpointing", "compile", "fit_batch", "gpus", *SHARES),
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
@@ -61,7 +61,9 @@ class RunConfig:
         num_workers: Worker processes that load data, for each process of the run. On a GPU the CPUs of the
             job, divided over its processes, but one, and at most 16.
         accelerator: Type of device to train on; a GPU where there is one.
-        devices: Devices per machine, with one process each.
+        devices: Devices per machine, with one process each; GPUs can be given by index: 0,2 for these two,
+            and "2," for one.
+        gpus: Indices of the GPUs; empty: the first `devices`. `--devices 0,2` sets both.
         num_nodes: Number of machines.
         strategy: How processes share the work: "ddp" replicates the network; "fsdp" is not supported yet.
         sync_batchnorm: Compute batch norm statistics over all processes; on GPUs only.
@@ -102,6 +104,7 @@ class RunConfig:
     num_workers: int = 1
     accelerator: Accelerator = "cpu"
     devices: int = 1
+    gpus: tuple[int, ...] = ()
     num_nodes: int = 1
     strategy: Literal["ddp", "fsdp"] = "ddp"
     sync_batchnorm: bool = False

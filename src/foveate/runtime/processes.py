@@ -28,6 +28,7 @@ from foveate.nets.layers import laid_out
 from foveate.nets.recompute import recompute_blocks
 from foveate.runtime.config import RunConfig
 from foveate.runtime.precision import Precision, check_precision, device_of, set_up_device
+from foveate.runtime.resources.gpus import check_gpus
 from foveate.train.logging import CONSOLE, say
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ def check_processes(config: RunConfig, environment: Mapping[str, str] = os.envir
     ):
         if value < 1:
             raise FoveateError(f"--{key} {value}: accepted are whole numbers from 1.")
+    check_gpus(config)
     world, who = config.devices * config.num_nodes, starter()
     started = environment.get(COUNTS.get(who, ""), str(world))
     if int(started) != world:
@@ -122,7 +124,7 @@ def build_fabric(config: RunConfig) -> Fabric:
     try:
         fabric = Fabric(
             accelerator=config.accelerator,
-            devices=config.devices,
+            devices=list(config.gpus) or config.devices,
             num_nodes=config.num_nodes,
             plugins=[plugin_of(config.precision, config.accelerator)],
             strategy=data_parallel() if many else "auto",

@@ -96,6 +96,8 @@ class GridConfig:
         learning_rates: Candidates; every arm takes the one with its best score on the validation images. A
             single one is used as it is.
         choice_seed: Seed of the runs that choose the learning rate; not one of `finetune_seeds`.
+        devices: GPUs to use, by index, such as 0,2; empty: all. Every process takes one that no other process
+            of the comparison holds.
         only: Arms to run now, separated by commas; empty: all.
         budget_minutes: Start no further run after this many minutes; 0: no limit.
         draws: Resamples of the bootstrap and of the permutation test.
@@ -106,6 +108,7 @@ class GridConfig:
     finetune_seeds: tuple[int, ...] = (0, 1, 2)
     learning_rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     choice_seed: int = 900
+    devices: tuple[int, ...] = ()
     only: str = ""
     budget_minutes: float = 0.0
     draws: int = 4000

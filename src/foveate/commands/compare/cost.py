@@ -51,21 +51,22 @@ def measure_all(bench: Bench) -> None:
         known = bench.budget.setdefault(name, {"seconds": {}})
         before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
         known["seconds"] |= {a: s for a, s in before.items() if a != SCRATCH and a not in known["seconds"]}
-        measure(bench.config, name, known)
+        measure(bench, name, known)
 
 
-def measure(config: CompareConfig, task: str, known: dict[str, Any]) -> None:
+def measure(bench: Bench, task: str, known: dict[str, Any]) -> None:
     """Computing, reading and work seconds of a step, where not known; an arm that fails is excluded."""
+    config = bench.config
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
     seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
     if SCRATCH not in seconds:
-        seconds[SCRATCH] = step_seconds(tuning)
+        seconds[SCRATCH] = step_seconds(bench.placed(tuning, {}))
     for arm in config.arms:
         settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
         steps[arm] = settings.steps
         if arm not in seconds:
             with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
-                seconds[arm] = step_seconds(settings)
+                seconds[arm] = step_seconds(bench.placed(settings, {}))
     known["steps"] = steps
     if "long_steps" not in known:
         known["long_steps"] = long_steps(steps, seconds)

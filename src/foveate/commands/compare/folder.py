@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+import torch
 
 from foveate.commands.compare.config import SCRATCH, CompareConfig
 from foveate.commands.compare.grid import (
@@ -25,9 +27,12 @@ from foveate.core.claims import claim
 from foveate.core.files import read_json, write_json
 from foveate.core.types import FoveateError, Record, reason_of
 from foveate.data.salts import move_out, read_salt
+from foveate.runtime.config import RunConfig
 from foveate.runtime.folder import commit
+from foveate.runtime.resources.cpus import usual_workers
 from foveate.train.logging import say
 
+C = TypeVar("C", bound=RunConfig)
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
 
@@ -54,6 +59,17 @@ class Bench:
         self.config, self.out = config, Path(config.grid.out).resolve()
         self.budget: dict[str, Any] = {}
         self.held: dict[str, HeldOut] = {}
+        self.gpus: tuple[int, ...] = ()  # of this process; empty: not chosen
+
+    def placed(self, config: C, keys: Mapping[str, Any]) -> C:
+        """A run of one process on this process's GPU; its workers leave CPUs for processes on other GPUs."""
+        if not self.gpus or config.accelerator != "cuda" or config.devices > 1:
+            return config
+        config = replace(config, gpus=self.gpus)
+        if "num_workers" in keys:
+            return config
+        every = len(self.config.grid.devices) or torch.cuda.device_count()
+        return replace(config, num_workers=usual_workers("cuda", every))
 
     def open(self) -> None:
         """Make the folder, or read an existing one."""
@@ -167,7 +183,8 @@ class Bench:
             if self.cell(before) is None:
                 raise FoveateError(f"its pre-training failed: {self.failure(before) or 'not done'}")
             init = self.out / RUNS / before.name
-        return finetune_config(self.keys(job), self.config.tasks[job.task], init, run)
+        keys = self.keys(job)
+        return self.placed(finetune_config(keys, self.config.tasks[job.task], init, run), keys)
 
     def fail(self, job: Job, error: BaseException) -> str:
         """Write the reason without names of images and folders; return it with them, for the terminal."""

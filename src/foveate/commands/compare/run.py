@@ -17,6 +17,7 @@ from foveate.commands.compare import report as compare_report, work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds
 from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
+from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import Job, jobs_of
 from foveate.core.files import read_json
 from foveate.core.types import Ending
@@ -29,6 +30,13 @@ def compare(config: CompareConfig) -> Ending:
     """Work through the grid and report; 0 done, 1 some runs failed, 130 stopped by a signal."""
     bench = Bench(config)
     bench.open()
+    with claimed(config, bench.out, OWN) as bench.gpus:
+        return worked_through(bench)
+
+
+def worked_through(bench: Bench) -> Ending:
+    """Every run that is left, on this process's GPU; then the report."""
+    config = bench.config
     with quiet():
         for name in config.tasks:
             work.held_out(bench, name)
@@ -157,6 +165,7 @@ def quiet() -> Iterator[None]:
 def dry_run(config: CompareConfig) -> str:
     """The grid, its runs and their hours from measured steps; nothing is written."""
     bench = Bench(config)
+    bench.gpus = config.grid.devices[:1]
     bench.budget = read_json(bench.out / BUDGET) or {}
     with quiet():
         for name in config.tasks:

@@ -47,7 +47,8 @@ def work(bench: Bench, job: Job) -> None:
     """Do a run and keep its result."""
     task, run = bench.config.tasks[job.task], bench.out / RUNS / job.name
     if job.kind == "pretrain":
-        config = pretrain_config(bench.keys(job), task, run)
+        keys = bench.keys(job)
+        config = bench.placed(pretrain_config(keys, task, run), keys)
         found = run_pretraining(config, held_out(bench, job.task))
     else:
         found = run_finetuning(bench.tuning(job, run), bench.salt, test=job.kind == "test")

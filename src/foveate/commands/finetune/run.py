@@ -35,6 +35,7 @@ from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.resources.fitting import fitted, with_recorded_batch
+from foveate.runtime.resources.gpus import on_one_device
 from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import compared_with_pretraining, note_seen
 from foveate.runtime.steps import batches_from, first_batches, first_step, schedule_of
@@ -261,7 +262,7 @@ def dry_run(config: FinetuneConfig) -> str:
     import tempfile
 
     check_processes(config)
-    config = replace(config, devices=1, num_nodes=1)
+    config = on_one_device(config)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
         images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)

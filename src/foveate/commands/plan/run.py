@@ -16,6 +16,7 @@ from foveate.core.types import Ending, FoveateError
 from foveate.data.salts import CACHES
 from foveate.runtime.processes import check_processes
 from foveate.runtime.resources.cpus import cpus_of_process
+from foveate.runtime.resources.gpus import on_one_device
 
 MARGIN = 0.1  # of time: a machine is not the same from hour to hour
 SHARE = 0.8  # of the memory that a suggestion may use
@@ -32,7 +33,7 @@ def plan(config: PretrainConfig) -> str:
     check_processes(config)
     if config.batch_size < SMALL:
         raise FoveateError(f"--batch_size {config.batch_size}: batch statistics need at least 2 samples.")
-    alone = replace(config, devices=1, num_nodes=1)
+    alone = on_one_device(config)
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
         probe, cache = probed_data(alone, Path(scratch) / CACHES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,6 +32,7 @@ from foveate.runtime.card import input_notes
 from foveate.runtime.launch import needs_processes, run_processes
 from foveate.runtime.processes import build_fabric, check_processes, requeue_before_the_first_step
 from foveate.runtime.resources.fitting import fitted, with_recorded_batch
+from foveate.runtime.resources.gpus import on_one_device
 from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import note_seen
 from foveate.runtime.steps import batches_from, first_batches, first_step, schedule_of, takes_part
@@ -162,7 +162,7 @@ def dry_run(config: PretrainConfig) -> str:
     import tempfile
 
     check_processes(config)
-    config = replace(config, devices=1, num_nodes=1)
+    config = on_one_device(config)
     with tempfile.TemporaryDirectory() as scratch:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)
