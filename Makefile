@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/foveate demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Seven minutes on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
 test-device: setup

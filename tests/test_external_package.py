@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import write_cohort
 
+pytestmark = pytest.mark.xdist_group("external package")  # one installation for all
 ROOT = Path(__file__).parents[1]
 FLAGS = [
     "--method",

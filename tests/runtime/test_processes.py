@@ -36,6 +36,7 @@ SHARES = {
     "two": {"batch_size": 4, "devices": 2},
     "both": {"batch_size": 2, "devices": 2, "accumulate": 2, "activation_checkpointing": True},
 }
+TOGETHER = pytest.mark.xdist_group("ranks")  # the runs of `ran` are made once, in one worker
 
 
 def gradient(out):
@@ -85,6 +86,7 @@ def write_labelled(folder):
     return folder
 
 
+@TOGETHER
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("share", ["two", "both"])
 def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, share):
@@ -97,6 +99,7 @@ def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, 
     assert apart <= 1e-5 * largest
 
 
+@TOGETHER
 @pytest.mark.parametrize("case", ["long2", "long3", *(f"method_{name}" for name in METHODS)])
 def test_weights_are_equal_on_both(ran, case):
     first, second = (each[case] for each in seen(ran))
@@ -110,6 +113,7 @@ def seen(folder):
     return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
 
 
+@TOGETHER
 def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
     for each in seen(ran):
         assert (each["broken ended"], each["broken again"]) == ("STOPPED", "FINISHED")
@@ -117,6 +121,7 @@ def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
     assert (ran / "straight" / weights).read_bytes() == (ran / "broken" / weights).read_bytes()
 
 
+@TOGETHER
 def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on(ran):
     assert [each["tuned"] for each in seen(ran)] == [["REQUEUE", "FINISHED"]] * 2
     rows = [json.loads(line) for line in (ran / "tuned" / "metrics.jsonl").read_text().splitlines()]
@@ -124,6 +129,7 @@ def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on
     assert (ran / "tuned" / "exported" / "weights.safetensors").exists()
 
 
+@TOGETHER
 def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
     (kind, text), (other, story) = (each["spoilt"] for each in seen(ran))
     assert (kind, other) == ("LostPeerError", "FoveateError")
@@ -132,6 +138,7 @@ def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
     assert checkpoint.newest_step(ran / "spoilt" / "checkpoints") == 2
 
 
+@TOGETHER
 def test_processes_that_see_other_images_are_refused(ran):
     kinds = [(each["same"][0], each["other"][0]) for each in seen(ran)]
     assert kinds == [("nothing", "LostPeerError"), ("nothing", "FoveateError")]
