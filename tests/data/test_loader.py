@@ -200,3 +200,9 @@ def test_an_error_leaves_no_workers(cache, how):
         run(cache, Fails(how), num_workers=2)
     assert set(multiprocessing.active_children()) <= others
     del caught  # held until here: the error keeps the frames alive that held the processes
+
+
+def test_a_batch_says_how_large_its_images_are(cache):
+    for batch in run(cache):
+        assert batch["extent"].tolist() == [[9, 10, 11]] * 2
+        assert batch["spacing"].tolist() == [[1.0, 1.0, 2.5]] * 2

@@ -7,7 +7,17 @@ from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import CropSpec, FoveateError
 from foveate.views import geometry as g
-from foveate.views.alignment import aligned, cell_affines, inside, meet, overlap_affines, overlap_of, read
+from foveate.views.alignment import (
+    aligned,
+    cell_affines,
+    cell_centres,
+    inside,
+    meet,
+    overlap_affines,
+    overlap_of,
+    read,
+    shares,
+)
 from foveate.views.boxes import draw_boxes, iou
 from foveate.views.pipeline import draw_affines
 
@@ -165,3 +175,33 @@ def test_a_box_has_one_rule_for_its_size():
     spec = CropSpec(count=1, grid=(8, 8), grid_scale=(1.0, 1.2), source_sizes=((8, 8),))
     with pytest.raises(FoveateError, match="both say how large a box is"):
         draw_boxes((20, 20), {"global": spec}, seed=0, index=0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_shares_of_the_image_are_those_of_a_loop(data):
+    n = data.draw(st.sampled_from([2, 3]))
+    cells = [data.draw(st.integers(1, 4)) for _ in range(n)]
+    view = [c * data.draw(st.sampled_from([1, 2, 3])) for c in cells]
+    shapes = [[data.draw(st.integers(8, 90)) for _ in range(n)] for _ in range(2)]
+    rows = [torch.stack([view_of(data.draw, n, shape, view) for _ in range(2)]) for shape in shapes]
+    affines = torch.stack(rows)  # (B, V, n, n+1)
+    found = shares(affines.float(), cell_centres(view, cells), torch.tensor(shapes))
+    assert found.shape == (2, 2, int(np.prod(cells)), n)
+    for b, v in np.ndindex(2, 2):
+        for p, cell in enumerate(np.ndindex(*cells)):
+            centre = [
+                (k + 0.5) * size / count - 0.5 for k, size, count in zip(cell, view, cells, strict=True)
+            ]
+            for axis in range(n):
+                voxel = float(affines[b, v, axis, n])
+                voxel += sum(float(affines[b, v, axis, k]) * centre[k] for k in range(n))
+                wanted = min(1.0, max(0.0, (voxel + 0.5) / shapes[b][axis]))
+                assert float(found[b, v, p, axis]) == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_faces_of_an_image_are_at_0_and_1():
+    whole = g.box_affine([0, 0], [40, 10], [4, 1])[None, None]
+    corners = torch.tensor([[-0.5, -0.5], [3.5, 0.5], [-2.0, 0.0]])
+    found = shares(whole, corners, torch.tensor([[40, 10]]))
+    assert found[0, 0].tolist() == [[0.0, 0.0], [1.0, 1.0], [0.0, 0.5]]

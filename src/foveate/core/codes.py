@@ -49,10 +49,17 @@ class Codes:
         """
         if self.are_values:
             return self.array
-        values = self.array.astype(np.float32)
+        values = self._near().astype(np.float32)
         values -= np.float32(self.zero)  # codes are exact in float32, so subtract first
         values *= np.float32(1 / (self.one - self.zero))
         return np.clip(values, 0.0, 1.0, out=values)
+
+    def _near(self) -> Array:
+        """The numbers close together, in the order in which they are stored.
+
+        Copied as they are first: NumPy converts what lies apart in short pieces, in up to twice the time.
+        """
+        return self.array if self.array.flags.c_contiguous else np.array(self.array, order="K")
 
     def share_above(self, threshold: float) -> float:
         """The share of them that reads as more than a threshold, 0 <= threshold < 1."""
@@ -76,6 +83,6 @@ class Codes:
         if low <= least and most <= high and least == 0:
             return replace(self, inside=True)
         low, high = max(low, least), min(high, most)
-        held = np.clip(self.array, low, high)
+        held = np.clip(self._near(), low, high)
         held -= held.dtype.type(low)  # what exceeds the type comes out right without a sign
         return Codes(held.view(f"u{held.itemsize}"), self.zero - low, self.one - low, inside=True)

@@ -84,6 +84,8 @@ class Batch(TypedDict):
     affines: dict[str, Tensor]  # name -> (B, V, n, n+1): view index -> source voxel index, float32
     regions: dict[str, Tensor]  # "map/crop" -> (B, V, *S): labels and derived inputs, int64
     labels: dict[str, Tensor]  # name -> (B,): values of whole images, NaN where missing
+    extent: NotRequired[Tensor]  # (B, n): voxels of the source along each axis, int64
+    spacing: NotRequired[Tensor]  # (B, n): millimetres of a voxel of the source, float32
     index: Sequence[int]  # (B,): global sample index, the key of every draw, which are made on the host
     drawn: NotRequired[Drawn]  # what the loader's workers drew for the step (`views.drawn`)
 

@@ -111,6 +111,8 @@ def _sample(views: dict[str, CropViews], volume: CachedVolume, index: int) -> _S
         "affines": {crop: each.affines for crop, each in views.items()},
         "regions": {f"{name}/{crop}": x for crop, each in views.items() for name, x in each.maps.items()},
         "labels": {name: torch.tensor(float(value)) for name, value in volume.labels.items()},
+        "extent": torch.tensor(volume.place.extent),
+        "spacing": torch.tensor(volume.place.spacing_mm),
         "index": index,
     }
 

@@ -54,6 +54,33 @@ class Overlap(Draw):
         return overlap_of(batch["affines"][self.crop].cpu(), batch["crops"][self.crop].shape[3:], self.cells)
 
 
+def shares(affines: Tensor, centres: Tensor, extent: Tensor) -> Tensor:
+    """Where points of views lie in their image, each axis from 0 at its first face to 1 at its last.
+
+    What is padding lies on the face that is nearest.
+
+    Args:
+        affines: view index to source voxel (B, V, n, n+1), as in a batch.
+        centres: points in view index (P, n), such as `cell_centres`.
+        extent: voxels of each sample's source (B, n), as in a batch.
+
+    Returns:
+        (B, V, P, n), float64.
+    """
+    points = apply(affines.double(), centres.to(affines.device).double())  # (B, V, P, n)
+    return ((points + 0.5) / extent[:, None, None].double()).clamp(0, 1)
+
+
+def cell_centres(view: Sequence[int], cells: Sequence[int]) -> Tensor:
+    """The centres of the cells of a feature map in the index of its view: (P, n), the last axis fastest.
+
+    >>> cell_centres((4, 2), (2, 1)).tolist()
+    [[0.5, 0.5], [2.5, 0.5]]
+    """
+    corners = torch.cartesian_prod(*[torch.arange(count) for count in cells]).reshape(-1, len(cells))
+    return apply(box_affine([0] * len(view), view, cells), corners.double())
+
+
 class Meeting(NamedTuple):
     """One grid of cells over the overlap of two views, and how each view's feature map is read there."""
 

@@ -86,7 +86,7 @@ def test_every_item_gets_its_own_profile_and_its_statistics(scans, tmp_path):
             else (source.min(), np.percentile(source, 99.9, method="lower"))
         )
         assert entry.std == pytest.approx(source.std())  # stored, not baked in: the codes are the source's
-        np.testing.assert_array_equal(np.load(volume.folder / entry.file)[0], source)
+        np.testing.assert_array_equal(volume.codes((0, 0, 0), volume.shape).array[0], source)
     lines = [json.loads(line) for line in (tmp_path / "cache" / INDEX).read_text().splitlines()]
     assert {line["profile"] for line in lines} == {"ct", "pet"}
 
@@ -102,7 +102,7 @@ def test_foreground_crop_keeps_the_place(tmp_path):
     volume = prepare(FolderSource().records(tmp_path / "in"), tmp_path / "cache", config, lambda *_: None)[0]
     assert volume.shape == (23, 20, 18)  # four voxels of margin
     assert np.array(volume.entry.affine)[:3, 3].tolist() == [6.0, 8.0, 3.0]
-    np.testing.assert_array_equal(np.load(volume.folder / volume.entry.file)[0], values[6:29, 4:24, 1:19])
+    np.testing.assert_array_equal(volume.codes((0, 0, 0), volume.shape).array[0], values[6:29, 4:24, 1:19])
     config = replace(config, foreground_threshold=0.95)
     with pytest.raises(FoveateError, match="nothing in it is foreground"):
         prepare(FolderSource().records(tmp_path / "in"), tmp_path / "other", config, lambda *_: None)

@@ -111,7 +111,7 @@ def test_mapped_back_the_prepared_volume_covers_the_source(tmp_path, flips, degr
     record = Record(path=tmp_path / "image.nii.gz", relative="image.nii.gz")
     record = replace(record, maps={"labels": tmp_path / "labels.nii.gz"})
     volume = prepare([record], tmp_path / "cache", PrepareConfig(spacing_mm=spacing), lambda *_: None)[0]
-    stored = np.load(volume.folder / volume.entry.file)[0] * volume.entry.scale + volume.entry.offset
+    stored = volume.codes((0, 0, 0), volume.shape).array[0] * volume.entry.scale + volume.entry.offset
     whole = volume.read_map("labels", (0, 0, 0), volume.shape)
     home = partial(seen_from_source, affine=np.array(volume.entry.affine), source_affine=affine, shape=shape)
     assert dice(home(stored) > 200, labels > 0) >= least

@@ -45,7 +45,10 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
         )
     say("a prepared cache does not name patients: overlap with a later test is found by voxels only")
     say_of_salt(data)
-    return open_prepared(data)
+    cache = open_prepared(data)
+    for note in cache.notes:
+        say(note)
+    return cache
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:

@@ -41,8 +41,9 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> Ca
     digest = derived_key(volume, name, spec)
     file = f"{VOLUMES}/{volume.entry.id}.{name}-{digest}.npy"
     path = volume.folder / file
+    axes = volume.entry.axes
     if not path.exists():
-        write_array(path, compute(volume, spec))
+        write_array(path, compute(volume, spec), axes)
     entry = MapEntry(
         name=name,
         file=file,
@@ -52,6 +53,7 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> Ca
         content_hash=digest,
         source_bytes=0,
         source_stamp=0,
+        axes=axes,
     )
     known = replace(volume.entry, maps=(*volume.entry.maps, entry))
     return CachedVolume(volume.folder, known, volume.relative, volume.labels, volume.patient)
@@ -61,6 +63,7 @@ def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -
     """What a map depends on: its configuration, the voxels, and the window they are seen through."""
     entry = volume.entry
     facts = [VERSION, name, asdict(spec.config), entry.content_hash, entry.low, entry.high]
+    facts += [entry.axes] if entry.axes else []  # none: the files of before
     return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 

@@ -173,15 +173,30 @@ class Histogram:
 
 
 def histogram(encoded: Encoded) -> Histogram:
-    """Counts every code, in pieces so that a large volume costs little memory."""
-    limits = np.iinfo(encoded.codes.dtype)
+    """Counts every code of all channels."""
+    return together(channel_histograms(encoded))
+
+
+def together(found: Sequence[Histogram]) -> Histogram:
+    """Those of parts of an image as one."""
+    return Histogram(counts=np.sum([each.counts for each in found], axis=0), values=found[0].values)
+
+
+def channel_histograms(encoded: Encoded) -> list[Histogram]:
+    """Counts every code of each channel (C, *S)."""
+    return [_histogram(channel, encoded.scale, encoded.offset) for channel in encoded.codes]
+
+
+def _histogram(stored: Array, scale: float, offset: float) -> Histogram:
+    """In pieces, so that a large volume costs little memory."""
+    limits = np.iinfo(stored.dtype)
     counts = np.zeros(limits.max - limits.min + 1, dtype=np.int64)
-    flat = encoded.codes.reshape(-1)
+    flat = stored.reshape(-1)
     for start in range(0, flat.size, CHUNK_VOXELS):
         piece = flat[start : start + CHUNK_VOXELS].astype(np.int64) - limits.min
         counts += np.bincount(piece, minlength=counts.size)
     codes = np.arange(limits.min, limits.max + 1, dtype=np.float64)
-    return Histogram(counts=counts, values=codes * encoded.scale + encoded.offset)
+    return Histogram(counts=counts, values=codes * scale + offset)
 
 
 def windowed(array: Array, *, scale: float, offset: float, low: float, high: float) -> Codes:

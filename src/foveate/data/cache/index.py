@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 from foveate.core.files import replace_text
+from foveate.core.statistics import ChannelStatistics
 from foveate.core.types import FoveateError
+from foveate.data.cache.statistics import statistics_from
 
 INDEX, REJECTS, VOLUMES = "index.jsonl", "rejects.jsonl", "volumes"
 PROFILE = "prepare.json"  # how the cache is made
@@ -34,6 +36,9 @@ class MapEntry:
     content_hash: str
     source_bytes: int
     source_stamp: int  # salted hash of size and time of change: the time itself is a date
+    axes: tuple[int, ...] = ()  # as `CacheEntry.axes`
+    checksum: str = ""  # of the file; "" where an earlier version wrote it
+    places_checksum: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +66,10 @@ class CacheEntry:
     source_bytes: int
     source_stamp: int  # salted hash of size and time of change: the time itself is a date
     maps: tuple[MapEntry, ...]
+    axes: tuple[int, ...] = ()  # the axes of the image in the order in which they are stored; (): as they are
+    statistics: tuple[ChannelStatistics, ...] = ()  # of every channel; (): an earlier version wrote the entry
+    checksum: str = ""  # of the file; "" where an earlier version wrote it
+    patient: str = ""  # salted hash; "" where nobody said
 
     @property
     def fingerprint(self) -> tuple[int, int]:
@@ -71,6 +80,13 @@ class CacheEntry:
 def salted_id(salt: bytes, relative: str) -> str:
     """A name for a source file that cannot be reversed, nor guessed without the salt."""
     return blake2b(relative.encode("utf-8", "surrogateescape"), key=salt, digest_size=16).hexdigest()
+
+
+def patient_hash(salt: bytes, patient: str) -> str:
+    """What tells the patients of a cache apart; "" where nobody said whose image it is."""
+    return (
+        blake2b(patient.encode(), key=salt, person=b"patient", digest_size=16).hexdigest() if patient else ""
+    )
 
 
 def stamped(salt: bytes, fingerprint: tuple[int, int]) -> tuple[int, int]:
@@ -100,14 +116,20 @@ def _parse(line: bytes) -> CacheEntry | None:
         for each in (values, *values["maps"]):
             if "source_mtime_ns" in each:  # of before: the time itself
                 each["source_stamp"] = each.pop("source_mtime_ns")
-        values = {field.name: values[field.name] for field in fields(CacheEntry)}
+        values = {
+            field.name: values[field.name]
+            for field in fields(CacheEntry)
+            if field.name in values or field.default is MISSING
+        }
         values["maps"] = tuple(
-            MapEntry(**{**each, "values": tuple(each["values"])}) for each in values["maps"]
+            MapEntry(**{**each, "values": tuple(each["values"]), "axes": tuple(each.get("axes", ()))})
+            for each in values["maps"]
         )
+        values["statistics"] = statistics_from(values.get("statistics", ()))
     except (ValueError, KeyError, TypeError):  # cut off, or not ours
         return None
-    for name in ("shape", "spacing_mm"):
-        values[name] = tuple(values[name])
+    for name in ("shape", "spacing_mm", "axes"):
+        values[name] = tuple(values.get(name, ()))
     values["affine"] = tuple(tuple(row) for row in values["affine"])
     return CacheEntry(**values)
 

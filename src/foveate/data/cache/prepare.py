@@ -8,44 +8,45 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-
 from foveate.core.config import differences
 from foveate.core.files import replace_text
 from foveate.core.types import Array, FoveateError, Record, Volume
-from foveate.data.cache.encoding import Encoded, encode, histogram
+from foveate.data.cache.encoding import encode, histogram
 from foveate.data.cache.estimate import check_disk, estimated_bytes
 from foveate.data.cache.index import (
     PROFILE,
     VOLUMES,
     CacheEntry,
-    MapEntry,
     append_entry,
     forget_complete,
+    patient_hash,
     read_entries,
     salted_id,
     stamped,
     write_complete,
     write_rejects,
 )
-from foveate.data.cache.maps import UnusableMapError, places_of, read_map_of
+from foveate.data.cache.maps import UnusableMapError, read_map_of
 from foveate.data.cache.profiles import (
+    EARLIER,
     PrepareConfig,
     Profile,
     UnusableError,
     as_json,
+    earlier_note,
     profile_of,
     window_values,
 )
 from foveate.data.cache.resample import crop_foreground, to_spacing
 from foveate.data.cache.settled import Outcome as _Outcome, settle
-from foveate.data.cache.store import SUFFIXES, check_format, disk_errors, write_array
+from foveate.data.cache.store import check_format, disk_errors
 from foveate.data.cache.volumes import Cache, CachedVolume, Reject
+from foveate.data.cache.writing import Target, write_map, write_volume
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.image_files import fingerprint_of, image_files, with_data
 from foveate.data.readers.channels import read_image, voxel_hash
@@ -59,7 +60,7 @@ _Work = partial[_Outcome]
 
 def cache_folder(beside: Path, data: Path, config: PrepareConfig) -> Path:
     """Where the cache of `data` under `config` lives: `beside`/foveate-cache/<12 hex digits>."""
-    text = f"{data.resolve().as_posix()}|{as_json(config)}"
+    text = f"{data.resolve().as_posix()}|{as_json(config, EARLIER)}"  # the folders of before are found
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     return beside / CACHES / digest
 
@@ -88,7 +89,7 @@ def prepare(
     check_format(config.format)
     with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
-        _claim(cache, config)
+        of_before = _claim(cache, config)
         _remove_stale(cache)
         forget_complete(cache)
         salt = read_salt(cache)
@@ -108,9 +109,8 @@ def prepare(
     ]
     if not volumes:
         _refuse_empty(rejects)
-    return Cache(
-        volumes, [Reject(relative=record.relative, reason=reason) for record, reason in rejects], notes
-    )
+    rejected = [Reject(relative=record.relative, reason=reason) for record, reason in rejects]
+    return Cache(volumes, rejected, (*of_before, *notes))
 
 
 def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
@@ -120,15 +120,25 @@ def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
     )
 
 
-def _claim(cache: Path, config: PrepareConfig) -> None:
-    """Writes down how this cache is made, or refuses one that was made otherwise."""
+def _claim(cache: Path, config: PrepareConfig) -> tuple[str, ...]:
+    """Writes down how this cache is made, or refuses one that was made otherwise; what the terminal says.
+
+    A cache of an earlier version gets the present one: that version must not misread what is added.
+    """
     path = cache / PROFILE
     if not path.exists():
         replace_text(path, as_json(config))
     found = path.read_text()
+    if found == as_json(config, EARLIER):
+        replace_text(path, as_json(config))
+        return (earlier_note(cache),)
     if found != as_json(config):
-        changed = "; ".join(differences(json.loads(found), json.loads(as_json(config)), ()))
+        wanted = {**json.loads(as_json(config)), "format_version": json.loads(found)["format_version"]}
+        changed = (
+            "; ".join(differences(json.loads(found), wanted, ())) or f"format {wanted['format_version']}"
+        )
         raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
+    return ()
 
 
 def _remove_stale(cache: Path) -> None:
@@ -148,7 +158,11 @@ def _outcomes(
     num_workers: int,
 ) -> list[_Outcome]:
     """For every image its entry, or the reason why it has none."""
-    outcomes = _unchanged(images, salt, read_entries(cache))
+    entries = read_entries(cache)
+    outcomes = _unchanged(images, salt, entries)
+    for outcome in outcomes.values():
+        if isinstance(outcome, CacheEntry) and outcome != entries[outcome.id]:  # of another patient now
+            append_entry(cache, outcome)
     pending = [record for record in images if record.relative not in outcomes]
     check_disk(estimated_bytes(pending, work.keywords["config"]), cache)
     on_progress(len(outcomes), len(images))
@@ -166,7 +180,7 @@ def _unchanged(images: Sequence[Record], salt: bytes, entries: dict[str, CacheEn
     for record in images:
         entry = entries.get(salted_id(salt, record.relative))
         if entry and _is_current(record, entry, salt):
-            found[record.relative] = entry
+            found[record.relative] = replace(entry, patient=patient_hash(salt, record.patient))
     return found
 
 
@@ -222,15 +236,17 @@ def _prepare_one(
         volume = read_image(record, decode_flat if flat else decode)
     except UnreadableImageError as error:
         return error.reason
-    target = _Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
+    target = Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
         root = record.root
         read = {name: _read_map(name, path, volume, root) for name, path in sorted(record.maps.items())}
         volume, maps = _regridded(volume, read, profile, config)
         files = {name: with_data([record.maps[name]], root) for name in maps}
-        entries = tuple(_write_map(target, name, files[name], array) for name, array in maps.items())
-        return replace(_write_volume(target, volume, profile, config), maps=entries, voxel_hash=decoded)
+        entries = tuple(write_map(target, name, files[name], array, volume) for name, array in maps.items())
+        entry = write_volume(target, volume, profile, config)
+        patient = patient_hash(salt, record.patient)
+        return replace(entry, maps=entries, voxel_hash=decoded, patient=patient)
     except UnreadableImageError as error:
         return f"its map cannot be read: {error.reason}"
     except (UnusableError, UnusableMapError) as error:
@@ -254,67 +270,3 @@ def _read_map(name: str, path: Path, image: Volume, root: Path | None) -> Array:
         return read_map_of(path, image, root)
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None
-
-
-def _write_map(target: _Target, name: str, sources: Sequence[Path], array: Array) -> MapEntry:
-    fingerprint = stamped(target.salt, fingerprint_of(sources))
-    file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
-    write_array(target.cache / places, places_of(array, name))  # the key has a salt
-    return MapEntry(
-        name=name,
-        file=file,
-        file_bytes=write_array(target.cache / file, array),
-        places=places,
-        values=tuple(np.unique(array).tolist()),
-        content_hash=blake2b(array.data, digest_size=16).hexdigest(),
-        source_bytes=fingerprint[0],
-        source_stamp=fingerprint[1],
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """Where one volume of the cache goes, and from which source."""
-
-    cache: Path
-    key: str
-    salt: bytes
-    fingerprint: tuple[int, int]
-
-
-def _write_volume(target: _Target, volume: Volume, profile: Profile, config: PrepareConfig) -> CacheEntry:
-    encoded = encode(volume.array)
-    counts = histogram(encoded)
-    low, high = window_values(counts, profile, config)
-    file = f"{VOLUMES}/{target.key}{SUFFIXES[config.format]}"
-    return CacheEntry(
-        id=target.key,
-        file=file,
-        file_bytes=write_array(target.cache / file, encoded.codes),
-        shape=encoded.codes.shape,
-        spacing_mm=volume.spacing_mm,
-        affine=tuple(tuple(row) for row in volume.affine.tolist()),
-        dtype=encoded.codes.dtype.name,
-        scale=encoded.scale,
-        offset=encoded.offset,
-        low=low,
-        high=high,
-        minimum=float(volume.array.min()),
-        maximum=float(volume.array.max()),
-        mean=counts.mean(),
-        std=counts.std(),
-        profile=profile,
-        content_hash=_content_hash(volume, encoded),
-        voxel_hash="",  # of what was read, which may be another array: the caller knows it
-        source_bytes=target.fingerprint[0],
-        source_stamp=target.fingerprint[1],
-        maps=(),
-    )
-
-
-def _content_hash(volume: Volume, encoded: Encoded) -> str:
-    digest = blake2b(digest_size=16)
-    shape = encoded.codes.shape
-    digest.update(repr((shape, encoded.scale, encoded.offset, volume.spacing_mm)).encode())
-    digest.update(encoded.codes.data)
-    return digest.hexdigest()

@@ -13,8 +13,10 @@ from typing import Literal
 
 from foveate.core.types import FoveateError
 from foveate.data.cache.encoding import Histogram
+from foveate.data.cache.index import PROFILE
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+EARLIER = 4  # is read as it is: no statistics, no checksums, axes in the image's own order
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
 LEAST_SHARE = 0.01  # of a window of given ends that an image takes up: one in other units looks constant
@@ -111,9 +113,23 @@ class PrepareConfig:
                 )
 
 
-def as_json(config: PrepareConfig) -> str:
+def as_json(config: PrepareConfig, version: int = FORMAT_VERSION) -> str:
     """One line that tells how a cache is made."""
-    return json.dumps({"format_version": FORMAT_VERSION, **asdict(config)}, sort_keys=True)
+    return json.dumps({"format_version": version, **asdict(config)}, sort_keys=True)
+
+
+def is_of_before(folder: Path) -> bool:
+    """Whether an earlier version made a cache and no other has added to it."""
+    return bool(json.loads((folder / PROFILE).read_text())["format_version"] == EARLIER)
+
+
+def earlier_note(folder: Path) -> str:
+    """What is said of a cache of an earlier version."""
+    return (
+        f"{folder} was made by an earlier version (format {EARLIER}): its images are read as they are, with "
+        "statistics counted when they are asked for and slower slices; `foveate prepare` into another folder "
+        "makes it anew"
+    )
 
 
 def from_json(text: str, where: Path) -> PrepareConfig:
@@ -124,9 +140,10 @@ def from_json(text: str, where: Path) -> PrepareConfig:
     """
     values = json.loads(text)
     version = values.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if version not in (EARLIER, FORMAT_VERSION):
         raise FoveateError(
-            f"{where} holds a cache of format {version}, not {FORMAT_VERSION}; prepare it anew."
+            f"{where} holds a cache of format {version}; accepted are {EARLIER} and {FORMAT_VERSION}. "
+            "Prepare it anew in another folder, or use the version of foveate that made it."
         )
     lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
     return PrepareConfig(**{**values, **lists})

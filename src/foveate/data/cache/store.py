@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from foveate.core.types import Array, FoveateError
 Format = Literal["npy", "blosc2"]
 SUFFIXES: dict[Format, str] = {"npy": ".npy", "blosc2": ".b2nd"}
 OPEN_FILES = 64  # per process; far below any limit on open files
+PIECE_VOXELS = 1 << 22  # of an array in another order that are copied at once to be written
 CHUNK = 64  # voxels along each axis of what is compressed together: a window touches few of them
 BLOCK_VOXELS = 4096  # of a chunk that are decompressed on their own: 16 along three axes, 64 along two
 
@@ -55,18 +57,79 @@ def check_format(kind: Format) -> None:
         _blosc2()
 
 
-def write_array(path: Path, array: Array) -> int:
-    """Writes a C-ordered array in the format of the suffix; the size of the file."""
-    compress = path.suffix == SUFFIXES["blosc2"]
-    pieces: list[bytes | memoryview] = [_compressed(array)] if compress else [_npy_header(array), array.data]
-    replace_file(path, lambda stream: [stream.write(piece) for piece in pieces])
-    return path.stat().st_size
+class Written(NamedTuple):
+    """What is known of a file that was written."""
+
+    file_bytes: int
+    checksum: str
 
 
-def _npy_header(array: Array) -> bytes:
-    stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(array))
-    return stream.getvalue()
+def plane_first(spacing_mm: Sequence[float], kind: Format = "npy") -> tuple[int, ...]:
+    """The order in which the axes of an image are stored: a plane across the coarsest one is contiguous.
+
+    Of equal ones the last counts. Compressed cubes are read alike from all sides: their order stays.
+
+    >>> plane_first((0.7, 0.7, 5.0)), plane_first((1.0, 1.0, 1.0)), plane_first((4.0, 1.0, 1.0))
+    ((2, 0, 1), (2, 0, 1), (0, 1, 2))
+    """
+    axes = range(len(spacing_mm))
+    if len(spacing_mm) < 3 or kind == "blosc2":
+        return tuple(axes)
+    coarsest = max(axes, key=lambda axis: (round(spacing_mm[axis], 3), axis))
+    return (coarsest, *(axis for axis in axes if axis != coarsest))
+
+
+def write_array(path: Path, array: Array, axes: Sequence[int] = ()) -> Written:
+    """Writes an array in the format of the suffix, its last axes in the order `axes`.
+
+    Works piece by piece: an array in memory of another order is never copied as a whole.
+    """
+    lead = array.ndim - len(axes)
+    stored = array.transpose(*range(lead), *(lead + axis for axis in axes))
+    digest = blake2b(digest_size=16)
+
+    def write(stream: BinaryIO) -> None:
+        compress = path.suffix == SUFFIXES["blosc2"]
+        for piece in [_compressed(np.ascontiguousarray(stored))] if compress else _npy_pieces(stored):
+            digest.update(piece)
+            stream.write(piece)
+
+    replace_file(path, write)
+    return Written(path.stat().st_size, digest.hexdigest())
+
+
+def _npy_pieces(array: Array) -> Iterator[bytes | memoryview]:
+    header = io.BytesIO()
+    facts = {**np.lib.format.header_data_from_array_1_0(array), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(header, facts)
+    yield header.getvalue()
+    if array.flags.c_contiguous:
+        yield array.data
+        return
+    for part in array if array.ndim == 4 else [array]:
+        step = max(1, PIECE_VOXELS * len(part) // part.size)
+        for start in range(0, len(part), step):
+            yield np.ascontiguousarray(part[start : start + step]).data
+
+
+def checksum_of(path: Path) -> str:
+    """The checksum of a file as it is now."""
+    with path.open("rb") as stream:
+        return file_digest(stream, lambda: blake2b(digest_size=16)).hexdigest()
+
+
+def read_window(
+    stored: Windows, axes: Sequence[int], low: Sequence[int], high: Sequence[int], *, channels: bool
+) -> Array:
+    """The window [low, high) of an array that is stored in the order `axes`, in the image's own order.
+
+    What is mapped stays so: it is a view, transposed.
+    """
+    lead = (slice(None),) if channels else ()
+    order = axes or range(len(low))
+    window = np.asarray(stored[(*lead, *(slice(low[axis], high[axis]) for axis in order))])
+    places = [len(lead) + list(order).index(axis) for axis in range(len(low))]
+    return window.transpose(*range(len(lead)), *places)
 
 
 def _compressed(array: Array) -> bytes:

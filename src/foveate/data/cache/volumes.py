@@ -11,10 +11,15 @@ from typing import Any, final
 import numpy as np
 
 from foveate.core.codes import Codes
+from foveate.core.statistics import ChannelStatistics, Place
 from foveate.core.types import Array, FoveateError
-from foveate.data.cache.encoding import windowed
+from foveate.data.cache.encoding import Encoded, Histogram, channel_histograms, together, windowed
 from foveate.data.cache.index import CacheEntry, MapEntry, complete_entries
-from foveate.data.cache.store import open_array
+from foveate.data.cache.profiles import earlier_note, is_of_before
+from foveate.data.cache.statistics import statistics_of
+from foveate.data.cache.store import open_array, read_window
+
+SLAB = 32  # planes that are counted at once
 
 
 @final
@@ -56,6 +61,25 @@ class CachedVolume:
         """Size of a voxel along each axis."""
         return self.entry.spacing_mm
 
+    @property
+    def place(self) -> Place:
+        """What turns a voxel into a share of the image."""
+        return Place(extent=self.shape, spacing_mm=self.spacing_mm)
+
+    @property
+    def statistics(self) -> tuple[ChannelStatistics, ...]:
+        """Of every channel; counted here and now where an earlier version has written the entry."""
+        return self.entry.statistics or statistics_of(self.histograms())
+
+    def histograms(self) -> list[Histogram]:
+        """How often each value occurs in each channel, counted in slabs."""
+        entry = self.entry
+        codes = open_array(self.folder / entry.file, entry.checksum or entry.content_hash)
+        axis = entry.axes[0] if entry.axes else 0
+        slabs = (np.asarray(codes[:, at : at + SLAB]) for at in range(0, self.shape[axis], SLAB))
+        found = [channel_histograms(Encoded(codes=x, scale=entry.scale, offset=entry.offset)) for x in slabs]
+        return [together(parts) for parts in zip(*found, strict=True)]
+
     def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) as float32 (C, *window), the intensity window mapped to [0, 1].
 
@@ -68,8 +92,8 @@ class CachedVolume:
         """The same window as it is stored: a view of a mapped file where it is one."""
         _check_window(low, high, self.shape)
         entry = self.entry
-        array = open_array(self.folder / entry.file, entry.content_hash)
-        window = array[(slice(None), *map(slice, low, high))]  # (C, *window)
+        array = open_array(self.folder / entry.file, entry.checksum or entry.content_hash)
+        window = read_window(array, entry.axes, low, high, channels=True)  # (C, *window)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
 
     @property
@@ -81,8 +105,8 @@ class CachedVolume:
         """The window [low, high) of a map, integers (*window)."""
         _check_window(low, high, self.shape)
         found = self.map_entry(name)
-        codes = open_array(self.folder / found.file, found.content_hash)
-        return np.asarray(codes[tuple(map(slice, low, high))])
+        codes = open_array(self.folder / found.file, found.checksum or found.content_hash)
+        return read_window(codes, found.axes, low, high, channels=False)
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
@@ -153,7 +177,8 @@ def open_prepared(folder: Path) -> Cache:
     Raises:
         FoveateError: when it is unfinished or incomplete.
     """
-    return Cache([CachedVolume(folder, replace(entry, maps=())) for entry in complete_entries(folder)])
+    volumes = [CachedVolume(folder, replace(entry, maps=())) for entry in complete_entries(folder)]
+    return Cache(volumes, notes=[earlier_note(folder)] if is_of_before(folder) else [])
 
 
 def _check_alike(volumes: Sequence[CachedVolume]) -> None:

@@ -10,16 +10,14 @@ from typing import Any, final
 import numpy as np
 
 from foveate.core.types import FoveateError, Record
-from foveate.data.cache.encoding import Encoded, Histogram, histogram
+from foveate.data.cache.encoding import Histogram, together
 from foveate.data.cache.profiles import BY_MODALITY, WINDOWS, PrepareConfig, Profile
-from foveate.data.cache.store import open_array
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.runtime.inputs.check import UNKNOWN, Ends, Finding, ImageFacts, TrainedFacts, compare
 from foveate.train.logging import say
 
 PERCENTILES = (0, 5, 50, 95, 100)  # over the images; the outer two are compared, the others are for people
 MOST_IMAGES = 64  # whose values are counted for a card
-SLAB = 32  # planes that are counted at once
 GENERIC: Profile = "generic"
 PROFILES: dict[str, Profile] = {**{name: name for name in WINDOWS}, UNKNOWN: GENERIC}
 
@@ -42,12 +40,8 @@ def image_facts(volume: CachedVolume, record: Record | None = None) -> ImageFact
 
 
 def values_of(volume: CachedVolume) -> Histogram:
-    """How often each value occurs, counted in slabs: a compressed volume is never there as a whole."""
-    entry = volume.entry
-    codes = open_array(volume.folder / entry.file, entry.content_hash)
-    slabs = (np.asarray(codes[:, start : start + SLAB]) for start in range(0, volume.shape[0], SLAB))
-    found = [histogram(Encoded(codes=slab, scale=entry.scale, offset=entry.offset)) for slab in slabs]
-    return replace(found[0], counts=np.sum([each.counts for each in found], axis=0))
+    """How often each value occurs in all channels."""
+    return together(volume.histograms())
 
 
 def tilt_of(affine: Sequence[Sequence[float]], axes: int) -> float:
