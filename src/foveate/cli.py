@@ -53,6 +53,7 @@ OWN = (
         usage="--data FOLDER --out CACHE [--prepare.profile ct|mr|...]",
         spec=f"{IN}prepare.config:SPEC",
         run=f"{IN}prepare.run:run_prepare",
+        yes=("verify",),
     ),
     Command(
         name="methods",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from pkgutil import resolve_name
@@ -33,6 +33,7 @@ class Spec(Generic[C]):
         name: The command's name, for messages.
         defaults: The first pass: defaults for the names, the dimension and the size among the given keys.
         required: Keys that a run cannot do without, with the word that stands for their value.
+        spares: A switch and the required key that a run with it does without.
         alternatives: Configs of what was not chosen, so that an error can say which choice has a key.
         check: Refuses values that contradict each other.
         recipes: Whether `--recipe NAME` names a YAML that ships with foveate.
@@ -47,6 +48,7 @@ class Spec(Generic[C]):
     name: str
     defaults: Callable[[Given], C]
     required: Mapping[str, str]
+    spares: Mapping[str, str] = field(default_factory=dict)
     alternatives: Callable[[C], Alternatives] = lambda _config: {}
     check: Callable[[C, C], None] = lambda _config, _defaults: None
     recipes: bool = False
@@ -81,8 +83,9 @@ class Spec(Generic[C]):
             key: word if key == positional else f"--{key.removesuffix('.name')} {word}"
             for key, word in self.required.items()
         }
+        spared = {key for switch, key in self.spares.items() if str(given.get(switch)).lower() == "true"}
         for key, word in words.items():
-            if not given.get(key):
+            if not given.get(key) and key not in spared:
                 usage = " ".join(words.values())
                 raise FoveateError(f"{word.split()[0]} is missing; write `foveate {self.name} {usage}`.")
 

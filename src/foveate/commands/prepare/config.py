@@ -22,6 +22,8 @@ class PrepareRun:
         dimension: 2 or 3; detected from the files by default.
         split: Folder written by `foveate split`: only its train.txt and unlabelled.txt are prepared. Empty:
             all images except the data set's own validation and test images.
+        verify: Check every file of the cache `out` against its checksum, after `data` is prepared, or alone
+            where no `data` is given.
         num_workers: Worker processes that decode; 0: the main process. The result does not depend on it.
         source: Layout of the data set.
         prepare: How images are prepared for the cache.
@@ -31,6 +33,7 @@ class PrepareRun:
     out: str = ""
     dimension: Dimension
     split: str = ""
+    verify: bool = False
     num_workers: int = 0
     source: SourceConfig
     prepare: PrepareConfig
@@ -38,6 +41,8 @@ class PrepareRun:
 
 def defaults(given: Given) -> PrepareRun:
     """What is not given."""
+    if str(given.get("verify")).lower() == "true" and not given.get("data"):  # nothing is decoded
+        given = {"dimension": 3, **given}
     source = SOURCES[str(given.get("source.name", "folder"))].Config()
     return PrepareRun(dimension=found_dimension(given), source=source, prepare=PrepareConfig())
 
@@ -51,6 +56,7 @@ SPEC = Spec(
     name="prepare",
     defaults=defaults,
     required={"data": "FOLDER", "out": "CACHE"},
+    spares={"verify": "data"},
     alternatives=alternatives,
     shown=lambda given: {"dimension": 3, **given},
     note=lambda _config: "`foveate pretrain --data CACHE` then reads windows of the result.",

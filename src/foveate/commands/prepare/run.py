@@ -6,20 +6,26 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+from rich.progress import Progress as Bar
+
 from foveate.commands.prepare.config import PrepareRun
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.estimate import estimated_bytes, gib
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.store import disk_errors
+from foveate.data.cache.verify import verify
 from foveate.data.cache.volumes import Cache
 from foveate.runtime import images as intake
 from foveate.runtime.selection import images_for_pretraining
-from foveate.train.logging import say
+from foveate.train.logging import CONSOLE, say
 
 
 def run_prepare(config: PrepareRun) -> Ending:
     """Prepare, and say how the cache is used."""
-    prepare(config)
+    if config.data:
+        prepare(config)
+    if config.verify:
+        check(Path(config.out))
     return Ending.FINISHED
 
 
@@ -37,6 +43,16 @@ def prepare(config: PrepareRun) -> Cache:
     say(summary(cache))
     say(f"ready: foveate pretrain --data {folder} --out RUN")
     return cache
+
+
+def check(folder: Path) -> None:
+    """Read all files of a cache, and say that they are as they were written."""
+    if not is_prepared(folder):
+        raise FoveateError(f"--out {folder} is no cache; give a folder that `foveate prepare` has written.")
+    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
+        task = bar.add_task("verifying", total=None)
+        files = verify(folder, lambda done, total: bar.update(task, completed=done, total=total))
+    say(f"verified: all {files} files of {folder} are as they were written")
 
 
 def _refuse_other_files(folder: Path) -> None:

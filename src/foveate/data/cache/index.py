@@ -97,10 +97,13 @@ def stamped(salt: bytes, fingerprint: tuple[int, int]) -> tuple[int, int]:
 
 def read_entries(folder: Path) -> dict[str, CacheEntry]:
     """The last complete entry of every volume whose file is there in full, by id."""
+    return {key: entry for key, entry in _all_entries(folder).items() if is_whole(folder, entry)}
+
+
+def _all_entries(folder: Path) -> dict[str, CacheEntry]:
     path = folder / INDEX
     lines = path.read_bytes().split(b"\n") if path.exists() else []
-    entries = {entry.id: entry for entry in map(_parse, lines) if entry is not None}
-    return {key: entry for key, entry in entries.items() if is_whole(folder, entry)}
+    return {entry.id: entry for entry in map(_parse, lines) if entry is not None}
 
 
 def is_whole(folder: Path, entry: CacheEntry) -> bool:
@@ -180,13 +183,27 @@ def complete_entries(folder: Path) -> list[CacheEntry]:
     Raises:
         FoveateError: when the preparation was not finished or files were lost since.
     """
-    path = folder / COMPLETE
-    if not path.exists():
-        raise FoveateError(f"{folder} is a cache whose preparation was not finished; run it again.")
-    ids, entries = json.loads(path.read_bytes()), read_entries(folder)
+    ids, entries = _complete_ids(folder), read_entries(folder)
     lost = [key for key in ids if key not in entries]
     if lost:
         raise FoveateError(
             f"{folder} lacks {len(lost)} of its {len(ids)} volumes (deleted or cut off); prepare it again."
         )
     return [entries[key] for key in ids]
+
+
+def listed_entries(folder: Path) -> list[CacheEntry]:
+    """The same, whatever has become of their files."""
+    ids, entries = _complete_ids(folder), _all_entries(folder)
+    if lost := [key for key in ids if key not in entries]:
+        raise FoveateError(
+            f"{folder / INDEX} lacks {len(lost)} of the {len(ids)} volumes of {COMPLETE}; prepare it again."
+        )
+    return [entries[key] for key in ids]
+
+
+def _complete_ids(folder: Path) -> list[str]:
+    path = folder / COMPLETE
+    if not path.exists():
+        raise FoveateError(f"{folder} is a cache whose preparation was not finished; run it again.")
+    return list(map(str, json.loads(path.read_bytes())))

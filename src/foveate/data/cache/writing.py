@@ -77,7 +77,7 @@ def write_volume(target: Target, volume: Volume, profile: Profile, config: Prepa
         mean=counts.mean(),
         std=counts.std(),
         profile=profile,
-        content_hash=_content_hash(volume, encoded),
+        content_hash=content_hash(encoded, volume.spacing_mm),
         voxel_hash="",  # of what was read, which may be another array: the caller knows it
         source_bytes=target.fingerprint[0],
         source_stamp=target.fingerprint[1],
@@ -88,9 +88,10 @@ def write_volume(target: Target, volume: Volume, profile: Profile, config: Prepa
     )
 
 
-def _content_hash(volume: Volume, encoded: Encoded) -> str:
+def content_hash(encoded: Encoded, spacing_mm: tuple[float, ...]) -> str:
+    """A hash of an image as it is prepared, in its own order of axes."""
     digest = blake2b(digest_size=16)
     shape = encoded.codes.shape
-    digest.update(repr((shape, encoded.scale, encoded.offset, volume.spacing_mm)).encode())
-    digest.update(encoded.codes.data)
+    digest.update(repr((shape, encoded.scale, encoded.offset, spacing_mm)).encode())
+    digest.update(np.ascontiguousarray(encoded.codes).data)
     return digest.hexdigest()
