@@ -40,6 +40,8 @@ Norm = Literal["batch", "group", "instance"]
 Upsample = Literal["nearest", "transpose"]
 Role = Literal["image", "label", "structure", "other"]
 
+PERCENTS = (0.5, 1.0, 5.0, 50.0, 95.0, 99.0, 99.5)  # of `Statistics.percentiles`
+
 
 class Dataclass(Protocol):
     """Any dataclass: what a configuration is made of."""
@@ -75,6 +77,55 @@ class Drawn(NamedTuple):
     numbers: Tensor  # int64: all 64-bit numbers; floating ones bit by bit, so that no precision rounds them
     places: Mapping[Hashable, Mapping[str, Sequence[Any]]]  # draw -> name -> (start, whether floating, shape)
     maps: Mapping[Hashable, Mapping[str, Tensor]]  # draw -> name -> what is not 64 bits wide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Of the values of one region of one channel, in the image's own units.
+
+    Attributes:
+        voxels: How many there are.
+        mean: Their mean.
+        std: Their standard deviation, of the voxels themselves (divided by their number).
+        percentiles: Values at `PERCENTS`: the lower neighbour, never between two.
+    """
+
+    voxels: int
+    mean: float
+    std: float
+    percentiles: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelStatistics:
+    """Of one channel.
+
+    Attributes:
+        whole: All voxels.
+        foreground: The voxels above `threshold`; all of them where every value is the same.
+        threshold: Otsu's, of the channel's own histogram: between which two classes the variance is largest.
+    """
+
+    whole: Statistics
+    foreground: Statistics
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The image that views are taken from: what turns a voxel into a share of the image."""
+
+    extent: tuple[int, ...]  # voxels along each axis
+    spacing_mm: tuple[float, ...]
+
+    @property
+    def extent_mm(self) -> tuple[float, ...]:
+        """Length of every axis.
+
+        >>> Place(extent=(100, 50), spacing_mm=(0.5, 2.0)).extent_mm
+        (50.0, 100.0)
+        """
+        return tuple(size * step for size, step in zip(self.extent, self.spacing_mm, strict=True))
 
 
 class Batch(TypedDict):

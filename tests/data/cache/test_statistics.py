@@ -11,9 +11,10 @@ from hypothesis import given, settings, strategies as st
 from skimage.filters import threshold_otsu
 from tests.data.conftest import prepared
 
-from foveate.core.statistics import PERCENTS
+from foveate.core.types import PERCENTS
 from foveate.data.cache.encoding import Histogram, channel_histograms, encode, histogram
-from foveate.data.cache.statistics import otsu, statistics_from, statistics_of
+from foveate.data.cache.index import statistics_from
+from foveate.data.cache.statistics import otsu, statistics_of
 
 
 def slow_otsu(values):

@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from foveate.core.files import replace_text
-from foveate.core.statistics import ChannelStatistics
-from foveate.core.types import FoveateError
-from foveate.data.cache.statistics import statistics_from
+from foveate.core.types import ChannelStatistics, FoveateError, Json, Statistics
 
 INDEX, REJECTS, VOLUMES = "index.jsonl", "rejects.jsonl", "volumes"
 PROFILE = "prepare.json"  # how the cache is made
@@ -135,6 +133,23 @@ def _parse(line: bytes) -> CacheEntry | None:
         values[name] = tuple(values.get(name, ()))
     values["affine"] = tuple(tuple(row) for row in values["affine"])
     return CacheEntry(**values)
+
+
+def statistics_from(rows: Sequence[Json]) -> tuple[ChannelStatistics, ...]:
+    """What `dataclasses.asdict` made of them, as a line of the index has it."""
+    found = []
+    for row in rows:
+        if not isinstance(row, dict):
+            raise TypeError(row)
+        regions = {name: _region_from(row[name]) for name in ("whole", "foreground")}
+        found.append(ChannelStatistics(**regions, threshold=float(row["threshold"])))
+    return tuple(found)
+
+
+def _region_from(row: Json) -> Statistics:
+    if not isinstance(row, dict):
+        raise TypeError(row)
+    return Statistics(**{**row, "percentiles": tuple(row["percentiles"])})
 
 
 def append_entry(folder: Path, entry: CacheEntry) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foveate.core.statistics import PERCENTS, ChannelStatistics, Statistics
-from foveate.core.types import Json
+from foveate.core.types import PERCENTS, ChannelStatistics, Statistics
 from foveate.data.cache.encoding import Histogram
 
 
@@ -53,20 +52,3 @@ def otsu(found: Histogram) -> int:
         return 0
     # Between classes: n0 n1 / n^2 (m0 - m1)^2 with n0 m0 = -n1 m1 = sums.
     return int(np.argmax(sums**2 * (1 / below + 1 / above)))
-
-
-def statistics_from(rows: Sequence[Json]) -> tuple[ChannelStatistics, ...]:
-    """What `dataclasses.asdict` made of them, as a line of the index has it."""
-    found = []
-    for row in rows:
-        if not isinstance(row, dict):
-            raise TypeError(row)
-        regions = {name: _region_from(row[name]) for name in ("whole", "foreground")}
-        found.append(ChannelStatistics(**regions, threshold=float(row["threshold"])))
-    return tuple(found)
-
-
-def _region_from(row: Json) -> Statistics:
-    if not isinstance(row, dict):
-        raise TypeError(row)
-    return Statistics(**{**row, "percentiles": tuple(row["percentiles"])})

@@ -11,8 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from foveate.core.codes import Codes
-from foveate.core.statistics import ChannelStatistics, Place
-from foveate.core.types import Array, FoveateError
+from foveate.core.types import Array, ChannelStatistics, FoveateError, Place
 from foveate.data.cache.encoding import Encoded, Histogram, channel_histograms, together, windowed
 from foveate.data.cache.index import CacheEntry, MapEntry, complete_entries
 from foveate.data.cache.profiles import earlier_note, is_of_before
