@@ -16,7 +16,7 @@ from pathlib import Path
 from foveate.core import config as parsing
 from foveate.core.registry import Registry, nearest
 from foveate.core.types import Ending, FoveateError, LostPeerError
-from foveate.runtime.command import Command, layers
+from foveate.runtime.command import Command, layers, written_out
 from foveate.runtime.listing import refuse_unknown
 
 SWITCHES = ("help", "print_config", "dry_run")
@@ -174,6 +174,7 @@ def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
     words = ["--help" if word == "-h" else word for word in arguments]
     flags, switches = parsing.read_flags(words, SWITCHES, command.positional, command.yes)
+    flags = written_out(flags)
     refuse_unknown(command.name, flags)
     spec = command.load_spec()
     yaml_keys, rest = layers(flags, recipes=spec.recipes)

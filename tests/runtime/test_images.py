@@ -57,6 +57,14 @@ def test_volumes_that_no_view_fits_are_named_and_counted(tiny):
         match=rf"^{name}: crop 'global'.* {len(cache) - 1} other images have the same problem\.$",
     ):
         intake.check_volumes(cache, {"global": large})
+    with pytest.raises(FoveateError) as found:
+        intake.check_volumes(cache, {"global": large}, large, stride=5)
+    fitting = [min(volume.shape[axis] for volume in cache) // 5 * 5 for axis in range(3)]
+    offered = str(fitting).replace(" ", "")
+    assert str(found.value).endswith(f"What fits all {len(cache)} images: --grid {offered}")
+    intake.check_volumes(cache, {"global": replace(large, grid=tuple(fitting))})
+    with pytest.raises(FoveateError, match=r"No multiple of 150, the encoder's stride, fits all images\.$"):
+        intake.check_volumes(cache, {"global": large}, large, stride=150)
     for volume in cache:
         volume.relative = ""  # as of a prepared cache
     with pytest.raises(FoveateError, match=f"^image {cache[0].entry.id} of the cache: crop 'global'"):

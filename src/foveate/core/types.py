@@ -38,6 +38,9 @@ Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Norm = Literal["batch", "group", "instance"]
 Upsample = Literal["nearest", "transpose"]
+FourthAxis = Literal["error", "channels", "first", "mean"]
+Colour = Literal["grey", "keep"]
+MissingChannels = Literal["error", "zero", "mean"]
 Role = Literal["image", "label", "structure", "other"]
 
 PERCENTS = (0.5, 1.0, 5.0, 50.0, 95.0, 99.0, 99.5)  # of `Statistics.percentiles`
@@ -234,6 +237,15 @@ class CropSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How the content of files becomes the channels of an image; `data.cache.profiles` says what is meant."""
+
+    fourth_axis: FourthAxis = "error"
+    colour: Colour = "grey"
+    missing_channels: MissingChannels = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One image as a source lists it, before anything is read."""
 
@@ -241,6 +253,7 @@ class Record:
     relative: str  # path below the root: its salted hash is the only name that is ever stored
     files: tuple[Path, ...] = ()  # every file of a series, in order; empty: `path` alone
     channels: tuple[Path, ...] = ()  # one file per channel on one grid, in order; empty: one channel
+    absent: tuple[int, ...] = ()  # numbers of the channels that have no file, among those that have
     role: Role = "image"
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
@@ -280,6 +293,7 @@ class Volume:
     bits: int  # 8 when the source holds 8-bit values, else 16
     orientation: Orientation = ()  # how the file had its axes, for the way back; empty for pictures
     modality: str = ""  # DICOM's word, where the file says it
+    colour: bool = False  # whether the file has colour, kept or not
     window: tuple[float, float] | None = None  # values that a radiograph's header shows as black and white
 
 

@@ -21,6 +21,11 @@ C = TypeVar("C", bound=Dataclass)
 Given = Mapping[str, Any]  # dotted keys and their values
 Alternatives = parsing.Others  # "method" -> name -> Config of what was not chosen
 
+SHORT = {  # keys that may be written shorter
+    "channels.fourth_axis": "prepare.fourth_axis",
+    "channels.colour": "prepare.colour",
+    "channels.missing": "prepare.missing_channels",
+}
 OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 
 
@@ -94,7 +99,7 @@ class Spec(Generic[C]):
         named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
         base, _ = layers(named, recipes=self.recipes)
         own = parsing.spelled_out({k: v for k, v in keys.items() if k not in named})
-        merged = {**dict(parsing.flatten(base)), **dict(parsing.flatten(own))}
+        merged = {**dict(parsing.flatten(base)), **written_out(dict(parsing.flatten(own)))}
         self.require(merged)
         return self.resolve(parsing.nest(merged), {}, Path(named.get("config", "")).parent)
 
@@ -152,6 +157,11 @@ class Command:
         ]
         head = [f"foveate {self.name} {self.usage}", f"{self.summary}.", "\n".join(options)]
         return "\n\n".join([*head, spec.help_keys(given)])
+
+
+def written_out(keys: Given) -> dict[str, Any]:
+    """Keys with the short ones written out."""
+    return {SHORT.get(key, key): value for key, value in keys.items()}
 
 
 def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:

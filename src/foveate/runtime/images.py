@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.progress import Progress as Bar
 
+from foveate.core import config as parsing
 from foveate.core.contracts import DerivedSpec
 from foveate.core.types import CropSpec, Dataclass, Dimension, FoveateError, Record
 from foveate.data.cache.derived import with_derived
@@ -14,8 +15,11 @@ from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.patients import UNKNOWN
+from foveate.data.decoding.decoder import decode_flat
 from foveate.data.loader import records_of, volume_of
-from foveate.data.readers.suffixes import dimension_of
+from foveate.data.readers.channels import missing_reason
+from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
+from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.salts import move_out
 from foveate.train.logging import CONSOLE, say
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
@@ -46,9 +50,41 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
     return fitting
 
 
+def say_of_colour(images: list[Record], config: PrepareConfig) -> None:
+    """Whether colour is kept or turned to grey, if a few of the images have any."""
+    pictures = [record for record in images if suffix_of(record.path) in PICTURES]
+    looked = sampled(pictures) if pictures else []
+    found = sum(_in_colour(record) for record in looked)
+    if found and config.colour == "grey":
+        how = "it is turned to grey; --channels.colour keep keeps red, green and blue"
+    else:
+        how = "it is kept: red, green and blue are three channels"
+    if found:
+        say(f"colour in {found} of {len(looked)} pictures that were looked at: {how}")
+
+
+def _in_colour(record: Record) -> bool:
+    try:
+        return decode_flat(record).colour
+    except UnreadableImageError:  # said when it is prepared
+        return False
+
+
+def refuse_missing(images: list[Record], config: PrepareConfig) -> None:
+    """Refuse images that lack the file of a channel, if the configuration does not say what to put there."""
+    lacking = [record for record in images if record.absent]
+    if lacking and config.missing_channels == "error":
+        others = f" {len(lacking) - 1} other images have the same problem." if len(lacking) > 1 else ""
+        raise FoveateError(
+            f"{lacking[0].relative}: {missing_reason(lacking[0])}, or move the image away.{others}"
+        )
+
+
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
     """Images into a cache; every reject is named in the terminal."""
     say_of_salt(folder)
+    refuse_missing(images, config)
+    say_of_colour(images, config)
     with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task("preparing the cache", total=len(images))
 
@@ -72,8 +108,17 @@ def derived(cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]]) -> Cache:
         return with_derived(cache, specs, lambda done, _total: bar.update(task, completed=done))
 
 
-def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
-    """Refuse volumes that are smaller than half a view; the message names the file."""
+def check_volumes(
+    cache: Cache, crops: Mapping[str, CropSpec], config: Dataclass | None = None, stride: int = 1
+) -> None:
+    """Refuse volumes that are smaller than half a view; the message names the file and views that fit all.
+
+    Args:
+        cache: The images.
+        crops: The views.
+        config: Of the run, whose keys set the grids of the views.
+        stride: Of the encoder.
+    """
     refused: list[tuple[str, str]] = []
     for volume in cache:
         try:
@@ -83,7 +128,27 @@ def check_volumes(cache: Cache, crops: Mapping[str, CropSpec]) -> None:
     if refused:
         name, why = refused[0]
         others = f" {len(refused) - 1} other images have the same problem." if len(refused) > 1 else ""
-        raise FoveateError(f"{name}: {why}{others}")
+        offer = fitting_views(cache, crops, config, stride) if config else ""
+        raise FoveateError(f"{name}: {why}{others}{offer}")
+
+
+def fitting_views(cache: Cache, crops: Mapping[str, CropSpec], config: Dataclass, stride: int) -> str:
+    """Keys with the largest grids that fit every image without padding; "" where the stride allows none."""
+    least = [min(sizes) for sizes in zip(*(volume.shape for volume in cache), strict=True)]
+    grids = {
+        spec.grid: [min(size, n // stride * stride) for size, n in zip(spec.grid, least, strict=True)]
+        for spec in crops.values()
+        if any(padded_axes(volume.shape, spec) for volume in cache)
+    }
+    keys = {
+        key.removesuffix(".name"): value
+        for key, value in parsing.flatten(parsing.to_mapping(config))
+        if key.endswith("grid") and tuple(value) in grids
+    }
+    if not keys or any(0 in grid for grid in grids.values()):
+        return f" No multiple of {stride}, the encoder's stride, fits all images."
+    offered = " ".join(f"--{key} {grids[tuple(value)]}".replace(", ", ",") for key, value in keys.items())
+    return f" What fits all {len(cache)} images: {offered}"
 
 
 def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate.core.plugins import SourceConfig
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import build_source, recognised
 from foveate.data.cohort.labelled import (
@@ -114,7 +114,7 @@ def run_of(init: str) -> Path | None:
     return next((place for place in places if (place / SEEN).is_file()), None)
 
 
-def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen) -> str:
+def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen, reading: Reading) -> str:
     """The leakage guard of a run: a note on how many test images the pre-training of `init` has seen.
 
     Raises:
@@ -124,6 +124,6 @@ def compared_with_pretraining(init: str, tests: Sequence[Record], policy: OnSeen
         return ""
     if (run := run_of(init)) is None:
         return "; the test cannot be compared with the pre-training: its run folder has no seen.json"
-    found = seen_before(run, tests, list(hashes_of(tests)))
+    found = seen_before(run, tests, list(hashes_of(tests, reading=reading)))
     refuse_seen(run, found, policy)
     return f"; {len(found)} of {len(tests)} test images were in the pre-training, by voxels or patient"

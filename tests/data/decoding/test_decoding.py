@@ -40,7 +40,7 @@ def scan(tmp_path):
 HANG = """
 import time, foveate.data.readers.formats as formats
 read = formats._read
-formats._read = lambda files, root: time.sleep(99) if files[0].suffix == ".jpg" else read(files, root)
+formats._read = lambda files, *more: time.sleep(99) if files[0].suffix == ".jpg" else read(files, *more)
 """
 
 
@@ -166,7 +166,7 @@ def test_a_child_that_does_not_start_is_no_reject(scan, monkeypatch):
 
 
 def test_a_reader_that_is_faulty_is_told_apart_from_a_file(scan, monkeypatch):
-    broken = "import foveate.data.readers.formats as f; f._read = lambda files, root: undefined; "
+    broken = "import foveate.data.readers.formats as f; f._read = lambda *_given: undefined; "
     monkeypatch.setattr(decoding, "START", broken + decoding.START)
     decoder = Decoder()
     with pytest.raises(RuntimeError, match="faulty"):

@@ -24,7 +24,7 @@ def write(path, seed, shape=(6, 7, 8), shift=0.0):
     return path, values
 
 
-def read(record):
+def read(record, _reading):
     return read_volume(record.path)
 
 

@@ -72,9 +72,9 @@ def test_folders_are_judged_one_by_one():
     }
 
 
-def test_an_incomplete_case_is_excluded_with_the_channel_that_is_missing():
+def test_an_incomplete_case_says_which_channels_have_no_file():
     found = joined_channels(records(*cases("c{}_{:04d}.nii.gz", 2, 3), "c2_0000.nii.gz", "c2_0002.nii.gz"))
     last = found[-1]
-    assert (len(found), last.role, last.relative) == (3, "other", "c2_0000.nii.gz")
-    assert "channel _0001 is missing; other cases of its folder have 3 channels" in last.evidence
-    assert channel_notes(found)[0].startswith("2 images have 3 channels, their files _0000 to _0002")
+    assert (len(found), last.relative, last.absent) == (3, "c2_0000.nii.gz", (1,))
+    assert [path.name for path in last.channels] == ["c2_0000.nii.gz", "c2_0002.nii.gz"]
+    assert channel_notes(found)[0].startswith("3 images have 3 channels, their files _0000 to _0002")

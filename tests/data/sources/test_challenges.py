@@ -56,12 +56,21 @@ def test_a_listed_file_that_is_not_there_is_named(tmp_path):
     assert [r.relative for r in records if r.role == "other"] == ["imagesTr/liver_2.nii.gz"]
 
 
-def test_a_case_without_all_channels_is_set_aside(tmp_path):
+def test_a_case_without_all_channels_says_which_have_no_file(tmp_path):
     miniatures.nnunet(tmp_path)
     (tmp_path / "imagesTr" / "la_2_0001.nii.gz").unlink()
     records = list(nnunet.build(nnunet.Config()).records(tmp_path))
+    assert [(r.role, r.path.name, r.channels, r.absent) for r in records if r.absent] == [
+        ("image", "la_2_0000.nii.gz", (tmp_path / "imagesTr/la_2_0000.nii.gz",), (1,))
+    ]
+
+
+def test_a_case_with_more_channels_than_dataset_json_names_is_excluded(tmp_path):
+    miniatures.nnunet(tmp_path)
+    (tmp_path / "imagesTr" / "la_2_0001.nii.gz").rename(tmp_path / "imagesTr" / "la_2_0002.nii.gz")
+    records = list(nnunet.build(nnunet.Config()).records(tmp_path))
     assert [r.evidence for r in records if r.role == "other"] == [
-        "channels [0] are there, and dataset.json has 2"
+        "channels [0, 2] are there, and dataset.json has 2"
     ]
 
 

@@ -91,7 +91,7 @@ def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut
             "set; accepted: every patient in one part only."
         )
     unique = {record.relative: record for records in parts.values() for record in records}
-    hashes = dict(zip(unique, hashes_of(list(unique.values())), strict=True))
+    hashes = dict(zip(unique, hashes_of(list(unique.values()), reading=config.prepare.reading), strict=True))
     names = {part: dict.fromkeys(record.relative for record in records) for part, records in parts.items()}
     refuse_shared_voxels(names, hashes)
     return HeldOut(

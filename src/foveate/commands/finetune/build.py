@@ -31,6 +31,12 @@ def build_task(config: FinetuneConfig) -> Task:
     return task
 
 
+def stride_of(config: FinetuneConfig) -> int:
+    """The coarsest stride of the network."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build_pyramid(config.encoder, config.decoder, config.dimension).stride
+
+
 def encoder_of(task: Task) -> torch.nn.Module:
     """The part that was pre-trained."""
     return task.exported()["encoder"]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from foveate.commands.finetune.build import build_task, encoder_of
+from foveate.commands.finetune.build import build_task, encoder_of, stride_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
 from foveate.commands.finetune.images import LabelledImages, data_hash, load_images
 from foveate.core import config as parsing
@@ -86,7 +86,9 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     first = partial(first_batches, cache=images.train, fabric=fabric)
     config = fitted(config, build_task, first, fabric, peers, least=LEAST)
     images = replace(images, config=config)
-    verdict = compared_with_pretraining(config.init, images.split["test"], config.on_seen)
+    verdict = compared_with_pretraining(
+        config.init, images.split["test"], config.on_seen, config.prepare.reading
+    )
     active = fabric.is_global_zero
     with fabric.rank_zero_first():
         if active:
@@ -141,7 +143,7 @@ def check_images(config: FinetuneConfig, task: Task, images: LabelledImages) -> 
                 f"The images have {cache.channels} channels, the encoder takes {wanted}; accepted: {wanted}, "
                 "or 1, which is repeated."
             )
-        intake.check_volumes(cache, task.crops)
+        intake.check_volumes(cache, task.crops, config, stride_of(config))
 
 
 def start_from(task: Task, images: LabelledImages, out: Path | None = None) -> list[str]:

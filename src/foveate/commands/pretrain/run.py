@@ -79,7 +79,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     method = build_method(config)
     with fabric.rank_zero_first():
         cache = folder.started_with(open_cache(config, Path(config.data)), out)
-        intake.check_volumes(cache, method.crops)
+        intake.check_volumes(cache, method.crops, config, method.net.stride)
         cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
     first = partial(first_batches, cache=cache, fabric=fabric)
@@ -166,7 +166,7 @@ def dry_run(config: PretrainConfig) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         fabric, method = build_fabric(config), build_method(config)
         found, cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)
-        intake.check_volumes(cache, method.crops)
+        intake.check_volumes(cache, method.crops, config, method.net.stride)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)
         with shortage_explained(config, LEAST):

@@ -233,7 +233,7 @@ def _prepare_one(
     except OSError as error:
         return f"the system could not read it ({error.strerror})"
     try:
-        volume = read_image(record, decode_flat if flat else decode)
+        volume = read_image(record, decode_flat if flat else decode, config.reading)
     except UnreadableImageError as error:
         return error.reason
     target = Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)

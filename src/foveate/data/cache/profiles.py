@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from foveate.core.types import FoveateError
+from foveate.core.types import Colour, FourthAxis, FoveateError, MissingChannels, Reading
 from foveate.data.cache.encoding import Histogram
 from foveate.data.cache.index import PROFILE
 
@@ -71,6 +71,14 @@ class PrepareConfig:
         percentiles: The two percentiles of an image's voxels that become 0 and 1 with `window: percentiles`.
         intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
             [-1000, 1000] in Hounsfield units.
+        fourth_axis: What the volumes of a 4D NIfTI are: `channels` of one image, such as sequences;
+            a time series, of which the `first` or the `mean` is taken; or an `error`. Short:
+            `--channels.fourth_axis`.
+        colour: Colour pictures (PNG, JPEG, TIFF) turned to `grey`, or with `keep` their red, green and blue
+            as three channels; grey pictures then have three equal ones. Short: `--channels.colour`.
+        missing_channels: An image that lacks the file of a channel which others of its folder have: an
+            `error`, or the channel is `zero` or the `mean` of the image's other channels. Short:
+            `--channels.missing`.
     """
 
     profile: Literal["by_modality", "ct", "mr", "pet", "xray", "us", "generic"] = "by_modality"
@@ -81,6 +89,16 @@ class PrepareConfig:
     window: Literal["profile", "percentiles", "range"] = "profile"
     percentiles: tuple[float, float] = DEFAULT_PERCENTILES
     intensity_range: tuple[float, float] = (0.0, 1.0)
+    fourth_axis: FourthAxis = "error"
+    colour: Colour = "grey"
+    missing_channels: MissingChannels = "error"
+
+    @property
+    def reading(self) -> Reading:
+        """What of it concerns the reading of files."""
+        return Reading(
+            fourth_axis=self.fourth_axis, colour=self.colour, missing_channels=self.missing_channels
+        )
 
     def __post_init__(self) -> None:
         low, high = self.percentiles
@@ -115,7 +133,10 @@ class PrepareConfig:
 
 def as_json(config: PrepareConfig, version: int = FORMAT_VERSION) -> str:
     """One line that tells how a cache is made."""
-    return json.dumps({"format_version": version, **asdict(config)}, sort_keys=True)
+    values = asdict(config)
+    later = {name: values.pop(name) for name in asdict(Reading())}  # caches of before have no such keys
+    changed = {name: value for name, value in later.items() if value != asdict(Reading())[name]}
+    return json.dumps({"format_version": version, **values, **changed}, sort_keys=True)
 
 
 def is_of_before(folder: Path) -> bool:

@@ -12,11 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from foveate.core.files import replace_text
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
@@ -26,13 +27,14 @@ from foveate.data.roles.verdicts import verdicts
 from foveate.data.salts import PROJECT, SALT, own_salt
 
 SEEN = "seen.json"
+WHOLE = Reading(fourth_axis="channels", missing_channels="zero")  # all that the files of an image hold
 OnSeen = Literal["refuse", "mark"]
 
 
-def hash_of(record: Record) -> str | None:
+def hash_of(record: Record, reading: Reading = WHOLE) -> str | None:
     """The voxel hash of a record's image; None if unreadable, which is reported when it is prepared."""
     try:
-        return voxel_hash(read_image(record, decode).array)
+        return voxel_hash(read_image(record, decode, reading).array)
     except UnreadableImageError:
         return None
 
@@ -40,7 +42,7 @@ def hash_of(record: Record) -> str | None:
 def reason_of(record: Record) -> str:
     """Why an image cannot be read, "" where it can."""
     try:
-        read_image(record, decode)
+        read_image(record, decode, WHOLE)
     except UnreadableImageError as error:
         return error.reason
     return ""
@@ -56,17 +58,20 @@ def by_role(records: Sequence[Record], hashes: dict[str, str | None]) -> list[st
     for verdict in found:
         for name in verdict.overruled:
             images = not verdict.labels
-            hashes[name] = voxel_hash(read_image(known[name], decode_flat).array) if images else None
+            hashes[name] = voxel_hash(read_image(known[name], decode_flat, WHOLE).array) if images else None
     return [verdict.note for verdict in found]
 
 
-def hashes_of(records: Sequence[Record], num_workers: int = 0) -> Iterable[str | None]:
-    """The voxel hashes of records in their order, as they are found."""
+def hashes_of(
+    records: Sequence[Record], num_workers: int = 0, reading: Reading = WHOLE
+) -> Iterable[str | None]:
+    """The voxel hashes of records in their order, as they are found; `reading`: as a cache has them."""
+    work = partial(hash_of, reading=reading)
     if num_workers == 0:
-        yield from map(hash_of, records)
+        yield from map(work, records)
         return
     with ProcessPoolExecutor(num_workers) as pool:
-        yield from pool.map(hash_of, records, chunksize=4)
+        yield from pool.map(work, records, chunksize=4)
 
 
 def twins(hashes: Mapping[str, str | None]) -> list[list[str]]:

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 import numpy as np
 
-from foveate.core.types import FoveateError, Record, Volume
+from foveate.core.types import FoveateError, Reading, Record, Volume
 from foveate.data.decoding.decoder import shared_decoder
 from foveate.data.readers.channels import SAME_PLACE_MM, corners
 from foveate.data.readers.refusals import looks_like_labels
@@ -24,6 +24,7 @@ from foveate.data.roles.families import Key, Place, places
 
 CASE = "{case}"
 EXAMPLE = "--pairs '{case}_image.nii.gz={case}_label.nii.gz'"
+FIRST = Reading(fourth_axis="first")  # the grid of a file with several volumes
 LOOKED_AT = 5  # files of a family
 SHOWN = 3  # names in a message
 
@@ -112,7 +113,7 @@ class Looks:
     def _read(self, path: Path) -> tuple[Role, Volume | None]:
         role: Role = "image"
         try:
-            volume = shared_decoder().read((path,))
+            volume = shared_decoder().read((path,), reading=FIRST)
         except UnreadableImageError as error:
             role = "label" if looks_like_labels(error.reason) else "unclear"
             try:

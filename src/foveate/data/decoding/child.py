@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from foveate.core.signals import STOPPING
-from foveate.core.types import Array, Volume
+from foveate.core.types import Array, Reading, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
 from foveate.data.readers.formats import read_files
 from foveate.data.readers.unreadable import UnreadableImageError
@@ -70,7 +70,8 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     files = tuple(Path(name) for name in request["files"])
     try:
         root = Path(request["root"]) if request["root"] else None
-        volume = read_files(files, as_map=request["as_map"], flat=request["flat"], root=root)
+        reading = Reading(**request["reading"])
+        volume = read_files(files, as_map=request["as_map"], flat=request["flat"], root=root, reading=reading)
         array = np.ascontiguousarray(volume.array)
     except UnreadableImageError as error:
         send(answers, {"reason": error.reason})
@@ -92,4 +93,5 @@ def _header(volume: Volume, array: Array) -> dict[str, Any]:
         "orientation": volume.orientation,
         "modality": volume.modality,
         "window": volume.window,
+        "colour": volume.colour,
     }

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
 from threading import Event, Timer
@@ -21,10 +22,11 @@ from typing import Any, final
 
 import numpy as np
 
-from foveate.core.types import FoveateError, Record, Volume
+from foveate.core.types import FoveateError, Reading, Record, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
 from foveate.data.readers.unreadable import UnreadableImageError
 
+SINGLE = Reading()  # one number per voxel
 TIMEOUT_SECONDS = 600.0
 LEAST_MEMORY = 2 << 30
 START = "import sys; from foveate.data.decoding.child import serve; serve(*map(int, sys.argv[1:]))"
@@ -56,7 +58,13 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(
-        self, files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False, root: Path | None = None
+        self,
+        files: tuple[Path, ...],
+        *,
+        as_map: bool = False,
+        flat: bool = False,
+        root: Path | None = None,
+        reading: Reading = SINGLE,
     ) -> Volume:
         """What `formats.read_files` returns for these files.
 
@@ -67,7 +75,7 @@ class Decoder:
         names = [os.path.abspath(path) for path in files]  # noqa: PTH100 - the child may be in another folder
         folder = os.fspath(root) if root else ""
         asked = {"files": names, "as_map": as_map, "flat": flat, "root": folder}
-        request = json.dumps(asked).encode()
+        request = json.dumps({**asked, "reading": asdict(reading)}).encode()
         process = self._started()
         expired = Event()
         timer = Timer(self.timeout_s, _end, (process, expired))
@@ -79,7 +87,7 @@ class Decoder:
         finally:
             timer.cancel()
         if not reason:  # it had just gone home
-            return self.read(files, as_map=as_map, flat=flat, root=root)
+            return self.read(files, as_map=as_map, flat=flat, root=root, reading=reading)
         raise UnreadableImageError(files[0], reason)
 
     def close(self) -> None:
@@ -183,28 +191,31 @@ def _volume(process: subprocess.Popen[bytes], answer: dict[str, Any]) -> Volume:
         orientation=tuple((int(axis), int(flip)) for axis, flip in answer["orientation"]),
         modality=answer["modality"],
         window=answer["window"] and (answer["window"][0], answer["window"][1]),
+        colour=answer["colour"],
     )
 
 
 _shared: dict[int, Decoder] = {}  # by process: a forked worker must not talk to its parent's child
 
 
-def decode(record: Record) -> Volume:
+def decode(record: Record, reading: Reading = SINGLE) -> Volume:
     """The image of a record, read by this process's own child; one with maps of its own is no label.
 
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,), flat=bool(record.maps), root=record.root)
+    files = record.files or (record.path,)
+    return shared_decoder().read(files, flat=bool(record.maps), root=record.root, reading=reading)
 
 
-def decode_flat(record: Record) -> Volume:
+def decode_flat(record: Record, reading: Reading = SINGLE) -> Volume:
     """The image of a record, whatever its values look like.
 
     Raises:
         UnreadableImageError: with a reason, for anything else that pre-training could not learn from.
     """
-    return shared_decoder().read(record.files or (record.path,), flat=True, root=record.root)
+    files = record.files or (record.path,)
+    return shared_decoder().read(files, flat=True, root=record.root, reading=reading)
 
 
 def decode_map(path: Path, root: Path | None = None) -> Volume:

@@ -58,12 +58,12 @@ def _inverse(orientation: Orientation) -> Array:
 
 
 def canonical_volume(array: Array, affine: Array, modality: str = "") -> Volume:
-    """A `Volume` from a source array (x, y, z order of `affine`) that is one number per voxel."""
+    """A `Volume` from a source array (x, y, z order of `affine`); a fourth axis holds its channels."""
     orientation = orientation_of(affine)
     turned = to_canonical(array, orientation)
-    affine = canonical_affine(affine, orientation, array.shape)
+    affine = canonical_affine(affine, orientation, array.shape[:3])
     return Volume(
-        array=turned[np.newaxis],
+        array=turned[np.newaxis] if turned.ndim == 3 else np.moveaxis(turned, 3, 0),
         affine=affine,
         spacing_mm=tuple(float(size) for size in voxel_sizes(affine)),
         bits=8 if array.dtype == np.uint8 else 16,

@@ -9,25 +9,53 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.core.types import Array, Record, Volume
+from foveate.core.types import Array, MissingChannels, Reading, Record, Volume
 from foveate.data.readers.unreadable import UnreadableImageError
 
+SINGLE = Reading()  # one number per voxel
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 
 
-def read_image(record: Record, read: Callable[[Record], Volume]) -> Volume:
+def read_image(
+    record: Record, read: Callable[[Record, Reading], Volume], reading: Reading = SINGLE
+) -> Volume:
     """The image of a record, its channels stacked in their order.
 
     Args:
         record: What to read.
-        read: Reads a record whose image has one channel.
+        read: Reads a record whose image is in one file or series.
+        reading: What a fourth axis, colour and channels without a file are.
 
     Raises:
         UnreadableImageError: a file cannot be read, or the channels are not on one grid.
     """
     if not record.channels:
-        return read(record)
-    return stacked(record, [read(_channel(record, path)) for path in record.channels])
+        return read(record, reading)
+    single = replace(reading, fourth_axis="error")
+    found = stacked(record, [read(_channel(record, path), single) for path in record.channels])
+    return _completed(found, record, reading.missing_channels) if record.absent else found
+
+
+def _completed(volume: Volume, record: Record, missing: MissingChannels) -> Volume:
+    """An image with a channel of zeros, or the mean of the others, wherever a file is missing."""
+    if missing == "error":
+        raise UnreadableImageError(record.path, missing_reason(record))
+    values: Array = np.zeros_like(volume.array[0])
+    if missing == "mean":
+        values = volume.array.mean(axis=0, dtype=np.float64).astype(np.float32)
+    channels = list(volume.array)
+    for number in sorted(record.absent):
+        channels.insert(number, values)
+    return replace(volume, array=np.stack(channels))
+
+
+def missing_reason(record: Record) -> str:
+    """Why an image of which channels have no file cannot be read."""
+    numbers = ", ".join(map(str, record.absent))
+    return (
+        f"its channel {numbers} (counted from 0) has no file, and others of its data set have "
+        f"{len(record.channels) + len(record.absent)} channels; --channels.missing zero or mean fills it"
+    )
 
 
 def _channel(record: Record, path: Path) -> Record:

@@ -1,7 +1,7 @@
 """Reads the image files of one record into a `Volume`; the table of formats is here, the readers beside it.
 
 Volumes come back in the closest canonical RAS+ order (x, y, z), flipped and transposed but never resampled;
-pictures as [0, x, y] with x to the right and y down, colour reduced to luminance. `data.decoding` does the
+pictures as [c, x, y] with x to the right and y down. `data.decoding` does the
 same in a process that may die.
 """
 
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from foveate.core.types import Volume
+from foveate.core.types import Reading, Volume
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
 
+SINGLE = Reading()  # one number per voxel
 Reader = Callable[[Path], Volume]
 
 
@@ -32,7 +33,12 @@ def read_volume(path: Path, *, as_map: bool = False, root: Path | None = None) -
 
 
 def read_files(
-    files: tuple[Path, ...], *, as_map: bool = False, flat: bool = False, root: Path | None = None
+    files: tuple[Path, ...],
+    *,
+    as_map: bool = False,
+    flat: bool = False,
+    root: Path | None = None,
+    reading: Reading = SINGLE,
 ) -> Volume:
     """Decodes one file, or the slices of one series in order; `flat`: what looks like labels is an image.
 
@@ -48,7 +54,7 @@ def read_files(
             raise RefusalError("the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote the file
-            volume = _read(files, root)
+            volume = _read(files, root, reading)
         check_values(volume.array, as_map=as_map, flat=flat)
     except RefusalError as refusal:
         raise UnreadableImageError(files[0], str(refusal)) from None
@@ -59,26 +65,30 @@ def read_files(
     return volume
 
 
-def _read(files: tuple[Path, ...], root: Path | None) -> Volume:
+def _read(files: tuple[Path, ...], root: Path | None, reading: Reading) -> Volume:
     if len(files) > 1:
         from foveate.data.readers.dicom.volume import read_series
 
         return read_series(files)
-    return _reader(files[0], root)(files[0])
+    return _reader(files[0], root, reading)(files[0])
 
 
-def _reader(path: Path, root: Path | None) -> Reader:
+def _reader(path: Path, root: Path | None, reading: Reading) -> Reader:
     suffix = suffix_of(path)
     if suffix in {".mha", ".mhd", ".nrrd", ".nhdr"}:
         from foveate.data.readers.itk.volume import read_itk
 
         return partial(read_itk, root=root)
     if suffix in {".nii", ".nii.gz"}:
-        from foveate.data.readers.nifti import read_nifti as read
-    elif suffix == ".npz":
+        from foveate.data.readers.nifti import read_nifti
+
+        return partial(read_nifti, several=reading.fourth_axis)
+    if suffix == ".npz":
         from foveate.data.readers.arrays import read_archive as read
     elif suffix in SUFFIXES:
-        from foveate.data.readers.pictures import read_picture as read
+        from foveate.data.readers.pictures import read_picture
+
+        return partial(read_picture, colour=reading.colour)
     else:
         from foveate.data.readers.dicom.header import is_dicom
         from foveate.data.readers.dicom.volume import read_dicom as read

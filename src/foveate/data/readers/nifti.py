@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.volumeutils import apply_read_scaling
 
-from foveate.core.types import Array, Volume
+from foveate.core.types import Array, FourthAxis, Volume
 from foveate.data.readers.canonical import canonical_volume
 from foveate.data.readers.inflate import Plain, Source, check_end, filled, gzip_streams, skip
 from foveate.data.readers.refusals import (
@@ -24,6 +24,7 @@ from foveate.data.readers.refusals import (
     RefusalError,
     check_claim,
     check_voxel_type,
+    fourth_axis,
     native,
     spatial_shape,
 )
@@ -37,8 +38,11 @@ ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 MOST_PASSED = 1 << 30  # bytes before the voxels, and behind them, that are passed over; more is an attack
 
 
-def read_nifti(path: Path) -> Volume:
-    """One volume, slope and intercept applied; without a spatial transform, the one its voxel sizes imply."""
+def read_nifti(path: Path, several: FourthAxis = "error") -> Volume:
+    """One image, slope and intercept applied; without a spatial transform, the one its voxel sizes imply.
+
+    `several`: what a file with a fourth axis is.
+    """
     packed = path.name.lower().endswith(".gz")
     with _no_reports(), open_regular(path) as file:
         size, ratio = size_of(file), DEFLATE_RATIO if packed else 1
@@ -46,15 +50,30 @@ def read_nifti(path: Path) -> Volume:
         header, passed, start = _header(source)
         dtype = header.get_data_dtype()
         check_voxel_type(dtype)
-        shape = spatial_shape(header.get_data_shape())
-        check_claim(shape, dtype.itemsize, size, ratio)
+        shape, count = _sizes(header.get_data_shape(), several)
+        check_claim((*shape, count), dtype.itemsize, size, ratio)
         if skip(source, start - passed) < start - passed:
             raise RefusalError(f"its vox_offset is {start}, beyond its end")
-        nbytes = math.prod(shape) * dtype.itemsize
-        stored = filled(source, nbytes).view(dtype).reshape(shape, order="F")
+        read, nbytes = 1 if several == "first" else count, math.prod(shape) * count * dtype.itemsize
+        stored = filled(source, nbytes // count * read).view(dtype).reshape((*shape, read), order="F")
         if packed:
+            skip(source, nbytes - stored.nbytes)
             check_end(source, nbytes, MOST_PASSED)
-        return canonical_volume(_values(stored, header), _millimetres(header) @ header.get_best_affine())
+        values = _values(stored, header)
+        if several == "mean" and count > 1:
+            values = values.mean(axis=3, dtype=np.float64, keepdims=True).astype(np.float32)
+        return canonical_volume(values, _millimetres(header) @ header.get_best_affine())
+
+
+def _sizes(shape: tuple[int, ...], several: FourthAxis) -> tuple[tuple[int, ...], int]:
+    """The spatial sizes, and how many volumes there are."""
+    count = fourth_axis(shape)
+    if count > 1 and several == "error":
+        raise RefusalError(
+            f"it is {len(shape)}D (shape {shape}): say what its {count} volumes are: --channels.fourth_axis "
+            "channels, first or mean; or split it into one 3D file per volume"
+        )
+    return spatial_shape(shape[:3] if count > 1 else shape), count
 
 
 def _header(source: Source) -> tuple[nib.Nifti1Header, int, int]:

@@ -1,28 +1,34 @@
-"""PNG, JPEG and TIFF, read by Pillow: [x, y] with x to the right and y down, colour reduced to luminance."""
+"""PNG, JPEG and TIFF, read by Pillow: [x, y] with x to the right and y down, in grey or in colour."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foveate.core.types import Array, Volume
+from foveate.core.types import Array, Colour, Volume
 from foveate.data.readers import jpeg, png, tiff
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.regular import open_regular
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as ImageOfPillow
     from PIL.ImageFile import ImageFile
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a TIFF tag and its value for pictures stored as negatives
+GREY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F")  # Pillow's modes of more than 8 bits start with these
 
 
-def read_picture(path: Path) -> Volume:
-    """One picture, as its camera was held; more than 8 bits are kept."""
+def read_picture(path: Path, colour: Colour = "grey") -> Volume:
+    """One picture, as its camera was held; more than 8 bits are kept.
+
+    `colour`: `keep` gives every picture three channels (red, green, blue), a grey one three that are equal.
+    """
     from PIL import Image, ImageOps
 
     with open_regular(path) as file:
@@ -39,9 +45,29 @@ def read_picture(path: Path) -> Volume:
             check_jpeg(data, image.tobytes())
         upright = ImageOps.exif_transpose(image)
         deep = upright.mode.startswith(DEEP_MODES)
-        rows = np.asarray(upright if deep else upright.convert("L"))
+        kept = colour == "keep" and not deep
+        coloured = _has_colour(upright)
+        rows = np.asarray(upright if deep else upright.convert("RGB" if kept else "L"))
     values = _deep_values(rows, negative=negative) if deep else rows
-    return picture(values, spacing_mm=(1.0, 1.0))
+    if not kept:
+        return _with_three(picture(values, spacing_mm=(1.0, 1.0)), coloured, three=colour == "keep")
+    channels = [picture(values[..., k], spacing_mm=(1.0, 1.0)).array for k in range(3)]
+    return replace(
+        picture(values[..., 0], spacing_mm=(1.0, 1.0)), array=np.concatenate(channels), colour=coloured
+    )
+
+
+def _with_three(grey: Volume, coloured: bool, *, three: bool) -> Volume:
+    """A picture of one channel, or with three equal ones."""
+    return replace(grey, array=np.repeat(grey.array, 3, axis=0) if three else grey.array, colour=coloured)
+
+
+def _has_colour(image: ImageOfPillow) -> bool:
+    """Whether a picture is in colour: some write grey ones with three equal values."""
+    if image.mode in GREY_MODES or image.mode.startswith(DEEP_MODES):
+        return False
+    rows = np.asarray(image.convert("RGB"))
+    return bool((rows[..., 0] != rows[..., 1]).any() or (rows[..., 1] != rows[..., 2]).any())
 
 
 def whole(data: bytes) -> bytes:

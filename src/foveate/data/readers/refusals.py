@@ -27,6 +27,11 @@ def check_claim(shape: tuple[int, ...], voxel_bytes: int, file_bytes: int, ratio
         raise RefusalError(f"its header claims {voxels} voxels, more than its {file_bytes} bytes can hold")
 
 
+def fourth_axis(shape: tuple[int, ...]) -> int:
+    """How many volumes a file of NIfTI holds; axes of one element count nothing."""
+    return math.prod(shape[3:])
+
+
 def spatial_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The three spatial sizes; trailing axes of one element, which some writers add, are dropped."""
     if 0 in shape:

@@ -1,7 +1,7 @@
 """Files that are the channels of one image by their names: nnU-Net's `case_0000.nii.gz`, `case_0001.nii.gz`.
 
 A number at the end may also count slices, visits or cases. So names count as channels only where all images
-of a folder are named so, every case has the numbers 0 to n - 1 with the same n, and no label map belongs to
+of a folder are named so, most cases have the numbers 0 to n - 1 with the same n, and no label map belongs to
 one of the numbers alone. One case alone shows no pattern, and pictures are often numbered: for both the
 folder must have nnU-Net's own name (`imagesTr`, `imagesTs`).
 """
@@ -26,7 +26,7 @@ Cases = Mapping[str, Mapping[int, Record]]
 
 
 def joined_channels(records: Iterable[Record]) -> list[Record]:
-    """Records in which the files of one case are one image with channels; incomplete cases are excluded.
+    """Records in which the files of one case are one image with channels, of which some may be absent.
 
     >>> names = ["a_0000.nii", "a_0001.nii", "b_0000.nii", "b_0001.nii"]
     >>> [len(r.channels) for r in joined_channels(Record(path=Path(n), relative=n) for n in names)]
@@ -74,14 +74,12 @@ def _answers(cases: Cases) -> dict[str, Record | None]:
     for files in cases.values():
         first, *others = (files[number] for number in sorted(files))
         answers |= {record.relative: None for record in others}
-        if absent := [number for number in range(count) if number not in files]:
-            numbers = ", ".join(f"_{number:04d}" for number in absent)
-            why = f"channel {numbers} is missing; other cases of its folder have {count} channels"
-            answers[first.relative] = replace(first, role="other", evidence=why)
-        else:
-            why = f"{count} channels by name, _0000 to _{count - 1:04d}"
-            channels = tuple(files[number].path for number in range(count))
-            answers[first.relative] = replace(first, channels=channels, evidence=why)
+        answers[first.relative] = replace(
+            first,
+            channels=tuple(files[number].path for number in sorted(files)),
+            absent=tuple(number for number in range(count) if number not in files),
+            evidence=f"{count} channels by name, _0000 to _{count - 1:04d}",
+        )
     return answers
 
 
@@ -92,7 +90,11 @@ def _stem(record: Record) -> str:
 
 def channel_notes(records: Iterable[Record]) -> list[str]:
     """What the log says of images that consist of several files: how many there are, and how to undo it."""
-    counts = Counter(len(record.channels) for record in records if "channels by name" in record.evidence)
+    counts = Counter(
+        len(record.channels) + len(record.absent)
+        for record in records
+        if "channels by name" in record.evidence
+    )
     return [
         f"{images} images have {channels} channels, their files _0000 to _{channels - 1:04d}; "
         "--source.channels separate reads every file as an image of its own"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,12 +93,15 @@ def _part(root: Path, part: tuple[str, str, str], ending: str, names: Mapping[st
         if match := pattern.fullmatch(path.name):
             found[match[1]][int(match[2])] = path
     for name, channels in found.items():
-        if sorted(channels) != list(range(len(names))):
+        if not set(channels) <= set(range(len(names))):
             why = f"channels {sorted(channels)} are there, and dataset.json has {len(names)}"
             yield excluded_case(root, next(iter(channels.values())), why)
             continue
         label = root / labels / f"{name}{ending}"
-        yield _case(root, name, [channels[i] for i in sorted(channels)], label, split, names)
+        absent = tuple(i for i in range(len(names)) if i not in channels)
+        record = _case(root, name, [channels[i] for i in sorted(channels)], label, split, names)
+        files = tuple(channels[i] for i in sorted(channels))
+        yield replace(record, channels=files, absent=absent) if absent else record
 
 
 def _case(
