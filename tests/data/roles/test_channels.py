@@ -62,6 +62,13 @@ def test_pictures_and_single_cases_in_the_folders_of_nnunet():
     assert len(joined(*cases("imagesTs/c{}_{:04d}.nii.gz", 1, 2))) == 1
 
 
+def test_the_folder_that_is_given_counts_and_so_does_a_model():
+    one = records(*cases("c{}_{:04d}.nii.gz", 1, 2))
+    assert len(joined_channels(one)) == 2
+    assert len(joined_channels(one, "imagesTs")) == len(joined_channels(one, expected=2)) == 1
+    assert len(joined_channels(one, expected=3)) == len(joined_channels(one, "imagesTs", 1)) == 2
+
+
 def test_folders_are_judged_one_by_one():
     found = joined(*cases("imagesTr/c{}_{:04d}.nii.gz", 2, 2), "more/a_0000.nii.gz", "more/a_0001.nii.gz")
     assert {name: len(channels) for name, channels in found.items()} == {
@@ -77,4 +84,4 @@ def test_an_incomplete_case_says_which_channels_have_no_file():
     last = found[-1]
     assert (len(found), last.relative, last.absent) == (3, "c2_0000.nii.gz", (1,))
     assert [path.name for path in last.channels] == ["c2_0000.nii.gz", "c2_0002.nii.gz"]
-    assert channel_notes(found)[0].startswith("3 images have 3 channels, their files _0000 to _0002")
+    assert channel_notes(found)[0].startswith("3 images have 3 channels, the files _0000 to _0002")

@@ -58,7 +58,7 @@ def run_predict(config: PredictConfig) -> Ending:
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
-    images = images_of(Path(config.data))
+    images = images_of(Path(config.data), model.card["in_channels"])
     refuse_among_images(images, out)
     claim(out, config)
     trained = trained_facts(model.card, by_voxel=model.dense)
@@ -95,9 +95,9 @@ class Seat:
     gate: Gate
 
 
-def images_of(data: Path) -> list[Record]:
+def images_of(data: Path, channels: int = 0) -> list[Record]:
     """The images below a folder; labels and other files are excluded, with a message."""
-    found = list(FolderSource().records(data))
+    found = list(FolderSource(expected=channels).records(data))
     images = [record for record in found if record.role == "image"]
     if not images:
         raise FoveateError(f"--data {data}: {len(found)} files were found, none of them an image.")

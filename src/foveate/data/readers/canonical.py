@@ -63,7 +63,7 @@ def canonical_volume(array: Array, affine: Array, modality: str = "") -> Volume:
     turned = to_canonical(array, orientation)
     affine = canonical_affine(affine, orientation, array.shape[:3])
     return Volume(
-        array=turned[np.newaxis] if turned.ndim == 3 else np.moveaxis(turned, 3, 0),
+        array=np.moveaxis(turned if turned.shape[3:] else turned[..., np.newaxis], 3, 0),
         affine=affine,
         spacing_mm=tuple(float(size) for size in voxel_sizes(affine)),
         bits=8 if array.dtype == np.uint8 else 16,

@@ -25,14 +25,22 @@ CLEAR_SHARE = 0.5  # of the cases of a folder, which must be complete before oth
 Cases = Mapping[str, Mapping[int, Record]]
 
 
-def joined_channels(records: Iterable[Record]) -> list[Record]:
+def joined_channels(records: Iterable[Record], root: str = "", expected: int = 0) -> list[Record]:
     """Records in which the files of one case are one image with channels, of which some may be absent.
+
+    Args:
+        records: What is in a folder.
+        root: The folder's own name.
+        expected: Channels that images are known to have, as a trained model does: a single case with as many
+            numbers is one image too, and with 1 every file is. 0: unknown.
 
     >>> names = ["a_0000.nii", "a_0001.nii", "b_0000.nii", "b_0001.nii"]
     >>> [len(r.channels) for r in joined_channels(Record(path=Path(n), relative=n) for n in names)]
     [2, 2]
     """
     listed = list(records)
+    if expected == 1:
+        return listed
     folders: dict[str, list[Record]] = defaultdict(list)
     for record in listed:
         if record.role == "image":
@@ -40,16 +48,17 @@ def joined_channels(records: Iterable[Record]) -> list[Record]:
     labelled = {_stem(record) for record in listed if record.role == "label"}
     answers: dict[str, Record | None] = {}
     for folder, images in folders.items():
-        if cases := _cases(images, labelled, known=bool(OWN_FOLDER.fullmatch(PurePosixPath(folder).name))):
+        known = bool(OWN_FOLDER.fullmatch(PurePosixPath(folder).name or root))
+        if cases := _cases(images, labelled, known=known, expected=expected):
             answers |= _answers(cases)
     return [kept for record in listed if (kept := answers.get(record.relative, record))]
 
 
-def _cases(images: Sequence[Record], labelled: set[str], *, known: bool) -> Cases:
+def _cases(images: Sequence[Record], labelled: set[str], *, known: bool, expected: int) -> Cases:
     """The numbered files of a folder by case; empty where the numbers are no channels."""
     cases: dict[str, dict[int, Record]] = defaultdict(dict)
     suffixes = {suffix_of(record.path) for record in images}
-    if len(suffixes) != 1 or (suffixes & set(PICTURES) and not known):
+    if len(suffixes) != 1 or (suffixes & set(PICTURES) and not (known or expected)):
         return {}
     for record in images:
         match = NUMBERED.fullmatch(_stem(record))
@@ -63,7 +72,8 @@ def _cases(images: Sequence[Record], labelled: set[str], *, known: bool) -> Case
         cases[match["case"]][int(match["number"])] = record
     count = 1 + max(number for files in cases.values() for number in files)
     complete = sum(len(files) == count for files in cases.values())
-    fits = 2 <= count <= MOST and complete > CLEAR_SHARE * len(cases) and (known or len(cases) > 1)
+    shown = known or len(cases) > 1 or expected == count
+    fits = 2 <= count <= MOST and complete > CLEAR_SHARE * len(cases) and shown
     return cases if fits else {}
 
 
@@ -96,7 +106,11 @@ def channel_notes(records: Iterable[Record]) -> list[str]:
         if "channels by name" in record.evidence
     )
     return [
-        f"{images} images have {channels} channels, their files _0000 to _{channels - 1:04d}; "
+        f"{_count(images)} {channels} channels, the files _0000 to _{channels - 1:04d}; "
         "--source.channels separate reads every file as an image of its own"
         for channels, images in sorted(counts.items())
     ]
+
+
+def _count(images: int) -> str:
+    return "1 image has" if images == 1 else f"{images} images have"

@@ -36,6 +36,7 @@ class FolderSource:
     """Every file below a folder, sorted by its relative path; `channels`: see `Config`."""
 
     channels: Channels = "auto"
+    expected: int = 0  # channels that images are known to have
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, from the suffixes and DICOM headers of the files that would be pre-trained on."""
@@ -62,7 +63,7 @@ class FolderSource:
         else:
             raise FoveateError(f"{root} does not exist; give an existing folder or image file (--data).")
         found = sorted(_records(relatives, root), key=lambda record: record.relative)
-        yield from joined_channels(found) if self.channels == "auto" else found
+        yield from joined_channels(found, root.name, self.expected) if self.channels == "auto" else found
 
 
 def _records(relatives: Mapping[Path, str], root: Path) -> Iterator[Record]:
