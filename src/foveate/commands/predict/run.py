@@ -58,7 +58,7 @@ def run_predict(config: PredictConfig) -> Ending:
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     model, out = open_model(config.run, config.accelerator), Path(config.out)
-    images = images_of(Path(config.data), model.card["in_channels"])
+    images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
     claim(out, config)
     trained = trained_facts(model.card, by_voxel=model.dense)
