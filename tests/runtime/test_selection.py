@@ -12,7 +12,7 @@ from tests.data.sources.miniatures import chestxray14, msd
 
 from foveate.commands.finetune import config as finetune_settings, run as finetune
 from foveate.commands.pretrain import config as settings, run
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort import leakage
 from foveate.data.cohort.labelled import labelled_images
@@ -158,13 +158,15 @@ def test_weights_that_cannot_say_what_they_have_seen_are_said_to(pretrained, rad
     tests = [Record(path=root / expected.images[0], relative="x")]
     assert selection.run_of(str(pretrained / "exported" / "weights.safetensors")) == pretrained
     assert selection.run_of("none") is None
-    assert selection.compared_with_pretraining("none", tests, "refuse") == ""
-    assert selection.compared_with_pretraining(str(pretrained), [], "refuse") == ""
-    assert selection.compared_with_pretraining(str(pretrained), tests, "refuse").startswith(
+    assert selection.compared_with_pretraining("none", tests, "refuse", Reading()) == ""
+    assert selection.compared_with_pretraining(str(pretrained), [], "refuse", Reading()) == ""
+    assert selection.compared_with_pretraining(str(pretrained), tests, "refuse", Reading()).startswith(
         "; 0 of 1 test images"
     )
     (pretrained / "seen.json").unlink()
-    assert "cannot be compared" in selection.compared_with_pretraining(str(pretrained), tests, "refuse")
+    assert "cannot be compared" in selection.compared_with_pretraining(
+        str(pretrained), tests, "refuse", Reading()
+    )
 
 
 @pytest.mark.parametrize(("want", "count"), [("maps", 2), ("values", 0)])

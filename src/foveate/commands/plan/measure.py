@@ -163,7 +163,7 @@ class Marks:
 def train(config: PretrainConfig, cache: Cache, marks: Marks) -> tuple[Fabric, Method]:
     """Some steps of the real loop."""
     fabric, method = build_fabric(config), build_method(config)
-    intake.check_volumes(cache, method.crops)
+    intake.check_volumes(cache, method.crops, config, method.net.stride)
     out = Path(tempfile.mkdtemp(dir=Path(config.out).parent))
     (out / "checkpoints").mkdir()
 
