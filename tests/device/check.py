@@ -2,8 +2,8 @@
 
     python tests/device/on_device.py tests/device/check.py REPORT.json NAME ...
 
-A name is "rules", "planted faults", "forgotten moves METHOD 2D", "waits NAME 2D", or "GROUP NAME 2D" of
-`whole.GROUPS`.
+A name is "rules", "planted faults", "forgotten moves METHOD 2D", "waits NAME 2D", "answers 2D", or
+"GROUP NAME 2D" of `whole.GROUPS`.
 """
 
 import json
@@ -13,6 +13,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+import answering
 import faults
 import steps
 import whole
@@ -27,6 +28,8 @@ def found(name):
     body, _, dimension = name.rpartition(" ")
     if name.startswith("forgotten moves "):
         return partial(faults.forgotten_moves, body.removeprefix("forgotten moves "), int(dimension[0]))
+    if name.startswith("answers "):
+        return partial(answering.answers, int(name.removeprefix("answers ")[0]))
     if name.startswith("waits "):
         return partial(waits, body.removeprefix("waits "), int(dimension[0]))
     return whole.found(name)

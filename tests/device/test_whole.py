@@ -6,6 +6,7 @@ Minutes long, so not in the suite: `make test-device`.
 import pytest
 from tests.device.limits import LIMITS, over
 from tests.device.started import HERE, checked, needs_compiler, program
+from tests.device.test_steps import check_answers
 
 pytestmark = [pytest.mark.device, needs_compiler, pytest.mark.parametrize("dimension", [2, 3])]
 MOVING = ("pcrlv2", "pgl", "masked", "context_restoration", "region_contrast")
@@ -22,6 +23,10 @@ def test_no_step_waits_more_than_it_may(tmp_path, dimension):
     names = checks("waits", dimension)
     assert {name.removeprefix("waits ").rpartition(" ")[0] for name in names} == set(LIMITS)
     assert over(checked(tmp_path, *names)) == {}
+
+
+def test_a_prediction_waits_once_a_slab(tmp_path, dimension):
+    check_answers(checked(tmp_path, f"answers {dimension}D")[f"answers {dimension}D"])
 
 
 @pytest.mark.parametrize("method", MOVING)

@@ -1,5 +1,7 @@
 """The sliding window against the answer to the whole volume."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import FoveateError
 from foveate.evaluate import inference
-from foveate.evaluate.inference import WindowConfig, sliding_window, starts, sweep_axis
+from foveate.evaluate.inference import Pace, WindowConfig, sliding_window, starts, sweep_axis
 
 
 class Held:
@@ -84,6 +86,89 @@ def test_oracle_weights_of_overlapping_windows():
     assert found == pytest.approx(top / below, abs=1e-5)
 
 
+def slow_logits(array, answer, patch, config):
+    """Running weighted means, a window at a time, in NumPy's float32."""
+    shape, weights = array.shape[1:], inference.gaussian_window(patch)
+    means, below = np.zeros((2, *shape), np.float32), np.zeros(shape, np.float32)
+    lines = [starts(size, p, config.overlap) for size, p in zip(shape, patch, strict=True)]
+    axis = sweep_axis(shape, patch)
+    for corner in sorted(product(*lines), key=lambda c: c[axis]):
+        there = tuple(slice(c, c + p) for c, p in zip(corner, patch, strict=True))
+        logits = answer(torch.from_numpy(array[(slice(None), *there)][None]))[0].numpy()
+        below[there] += weights
+        part = means[(slice(None), *there)]
+        part += (logits - part) * (weights / below[there])
+    return means
+
+
+@pytest.mark.parametrize("patch", [(4, 4, 4), (4, 8, 6)])
+def test_oracle_a_network_one_window_at_a_time_to_the_bit_and_in_batches_to_a_tolerance(patch):
+    torch.manual_seed(0)
+    array = np.random.default_rng(0).random((1, 11, 9, 13)).astype(np.float32)
+    with torch.no_grad():
+        net = torch.nn.Conv3d(1, 2, 3, padding=1).requires_grad_(requires_grad=False)
+        one = whole(Held(array), net, patch, 2, WindowConfig(batch_size=1))
+        assert np.array_equal(one, slow_logits(array, net, patch, WindowConfig()))
+        seen = []
+        many = whole(
+            Held(array), lambda x: seen.append(len(x)) or net(x), patch, 2, WindowConfig(batch_size=7)
+        )
+    assert many == pytest.approx(one, abs=1e-5)
+    assert seen[:-1] == [7] * (len(seen) - 1)  # full batches, also where a slab ends
+
+
+class Small:
+    """A device on which so many windows fit."""
+
+    def __init__(self, fit):
+        self.fit, self.seen = fit, []
+
+    def answer(self, images):
+        self.seen.append(len(images))
+        if len(images) > self.fit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return images * 2
+
+
+def test_contract_where_memory_runs_out_fewer_windows_are_computed_and_it_is_said_once():
+    array, said = np.random.default_rng(0).random((1, 20, 9, 8)).astype(np.float32), []
+    device, pace = Small(2), Pace(tell=said.append)
+    config = WindowConfig(batch_size=8)
+    for _ in range(2):
+        slabs = list(sliding_window(Held(array), device.answer, (4, 9, 8), 1, config, pace))
+        assert np.array_equal(np.concatenate([slab.logits for slab in slabs], 1), array * 2)
+    assert device.seen == [8, 4, 2, 2, 2, 2, 1, *[2, 2, 2, 2, 1]]
+    (text,) = said
+    assert "out of memory" in text
+    assert "--window.batch_size" in text
+
+
+def test_contract_where_not_one_window_fits_the_error_says_what_to_set():
+    array = np.zeros((1, 8, 8), np.float32)
+    with pytest.raises(FoveateError, match=r"one window of 4 x 4 at a time: end other programs"):
+        list(sliding_window(Held(array), Small(0).answer, (4, 4), 1, WindowConfig()))
+    assert "--precision bf16-mixed" in inference.out_of_memory((4, 4), torch.device("cuda"))
+
+
+def test_contract_other_errors_are_not_taken_for_a_lack_of_memory():
+    def broken(_images):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(sliding_window(Held(np.zeros((1, 8, 8), np.float32)), broken, (4, 4), 1, WindowConfig()))
+
+
+def test_contract_sums_go_to_the_host_when_one_window_does_not_fit_beside_them():
+    said = []
+    pace = Pace(torch.device("cuda"), tell=said.append)
+    assert (pace.batch(WindowConfig()), Pace().batch(WindowConfig())) == (4, 1)
+    assert (pace.ease(4), pace.batch(WindowConfig())) == (True, 2)
+    assert (pace.ease(2), pace.ease(1), pace.sums.type) == (True, True, "cpu")
+    assert not pace.ease(1)
+    assert len(said) == 2
+    assert "kept on the host" in said[1]
+
+
 def test_contract_small_volumes_lie_in_the_middle_of_zeros():
     seen = []
     array = np.ones((1, 3, 9), np.float32)
@@ -110,7 +195,7 @@ def test_contract_flips_are_undone():
 
 @pytest.mark.parametrize(
     "keys",
-    [{"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": 0}, {"flip_axes": (0, 0)}, {"flip_axes": (-1,)}],
+    [{"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": -1}, {"flip_axes": (0, 0)}, {"flip_axes": (-1,)}],
 )
 def test_contract_impossible_windows_are_refused(keys):
     with pytest.raises(FoveateError, match=next(iter(keys))):

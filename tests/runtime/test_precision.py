@@ -13,6 +13,7 @@ from foveate.core.types import FoveateError, Progress
 from foveate.runtime import folder, processes
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.precision import (
+    answering_precision,
     check_precision,
     set_up_device,
     usual_precision,
@@ -96,6 +97,30 @@ def test_a_gpu_without_bfloat16_says_so_once_and_does_not_emulate_it(monkeypatch
     ):
         check_precision("bf16-mixed", "cuda")
     assert check_precision("bf16-mixed", "cpu") == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "trained", "accelerator", "capability", "answers"),
+    [
+        ("auto", "bf16-mixed", "cuda", (8, 0), "bf16-mixed"),
+        ("auto", "32-true", "cuda", (8, 0), "32-true"),
+        ("auto", None, "cuda", (8, 0), "32-true"),  # a card of an earlier version
+        ("auto", "bf16-mixed", "cuda", (7, 5), "32-true"),
+        ("auto", "bf16-mixed", "cpu", (8, 0), "32-true"),
+        ("bf16-mixed", "32-true", "cpu", (8, 0), "bf16-mixed"),
+        ("32-true", "bf16-mixed", "cuda", (8, 0), "32-true"),
+    ],
+)
+def test_answers_are_computed_as_in_training_unless_asked(
+    monkeypatch, said, trained, accelerator, capability, answers
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    card = {"precision": trained} if trained else {}
+    found, words = answering_precision(said, card, accelerator)
+    assert found == answers
+    assert bool(words) == (capability < (8, 0))
 
 
 @pytest.fixture

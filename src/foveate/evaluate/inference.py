@@ -1,17 +1,18 @@
 """Sliding window over a volume that is read, answered and handed on piece by piece.
 
 Windows are visited from one end of an axis to the other; what no later window can reach is finished and
-leaves as a slab. Memory holds one slab of sums, not the volume's: over a limit even that is a file. Sums are
-running weighted means, so that equal answers give exactly that answer, whatever the overlap.
+leaves as a slab. The device holds one slab of sums, not the volume's; on the host, over a limit even that is
+a file. Sums are running weighted means, so that equal answers give exactly that answer, whatever the overlap.
 """
 
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, final
 
 import numpy as np
 import torch
@@ -19,9 +20,12 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from foveate.core.contracts import VolumeReader
+from foveate.core.memory import is_out_of_memory
 from foveate.core.types import Array, FoveateError
 
-Answer = Callable[[Tensor], Tensor]  # clean images (B, C, *patch) to logits (B, K, *patch)
+Answer = Callable[[Tensor], Tensor]  # clean images (B, C, *patch) on the device to logits (B, K, *patch)
+HOST = torch.device("cpu")
+USUAL_BATCH = {"cpu": 1, "cuda": 4}  # windows at once: one keeps a CPU busy and no GPU
 SIGMA_SHARE = 1 / 8  # of the patch: the Gaussian that trusts the middle of a window
 SMALLEST_WEIGHT = 1e-3  # relative to the middle, so that corners count where nothing else reaches
 MEMORY_LIMIT = 256 << 20  # bytes of an array above which it lives in a file
@@ -33,31 +37,66 @@ class WindowConfig:
 
     Attributes:
         overlap: Share of a window that the next one sees again, 0 to below 1.
-        batch_size: Windows that the network answers at once.
+        batch_size: Windows that the network answers at once; 0 is 1 on a CPU and 4 on a GPU. Fewer where
+            memory runs out.
         flip_axes: Axes over whose mirror images answers are averaged, such as (0,): 2 ** n times the work.
         blend: Where windows overlap, "gaussian" trusts their middles, "flat" all of them alike, as the
             validation while training does.
     """
 
     overlap: float = 0.5
-    batch_size: int = 1
+    batch_size: int = 0
     flip_axes: tuple[int, ...] = ()
     blend: Literal["gaussian", "flat"] = "gaussian"
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise FoveateError(f"window.overlap {self.overlap}: accepted are numbers from 0 to below 1.")
-        if self.batch_size < 1:
-            raise FoveateError(f"window.batch_size {self.batch_size}: accepted are numbers from 1.")
+        if self.batch_size < 0:
+            raise FoveateError(
+                f"window.batch_size {self.batch_size}: accepted are numbers from 1, and 0 for the usual one."
+            )
         if len(set(self.flip_axes)) < len(self.flip_axes) or min(self.flip_axes, default=0) < 0:
             raise FoveateError(f"window.flip_axes {self.flip_axes}: accepted are different axes from 0.")
 
 
 class Slab(NamedTuple):
-    """Finished logits (K, *S) of the volume from `start` on along the swept axis."""
+    """Finished logits (K, *S) of the volume from `start` on along the swept axis, where the sums are."""
 
     start: int
-    logits: Array
+    logits: Tensor
+
+
+@final
+class Pace:
+    """How much a device is asked to do at once: less from the moment when its memory ran out."""
+
+    def __init__(self, device: torch.device = HOST, tell: Callable[[str], None] = warnings.warn) -> None:
+        self.device, self.tell = device, tell
+        self.sums, self.most = device, 0  # where sums are; the most windows at once, 0: no limit is known
+
+    def batch(self, config: WindowConfig) -> int:
+        """Windows at once."""
+        usual = config.batch_size or USUAL_BATCH.get(self.device.type, 1)
+        return min(usual, self.most or usual)
+
+    def ease(self, windows: int) -> bool:
+        """Ask for less after memory ran out with so many windows; whether there was less to ask for."""
+        if windows > 1:
+            if not self.most:
+                self.tell(
+                    f"out of memory on {self.device.type} with {windows} windows at once: fewer are computed "
+                    "at once from here on (--window.batch_size says how many)"
+                )
+            self.most = windows // 2
+            return True
+        if self.sums.type == HOST.type:
+            return False
+        self.sums = HOST
+        self.tell(
+            f"the weighted sums of the windows do not fit {self.device.type}: they are kept on the host"
+        )
+        return True
 
 
 def sweep_axis(shape: Sequence[int], patch: Sequence[int]) -> int:
@@ -86,32 +125,79 @@ def gaussian_window(patch: Sequence[int]) -> Array:
 
 
 def sliding_window(
-    volume: VolumeReader, answer: Answer, patch: Sequence[int], classes: int, config: WindowConfig
+    volume: VolumeReader,
+    answer: Answer,
+    patch: Sequence[int],
+    classes: int,
+    config: WindowConfig,
+    pace: Pace | None = None,
 ) -> Iterator[Slab]:
     """Logits of a whole volume as slabs along `sweep_axis`, in order and without gaps.
 
     Args:
         volume: Read by windows; windows that stick out of a small volume see 0 there, as in training.
-        answer: The network on clean windows in [0, 1].
+        answer: The network on clean windows in [0, 1], which lie on the device of `pace`.
         patch: Shape of the windows.
         classes: K, what `answer` gives per voxel.
         config: Overlap, batch and flips.
+        pace: The device, and how much it takes at once; the CPU where nothing is said.
     """
-    shape = volume.shape
+    shape, pace = volume.shape, pace or Pace()
     check_window(shape, patch, config)
     axis = sweep_axis(shape, patch)
     lines = [starts(size, p, config.overlap) for size, p in zip(shape, patch, strict=True)]
     weights = gaussian_window(patch) if config.blend == "gaussian" else np.ones(tuple(patch), np.float32)
-    sums = _Sums(shape, patch, classes, axis)
-    for i, along in enumerate(lines[axis]):
-        corners = list(product(*(line if a != axis else [along] for a, line in enumerate(lines))))
-        for first in range(0, len(corners), config.batch_size):
-            some = corners[first : first + config.batch_size]
-            logits = averaged_over_flips(answer, read_windows(volume, some, patch), config.flip_axes)
-            for corner, each in zip(some, logits.float().cpu().numpy(), strict=True):
-                sums.add(corner, each, weights)
-        end = lines[axis][i + 1] if i + 1 < len(lines[axis]) else shape[axis]
-        yield sums.finish(end)
+    sums = _Sums(shape, patch, classes, axis, weights, pace)
+    along = lines[axis]
+    ends = dict(zip(along, [*along[1:], shape[axis]], strict=True))
+    corners = [c for low in along for c in product(*([low] if a == axis else x for a, x in enumerate(lines)))]
+    last = {corner[axis]: corner for corner in corners}  # the last window of each start along the axis
+    for corner, logits in answers(volume, answer, corners, patch, config, sums):
+        sums.add(corner, logits)
+        if last[corner[axis]] == corner:
+            yield sums.finish(ends[corner[axis]])
+
+
+def answers(
+    volume: VolumeReader,
+    answer: Answer,
+    corners: Sequence[tuple[int, ...]],
+    patch: Sequence[int],
+    config: WindowConfig,
+    sums: _Sums,
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Windows and their logits (K, *patch), in order; in batches, smaller ones where memory runs out."""
+    done, pace = 0, sums.pace
+    while done < len(corners):
+        some = corners[done : done + pace.batch(config)]
+        try:
+            images = to_device(read_windows(volume, some, patch), pace.device)
+            logits = averaged_over_flips(answer, images, config.flip_axes)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if not pace.ease(len(some)):
+                raise FoveateError(out_of_memory(patch, pace.device)) from error
+            sums.settle()
+            continue
+        yield from zip(some, logits, strict=True)
+        done += len(some)
+
+
+def out_of_memory(patch: Sequence[int], device: torch.device) -> str:
+    """What to do where even one window is too much."""
+    window = f"Memory ran out on {device.type} with one window of {' x '.join(map(str, patch))} at a time"
+    if device.type == HOST.type:
+        return f"{window}: end other programs, or use a machine with more memory."
+    return (
+        f"{window}: end what else uses the GPU (nvidia-smi lists it), set --precision bf16-mixed, which "
+        "takes about half, or --accelerator cpu."
+    )
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    """Without waiting: while a GPU computes, the host reads the next windows."""
+    return images if device.type == HOST.type else images.pin_memory().to(device, non_blocking=True)
 
 
 def check_window(shape: Sequence[int], patch: Sequence[int], config: WindowConfig) -> None:
@@ -150,18 +236,44 @@ def averaged_over_flips(answer: Answer, images: Tensor, axes: Sequence[int]) -> 
     return mean
 
 
+@final
 class _Sums:
-    """Running weighted means of the slab that windows still reach."""
+    """Running weighted means of the slab that windows still reach, on the device or else on the host."""
 
-    def __init__(self, shape: Sequence[int], patch: Sequence[int], classes: int, axis: int) -> None:
-        self.shape, self.axis, self.low = tuple(shape), axis, 0
+    def __init__(
+        self,
+        shape: Sequence[int],
+        patch: Sequence[int],
+        classes: int,
+        axis: int,
+        weights: Array,
+        pace: Pace,
+    ) -> None:
+        self.shape, self.axis, self.low, self.pace = tuple(shape), axis, 0, pace
         self.patch, self.before = tuple(patch), padding(shape, patch)
         depth = min(patch[axis], shape[axis])
         slab = (*shape[:axis], depth, *shape[axis + 1 :])
-        self.means = zeros((classes, *slab), np.float32)
-        self.weights = np.zeros(slab, dtype=np.float32)
+        try:
+            self.means, self.weights = self.zeros((classes, *slab)), self.zeros(slab)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or not pace.ease(windows=1):
+                raise
+            self.means, self.weights = self.zeros((classes, *slab)), self.zeros(slab)
+        self.window = to_device(torch.from_numpy(weights), pace.sums)
 
-    def add(self, corner: Sequence[int], logits: Array, weights: Array) -> None:
+    def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Zeros where the sums are."""
+        if self.pace.sums.type == HOST.type:
+            return torch.from_numpy(zeros(shape, np.float32))
+        return torch.zeros(tuple(shape), device=self.pace.sums)
+
+    def settle(self) -> None:
+        """Follow the pace to where the sums are now."""
+        if self.means.device.type != self.pace.sums.type:
+            self.means, self.weights = self.means.to(self.pace.sums), self.weights.to(self.pace.sums)
+            self.window = self.window.to(self.pace.sums)
+
+    def add(self, corner: Sequence[int], logits: Tensor) -> None:
         """Enter the answer (K, *patch) of one window."""
         inner = tuple(
             slice(b, b + min(p, n - c))
@@ -170,23 +282,22 @@ class _Sums:
         size = [part.stop - part.start for part in inner]
         low = [c - self.low if a == self.axis else c for a, c in enumerate(corner)]
         there = tuple(slice(a, a + n) for a, n in zip(low, size, strict=True))
-        weight = weights[inner]
-        self.weights[there] += weight
+        weight, total = self.window[inner], self.weights[there]
+        total += weight
         part = self.means[(slice(None), *there)]
-        part += (logits[(slice(None), *inner)] - part) * (weight / self.weights[there])
+        step = logits[(slice(None), *inner)].to(part.device) - part
+        part += step.mul_(weight / total)
 
     def finish(self, end: int) -> Slab:
         """Take out what lies before `end` on the swept axis and move the rest up."""
         done = end - self.low
-        head: list[slice] = [slice(None)] * len(self.shape)
-        head[self.axis] = slice(0, done)
-        finished = Slab(self.low, self.means[(slice(None), *head)].copy())
-        for array, first in ((self.weights, 0), (self.means, 1)):
-            view = np.moveaxis(array, self.axis + first, 0)
-            rest = len(view) - done
-            for row in range(rest):  # row by row: no second copy of the slab
-                view[row] = view[row + done]
-            view[max(0, rest) :] = 0
+        finished = Slab(self.low, self.means.narrow(self.axis + 1, 0, done).clone())
+        for array, axis in ((self.weights, self.axis), (self.means, self.axis + 1)):
+            rest = array.shape[axis] - done
+            for first in range(0, rest, done):  # piece by piece, none over itself: no second copy of the slab
+                some = min(done, rest - first)
+                array.narrow(axis, first, some).copy_(array.narrow(axis, first + done, some))
+            array.narrow(axis, rest, done).zero_()
         self.low = end
         return finished
 

@@ -6,11 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from foveate.core.contracts import VolumeReader
 from foveate.core.types import Activation, Array
 from foveate.evaluate.files import LEVELS
-from foveate.evaluate.inference import Answer, WindowConfig, check_window, sliding_window, sweep_axis, zeros
+from foveate.evaluate.inference import (
+    Answer,
+    Pace,
+    WindowConfig,
+    check_window,
+    sliding_window,
+    sweep_axis,
+    zeros,
+)
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
 
@@ -53,35 +63,41 @@ def segment(
     window: WindowConfig,
     tidy: TidyConfig,
     probabilities: bool = False,
+    pace: Pace | None = None,
 ) -> Segmentation:
-    """Cover a volume with windows; the likeliest class wins, or every class above one half."""
+    """Cover a volume with windows; the likeliest class wins, or every class above one half.
+
+    What is decided of a slab is decided where its sums are; labels come back to the host, not logits.
+    """
     check_window(volume.shape, patch, window)
     exclusive = activation == "softmax"
     shape, axis = volume.shape, sweep_axis(volume.shape, patch)
+    kind = torch.uint8 if classes <= 256 else torch.int16
     labels = np.zeros(shape, dtype=np.uint8 if classes <= 256 else np.int16) if exclusive else None
     masks = None if exclusive else zeros((classes, *shape), np.bool_)
     shares = zeros((classes, *shape), np.uint16) if probabilities else None
-    for start, logits in sliding_window(volume, answer, patch, classes, window):
+    for start, logits in sliding_window(volume, answer, patch, classes, window, pace):
         here: list[slice] = [slice(None)] * len(shape)
         here[axis] = slice(start, start + logits.shape[axis + 1])
         if labels is not None:
-            labels[tuple(here)] = logits.argmax(0)
+            labels[tuple(here)] = on_host(logits.argmax(0).to(kind))
         if masks is not None:
-            masks[(slice(None), *here)] = logits > 0
+            masks[(slice(None), *here)] = on_host(logits > 0)
         if shares is not None:
-            shares[(slice(None), *here)] = levels_of(logits, exclusive=exclusive)
+            shares[(slice(None), *here)] = on_host(levels_of(logits, exclusive=exclusive))
     _tidy(labels, masks, classes, tidy)
     return Segmentation(labels=labels, masks=masks, probabilities=shares)
 
 
-def levels_of(logits: Array, *, exclusive: bool) -> Array:
-    """Probabilities as whole numbers."""
-    if exclusive:
-        rising = np.exp(logits - logits.max(0, keepdims=True))
-        rising /= rising.sum(0, keepdims=True)
-    else:
-        rising = 0.5 * (1 + np.tanh(0.5 * logits))
-    return np.asarray(np.rint(rising * LEVELS), dtype=np.uint16)
+def levels_of(logits: Tensor, *, exclusive: bool) -> Tensor:
+    """Probabilities as whole numbers, for want of unsigned ones as int32."""
+    shares = logits.softmax(0) if exclusive else logits.sigmoid()
+    return shares.mul_(LEVELS).round_().int()
+
+
+def on_host(values: Tensor) -> Array:
+    """As an array: where they lie on a device, the one wait for it."""
+    return np.asarray(values.cpu().numpy())
 
 
 def _tidy(labels: Array | None, masks: Array | None, classes: int, tidy: TidyConfig) -> None:

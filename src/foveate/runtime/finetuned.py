@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from foveate.core import config as parsing
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
@@ -19,16 +21,17 @@ from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.salts import CACHES
-from foveate.evaluate.inference import Answer, WindowConfig
+from foveate.evaluate.inference import Pace, WindowConfig
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import from_card
-from foveate.runtime.precision import device_of, set_up_device
+from foveate.runtime.precision import Answering, Precision, answering_precision, device_of, set_up_device
+from foveate.runtime.processes import plugin_of
 from foveate.runtime.registries import TASKS
-from foveate.train.logging import CONSOLE
+from foveate.train.logging import CONSOLE, say
 
 SCRATCH_FOLDER = ".scratch"
 
@@ -36,11 +39,13 @@ SCRATCH_FOLDER = ".scratch"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A task with its weights, its card and its device."""
+    """A task with its weights, its card, its device, what it computes in there and how much at once."""
 
     task: DenseTask | ImageTask
     card: weights.Card
     device: torch.device
+    precision: Precision = "32-true"
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def dense(self) -> bool:
@@ -58,25 +63,36 @@ class Model:
         said: Mapping[str, str] = self.card["intensity"]
         return said.get("spacing_mm", "native") == "native" and said.get("foreground", "keep") != "crop"
 
-    def answer(self) -> Answer:
-        """The network on this device."""
-        return lambda images: self.task.outputs(images.to(self.device))
+    def computing(self) -> AbstractContextManager[None]:
+        """Inside, networks compute in this precision, exactly as in training and its validation."""
+        return plugin_of(self.precision, self.device.type).forward_context()
+
+    def answer(self, images: Tensor) -> Tensor:
+        """The outputs for clean images on this device."""
+        with self.computing():
+            return self.task.outputs(images)
 
 
-def open_model(run: str, accelerator: str) -> Model:
+def open_model(run: str, accelerator: str, precision: Answering = "auto") -> Model:
     """The task of a run, with its weights, on a device."""
     device = device_of(accelerator)
-    set_up_device(accelerator)
     task, card = load_task(run)
+    set_up_device(accelerator, float32_matmul=card.get("float32_matmul", "highest"))
+    chosen, words = answering_precision(precision, card, accelerator)
+    if words:
+        say(words)
     if accelerator == "cuda":
         laid_out(task, card["dimension"], "cuda")
-    return Model(task=task.to(device), card=card, device=device)
+    return Model(
+        task=task.to(device), card=card, device=device, precision=chosen, pace=Pace(device, tell=say)
+    )
 
 
 @contextmanager
 def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[CachedVolume]:
-    """One image as training saw it, in a scratch folder that is gone afterwards."""
-    folder = out / SCRATCH_FOLDER
+    """One image as training saw it, in a scratch folder of its own that is gone afterwards."""
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH_FOLDER, dir=out))  # the next image may be read meanwhile
     try:
         bare = replace(record, maps={}, role="image")
         yield prepare([bare], folder / CACHES, config, lambda _done, _total: None)[0]
@@ -92,13 +108,14 @@ def segment_volume(
     """The segmentation of one volume."""
     return segment(
         volume,
-        model.answer(),
+        model.answer,
         patch=model.task.patch,
         classes=len(model.task.class_names),
         activation=model.task.activation,
         window=window,
         tidy=tidy,
         probabilities=probabilities,
+        pace=model.pace,
     )
 
 

@@ -12,6 +12,7 @@ from foveate.core.types import FoveateError
 from foveate.runtime.memory import found_accelerator
 
 Precision = Literal["32-true", "bf16-mixed"]
+Answering = Literal["auto", "32-true", "bf16-mixed"]  # of predict and evaluate
 Accelerator = Literal["cpu", "cuda"]
 Matmul = Literal["highest", "high"]
 BFLOAT16_FROM = (8, 0)  # compute capability of the A100; older GPUs emulate bfloat16, very slowly
@@ -58,6 +59,25 @@ def check_precision(precision: Precision, accelerator: str) -> str:
     if precision == "bf16-mixed":
         raise FoveateError(f"--precision bf16-mixed: {gpu}; accepted here: --precision 32-true.")
     return f"{gpu}: it computes in float32"
+
+
+def answering_precision(said: Answering, card: Mapping[str, Any], accelerator: str) -> tuple[Precision, str]:
+    """What a trained network answers in, and what to say of it, if anything.
+
+    As it was trained, so that the numbers are those that chose its weights; on a CPU, where bfloat16 is slow,
+    and on GPUs without it in float32.
+
+    Args:
+        said: What was asked for; "auto" is the above.
+        card: The card of the weights.
+        accelerator: Where they compute.
+    """
+    if said != "auto":
+        return said, check_precision(said, accelerator)
+    trained = cast(Precision, card.get("precision", "32-true"))
+    if accelerator != "cuda" or trained == "32-true":
+        return "32-true", ""
+    return ("bf16-mixed", "") if has_bfloat16() else ("32-true", check_precision("32-true", accelerator))
 
 
 def set_up_device(

@@ -30,7 +30,7 @@ from foveate.core.types import (
     Progress,
     Size,
 )
-from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.inference import Pace, WindowConfig
 from foveate.evaluate.metrics import dice, mean
 from foveate.evaluate.segment import TidyConfig, segment
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
@@ -255,15 +255,15 @@ class Segmentation(DenseTask):
     @torch.no_grad()
     def predict(self, volume: VolumeReader) -> Tensor:
         """Answers (K, *S) of a whole volume on its own grid."""
-        device = next(self.parameters()).device
         found = segment(
             volume,
-            lambda images: self.outputs(images.to(device)),
+            self.outputs,
             patch=self.patch,
             classes=len(self.names),
             activation=self.activation,
             window=WINDOW,
             tidy=TidyConfig(),
+            pace=Pace(next(self.parameters()).device),
         )
         return torch.from_numpy(np.stack([found.mask(k) for k in range(len(self.names))]))
 

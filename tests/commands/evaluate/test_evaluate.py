@@ -57,6 +57,19 @@ def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimensi
     assert found == pytest.approx(training_score, abs=1e-6)  # the same windows, Dice and means
 
 
+def test_contract_scores_are_those_of_validation_in_its_precision(keys, tmp_path):  # noqa: F811
+    """A run in bfloat16 is scored in it where asked, on a CPU otherwise in float32."""
+    run, data = trained(keys(2, precision="bf16-mixed", steps="2", **SPLIT))
+    score = json.loads((tmp_path / "run/exported/card.json").read_text())["validation_score"]
+    flat = {"part": "val", "window.blend": "flat", "draws": "10"}
+    for precision, taken in (("bf16-mixed", "bf16-mixed"), ("auto", "32-true")):
+        assert judged(run, data, tmp_path / taken, precision=precision, **flat)
+        summary, _ = results(tmp_path / taken)
+        assert summary["settings"]["precision"] == taken
+        if taken == "bf16-mixed":
+            assert summary["metrics"]["mean_fg_dice"]["value"] == pytest.approx(score, abs=1e-12)
+
+
 @pytest.mark.parametrize(("kind", "targets"), [("multiclass", "kind"), ("multilabel", "found")])
 def test_contract_classes_get_rank_metrics_and_calibration(keys, tmp_path, kind, targets):  # noqa: F811
     flags = {"task.kind": kind, "task.targets": f"[{targets}]", **SPLIT}

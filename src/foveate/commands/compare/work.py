@@ -158,7 +158,7 @@ def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
         judge, task = EvaluateConfig(accelerator=config.accelerator), model.task
         rows = [mask_metrics(*masks_of(judge, model, task, v), v.spacing_mm) for v in volumes]
         return {"cases": [{**name, **row} for name, row in zip(names, rows, strict=True)]}
-    found = answers_of(model.task, volumes)
+    found = answers_of(model, model.task, volumes)
     said = {
         "class_names": list(model.task.class_names),
         "activation": model.task.activation,

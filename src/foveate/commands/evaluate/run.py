@@ -51,14 +51,14 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 
 def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
-    model, out = open_model(config.run, config.accelerator), Path(config.out)
+    model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
     cohort = load_cohort(config, model)
     note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(model.task, DenseTask):
         rows, statistic, extra = judge_masks(config, model, model.task, cohort, out)
     else:
-        rows, statistic, extra = judge_answers(config, model.task, cohort, out)
+        rows, statistic, extra = judge_answers(config, model, model.task, cohort, out)
     write_cases(out / "cases.csv", cohort, rows)
     summary = {
         "part": cohort.part,
@@ -69,7 +69,8 @@ def evaluate(config: EvaluateConfig) -> bool:
         "task": model.card["task"]["name"],
         "class_names": list(model.task.class_names),
         "weights_data_hash": model.card["data_hash"],
-        "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")},
+        "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")}
+        | {"precision": model.precision},
         "metrics": with_intervals(statistic, cohort.patients, config),
         **extra,
     }

@@ -85,9 +85,9 @@ def masks_of(
     return predicted, {name: mask & known for name, mask in masks.items()}
 
 
-def judge_answers(config: EvaluateConfig, task: ImageTask, cohort: Cohort, out: Path) -> Judged:
+def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort: Cohort, out: Path) -> Judged:
     """Answers for whole images, as the task scores them; its figures, and the worst cases."""
-    found = answers_of(task, cohort.volumes)
+    found = answers_of(model, task, cohort.volumes)
     names, targets = task.class_names, task.config.targets
     rows: Rows = [
         {
@@ -97,15 +97,15 @@ def judge_answers(config: EvaluateConfig, task: ImageTask, cohort: Cohort, out: 
         for answers, labels in zip(*found, strict=True)
     ]
     draw_worst(config, task, cohort, found, out)
-    validation = answers_of(task, cohort.calibration) if cohort.calibration else None
+    validation = answers_of(model, task, cohort.calibration) if cohort.calibration else None
     extra = task.report(found, validation, out)
     return rows, lambda picked: task.config.score(found.answers[picked], found.labels[picked]), extra
 
 
-def answers_of(task: ImageTask, volumes: Sequence[CachedVolume]) -> Answered:
+def answers_of(model: Model, task: ImageTask, volumes: Sequence[CachedVolume]) -> Answered:
     """Answers and labels of some cases."""
     answers = []
-    with progress(len(volumes)) as advance:
+    with progress(len(volumes)) as advance, model.computing():
         for volume in volumes:
             answers.append(task.predict(volume).numpy())
             advance()

@@ -9,6 +9,7 @@ from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
 from foveate.runtime.memory import found_accelerator
+from foveate.runtime.precision import Answering
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class PredictConfig:
         window: How volumes are covered.
         tidy: What is done to masks.
         accelerator: Where to compute.
+        precision: Floating-point precision of the network: "auto" is that of the training on a GPU, so that
+            the numbers are those that chose the weights, and float32 on a CPU.
     """
 
     run: str = ""
@@ -35,6 +38,7 @@ class PredictConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"
+    precision: Answering = "auto"
 
 
 SPEC = Spec(

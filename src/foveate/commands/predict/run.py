@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import BinaryIO, final
 import numpy as np
 
 from foveate.commands.predict.config import PredictConfig
+from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.commands.predict.table import EARLIER, WARNING, read_table, write_table
 from foveate.core import config as parsing
 from foveate.core.files import replace_file, replace_text
@@ -47,6 +49,7 @@ from foveate.train.logging import say
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
 NO_RESULT = "-"
 SAVE_SECONDS = 5.0  # between two writings of the table
+BEFORE = {"precision": "32-true"}  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
 
@@ -57,10 +60,10 @@ def run_predict(config: PredictConfig) -> Ending:
 
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
-    model, out = open_model(config.run, config.accelerator), Path(config.out)
+    model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
-    claim(out, config)
+    claim(out, config, model.precision)
     trained = trained_facts(model.card, by_voxel=model.dense)
     seat = Seat(
         model=model,
@@ -119,15 +122,16 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
             )
 
 
-def claim(out: Path, config: PredictConfig) -> None:
+def claim(out: Path, config: PredictConfig, precision: str) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
     file = weights.locate(config.run)
     ignored = ("run", "data", "out", "force", "accelerator", "window.batch_size")
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
+    said["precision"] = precision  # the one that is taken, whatever was asked for
     mine = {"weights": blake2b(file.read_bytes(), digest_size=16).hexdigest(), **said}
     path = out / SETTINGS
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = BEFORE | json.loads(path.read_text(encoding="utf-8"))
         if changed := parsing.differences(before, mine, ()):
             raise FoveateError(
                 f"--out {out} holds predictions made otherwise ({'; '.join(changed)}); accepted: a new "
@@ -135,7 +139,8 @@ def claim(out: Path, config: PredictConfig) -> None:
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(out / SCRATCH_FOLDER, ignore_errors=True)
+        for scratch in out.glob(f"{SCRATCH_FOLDER}*"):  # of a run that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
         replace_text(path, json.dumps(mine, indent=1) + "\n")
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
@@ -146,26 +151,41 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
     model, config, out = seat.model, seat.config, Path(seat.config.out)
     journal, rows = Journal(out), read_table(out / TABLE)
     names = mask_names(images, model.card["dimension"])
-    for record in images:
+
+    def done(record: Record, line: tuple[str, str]) -> bool:
+        return (out / names[record.relative]).exists() and journal.has(line)
+
+    for record, coming in read_ahead(images, lambda each: opened(seat, each, done)):
         target = out / names[record.relative]
         try:
-            line = journal.line(record)
-            if target.exists() and journal.has(line):
+            image = coming.result()
+            if image.volume is None:
                 rows.setdefault(record.relative, row_of_mask(names[record.relative], EARLIER))
             else:
-                with prepared(record, seat.prepare, out) as volume:
-                    warning = seat.gate.warning(record, volume)
-                    found = segment_volume(model, volume, config.window, config.tidy, config.probabilities)
-                    journal.forget(line)
+                with image.held:
+                    volume, shares = image.volume, config.probabilities
+                    found = segment_volume(model, volume, config.window, config.tidy, shares)
+                    journal.forget(image.line)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     write_all(model, task, found, volume, record, target)
-                rows[record.relative] = row_of_mask(names[record.relative], warning)
+                rows[record.relative] = row_of_mask(names[record.relative], image.warning)
                 write_table(out / TABLE, rows)  # before it counts as done: a warning is never lost
-                journal.add(line)
+                journal.add(image.line)
             yield record, ""
         except FAILURES as error:
             yield record, reason_of(error)
     write_table(out / TABLE, rows)
+
+
+def opened(seat: Seat, record: Record, done: Callable[[Record, tuple[str, str]], bool]) -> Opened:
+    """An image as training saw it, compared with those of training; not read where it has a result."""
+    line = Journal.line(record)
+    if done(record, line):
+        return Opened(line=line, volume=None, warning="", held=ExitStack())
+    with ExitStack() as held:
+        volume = held.enter_context(prepared(record, seat.prepare, Path(seat.config.out)))
+        warning = seat.gate.warning(record, volume)
+        return Opened(line=line, volume=volume, warning=warning, held=held.pop_all())
 
 
 def row_of_mask(name: str, warning: str) -> dict[str, str]:
@@ -279,16 +299,18 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
         while fresh:  # after their rows: what is noted is there
             journal.add(fresh.pop())
 
+    def done(record: Record, line: tuple[str, str]) -> bool:
+        return record.relative in rows and journal.has(line)
+
     try:
-        for record in images:
+        for record, coming in read_ahead(images, lambda each: opened(seat, each, done)):
             try:
-                line = journal.line(record)
-                if record.relative not in rows or not journal.has(line):
-                    with prepared(record, seat.prepare, out) as volume:
-                        warning = seat.gate.warning(record, volume)
-                        row = task.row(task.predict(volume).tolist())
-                        rows[record.relative] = {**row, WARNING: warning}
-                    fresh.append(line)
+                image = coming.result()
+                if image.volume is not None:
+                    with image.held, seat.model.computing():
+                        row = task.row(task.predict(image.volume).tolist())
+                    rows[record.relative] = {**row, WARNING: image.warning}
+                    fresh.append(image.line)
                 yield record, ""
             except FAILURES as error:
                 yield record, reason_of(error)

@@ -17,7 +17,7 @@ import sys
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, RLock, Timer
 from typing import Any, final
 
 import numpy as np
@@ -51,11 +51,15 @@ class _DeadError(Exception):
 
 @final
 class Decoder:
-    """One child process, started when the first image is asked for and again whenever it died."""
+    """One child process, started when the first image is asked for and again whenever it died.
+
+    Threads may share it: it answers one after the other.
+    """
 
     def __init__(self, memory_bytes: int | None = None, timeout_s: float = TIMEOUT_SECONDS) -> None:
         self.memory_bytes, self.timeout_s = memory_bytes or memory_limit(), timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._turn = RLock()
 
     def read(
         self,
@@ -76,19 +80,23 @@ class Decoder:
         folder = os.fspath(root) if root else ""
         asked = {"files": names, "as_map": as_map, "flat": flat, "root": folder}
         request = json.dumps({**asked, "reading": asdict(reading)}).encode()
+        with self._turn:
+            return self._read(request, files[0])
+
+    def _read(self, request: bytes, path: Path) -> Volume:
         process = self._started()
         expired = Event()
         timer = Timer(self.timeout_s, _end, (process, expired))
         timer.start()
         try:
-            return self._ask(process, request, files[0])
+            return self._ask(process, request, path)
         except _DeadError:
             reason = self._epitaph(process, timed_out=expired.is_set())
         finally:
             timer.cancel()
         if not reason:  # it had just gone home
-            return self.read(files, as_map=as_map, flat=flat, root=root, reading=reading)
-        raise UnreadableImageError(files[0], reason)
+            return self._read(request, path)
+        raise UnreadableImageError(path, reason)
 
     def close(self) -> None:
         """Ends the child, if there is one."""
