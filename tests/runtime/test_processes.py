@@ -65,6 +65,7 @@ def ran(cohorts, tmp_path_factory):
         "task": {"name": "segmentation", "crops": {"grid": [64, 64]}},
         "init": "none",
         "validate_every": 3,
+        "split": {"val_share": 0.5},
     }
     (folder / "tuned.yaml").write_text(yaml.safe_dump({k: v for k, v in tuned.items() if k != "method"}))
     config = settings.SPEC.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
@@ -127,6 +128,18 @@ def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on
     rows = [json.loads(line) for line in (ran / "tuned" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
     assert (ran / "tuned" / "exported" / "weights.safetensors").exists()
+
+
+@TOGETHER
+def test_validation_is_shared_and_its_scores_are_those_of_one_process(ran):
+    """Batch norm has other statistics on either, until those of the first are taken."""
+    first, second = (each["validated"] for each in seen(ran))
+    assert first == second
+    assert len(first) == 2
+    for cases, found, alone in first:
+        assert cases == 3  # one process judges two, the other one
+        assert found == alone
+        assert 0 < found["score"] < 1
 
 
 @TOGETHER

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self, final
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class Task(Trainable):
     net: nn.Module
     config: TaskConfig
     frozen: bool = False
+    validation_overlap: float = 0.5  # of the windows of a validation, where a task has windows
 
     def freeze(self) -> None:
         """Leave the encoder as it is from now on, its statistics too."""
@@ -116,8 +117,17 @@ class Task(Trainable):
         """Parameters by their distance from the answer: new ones first, the encoder's stem last."""
 
     @abstractmethod
+    def judged(self, case: LabelledReader) -> Sequence[float]:
+        """What one whole image says of the metrics: as many numbers for every image."""
+
+    @abstractmethod
+    def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
+        """Metrics of some images; the one named "score" is what training selects by, more being better."""
+
+    @final
     def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
-        """Metrics of whole images; the one named "score" is what training selects by, more being better."""
+        """The metrics of whole images; several processes may share the work of `judged`."""
+        return self.metrics([self.judged(case) for case in cases])
 
     def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
         """Regions to draw over an image, title -> bool (K, *S); nothing by default."""
@@ -209,6 +219,15 @@ class ImageTask(Task):
         image = self.view(volume).to(next(self.parameters()).device)
         answers = self.outputs(image).float().cpu()[0]
         return activated(answers, self.activation)
+
+    def judged(self, case: LabelledReader) -> list[float]:
+        """Its answer, then its labels."""
+        return [*self.predict(case).tolist(), *(float(case.labels[t]) for t in self.config.targets)]
+
+    def answered(self, judged: Sequence[Sequence[float]]) -> Answered:
+        """Answers and labels of images from what each of them said."""
+        both, targets = np.array(judged, dtype=np.float32), len(self.config.targets)
+        return Answered(both[:, :-targets], both[:, -targets:])
 
     def row(self, answers: Sequence[float]) -> dict[str, str]:
         """The cells of an image in the table of predictions; by default a column for each output.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.core.contracts import Draw, LabelledReader, VolumeReader
+from foveate.core.contracts import Draw, VolumeReader
 from foveate.core.dims import classification_crops
 from foveate.core.labels import is_missing, number_of, spelled
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
@@ -288,13 +288,12 @@ class Classification(ImageTask):
         )
         return make_views(volume, 0, specs={"image": whole}, seed=0)["image"].images[:1]
 
-    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+    def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
         """AUROC of every class or finding and their mean, balanced accuracy; of numbers the mean error.
 
         An AUROC needs both kinds of cases: where one is absent it is NaN and has no part in the mean.
         """
-        answers = torch.stack([self.predict(case) for case in cases])
-        labels = torch.tensor([[case.labels[t] for t in self.config.targets] for case in cases])
+        answers, labels = map(torch.from_numpy, self.answered(judged))
         if self.config.kind == "regression":
             errors = (answers - labels).abs()
             named = {f"mae/{n}": float(e) for n, e in zip(self.config.names, errors.nanmean(0), strict=True)}

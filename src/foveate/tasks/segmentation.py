@@ -40,7 +40,6 @@ from foveate.views.appearance import Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop, normalise, with_channels
 
 LABELS = "labels"  # the map that every labelled image comes with
-WINDOW = WindowConfig(blend="flat")  # of validations while training
 MILD = Appearance(noise_std=(0.0, 0.05), brightness=0.1, contrast=0.25, log_gamma=(-0.3, 0.3))
 
 
@@ -261,24 +260,24 @@ class Segmentation(DenseTask):
             patch=self.patch,
             classes=len(self.names),
             activation=self.activation,
-            window=WINDOW,
+            window=WindowConfig(blend="flat", overlap=self.validation_overlap),
             tidy=TidyConfig(),
             pace=Pace(next(self.parameters()).device),
         )
         return torch.from_numpy(np.stack([found.mask(k) for k in range(len(self.names))]))
 
-    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+    def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
         """Dice of every class, the mean over cases, and the mean of those.
 
         A class that is neither in a case nor predicted there does not count for it.
         """
-        columns = zip(*map(self.dices, cases), strict=True)
+        columns = zip(*judged, strict=True)
         names = self.names[1 if self.exclusive else 0 :]
         named = {f"dice/{name}": mean(column) for name, column in zip(names, columns, strict=True)}
         score = mean(list(named.values()))
         return {"score": score, "mean_fg_dice": score, **named}
 
-    def dices(self, case: LabelledReader) -> list[float]:
+    def judged(self, case: LabelledReader) -> list[float]:
         """Dice of every class in one case."""
         seen = self.outlines(case)
         pairs = zip(seen["prediction"].numpy(), seen["truth"].numpy(), strict=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, cast, final
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from torch import nn
 
 from foveate.core.types import FoveateError, LostPeerError
 
@@ -52,6 +53,23 @@ class Peers:
         held = [value]
         dist.broadcast_object_list(held, 0, self.group)
         return held[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """What each process holds, by rank."""
+        if self.group is None:
+            return [value]
+        held: list[T | None] = [None] * self.world
+        dist.all_gather_object(held, value, self.group)
+        return cast(list[T], held)
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Those of process 0 on all: running statistics come from each process's own samples."""
+        if self.group is None:
+            return
+        mine = {name: buffer.cpu() for name, buffer in module.named_buffers()} if self.rank == 0 else {}
+        known = self.from_first(mine)
+        for name, buffer in module.named_buffers():
+            buffer.copy_(known[name])
 
     def barrier(self) -> None:
         """Go on when all are here."""

@@ -27,6 +27,7 @@ def build_task(config: FinetuneConfig) -> Task:
             )
     if config.tuning.encoder == "frozen":
         task.freeze()
+    task.validation_overlap = config.validation.overlap
     settle(task, config)
     return task
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -33,6 +33,25 @@ ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights 
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationConfig:
+    """What is predicted when a training validates.
+
+    Attributes:
+        cases: Validation images that are predicted, evenly chosen and always the same; 0: all of them.
+        overlap: Share of a window that the next one sees again, 0 to below 1.
+    """
+
+    cases: int = 0
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.cases < 0:
+            raise FoveateError(f"--validation.cases {self.cases}: accepted are numbers from 0 (all).")
+        if not 0 <= self.overlap < 1:
+            raise FoveateError(f"--validation.overlap {self.overlap}: accepted are numbers from 0 to < 1.")
+
+
 @final
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(RunConfig):
@@ -43,6 +62,7 @@ class FinetuneConfig(RunConfig):
             that `source` names.
         init: Run folder or weights file to start from; none: random weights.
         validate_every: Steps between validations; the best checkpoint is kept beside the newest ones.
+        validation: Which images validations predict, and how.
         task: The task to learn.
         split: How the images are split into training, validation and test.
         tuning: Which weights are trained, and how fast.
@@ -56,6 +76,7 @@ class FinetuneConfig(RunConfig):
     task: TaskConfig
     split: SplitConfig
     tuning: TuningConfig
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     pairs: str = ""
     on_seen: OnSeen = "refuse"
 

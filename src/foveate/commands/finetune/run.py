@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -22,7 +23,7 @@ from foveate.core.tasks import Task
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
-from foveate.data.cache.volumes import Cache
+from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.draw import PARTS
 from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
@@ -118,7 +119,7 @@ def train(fabric: Fabric, task: Task, images: LabelledImages, log: RunLog, peers
     hooks = Hooks(
         preview=partial(draw_preview, fabric, task, images.val, log.folder),
         name_volumes=partial(intake.name_volumes, images.train, config.seed),
-        validate=partial(validate, fabric, task, images.val, peers),
+        validate=partial(validate, fabric, task, validated(images), peers),
     )
     load = partial(batches_from, config, images.train, task, fabric)
     with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
@@ -169,15 +170,28 @@ def start_from(task: Task, images: LabelledImages, out: Path | None = None) -> l
 
 
 @torch.no_grad()
-def validate(fabric: Fabric, task: Task, cases: Cache, peers: Peers, step: int) -> dict[str, float]:  # noqa: ARG001
-    """Metrics of the validation images, computed once and the same on all ranks."""
-    metrics: dict[str, float] = {}
-    if fabric.is_global_zero:
-        task.eval()
-        with fabric.autocast():
-            metrics = task.validate(list(cases))
-        task.train()
-    return peers.from_first(metrics)
+def validate(
+    fabric: Fabric,
+    task: Task,
+    cases: Sequence[CachedVolume],
+    peers: Peers,
+    step: int,  # noqa: ARG001
+) -> dict[str, float]:
+    """Metrics of some images, which all processes share; the same as one process would find."""
+    peers.same_buffers(task)
+    task.eval()
+    with fabric.autocast():
+        mine = [list(task.judged(case)) for case in cases[peers.rank :: peers.world]]
+    task.train()
+    shares = peers.gathered(mine)
+    return task.metrics([shares[i % peers.world][i // peers.world] for i in range(len(cases))])
+
+
+def validated(images: LabelledImages) -> list[CachedVolume]:
+    """The validation images that are predicted while training: so many as asked for, evenly spread."""
+    known, wanted = list(images.val), images.config.validation.cases
+    count = min(wanted or len(known), len(known))
+    return [known[i * len(known) // count] for i in range(count)]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.core.contracts import Draw, LabelledReader, VolumeReader
+from foveate.core.contracts import Draw, VolumeReader
 from foveate.core.dims import classification_crops
 from foveate.core.labels import is_missing
 from foveate.core.tasks import Answered, ImageConfig, ImageTask
@@ -194,11 +194,9 @@ class Ordinal(ImageTask):
         )
         return make_views(volume, 0, specs={"image": whole}, seed=0)["image"].images[:1]
 
-    def validate(self, cases: Sequence[LabelledReader]) -> dict[str, float]:
+    def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
         """The metrics; the smallest error is the best."""
-        answers = np.stack([self.predict(case).numpy() for case in cases])
-        labels = np.array([[case.labels[t] for t in self.config.targets] for case in cases])
-        found = self.config.score(answers, labels)
+        found = self.config.score(*self.answered(judged))
         return {"score": -found["mae"], **found}
 
     def row(self, answers: Sequence[float]) -> dict[str, str]:
