@@ -9,7 +9,9 @@ from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import FoveateError
 from foveate.evaluate import inference
+from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import Pace, WindowConfig, sliding_window, starts, sweep_axis
+from foveate.evaluate.segment import TidyConfig, segment
 
 
 class Held:
@@ -115,6 +117,40 @@ def test_oracle_a_network_one_window_at_a_time_to_the_bit_and_in_batches_to_a_to
         )
     assert many == pytest.approx(one, abs=1e-5)
     assert seen[:-1] == [7] * (len(seen) - 1)  # full batches, also where a slab ends
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_contract_windows_of_background_are_skipped_and_answered_as_background(activation):
+    """Against the same without them: where a computed window reaches, computed windows alone decide."""
+    array = np.random.default_rng(0).random((1, 30, 12)).astype(np.float32)
+    array[:, :15] = 0
+    seen = []
+
+    def answer(images):  # what is dark is doubtful, and differs from window to window
+        seen.append(len(images))
+        return torch.cat([0.1 - images, images - 0.4], 1) * (1 + images.mean((1, 2, 3), keepdim=True))
+
+    config = {"overlap": 0.5, "batch_size": 3}
+    keys = {
+        "patch": (6, 6),
+        "classes": 2,
+        "activation": activation,
+        "tidy": TidyConfig(),
+        "probabilities": True,
+    }
+    pace = Pace()
+    volume = Held(array)
+    found = segment(volume, answer, window=WindowConfig(skip_background=True, **config), pace=pace, **keys)
+    assert (pace.windows, pace.skipped) == (9 * 3, 4 * 3)  # starts 0, 3, 6, 9 of 0 to 24
+    assert seen == [3] * 5
+    plain = segment(volume, answer, window=WindowConfig(**config), **keys)
+    computed = slice(18, 30)  # 12 to 18 saw skipped windows too
+    assert np.array_equal(found.probabilities[:, computed], plain.probabilities[:, computed])
+    assert (found.probabilities[1, :12] == 0).all()
+    assert (found.probabilities[0, :12] == (LEVELS if activation == "softmax" else 0)).all()
+    assert not found.mask(1)[:12].any()
+    assert found.mask(1)[15:].any()
+    assert (plain.probabilities[1, :12] > 0).all()
 
 
 class Small:

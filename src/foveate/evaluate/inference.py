@@ -23,6 +23,7 @@ from foveate.core.contracts import VolumeReader
 from foveate.core.memory import is_out_of_memory
 from foveate.core.types import Array, FoveateError
 
+Corner = tuple[int, ...]
 Answer = Callable[[Tensor], Tensor]  # clean images (B, C, *patch) on the device to logits (B, K, *patch)
 HOST = torch.device("cpu")
 USUAL_BATCH = {"cpu": 1, "cuda": 4}  # windows at once: one keeps a CPU busy and no GPU
@@ -42,12 +43,15 @@ class WindowConfig:
         flip_axes: Axes over whose mirror images answers are averaged, such as (0,): 2 ** n times the work.
         blend: Where windows overlap, "gaussian" trusts their middles, "flat" all of them alike, as the
             validation while training does.
+        skip_background: Do not compute windows in which no voxel is above the low end of the image's
+            intensity window; what no other window covers is answered as background.
     """
 
     overlap: float = 0.5
     batch_size: int = 0
     flip_axes: tuple[int, ...] = ()
     blend: Literal["gaussian", "flat"] = "gaussian"
+    skip_background: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -65,6 +69,12 @@ class Slab(NamedTuple):
 
     start: int
     logits: Tensor
+    weights: Tensor  # (*S), 0 where no window was computed
+
+    def filled(self, unseen: Tensor) -> Slab:
+        """With these logits (K,) where no window was computed."""
+        each = to_device(unseen, self.logits.device).reshape(-1, *[1] * self.weights.ndim)
+        return self._replace(logits=torch.where(self.weights == 0, each, self.logits))
 
 
 @final
@@ -74,6 +84,7 @@ class Pace:
     def __init__(self, device: torch.device = HOST, tell: Callable[[str], None] = warnings.warn) -> None:
         self.device, self.tell = device, tell
         self.sums, self.most = device, 0  # where sums are; the most windows at once, 0: no limit is known
+        self.windows = self.skipped = 0  # until now
 
     def batch(self, config: WindowConfig) -> int:
         """Windows at once."""
@@ -131,6 +142,7 @@ def sliding_window(
     classes: int,
     config: WindowConfig,
     pace: Pace | None = None,
+    unseen: Tensor | None = None,
 ) -> Iterator[Slab]:
     """Logits of a whole volume as slabs along `sweep_axis`, in order and without gaps.
 
@@ -139,8 +151,9 @@ def sliding_window(
         answer: The network on clean windows in [0, 1], which lie on the device of `pace`.
         patch: Shape of the windows.
         classes: K, what `answer` gives per voxel.
-        config: Overlap, batch and flips.
+        config: Overlap, batch, flips, and whether windows of background are skipped.
         pace: The device, and how much it takes at once; the CPU where nothing is said.
+        unseen: Logits (K,) of voxels that only skipped windows cover; 0 where nothing is said.
     """
     shape, pace = volume.shape, pace or Pace()
     check_window(shape, patch, config)
@@ -153,35 +166,53 @@ def sliding_window(
     corners = [c for low in along for c in product(*([low] if a == axis else x for a, x in enumerate(lines)))]
     last = {corner[axis]: corner for corner in corners}  # the last window of each start along the axis
     for corner, logits in answers(volume, answer, corners, patch, config, sums):
-        sums.add(corner, logits)
+        if logits is not None:
+            sums.add(corner, logits)
         if last[corner[axis]] == corner:
-            yield sums.finish(ends[corner[axis]])
+            slab = sums.finish(ends[corner[axis]])
+            yield slab if unseen is None or not config.skip_background else slab.filled(unseen)
 
 
 def answers(
     volume: VolumeReader,
     answer: Answer,
-    corners: Sequence[tuple[int, ...]],
+    corners: Sequence[Corner],
     patch: Sequence[int],
     config: WindowConfig,
     sums: _Sums,
-) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-    """Windows and their logits (K, *patch), in order; in batches, smaller ones where memory runs out."""
-    done, pace = 0, sums.pace
-    while done < len(corners):
-        some = corners[done : done + pace.batch(config)]
+) -> Iterator[tuple[Corner, Tensor | None]]:
+    """Windows and their logits (K, *patch), in order and computed in batches; None for a skipped window."""
+    held: list[tuple[Corner, Tensor | None]] = []
+    for corner in corners:
+        window = read_window(volume, corner, patch)
+        held.append((corner, None if config.skip_background and not window.any() else window))
+        if sum(each is not None for _, each in held) >= sums.pace.batch(config):
+            yield from answered(held, answer, config, sums)
+            held = []
+    yield from answered(held, answer, config, sums)
+
+
+def answered(
+    held: Sequence[tuple[Corner, Tensor | None]], answer: Answer, config: WindowConfig, sums: _Sums
+) -> Iterator[tuple[Corner, Tensor | None]]:
+    """The same of windows that were read; of fewer at once where memory runs out."""
+    windows, pace = [window for _, window in held if window is not None], sums.pace
+    found: list[Tensor] = []
+    while len(found) < len(windows):
+        some = windows[len(found) : len(found) + pace.batch(config)]
         try:
-            images = to_device(read_windows(volume, some, patch), pace.device)
-            logits = averaged_over_flips(answer, images, config.flip_axes)
+            images = to_device(torch.stack(some), pace.device)
+            found += averaged_over_flips(answer, images, config.flip_axes).unbind()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if not pace.ease(len(some)):
-                raise FoveateError(out_of_memory(patch, pace.device)) from error
+                raise FoveateError(out_of_memory(some[0].shape[1:], pace.device)) from error
             sums.settle()
-            continue
-        yield from zip(some, logits, strict=True)
-        done += len(some)
+    pace.windows, pace.skipped = pace.windows + len(held), pace.skipped + len(held) - len(windows)
+    rest = iter(found)
+    for corner, window in held:
+        yield corner, None if window is None else next(rest)
 
 
 def out_of_memory(patch: Sequence[int], device: torch.device) -> str:
@@ -208,17 +239,14 @@ def check_window(shape: Sequence[int], patch: Sequence[int], config: WindowConfi
         raise FoveateError(f"window.flip_axes {config.flip_axes}: a {len(shape)}D volume has no such axis.")
 
 
-def read_windows(volume: VolumeReader, corners: Sequence[Sequence[int]], patch: Sequence[int]) -> Tensor:
-    """Windows (B, C, *patch); a volume shorter than the patch lies in its middle, between zeros."""
+def read_window(volume: VolumeReader, corner: Corner, patch: Sequence[int]) -> Tensor:
+    """A window (C, *patch); a volume shorter than the patch lies in its middle, between zeros."""
     shape = volume.shape
+    high = [min(c + p, n) for c, p, n in zip(corner, patch, shape, strict=True)]
+    values = volume.read(corner, high)
     before = padding(shape, patch)
-    windows = []
-    for corner in corners:
-        high = [min(c + p, n) for c, p, n in zip(corner, patch, shape, strict=True)]
-        values = volume.read(corner, high)
-        room = [(b, p - b - (h - c)) for b, p, c, h in zip(before, patch, corner, high, strict=True)]
-        windows.append(np.pad(values, [(0, 0), *room]) if any(map(any, room)) else values)
-    return torch.from_numpy(np.stack(windows))
+    room = [(b, p - b - (h - c)) for b, p, c, h in zip(before, patch, corner, high, strict=True)]
+    return torch.from_numpy(np.pad(values, [(0, 0), *room]) if any(map(any, room)) else values)
 
 
 def padding(shape: Sequence[int], patch: Sequence[int]) -> list[int]:
@@ -291,7 +319,8 @@ class _Sums:
     def finish(self, end: int) -> Slab:
         """Take out what lies before `end` on the swept axis and move the rest up."""
         done = end - self.low
-        finished = Slab(self.low, self.means.narrow(self.axis + 1, 0, done).clone())
+        logits, weights = self.means.narrow(self.axis + 1, 0, done), self.weights.narrow(self.axis, 0, done)
+        finished = Slab(self.low, logits.clone(), weights.clone())
         for array, axis in ((self.weights, self.axis), (self.means, self.axis + 1)):
             rest = array.shape[axis] - done
             for first in range(0, rest, done):  # piece by piece, none over itself: no second copy of the slab

@@ -23,6 +23,8 @@ from foveate.evaluate.inference import (
 )
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
+SURE = 30.0  # a logit whose probability is 1 in every digit that is stored
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TidyConfig:
@@ -76,7 +78,8 @@ def segment(
     labels = np.zeros(shape, dtype=np.uint8 if classes <= 256 else np.int16) if exclusive else None
     masks = None if exclusive else zeros((classes, *shape), np.bool_)
     shares = zeros((classes, *shape), np.uint16) if probabilities else None
-    for start, logits in sliding_window(volume, answer, patch, classes, window, pace):
+    unseen = background(classes, exclusive=exclusive)
+    for start, logits, _ in sliding_window(volume, answer, patch, classes, window, pace, unseen):
         here: list[slice] = [slice(None)] * len(shape)
         here[axis] = slice(start, start + logits.shape[axis + 1])
         if labels is not None:
@@ -87,6 +90,14 @@ def segment(
             shares[(slice(None), *here)] = on_host(levels_of(logits, exclusive=exclusive))
     _tidy(labels, masks, classes, tidy)
     return Segmentation(labels=labels, masks=masks, probabilities=shares)
+
+
+def background(classes: int, *, exclusive: bool) -> Tensor:
+    """Logits (K,) of what is background for sure: the first class, or none of them."""
+    logits = torch.full((classes,), -SURE)
+    if exclusive:
+        logits[0] = SURE
+    return logits
 
 
 def levels_of(logits: Tensor, *, exclusive: bool) -> Tensor:

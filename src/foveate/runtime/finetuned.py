@@ -63,6 +63,12 @@ class Model:
         said: Mapping[str, str] = self.card["intensity"]
         return said.get("spacing_mm", "native") == "native" and said.get("foreground", "keep") != "crop"
 
+    def spared(self) -> str:
+        """How many windows were not computed, in words; "" where all were."""
+        pace = self.pace
+        words = f"{pace.skipped} of {pace.windows} windows held only background and were not computed"
+        return words * bool(pace.skipped)
+
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks compute in this precision, exactly as in training and its validation."""
         return plugin_of(self.precision, self.device.type).forward_context()

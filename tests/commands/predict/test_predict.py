@@ -163,6 +163,20 @@ def test_contract_results_of_two_ways_do_not_mix(tmp_path, given):
     assert str(tmp_path) not in text
 
 
+def test_contract_skipped_windows_are_counted(tmp_path, given, capsys):
+    truth = write_scan(tmp_path / "in/a.nii.gz", orientation="RAS", shape=(40, 21, 12))
+    image = nib.load(tmp_path / "in/a.nii.gz")
+    values = np.where(truth, np.asarray(image.dataobj), 0).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "in/a.nii.gz")
+    masks = []
+    for skip in ("false", "true"):
+        _, out = given(tmp_path / "in", out=skip, **{"window.skip_background": skip})
+        masks.append(np.asarray(nib.load(out / "a.nii.gz").dataobj))
+    assert np.array_equal(*masks)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "held only background" in line]
+    assert 0 < int(line.split()[0]) < int(line.split()[2])
+
+
 def test_contract_results_of_two_precisions_do_not_mix(tmp_path, given):
     write_scan(tmp_path / "in/a.nii.gz")
     given(tmp_path / "in")

@@ -59,6 +59,8 @@ def evaluate(config: EvaluateConfig) -> bool:
         rows, statistic, extra = judge_masks(config, model, model.task, cohort, out)
     else:
         rows, statistic, extra = judge_answers(config, model, model.task, cohort, out)
+    if words := model.spared():
+        say(words)
     write_cases(out / "cases.csv", cohort, rows)
     summary = {
         "part": cohort.part,

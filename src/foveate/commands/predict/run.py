@@ -49,7 +49,10 @@ from foveate.train.logging import say
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
 NO_RESULT = "-"
 SAVE_SECONDS = 5.0  # between two writings of the table
-BEFORE = {"precision": "32-true"}  # what an earlier version did not write down, and did
+BEFORE = {
+    "precision": "32-true",
+    "window.skip_background": False,
+}  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
 
@@ -83,6 +86,8 @@ def predict(config: PredictConfig) -> bool:
                 failed.append(f"{record.relative}: {reason}")
                 say(f"failed: {failed[-1]}")
             advance()
+    if words := model.spared():
+        say(words)
     say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
     return not failed
 
