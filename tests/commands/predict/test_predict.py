@@ -1,11 +1,7 @@
 """Predictions on the file's own grid, whatever happens on the way."""
 
 import csv
-import json
 import os
-import threading
-from contextlib import ExitStack
-from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +13,6 @@ from tests.evaluate.test_grids import ball, oblique
 from foveate.cli import main
 from foveate.commands.predict import run
 from foveate.commands.predict.config import SPEC
-from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.runtime import finetuned as models
 from foveate.tasks.segmentation import unions
@@ -161,72 +156,6 @@ def test_contract_results_of_two_ways_do_not_mix(tmp_path, given):
         given(tmp_path / "in", **{"tidy.fill_holes": "true"})
     text = (tmp_path / "out/predict.json").read_text()
     assert str(tmp_path) not in text
-
-
-def test_contract_skipped_windows_are_counted(tmp_path, given, capsys):
-    truth = write_scan(tmp_path / "in/a.nii.gz", orientation="RAS", shape=(40, 21, 12))
-    image = nib.load(tmp_path / "in/a.nii.gz")
-    values = np.where(truth, np.asarray(image.dataobj), 0).astype(np.int16)
-    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "in/a.nii.gz")
-    masks = []
-    for skip in ("false", "true"):
-        _, out = given(tmp_path / "in", out=skip, **{"window.skip_background": skip})
-        masks.append(np.asarray(nib.load(out / "a.nii.gz").dataobj))
-    assert np.array_equal(*masks)
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "held only background" in line]
-    assert 0 < int(line.split()[0]) < int(line.split()[2])
-
-
-def test_contract_results_of_two_precisions_do_not_mix(tmp_path, given):
-    write_scan(tmp_path / "in/a.nii.gz")
-    given(tmp_path / "in")
-    model = replace(ideal(), precision="bf16-mixed")
-    with pytest.raises(run.FoveateError, match="precision: 32-true -> bf16-mixed"):
-        given(tmp_path / "in", model=model)
-    path = tmp_path / "out/predict.json"  # of an earlier version, which computed in float32
-    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "precision"}))
-    assert given(tmp_path / "in")[0]
-
-
-def test_contract_networks_compute_in_the_precision_of_the_model(tmp_path, given):
-    """Layers do, masks and images stay as they are."""
-    write_scan(tmp_path / "in/a.nii.gz")
-    layer, seen = torch.nn.Conv3d(1, 2, 1), []
-
-    def outputs(images):
-        seen.append((images.dtype, layer(images).dtype))
-        return bright(images)
-
-    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
-        model = replace(ideal(), precision=precision)
-        model.task.__class__.outputs = staticmethod(outputs)
-        given(tmp_path / "in", out=precision, model=model)
-        assert set(seen) == {(torch.float32, dtype)}
-        seen.clear()
-
-
-def test_contract_the_next_image_is_read_while_this_one_is_computed():
-    started, closed = [threading.Event() for _ in range(3)], []
-
-    def read(record):
-        started[record].set()
-        if record == 1:
-            raise ValueError("no scan")
-        held = ExitStack()
-        held.callback(closed.append, record)
-        return Opened(line=("", ""), volume=None, warning="", held=held)
-
-    images = read_ahead(range(3), read)
-    number, coming = next(images)
-    assert number == 0
-    assert started[1].wait(60)  # before anybody is done with the first
-    assert not started[2].is_set()  # two at most
-    coming.result().held.close()
-    with pytest.raises(ValueError, match="no scan"):
-        next(images)[1].result()
-    assert started[2].wait(60)
-    images.close()
-    assert closed == [0, 2]  # nobody took the last one
 
 
 def test_contract_a_picture_gets_a_picture(tmp_path, given):
