@@ -121,3 +121,18 @@ def test_methods_without_a_whole_decoder_are_looked_at_too(tiny, name):
     followed = [key for key in found if key.startswith("ema_distance/")]
     assert bool(followed) is (name != "simsiam")
     assert all(found[key] == 0 for key in followed)
+
+
+def test_the_first_samples_are_those_of_every_part_but_the_draws():
+    """Parts are mappings of tensors, tensors, and what was drawn for the whole batch."""
+    batch = {
+        "crops": {"global": torch.arange(6).reshape(3, 2)},
+        "extent": torch.tensor([[5, 6], [7, 8], [9, 10]]),
+        "index": (4, 5, 6),
+        "drawn": ("for all", "of them"),
+    }
+    few = health.first_samples(batch, 2)
+    assert few["index"] == (4, 5)
+    assert few["extent"].tolist() == [[5, 6], [7, 8]]
+    assert few["crops"]["global"].tolist() == [[0, 1], [2, 3]]
+    assert "drawn" not in few

@@ -64,11 +64,12 @@ def measure(method: Method, batch: Batch, progress: Progress) -> dict[str, float
 
 def first_samples(batch: Batch, count: int) -> Batch:
     """The first samples of a batch."""
-    parts = {
-        name: {key: x[:count] for key, x in cast(Mapping[str, Tensor], part).items()}
-        for name, part in batch.items()
-        if name not in ("index", "drawn")
-    }
+    parts: dict[str, object] = {}
+    for name, part in batch.items():
+        if isinstance(part, Mapping):
+            parts[name] = {key: x[:count] for key, x in cast(Mapping[str, Tensor], part).items()}
+        elif isinstance(part, Tensor):
+            parts[name] = part[:count]
     return cast(Batch, {**parts, "index": batch["index"][:count]})
 
 

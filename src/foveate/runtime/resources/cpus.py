@@ -55,6 +55,6 @@ def usual_workers(accelerator: str, devices: int) -> int:
 
     A GPU leaves the CPUs alone and waits for them: all but one, which the training process needs. On a CPU
     the network computes on every core by itself, and keeps waiting for nothing: one worker makes a sample in
-    less time than the network needs for it, and more only take turns with it (`benchmarks/step/workers.py`).
+    less time than the network needs for it, and more only take turns with it (`benchmarks/step/turns.py`).
     """
     return min(MOST_WORKERS, max(1, cpus_of_process(devices) - 1)) if accelerator == "cuda" else 1
