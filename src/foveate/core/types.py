@@ -236,6 +236,14 @@ class CropSpec:
     around_probability: float = 0.0
 
 
+class Region(NamedTuple):
+    """One structure of a file of structures, and the value that its voxels get in the label map."""
+
+    value: int
+    file: Path
+    number: int  # of the ROI or segment in that file
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """How the content of files becomes the channels of an image; `data.cache.profiles` says what is meant."""
@@ -262,6 +270,7 @@ class Record:
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"
     labels: Mapping[str, Json] = field(default_factory=dict)  # values of the whole image; NaN: missing
+    regions: tuple[Region, ...] = ()  # what the map is painted from, in this order, where its file is no map
 
     @property
     def root(self) -> Path | None:

@@ -30,6 +30,22 @@ def fingerprint_of(paths: Sequence[Path]) -> tuple[int, int]:
     return sum(stat.st_size for stat in stats), int.from_bytes(blake2b(facts, digest_size=7).digest(), "big")
 
 
+def map_files(record: Record, name: str) -> tuple[Path, ...]:
+    """Every file that a map of a record is in."""
+    painted = tuple(dict.fromkeys(region.file for region in record.regions))
+    return painted or with_data([record.maps[name]], record.root)
+
+
+def map_fingerprint(record: Record, name: str) -> tuple[int, int]:
+    """Size and time of change of a map's files, and which structures of them it is painted from."""
+    files = map_files(record, name)
+    size, stamp = fingerprint_of(files)
+    if not record.regions:
+        return size, stamp
+    facts = repr((stamp, [(value, files.index(file), number) for value, file, number in record.regions]))
+    return size, int.from_bytes(blake2b(facts.encode(), digest_size=7).digest(), "big")
+
+
 def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Iterator[Record]:
     """The records whose files are all there; the others are refused, or excluded where asked."""
     for record in records:
@@ -47,4 +63,4 @@ def existing(records: Iterable[Record], missing: Missing, listed_in: str) -> Ite
 
 def files_of(record: Record) -> tuple[Path, ...]:
     """Every file that a record stands for: image, series, channels and maps."""
-    return (*image_files(record), *record.maps.values())
+    return (*image_files(record), *record.maps.values(), *(region.file for region in record.regions))

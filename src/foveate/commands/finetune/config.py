@@ -10,6 +10,7 @@ from typing import Any, cast, final
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
 from foveate.core.networks import EncoderConfig
+from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
 from foveate.data.cache.profiles import PrepareConfig
@@ -17,6 +18,7 @@ from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
+from foveate.data.cohort.structures import from_structures, offered
 from foveate.data.cohort.wanted import Labelled, Want
 from foveate.data.readers.suffixes import dimension_of
 from foveate.nets.encoders.catalogue import ENCODERS
@@ -68,6 +70,8 @@ class FinetuneConfig(RunConfig):
         tuning: Which weights are trained, and how fast.
         pairs: How an image and its label map in one folder are named, such as
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
+        structures: Which structures of DICOM series (RTSTRUCT, SEG) to learn, such as
+            "tumour=GTV*|PTV*,heart=Heart*": label values 1, 2 ... in this order, the later one on top.
         on_seen: What to do if `init` was pre-trained on test images or on their patients: refuse the run, or
             continue and mark it.
     """
@@ -78,6 +82,7 @@ class FinetuneConfig(RunConfig):
     tuning: TuningConfig
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     pairs: str = ""
+    structures: str = ""
     on_seen: OnSeen = "refuse"
 
 
@@ -152,9 +157,9 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
     if "dimension" in given:
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
-        said_of_names = {key: str(given.get(key, "")) for key in ("pairs", "patient_pattern")}
+        said_of_names = {key: str(given.get(key, "")) for key in ("pairs", "structures", "patient_pattern")}
         data = Path(str(given["data"]))
-        records = labelled_images(source_config(given), data, want, **said_of_names).records
+        records = labelled_or_drawn(source_config(given), data, want, **said_of_names).records
         said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
@@ -166,13 +171,32 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
     return cast(Dimension, next(iter(said.values())))
 
 
+def labelled_or_drawn(
+    source: SourceConfig, data: Path, want: Want, *, pairs: str, structures: str, patient_pattern: str
+) -> Labelled:
+    """The labelled images of a data set, or the DICOM series with the structures that are asked for."""
+    if structures:
+        if source.name != "folder" or pairs or want != "maps":
+            raise FoveateError(
+                f"--structures {structures}: accepted for tasks that learn label maps, with --source folder "
+                "and without --pairs."
+            )
+        return from_structures(data, structures, patient_pattern=patient_pattern)
+    try:
+        return labelled_images(source, data, want, pairs=pairs, patient_pattern=patient_pattern)
+    except FoveateError as error:
+        hint = offered(data) if source.name == "folder" and want == "maps" and not pairs else ""
+        raise FoveateError(f"{error} {hint}".strip()) from None
+
+
 def labelled(config: FinetuneConfig, data: Path) -> Labelled:
     """The labelled images below a folder, read as a run reads its own."""
-    return labelled_images(
+    return labelled_or_drawn(
         config.source,
         data,
         config.task.want,
         pairs=config.pairs,
+        structures=config.structures,
         patient_pattern=config.patient_pattern,
     )
 

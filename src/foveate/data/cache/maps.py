@@ -6,14 +6,15 @@ each value, so that a crop can be centred on a rare class without reading the vo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.core.rng import stream
-from foveate.core.types import Array, Volume
-from foveate.data.decoding.decoder import decode_map
+from foveate.core.types import Array, Region, Volume
+from foveate.data.decoding.decoder import decode_map, decode_regions
 
 SAME_PLACE_MM = 1e-3  # headers that differ by less describe the same grid
 PLACES_PER_VALUE = 512
@@ -23,14 +24,16 @@ class UnusableMapError(Exception):
     """Why a map cannot be laid over its image."""
 
 
-def read_map_of(path: Path, image: Volume, root: Path | None = None) -> Array:
+def read_map_of(path: Path, image: Volume, root: Path | None = None, regions: Sequence[Region] = ()) -> Array:
     """The map in `path` (*S) for `image`, as uint8 or int16; its header may not lead out of `root`.
+
+    With `regions` it is painted from structures, in their order.
 
     Raises:
         UnusableMapError: when its grid is another one or its values are no 16-bit whole numbers.
         UnreadableImageError: when it cannot be read.
     """
-    volume = decode_map(path, root)
+    volume = decode_regions(regions, image) if regions else decode_map(path, root)
     _check_grid(volume, image)
     return as_integers(volume.array[0])
 

@@ -48,7 +48,7 @@ from foveate.data.cache.store import check_format, disk_errors
 from foveate.data.cache.volumes import Cache, CachedVolume, Reject
 from foveate.data.cache.writing import Target, write_map, write_volume
 from foveate.data.decoding.decoder import decode, decode_flat
-from foveate.data.image_files import fingerprint_of, image_files, with_data
+from foveate.data.image_files import fingerprint_of, image_files, map_fingerprint
 from foveate.data.readers.channels import read_image, voxel_hash
 from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.salts import CACHES, read_salt
@@ -191,17 +191,13 @@ def _asked_for(entry: CacheEntry, record: Record) -> CacheEntry:
 
 def _is_current(record: Record, entry: CacheEntry, salt: bytes) -> bool:
     """Whether the sources are as they were, those of the maps that are asked for included."""
-    maps = {each.name: (each.source_bytes, each.source_stamp) for each in entry.maps}
-    own = image_files(record)
-    sources = [
-        (own, entry.fingerprint),
-        *((with_data([path], record.root), maps.get(n)) for n, path in record.maps.items()),
-    ]
-    return all(
-        all(path.exists() for path in paths)
-        and known in (stamped(salt, found := fingerprint_of(paths)), found)  # the second: a line of before
-        for paths, known in sources
-    )
+    by_name = {each.name: (each.source_bytes, each.source_stamp) for each in entry.maps}
+    try:
+        found = [fingerprint_of(image_files(record)), *(map_fingerprint(record, n) for n in record.maps)]
+    except OSError:
+        return False
+    pairs = zip(found, [entry.fingerprint, *(by_name.get(name) for name in record.maps)], strict=True)
+    return all(before in (stamped(salt, now), now) for now, before in pairs)  # the second: a line of before
 
 
 def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
@@ -239,11 +235,12 @@ def _prepare_one(
     target = Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        root = record.root
-        read = {name: _read_map(name, path, volume, root) for name, path in sorted(record.maps.items())}
+        read = {name: _read_map(name, record, volume) for name in sorted(record.maps)}
         volume, maps = _regridded(volume, read, profile, config)
-        files = {name: with_data([record.maps[name]], root) for name in maps}
-        entries = tuple(write_map(target, name, files[name], array, volume) for name, array in maps.items())
+        entries = tuple(
+            write_map(target, name, map_fingerprint(record, name), array, volume)
+            for name, array in maps.items()
+        )
         entry = write_volume(target, volume, profile, config)
         patient = patient_hash(salt, record.patient)
         return replace(entry, maps=entries, voxel_hash=decoded, patient=patient)
@@ -265,8 +262,8 @@ def _regridded(
     return volume, maps
 
 
-def _read_map(name: str, path: Path, image: Volume, root: Path | None) -> Array:
+def _read_map(name: str, record: Record, image: Volume) -> Array:
     try:
-        return read_map_of(path, image, root)
+        return read_map_of(record.maps[name], image, record.root, record.regions)
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None

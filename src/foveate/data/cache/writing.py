@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,7 +15,6 @@ from foveate.data.cache.maps import places_of
 from foveate.data.cache.profiles import PrepareConfig, Profile, window_values
 from foveate.data.cache.statistics import statistics_of
 from foveate.data.cache.store import SUFFIXES, plane_first, write_array
-from foveate.data.image_files import fingerprint_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +27,9 @@ class Target:
     fingerprint: tuple[int, int]
 
 
-def write_map(target: Target, name: str, sources: Sequence[Path], array: Array, image: Volume) -> MapEntry:
-    """A map on the grid of its image, with some places of every value."""
-    fingerprint = stamped(target.salt, fingerprint_of(sources))
+def write_map(target: Target, name: str, source: tuple[int, int], array: Array, image: Volume) -> MapEntry:
+    """A map on the grid of its image, with some places of every value; `source` is its fingerprint."""
+    fingerprint = stamped(target.salt, source)
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     axes = plane_first(image.spacing_mm)
     rows = write_array(target.cache / places, places_of(array, name))  # the key has a salt

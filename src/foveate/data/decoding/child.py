@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from foveate.core.signals import STOPPING
-from foveate.core.types import Array, Reading, Volume
+from foveate.core.types import Array, Reading, Region, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
-from foveate.data.readers.formats import read_files
+from foveate.data.readers.formats import read_files, read_regions
 from foveate.data.readers.unreadable import UnreadableImageError
 
 IDLE_SECONDS = 60.0
@@ -67,11 +67,8 @@ def _request(stream: FileIO) -> dict[str, Any] | None:
 
 
 def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
-    files = tuple(Path(name) for name in request["files"])
     try:
-        root = Path(request["root"]) if request["root"] else None
-        reading = Reading(**request["reading"])
-        volume = read_files(files, as_map=request["as_map"], flat=request["flat"], root=root, reading=reading)
+        volume = _read(request)
         array = np.ascontiguousarray(volume.array)
     except UnreadableImageError as error:
         send(answers, {"reason": error.reason})
@@ -81,6 +78,16 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
         send(answers, {"fault": traceback.format_exc(limit=-3)})
     else:
         send(answers, _header(volume, array), array)
+
+
+def _read(request: dict[str, Any]) -> Volume:
+    """An image, or a map that is painted from structures."""
+    files = tuple(Path(name) for name in request["files"])
+    if "regions" in request:
+        regions = [Region(value, files[k], number) for value, k, number in request["regions"]]
+        return read_regions(files, regions, **request["grid"])
+    root, reading = Path(request["root"]) if request["root"] else None, Reading(**request["reading"])
+    return read_files(files, as_map=request["as_map"], flat=request["flat"], root=root, reading=reading)
 
 
 def _header(volume: Volume, array: Array) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, final
 
 import numpy as np
 
-from foveate.core.types import FoveateError, Reading, Record, Volume
+from foveate.core.types import FoveateError, Json, Reading, Record, Region, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, write
 from foveate.data.readers.unreadable import UnreadableImageError
 
@@ -76,14 +77,35 @@ class Decoder:
             UnreadableImageError: with a reason, which may be the child's death.
             FoveateError: when no child can be started.
         """
-        names = [os.path.abspath(path) for path in files]  # noqa: PTH100 - the child may be in another folder
         folder = os.fspath(root) if root else ""
-        asked = {"files": names, "as_map": as_map, "flat": flat, "root": folder}
-        request = json.dumps({**asked, "reading": asdict(reading)}).encode()
+        how: dict[str, Json] = {"as_map": as_map, "flat": flat, "root": folder, "reading": asdict(reading)}
+        return self._answered(files, how)
+
+    def paint(self, regions: Sequence[Region], image: Volume) -> Volume:
+        """What `formats.read_regions` returns for these structures on the grid of an image.
+
+        Raises:
+            UnreadableImageError: with a reason, which may be the child's death.
+            FoveateError: when no child can be started.
+        """
+        files = tuple(dict.fromkeys(region.file for region in regions))
+        grid = {
+            "shape": image.array.shape[1:],
+            "affine": image.affine.tolist(),
+            "orientation": image.orientation,
+        }
+        painted = [(value, files.index(file), number) for value, file, number in regions]
+        return self._answered(files, {"regions": painted, "grid": grid})
+
+    def _answered(self, files: tuple[Path, ...], asked: Mapping[str, Json]) -> Volume:
+        """The answer to one request; one at a time."""
+        names = [os.path.abspath(path) for path in files]  # noqa: PTH100 - the child may be in another folder
+        request = json.dumps({"files": names, **asked}).encode()
         with self._turn:
             return self._read(request, files[0])
 
     def _read(self, request: bytes, path: Path) -> Volume:
+        """The answer to one request, of the child that is there or of the next."""
         process = self._started()
         expired = Event()
         timer = Timer(self.timeout_s, _end, (process, expired))
@@ -233,6 +255,15 @@ def decode_map(path: Path, root: Path | None = None) -> Volume:
         UnreadableImageError: with a reason.
     """
     return shared_decoder().read((path,), as_map=True, root=root)
+
+
+def decode_regions(regions: Sequence[Region], image: Volume) -> Volume:
+    """A map of labels painted from structures, on the grid of their image.
+
+    Raises:
+        UnreadableImageError: with a reason.
+    """
+    return shared_decoder().paint(regions, image)
 
 
 def shared_decoder() -> Decoder:

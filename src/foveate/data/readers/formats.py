@@ -8,11 +8,14 @@ same in a process that may die.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from foveate.core.types import Reading, Volume
+import numpy as np
+
+from foveate.core.types import Reading, Region, Volume
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
@@ -49,20 +52,47 @@ def read_files(
     """
     from foveate.data.readers.values import check_values
 
+    with _refusing(files):
+        volume = _read(files, root, reading)
+        check_values(volume.array, as_map=as_map, flat=flat)
+    return volume
+
+
+def read_regions(
+    files: tuple[Path, ...],
+    regions: Sequence[Region],
+    *,
+    shape: Sequence[int],
+    affine: Sequence[Sequence[float]],
+    orientation: Sequence[tuple[int, int]],
+) -> Volume:
+    """A label map that is painted from structures in their order, on the grid of a decoded image.
+
+    Raises:
+        UnreadableImageError: with a reason; it names the first file.
+    """
+    from foveate.data.readers.dicom.structures.painting import painted
+
+    with _refusing(files):
+        turned = tuple((int(axis), int(flip)) for axis, flip in orientation)
+        return painted(regions, tuple(shape), np.asarray(affine, dtype=np.float64), turned)
+
+
+@contextmanager
+def _refusing(files: tuple[Path, ...]) -> Iterator[None]:
+    """Turns whatever a reader raises into a reason that quotes nothing of the file."""
     try:
         if min(path.stat().st_size for path in files) == 0:
             raise RefusalError("the file is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they may quote the file
-            volume = _read(files, root, reading)
-        check_values(volume.array, as_map=as_map, flat=flat)
+            yield
     except RefusalError as refusal:
         raise UnreadableImageError(files[0], str(refusal)) from None
     except (ImportError, NameError):
         raise  # ours, not the file's
     except Exception as error:  # decoders raise almost anything on a damaged file
         raise UnreadableImageError(files[0], _reason(error)) from error
-    return volume
 
 
 def _read(files: tuple[Path, ...], root: Path | None, reading: Reading) -> Volume:

@@ -18,9 +18,9 @@ def frame_headers(data: DataSet, header: Header) -> list[Header]:
 
 
 def _frame_header(data: DataSet, header: Header, i: int) -> Header:
-    place = _group(data, i, "PlanePositionSequence")
-    turn = _group(data, i, "PlaneOrientationSequence")
-    size = _group(data, i, "PixelMeasuresSequence")
+    place = group_of(data, i, "PlanePositionSequence")
+    turn = group_of(data, i, "PlaneOrientationSequence")
+    size = group_of(data, i, "PixelMeasuresSequence")
     if place is None or turn is None or size is None:
         raise RefusalError("a frame has no position, orientation or spacing")
     found = replace(
@@ -38,11 +38,11 @@ def _frame_header(data: DataSet, header: Header, i: int) -> Header:
 
 def rescale_of(data: DataSet, i: int) -> DataSet:
     """What holds slope and intercept of frame `i`: its group, else the file."""
-    group = _group(data, i, "PixelValueTransformationSequence")
+    group = group_of(data, i, "PixelValueTransformationSequence")
     return data if group is None else group
 
 
-def _group(data: DataSet, i: int, name: Group) -> DataSet | None:
+def group_of(data: DataSet, i: int, name: Group) -> DataSet | None:
     """The first item of a functional group of frame `i`, None where nobody has it."""
     shared = data.get("SharedFunctionalGroupsSequence")
     own = data.PerFrameFunctionalGroupsSequence[i]

@@ -12,7 +12,18 @@ from typing import Literal, Protocol, overload
 Value = str | float | Sequence[float] | None  # one number or several; "" and None: nothing
 
 Word = Literal[
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "PatientID", "BurnedInAnnotation"
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ReferencedFrameOfReferenceUID",
+    "Modality",
+    "PatientID",
+    "BurnedInAnnotation",
+    "ROIName",
+    "SegmentLabel",
+    "SegmentationType",
+    "ContourGeometricType",
 ]
 Words = Literal["ImageType"]
 Count = Literal[
@@ -25,6 +36,11 @@ Count = Literal[
     "HighBit",
     "PixelRepresentation",
     "SamplesPerPixel",
+    "ROINumber",
+    "ReferencedROINumber",
+    "SegmentNumber",
+    "ReferencedSegmentNumber",
+    "MaximumFractionalValue",
 ]
 Number = Literal["RescaleSlope", "RescaleIntercept"]
 Numbers = Literal[
@@ -34,6 +50,7 @@ Numbers = Literal[
     "ImagePositionPatient",
     "WindowCenter",
     "WindowWidth",
+    "ContourData",
 ]
 Group = Literal[
     "PlanePositionSequence",
@@ -42,6 +59,15 @@ Group = Literal[
     "PixelValueTransformationSequence",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
+    "SegmentIdentificationSequence",
+    "SegmentSequence",
+    "ReferencedSeriesSequence",
+    "StructureSetROISequence",
+    "ROIContourSequence",
+    "ContourSequence",
+    "ReferencedFrameOfReferenceSequence",
+    "RTReferencedStudySequence",
+    "RTReferencedSeriesSequence",
 ]
 Pixels = Literal["PixelData"]
 
@@ -69,6 +95,8 @@ class Element(Protocol):
     """A tag with its value."""
 
     is_undefined_length: bool
+    length: int  # as the file says, of one that is not interpreted yet
+    value: bytes | None
 
 
 class DataSet(Protocol):
@@ -90,6 +118,10 @@ class DataSet(Protocol):
 
     def __getitem__(self, name: str, /) -> Element:
         """The whole tag."""
+        ...
+
+    def get_item(self, name: str, /) -> Element:
+        """The whole tag, not interpreted where it was not before."""
         ...
 
     @overload

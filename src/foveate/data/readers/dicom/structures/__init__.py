@@ -1,0 +1,1 @@
+"""Structures of DICOM: contours (RTSTRUCT) and segmentations (SEG), as label maps of their images."""
