@@ -15,13 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from foveate.core import config as parsing
+from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Normalisation, Record
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.salts import CACHES
-from foveate.evaluate.inference import Pace, WindowConfig
+from foveate.evaluate.inference import Pace, WindowConfig, out_of_memory
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import laid_out
@@ -72,6 +73,17 @@ class Model:
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks compute in this precision, exactly as in training and its validation."""
         return plugin_of(self.precision, self.device.type).forward_context()
+
+    def predicted(self, volume: CachedVolume) -> Tensor:
+        """The answer for a whole image (K,), of a task that gives one."""
+        assert isinstance(self.task, ImageTask)
+        try:
+            with self.computing():
+                return self.task.predict(volume)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise FoveateError(out_of_memory(self.task.patch, self.device)) from error
 
     def answer(self, images: Tensor) -> Tensor:
         """The outputs for clean images on this device."""

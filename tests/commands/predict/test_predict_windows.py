@@ -9,10 +9,28 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tests.commands.predict.test_predict import bright, given, ideal, write_scan  # noqa: F401 - a fixture
+from tests.commands.predict.test_predict import (  # noqa: F401 - given is a fixture
+    bright,
+    given,
+    ideal,
+    whole_image,
+    write_scan,
+)
 
 from foveate.commands.predict import run
 from foveate.commands.predict.reading import Opened, read_ahead
+
+
+def test_contract_a_whole_image_for_which_memory_runs_out_fails_with_what_to_do(tmp_path, given, capsys):  # noqa: F811
+    def greedy(_volume):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    write_scan(tmp_path / "in/a.nii.gz")
+    model = whole_image(greedy)
+    model.task.__class__.patch = (8, 8, 8)
+    finished, _ = given(tmp_path / "in", model=model)
+    assert not finished
+    assert "failed: a.nii.gz: Memory ran out on cpu with one window of 8 x 8 x 8" in capsys.readouterr().err
 
 
 def test_contract_skipped_windows_are_counted(tmp_path, given, capsys):  # noqa: F811

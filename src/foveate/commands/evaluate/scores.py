@@ -105,9 +105,9 @@ def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort:
 def answers_of(model: Model, task: ImageTask, volumes: Sequence[CachedVolume]) -> Answered:
     """Answers and labels of some cases."""
     answers = []
-    with progress(len(volumes)) as advance, model.computing():
+    with progress(len(volumes)) as advance:
         for volume in volumes:
-            answers.append(task.predict(volume).numpy())
+            answers.append(model.predicted(volume).numpy())
             advance()
     labels = np.array([[float(volume.labels[t]) for t in task.config.targets] for volume in volumes])
     return Answered(np.stack(answers).astype(np.float64), labels)

@@ -312,8 +312,8 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
             try:
                 image = coming.result()
                 if image.volume is not None:
-                    with image.held, seat.model.computing():
-                        row = task.row(task.predict(image.volume).tolist())
+                    with image.held:
+                        row = task.row(seat.model.predicted(image.volume).tolist())
                     rows[record.relative] = {**row, WARNING: image.warning}
                     fresh.append(image.line)
                 yield record, ""
