@@ -54,7 +54,7 @@ def usual_workers(accelerator: str, devices: int) -> int:
     """Worker processes of a run where nothing is said.
 
     A GPU leaves the CPUs alone and waits for them: all but one, which the training process needs. On a CPU
-    the network computes on every core by itself, and keeps waiting for nothing: one worker makes a sample in
-    less time than the network needs for it, and more only take turns with it (`benchmarks/step/turns.py`).
+    the network takes the cores, and much longer than the making of its batch (180 ms against 22 in the
+    smallest steps, benchmarks/RESULTS.md): one worker, and more would only take turns with the network.
     """
     return min(MOST_WORKERS, max(1, cpus_of_process(devices) - 1)) if accelerator == "cuda" else 1
