@@ -53,6 +53,7 @@ class Memory:
         self.array = np.rint(values * self.one).astype(kind)[None]
         self.values = self.array.astype(np.float32) / np.float32(self.one)
         self.shape, self.spacing_mm, self.map_names = values.shape, (1.0,) * values.ndim, ()
+        self.planes = None
 
     def codes(self, low: tuple[int, ...], high: tuple[int, ...]) -> Codes:
         """A window as it is stored: what ours reads."""

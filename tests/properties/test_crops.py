@@ -24,6 +24,8 @@ from foveate.views.pipeline import missed_tissue, read_views, share_above
 class Memory:
     """A volume in memory."""
 
+    planes = None
+
     def __init__(self, array):
         self.array, self.shape, self.spacing_mm = array, array.shape[1:], (1.0,) * (array.ndim - 1)
 

@@ -40,6 +40,7 @@ class Memory:
     """A volume in memory that counts its reads."""
 
     map_names = ()
+    planes = None
 
     def __init__(self, shape, channels=1, spacing_mm=None):
         self.array = np.random.default_rng(0).random((channels, *shape), dtype=np.float32)

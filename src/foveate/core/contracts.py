@@ -211,6 +211,23 @@ class Method(Trainable):
         return {f"view {i}": view for i, view in enumerate(self.views(batch, progress.seed), 1)}
 
 
+class Slices(Protocol):
+    """The slices of a volume, each read as an image of two axes."""
+
+    @property
+    def axis(self) -> int:
+        """The axis of the volume that they lie across."""
+        ...
+
+    def __len__(self) -> int:
+        """Slices of the volume."""
+        ...
+
+    def __getitem__(self, position: int, /) -> VolumeReader:
+        """The slice at a position along the axis, with its neighbours as channels."""
+        ...
+
+
 class VolumeReader(Protocol):
     """One cached volume, read by windows."""
 
@@ -243,6 +260,11 @@ class VolumeReader(Protocol):
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
+        ...
+
+    @property
+    def planes(self) -> Slices | None:
+        """What a network sees of it one by one; None: it is seen as it is."""
         ...
 
 

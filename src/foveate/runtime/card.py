@@ -35,6 +35,7 @@ def shared_card(config: RunConfig, trained: Method | Task, cache: Cache) -> Card
         "intensity": mapping["prepare"],
         "normalisation": trained.normalisation,
         "spacing_mm": [round(float(value), 3) for value in median_spacing(cache)],
+        "slices": slices_of(config, cache),
         "encoder": mapping["encoder"],
         "decoder": mapping["decoder"],
         "optim": mapping["optim"],
@@ -60,6 +61,7 @@ def input_notes(given: Card, config: RunConfig, trained: Method | Task, cache: C
         normalisation=trained.normalisation,
         intensity=parsing.to_mapping(config.prepare),
         spacing=median_spacing(cache),
+        slices=slices_of(config, cache),
     )
     return tuple(found)
 
@@ -79,7 +81,12 @@ def ancestor(init: str) -> dict[str, Any] | None:
     return {key: before[key] for key in kept if key in before}
 
 
+def slices_of(config: RunConfig, cache: Cache) -> dict[str, Any] | None:
+    """How volumes were cut into slices; None where the images were seen as they are."""
+    return parsing.to_mapping(config.slices) if cache[0].cut else None
+
+
 def median_spacing(cache: Cache) -> list[float]:
     """Per axis, over the images."""
-    spacings = torch.tensor([volume.spacing_mm for volume in cache], dtype=torch.float64)
+    spacings = torch.tensor([volume.view_spacing_mm for volume in cache], dtype=torch.float64)
     return list(spacings.median(dim=0).values.tolist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -11,6 +11,7 @@ from foveate.core.networks import AnyEncoder, EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Size
 from foveate.data.cache.index import PROFILE, complete_entries, is_prepared
+from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.nets.encoders.catalogue import ENCODERS
@@ -85,6 +86,7 @@ class RunConfig:
             and names.
         loggers: Any of tensorboard, mlflow and wandb, separated by commas; all write into the run folder.
         prepare: How images are prepared for the cache.
+        slices: How volumes are seen where `dimension` is 2.
         encoder: The encoder.
         decoder: The decoder.
         optim: The optimizer and its schedule.
@@ -121,6 +123,7 @@ class RunConfig:
     patient_pattern: str = ""
     loggers: str = ""
     prepare: PrepareConfig
+    slices: SlicesConfig = field(default_factory=SlicesConfig)
     encoder: EncoderConfig
     decoder: DecoderConfig
     optim: OptimConfig

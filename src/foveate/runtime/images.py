@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from rich.progress import Progress as Bar
 
 from foveate.core import config as parsing
 from foveate.core.contracts import DerivedSpec
+from foveate.core.dims import LAYERS
 from foveate.core.types import CropSpec, Dataclass, Dimension, FoveateError, Record
 from foveate.data.cache.derived import with_derived
+from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
@@ -41,12 +44,19 @@ def sampled(images: list[Record]) -> list[Record]:
 
 
 def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
-    """The images of the run's dimension; those of the other are excluded, with a message."""
+    """The images of the run's dimension; those of the other are excluded, with a message.
+
+    Volumes alone are images of a 2D run, too: `seen_in` cuts them into slices.
+    """
     fitting = [record for record in images if dimension_of(record) == dimension]
+    if images and not fitting and LAYERS[dimension].planes == ():
+        return images
     if not fitting:
         raise FoveateError(f"--dimension {dimension}: none of the {len(images)} images is {dimension}D.")
     if len(fitting) < len(images):
         say(f"--dimension {dimension}: {len(images) - len(fitting)} images of another dimension are excluded")
+        if LAYERS[dimension].planes == ():
+            say("slices of volumes (--slices.axis) are used where --data holds volumes only")
     return fitting
 
 
@@ -78,6 +88,35 @@ def refuse_missing(images: list[Record], config: PrepareConfig) -> None:
         raise FoveateError(
             f"{lacking[0].relative}: {missing_reason(lacking[0])}, or move the image away.{others}"
         )
+
+
+def seen_in(cache: Cache, dimension: Dimension, slices: SlicesConfig) -> Cache:
+    """The images as a network of that dimension sees them: volumes slice by slice where it is 2.
+
+    Raises:
+        FoveateError: when slices are described for a 3D run.
+    """
+    cut = dimension < len(cache[0].shape)
+    if slices != SlicesConfig() and not cut:
+        if LAYERS[dimension].planes:
+            raise FoveateError(
+                f"--slices.axis {slices.axis} --slices.neighbours {slices.neighbours}: accepted with "
+                f"--dimension 2 only; this run is {dimension}D."
+            )
+        say("--slices.* has no effect: the images are 2D")
+    return cache.sliced(slices) if cut else cache
+
+
+def slices_note(cache: Cache) -> str:
+    """How volumes are cut, for the log; "" where they are not."""
+    cuts = [volume.cut for volume in cache if volume.cut]
+    if not cuts:
+        return ""
+    counts = Counter("xyz"[cut.axis] for cut in cuts)
+    volumes = ", ".join(f"{count} across {axis}" for axis, count in sorted(counts.items()))
+    beside = f", each with {cuts[0].neighbours} neighbours on either side" * bool(cuts[0].neighbours)
+    total = sum(len(volume.planes) for volume in cache if volume.planes is not None)
+    return f"; seen as {total:,} slices ({volumes}){beside}"
 
 
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
@@ -122,7 +161,7 @@ def check_volumes(
     refused: list[tuple[str, str]] = []
     for volume in cache:
         try:
-            check_fits(volume.shape, crops)
+            check_fits(volume.view_shape, crops)
         except FoveateError as error:
             refused.append((volume.relative or f"image {volume.entry.id} of the cache", str(error)))
     if refused:
@@ -134,11 +173,11 @@ def check_volumes(
 
 def fitting_views(cache: Cache, crops: Mapping[str, CropSpec], config: Dataclass, stride: int) -> str:
     """Keys with the largest grids that fit every image without padding; "" where the stride allows none."""
-    least = [min(sizes) for sizes in zip(*(volume.shape for volume in cache), strict=True)]
+    least = [min(sizes) for sizes in zip(*(volume.view_shape for volume in cache), strict=True)]
     grids = {
         spec.grid: [min(size, n // stride * stride) for size, n in zip(spec.grid, least, strict=True)]
         for spec in crops.values()
-        if any(padded_axes(volume.shape, spec) for volume in cache)
+        if any(padded_axes(volume.view_shape, spec) for volume in cache)
     }
     keys = {
         key.removesuffix(".name"): value
@@ -153,11 +192,11 @@ def fitting_views(cache: Cache, crops: Mapping[str, CropSpec], config: Dataclass
 
 def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     """Counts only: no name reaches a log."""
-    small = sum(any(padded_axes(volume.shape, spec) for spec in crops.values()) for volume in cache)
+    small = sum(any(padded_axes(volume.view_shape, spec) for spec in crops.values()) for volume in cache)
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
     names = [volume.patient for volume in cache if volume.patient]
     patients = f"{len(set(names))} patients of {len(names)} images are known" if names else UNKNOWN
-    return f"data: {len(cache)} images, {len(cache.rejects)} excluded{padded}; {patients}"
+    return f"data: {len(cache)} images, {len(cache.rejects)} excluded{slices_note(cache)}{padded}; {patients}"
 
 
 def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:

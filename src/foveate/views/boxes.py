@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from foveate.core.rng import stream
 from foveate.core.types import CropSpec, FoveateError, Tissue
+from foveate.views.places import drawn_place
 
 Integers = NDArray[np.int64]
 SIZE_ATTEMPTS = 1000  # for a partner of a random share; then the partner takes the size of the first
@@ -146,13 +147,10 @@ def move_to_region(
 
     The value is drawn before the voxel; an axis on which the box sticks out of the volume is left alone.
     """
-    chance, which, where = rng.random(3)
-    values = np.unique(places[:, 0])
-    if chance >= spec.around_probability or not len(values):
+    row = drawn_place(rng, places, spec.around_probability)
+    if row is None:
         return box
-    rows = places[places[:, 0] == values[int(which * len(values))]]
-    centre = rows[int(where * len(rows)), 1:]
-    size, room = np.asarray(box.size), np.asarray(shape)
+    centre, size, room = row[1:], np.asarray(box.size), np.asarray(shape)
     low = np.clip(centre - size // 2, 0, np.maximum(room - size, 0))
     low = np.where(size > room, box.low, low)
     return Box(low=tuple(low.tolist()), high=tuple((low + size).tolist()))

@@ -34,6 +34,7 @@ from foveate.views.geometry import (
     view_affine,
     window_of,
 )
+from foveate.views.places import seen_by
 
 Parameters = Mapping[str, Tensor]  # see `Draws.parameters`
 
@@ -43,12 +44,13 @@ def make_views(
 ) -> dict[str, CropViews]:
     """Draw the geometry of global sample `index` and sample its views, and the volume's maps with them.
 
+    A volume that is cut into slices gives one of them.
+
     Raises:
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, CropViews] = {}
-    around = {s.around for s in specs.values() if s.around}
-    places = {key: volume.places(key) for key in around}
+    volume, places = seen_by(volume, index, specs=specs, seed=seed)
     measure = partial(share_above, volume)
     drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
     affines = {
@@ -79,6 +81,7 @@ def missed_tissue(
     volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
 ) -> tuple[int, int]:
     """Boxes of a global sample that break their tissue rule for want of a better one, and all with one."""
+    volume, _ = seen_by(volume, index, specs=specs, seed=seed)
     measure = partial(share_above, volume)
     boxes = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=measure)
     rules = [(specs[name].tissue, box) for name, drawn in boxes.items() for box in drawn]

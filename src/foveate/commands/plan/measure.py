@@ -90,6 +90,7 @@ def probed_data(config: PretrainConfig, scratch: Path) -> tuple[Probe, Cache]:
             intake.decode(few[:1], scratch, config.prepare)
         once, started = age_seconds(), time.perf_counter()
         cache = intake.decode(few, scratch, config.prepare)
+        cache = intake.seen_in(cache, config.dimension, config.slices)
         decoding = (time.perf_counter() - started) / max(1, len(few) - 1)
     sizes = [volume.entry.file_bytes / 2**20 for volume in cache]
     return Probe(images=found, cached_mib=sizes, decoding=decoding, once=once), cache

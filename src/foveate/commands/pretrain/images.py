@@ -10,7 +10,7 @@ from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import from_json
 from foveate.data.cache.volumes import Cache, open_prepared
-from foveate.runtime.images import decode, of_dimension, sampled, say_of_salt
+from foveate.runtime.images import decode, of_dimension, sampled, say_of_salt, seen_in
 from foveate.runtime.selection import images_for_pretraining
 from foveate.train.logging import say
 
@@ -28,7 +28,7 @@ def open_cache(config: PretrainConfig, data: Path) -> Cache:
         return open_given_cache(config, data)
     images = images_of(config, data)
     folder = cache_folder(Path(config.out).parent, data, config.prepare)
-    return decode(images, folder, config.prepare)
+    return seen_in(decode(images, folder, config.prepare), config.dimension, config.slices)
 
 
 def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
@@ -48,7 +48,7 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     cache = open_prepared(data)
     for note in cache.notes:
         say(note)
-    return cache
+    return seen_in(cache, config.dimension, config.slices)
 
 
 def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
@@ -57,4 +57,5 @@ def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int
         cache = open_given_cache(config, data)
         return len(cache), cache
     images = images_of(config, data)
-    return len(images), decode(sampled(images), scratch, config.prepare)
+    cache = decode(sampled(images), scratch, config.prepare)
+    return len(images), seen_in(cache, config.dimension, config.slices)

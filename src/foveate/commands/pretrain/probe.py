@@ -28,7 +28,7 @@ from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
-from foveate.runtime.images import of_dimension
+from foveate.runtime.images import of_dimension, seen_in
 from foveate.runtime.selection import images_for_pretraining
 from foveate.train.health import undisturbed
 from foveate.train.logging import say
@@ -124,6 +124,7 @@ def probe_set(config: PretrainConfig, method: Method) -> ProbeSet:
     cases = [cases[i] for i in np.sort(order)]
     target = cache_folder(Path(config.out).parent, Path(config.probe), config.prepare)
     cache = prepare(cases, target, config.prepare, lambda _done, _total: None)
+    cache = seen_in(cache, config.dimension, config.slices)
     kept = {case.relative: case for case in cases}
     cases = [kept[volume.relative] for volume in cache]
     labels = np.array([str(case.labels.get(LABEL, "")) for case in cases])

@@ -7,7 +7,7 @@ an interrupted computation goes on where it was, and another configuration never
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from hashlib import blake2b
 
@@ -56,7 +56,7 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> Ca
         axes=axes,
     )
     known = replace(volume.entry, maps=(*volume.entry.maps, entry))
-    return CachedVolume(volume.folder, known, volume.relative, volume.labels, volume.patient)
+    return volume.replaced(entry=known)
 
 
 def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> str:
@@ -64,6 +64,8 @@ def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -
     entry = volume.entry
     facts = [VERSION, name, asdict(spec.config), entry.content_hash, entry.low, entry.high]
     facts += [entry.axes] if entry.axes else []  # none: the files of before
+    if volume.cut:
+        facts.append(f"slices across axis {volume.cut.axis}")
     return blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
@@ -74,7 +76,10 @@ def compute(volume: CachedVolume, spec: DerivedSpec[Dataclass]) -> Array:
         FoveateError: when there is less in it than a method can use.
     """
     values = volume.read([0] * len(volume.shape), volume.shape)
-    found = spec.compute(values, volume.spacing_mm, spec.config)
+    if volume.cut:
+        found = by_slices(values, volume.cut.axis, volume.view_spacing_mm, spec)
+    else:
+        found = spec.compute(values, volume.spacing_mm, spec.config)
     count = len(np.unique(found[found > 0]))
     if count < spec.fewest:
         raise FoveateError(
@@ -82,3 +87,14 @@ def compute(volume: CachedVolume, spec: DerivedSpec[Dataclass]) -> Array:
             f"{spec.fewest}. {spec.advice}"
         )
     return np.ascontiguousarray(found.astype(np.uint16 if found.max() < 65536 else np.int32))
+
+
+def by_slices(values: Array, axis: int, spacing_mm: Sequence[float], spec: DerivedSpec[Dataclass]) -> Array:
+    """The maps of all slices in one: each is computed on its own, and no two share a number but 0."""
+    found = np.zeros(values.shape[1:], np.int32)
+    planes, largest = np.moveaxis(found, axis, 0), 0
+    for plane, seen in zip(planes, np.moveaxis(values, axis + 1, 0), strict=True):
+        numbers = spec.compute(np.ascontiguousarray(seen), spacing_mm, spec.config)
+        plane[...] = np.where(numbers > 0, numbers + largest, 0)
+        largest = max(largest, int(plane.max()))
+    return found

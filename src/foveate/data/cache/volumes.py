@@ -14,6 +14,7 @@ from foveate.core.codes import Codes
 from foveate.core.types import Array, ChannelStatistics, FoveateError, Place
 from foveate.data.cache.encoding import Encoded, Histogram, channel_histograms, together, windowed
 from foveate.data.cache.index import CacheEntry, MapEntry, complete_entries
+from foveate.data.cache.planes import Cut, Planes, SlicesConfig
 from foveate.data.cache.profiles import earlier_note, is_of_before
 from foveate.data.cache.statistics import statistics_of
 from foveate.data.cache.store import open_array, read_window
@@ -29,7 +30,7 @@ class CachedVolume:
     on the terminal, `labels` the values of the whole image: neither is ever stored.
     """
 
-    __slots__ = ("entry", "folder", "labels", "patient", "relative")
+    __slots__ = ("cut", "entry", "folder", "labels", "patient", "relative")
 
     def __init__(
         self,
@@ -38,9 +39,27 @@ class CachedVolume:
         relative: str = "",
         labels: Mapping[str, Any] | None = None,
         patient: str = "",
+        cut: Cut | None = None,
     ) -> None:
         self.folder, self.entry, self.relative, self.patient = folder, entry, relative, patient
-        self.labels = dict(labels or {})
+        self.labels, self.cut = dict(labels or {}), cut
+
+    def replaced(
+        self,
+        *,
+        entry: CacheEntry | None = None,
+        labels: Mapping[str, Any] | None = None,
+        cut: Cut | None = None,
+    ) -> CachedVolume:
+        """The same volume with what is given in place of its own."""
+        return CachedVolume(
+            self.folder,
+            entry or self.entry,
+            self.relative,
+            self.labels if labels is None else labels,
+            self.patient,
+            cut or self.cut,
+        )
 
     def __repr__(self) -> str:
         return f"CachedVolume(id={self.entry.id!r}, shape={self.entry.shape})"  # no name: this reaches logs
@@ -52,8 +71,8 @@ class CachedVolume:
 
     @property
     def channels(self) -> int:
-        """Number of channels."""
-        return self.entry.shape[0]
+        """Number of channels of what a network sees."""
+        return self.entry.shape[0] * (self.cut.depth if self.cut else 1)
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
@@ -78,6 +97,21 @@ class CachedVolume:
         slabs = (np.asarray(codes[:, at : at + SLAB]) for at in range(0, self.shape[axis], SLAB))
         found = [channel_histograms(Encoded(codes=x, scale=entry.scale, offset=entry.offset)) for x in slabs]
         return [together(parts) for parts in zip(*found, strict=True)]
+
+    @property
+    def view_shape(self) -> tuple[int, ...]:
+        """Spatial shape of what a network sees at once: the volume, or a slice of it."""
+        return self.cut.across(self.shape) if self.cut else self.shape
+
+    @property
+    def view_spacing_mm(self) -> tuple[float, ...]:
+        """Size of a voxel along each axis of that."""
+        return self.cut.across(self.spacing_mm) if self.cut else self.spacing_mm
+
+    @property
+    def planes(self) -> Planes | None:
+        """The slices that a network sees one by one; None: it sees the whole."""
+        return Planes(self, self.cut) if self.cut else None
 
     def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) as float32 (C, *window), the intensity window mapped to [0, 1].
@@ -156,6 +190,11 @@ class Cache:
     def __iter__(self) -> Iterator[CachedVolume]:
         return iter(self.volumes)
 
+    def sliced(self, slices: SlicesConfig) -> Cache:
+        """The same volumes, seen slice by slice."""
+        cut = [volume.replaced(cut=slices.cut(volume.spacing_mm)) for volume in self.volumes]
+        return Cache(cut, self.rejects, self.notes)
+
     @property
     def channels(self) -> int:
         """Channels of every volume."""
@@ -185,7 +224,8 @@ def _check_alike(volumes: Sequence[CachedVolume]) -> None:
         raise FoveateError("The cache holds no volume; prepare at least one image.")
     first = volumes[0]
     for volume in volumes:
-        if (volume.channels, len(volume.shape)) != (first.channels, len(first.shape)):
+        facts = [(v.channels, len(v.shape), v.cut is None) for v in (first, volume)]
+        if facts[0] != facts[1]:
             raise FoveateError(
                 "All images of a run need the same number of channels and axes, but "
                 f"{first.relative or first} has shape {first.entry.shape} (channels first) and "

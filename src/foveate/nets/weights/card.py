@@ -63,6 +63,9 @@ def wrong_input(card: Card) -> str:
         return f"in_channels is {printable(repr(channels))}, accepted is the number that the encoder reads"
     if spacing is not None and not are_numbers(spacing, card["dimension"]):
         return f"spacing_mm is {printable(repr(spacing))}, accepted is a number of mm for each axis"
+    slices = card.get("slices")
+    if slices is not None and not (isinstance(slices, dict) and slices.keys() == {"axis", "neighbours"}):
+        return f"slices is {printable(repr(slices))}, accepted is an axis and a number of neighbours"
     if intensity is None:
         return ""
     named = isinstance(intensity, dict) and isinstance(intensity.get("window"), str)
@@ -105,6 +108,7 @@ def check_card(
     normalisation: str,
     intensity: Mapping[str, Any],
     spacing: Sequence[float],
+    slices: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """How the input that weights were trained on differs from the one they will see.
 
@@ -115,6 +119,7 @@ def check_card(
         normalisation: The named step before the network.
         intensity: The intensity rule, as `prepare` in a configuration.
         spacing: Size of a voxel in mm along each axis.
+        slices: How volumes are cut into slices, None where they are not.
 
     Returns:
         The differences that training can bridge, in words.
@@ -137,6 +142,7 @@ def check_card(
     named.append(difference("normalisation", card.get("normalisation"), normalisation))
     named.append(intensity_note(card.get("intensity"), intensity))
     named.append(spacing_note(card.get("spacing_mm"), spacing))
+    named.append(difference("slices", slicing(card.get("slices")), slicing(slices)))
     return [note for note in named if note]
 
 
@@ -166,6 +172,17 @@ def intensity_note(given: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -
                 f"{c:g} to {d:g}: not the same units. Say a range in the weights' units, as {a:g} to {b:g}."
             )
     return difference("intensity", rule(given), rule(wanted))
+
+
+def slicing(slices: Mapping[str, Any] | None) -> str:
+    """How volumes are cut, in words.
+
+    >>> slicing({"axis": "auto", "neighbours": 1}), slicing(None)
+    ('across auto with 1 neighbours on either side', 'none')
+    """
+    if slices is None:
+        return "none"
+    return printable(f"across {slices['axis']} with {slices['neighbours']} neighbours on either side")
 
 
 def rule(intensity: Mapping[str, Any]) -> str:

@@ -26,10 +26,10 @@ def image_facts(volume: CachedVolume, record: Record | None = None) -> ImageFact
     """The facts of a prepared image; its modality is what the record says."""
     counts = values_of(volume)
     return ImageFacts(
-        dimension=len(volume.shape),
+        dimension=len(volume.view_shape),
         channels=volume.channels,
-        spacing_mm=volume.spacing_mm,
-        size_mm=tuple(n * mm for n, mm in zip(volume.shape, volume.spacing_mm, strict=True)),
+        spacing_mm=volume.view_spacing_mm,
+        size_mm=tuple(n * mm for n, mm in zip(volume.view_shape, volume.view_spacing_mm, strict=True)),
         tilt_degrees=tilt_of(volume.entry.affine, len(volume.shape)),
         low=counts.percentile(0.5),
         middle=counts.percentile(50),
@@ -61,8 +61,8 @@ def card_facts(cache: Cache, config: PrepareConfig) -> dict[str, Any]:
     some = cache.volumes[:: -(-len(cache) // MOST_IMAGES)]
     facts = [image_facts(volume) for volume in some]
     profiles = Counter(volume.entry.profile for volume in cache)
-    spacing = np.array([volume.spacing_mm for volume in cache])
-    size = spacing * np.array([volume.shape for volume in cache])
+    spacing = np.array([volume.view_spacing_mm for volume in cache])
+    size = spacing * np.array([volume.view_shape for volume in cache])
     return {
         "percentiles": list(PERCENTILES),
         "channels": cache.channels,

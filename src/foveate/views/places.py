@@ -1,0 +1,100 @@
+"""Which slice of a volume a sample shows, and around which voxel of a map.
+
+Slices are drawn uniformly, and one on which there is nothing to see is drawn again: one that cannot hold a
+view that keeps a crop's tissue rule, or, without such a rule, one of which less than `LEAST` reads above
+`FOREGROUND`. After `SLICE_ATTEMPTS` draws the one that comes closest is taken. Where a crop is drawn around
+the voxels of a map, the slice is that of the voxel, with the probability that the crop says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from foveate.core.contracts import Slices, VolumeReader
+from foveate.core.rng import stream
+from foveate.core.types import Array, CropSpec, Tissue
+
+SLICE_ATTEMPTS = 10
+FOREGROUND = 0.1  # of the intensity window
+LEAST = 0.01  # share of a slice
+
+
+class Seen(NamedTuple):
+    """What a sample is made of."""
+
+    image: VolumeReader  # the volume, or one of its slices
+    places: Mapping[str, Array]  # of the maps that crops are drawn around: rows (value, *voxel)
+
+
+def seen_by(volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int) -> Seen:
+    """The volume, or the slice of it that global sample `index` shows."""
+    around = {name: spec for name, spec in specs.items() if spec.around}
+    places = {spec.around: volume.places(spec.around) for spec in around.values()}
+    if volume.planes is None:
+        return Seen(volume, places)
+    for name, spec in around.items():
+        rng = stream(seed, f"around/{name}", index)  # as the crop's first box will draw it
+        row = drawn_place(rng, places[spec.around], spec.around_probability)
+        if row is not None:
+            plane = volume.planes[int(row[1 + volume.planes.axis])]
+            here = {key: plane.places(key) for key in places}
+            same = here[spec.around][:, 0] == row[0]
+            return Seen(plane, {**here, spec.around: here[spec.around][same]})
+    plane = draw_slice(stream(seed, "slice", index), volume.planes, list(specs.values()))
+    return Seen(plane, {key: plane.places(key) for key in places})
+
+
+def drawn_place(rng: np.random.Generator, places: Array, probability: float) -> Array | None:
+    """With that probability one of the rows (value, *voxel); the value is drawn before the voxel."""
+    chance, which, where = rng.random(3)
+    values = np.unique(places[:, 0])
+    if chance >= probability or not len(values):
+        return None
+    rows = places[places[:, 0] == values[int(which * len(values))]]
+    row: Array = rows[int(where * len(rows))]
+    return row
+
+
+def draw_slice(rng: np.random.Generator, planes: Slices, specs: Sequence[CropSpec]) -> VolumeReader:
+    """A slice with something to see, or the one of `SLICE_ATTEMPTS` that comes closest."""
+    closest, least = planes[0], math.inf
+    for _ in range(SLICE_ATTEMPTS):
+        plane = planes[int(rng.integers(len(planes)))]
+        lacking = lack(plane, specs)
+        if lacking < least:
+            closest, least = plane, lacking
+        if not least:
+            break
+    return closest
+
+
+def lack(plane: VolumeReader, specs: Sequence[CropSpec]) -> float:
+    """How far a slice is from having something to see; 0: it has."""
+    codes = plane.codes([0] * len(plane.shape), plane.shape)
+    ruled = [spec for spec in specs if not spec.tissue.accepts_all]
+    if not ruled:
+        return max(0.0, LEAST - codes.share_above(FOREGROUND))
+    rules = [of_whole(spec, plane.shape) for spec in ruled]
+    return max(rule.shortfall(codes.share_above(rule.threshold)) for rule in rules)
+
+
+def of_whole(spec: CropSpec, shape: Sequence[int]) -> Tissue:
+    """What a crop's tissue rule asks of the whole image: that its smallest box could keep it somewhere."""
+    share = smallest_box(spec, shape) / math.prod(shape)
+    rule = spec.tissue
+    return Tissue(
+        threshold=rule.threshold, at_least=rule.at_least * share, at_most=1 - (1 - rule.at_most) * share
+    )
+
+
+def smallest_box(spec: CropSpec, shape: Sequence[int]) -> float:
+    """Voxels of the smallest box that the crop draws."""
+    if spec.source_sizes:
+        return min(math.prod(map(min, size, shape)) for size in spec.source_sizes)
+    if any(spec.grid_scale):
+        return math.prod(min(spec.grid_scale[0] * n, size) for n, size in zip(spec.grid, shape, strict=True))
+    return spec.volume_share[0] * math.prod(shape)
