@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from foveate.core import config as parsing
@@ -32,7 +31,7 @@ from foveate.runtime.config import from_card
 from foveate.runtime.precision import Answering, Precision, answering_precision, device_of, set_up_device
 from foveate.runtime.processes import plugin_of
 from foveate.runtime.registries import TASKS
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
 
 SCRATCH_FOLDER = ".scratch"
 
@@ -135,15 +134,6 @@ def segment_volume(
         probabilities=probabilities,
         pace=model.pace,
     )
-
-
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar; yields the function that advances it by one."""
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=CONSOLE, disable=not CONSOLE.is_terminal) as shown:
-        task = shown.add_task("predicting", total=total)
-        yield lambda: shown.advance(task)
 
 
 def load_task(source: str | Path) -> tuple[DenseTask | ImageTask, weights.Card]:

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.progress import Progress as Bar
-
 from foveate.core import config as parsing
 from foveate.core.contracts import DerivedSpec
 from foveate.core.dims import LAYERS
@@ -24,7 +22,8 @@ from foveate.data.readers.channels import missing_reason
 from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.salts import move_out
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
+from foveate.train.progress import progress
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
 from foveate.views.pipeline import missed_tissue
 
@@ -124,13 +123,8 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
     say_of_salt(folder)
     refuse_missing(images, config)
     say_of_colour(images, config)
-    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
-        task = bar.add_task("preparing the cache", total=len(images))
-
-        def advance(done: int, _total: int) -> None:
-            bar.update(task, completed=done)
-
-        cache = prepare(images, folder, config, advance, num_workers)
+    with progress("preparing the cache", len(images)) as show:
+        cache = prepare(images, folder, config, show, num_workers)
     for note in cache.notes:
         say(note)
     for reject in cache.rejects:
@@ -142,9 +136,8 @@ def derived(cache: Cache, specs: Mapping[str, DerivedSpec[Dataclass]]) -> Cache:
     """The cache with the maps that a method asks for, such as super-pixels, computed if missing."""
     if all(name in volume.map_names for name in specs for volume in cache):
         return cache
-    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
-        task = bar.add_task(f"computing {', '.join(specs)}", total=len(cache))
-        return with_derived(cache, specs, lambda done, _total: bar.update(task, completed=done))
+    with progress(f"computing {', '.join(specs)}", len(cache)) as show:
+        return with_derived(cache, specs, show)
 
 
 def check_volumes(

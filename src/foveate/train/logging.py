@@ -6,17 +6,17 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.core.claims import claim
 from foveate.core.types import FoveateError
 from foveate.train.loggers import open_loggers
+from foveate.train.remaining import Remaining
 from foveate.train.verdicts import ADVICE, Judge, Verdict
 
 LOCK = ".lock"  # empty; held while a process writes to the run
@@ -45,12 +45,12 @@ class RunLog:
         self.judge, self.standing = Judge(total), set[str]()
         self.judged = False
         self.held = ExitStack()
+        self.remaining = Remaining(total=total)
         self.bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
-            TimeRemainingColumn(),
             console=CONSOLE,
             disable=not (active and CONSOLE.is_terminal),
         )
@@ -126,13 +126,14 @@ class RunLog:
         if not self.active:
             return
         self.record(row)
+        self.remaining.stepped(row["seconds_per_step"])
         summary = (
-            f"loss {row['loss']:.4f}, {row['seconds_per_step']:.2f} s/step, {row['data_wait']:.0%} waiting"
+            f"loss {row['loss']:.4f}, {row['seconds_per_step']:.2f} s/step, {row['data_wait']:.0%} waiting, "
+            f"{self.remaining.shown(int(row['step']))}"
         )
         self.bar.update(self.task, completed=row["step"], state=summary)
         if not CONSOLE.is_terminal:
-            left = timedelta(seconds=round((self.total - row["step"]) * row["seconds_per_step"]))
-            say(f"step {row['step']}/{self.total}: {summary}, {left} left")
+            say(f"step {row['step']}/{self.total}: {summary}")
 
     def validated(self, step: int, metrics: Mapping[str, float]) -> None:
         """A line of validation metrics for machines, and for people."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,7 @@ from foveate.train import checkpoint
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from foveate.train.peers import Peers
+from foveate.train.remaining import Remaining
 from foveate.train.waiting import Waiting, waiting_of
 
 if TYPE_CHECKING:  # what `Fabric.setup` gives, under a private name
@@ -103,6 +105,7 @@ def fit(
     folder = log.folder / "checkpoints"
     checkpoint.load_newest(fabric, folder, state, log.note)
     log.resume_at(state["step"])
+    log.remaining = remaining_of(schedule, hooks, state["step"])
     recent, ending = Recent(waiting=waiting_of(fabric.device)), Ending.FINISHED
     with closing(batches(state["step"])) as source, stop_signals() as stop:
         for step in range(state["step"], schedule.steps):
@@ -122,12 +125,10 @@ def fit(
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, moved, peers))
                 recent = Recent(waiting=recent.waiting)
-            recent.started += measure_health(hooks, log, step + 1)
-            recent.started += keep_best(fabric, state, schedule, hooks, log)
-            if save_now or not ending:
-                checkpoint.save(fabric, folder, state, schedule.keep_checkpoints)
-            if preview_now:
-                hooks.preview(step + 1)
+            keep = schedule.keep_checkpoints if save_now or not ending else 0
+            recent.started += between_steps(
+                fabric, state, schedule, hooks, log, keep=keep, preview=preview_now
+            )
             if not ending:
                 break
     return Ending.FINISHED if state["step"] >= schedule.steps else ending
@@ -217,8 +218,48 @@ def measure_health(hooks: Hooks, log: RunLog, step: int) -> float:
     found = hooks.measure(step)
     elapsed = time.perf_counter() - before
     if found:
+        log.remaining.did("health", elapsed)
         log.measured({"step": step, **found, "health_seconds": elapsed})
     return elapsed
+
+
+def remaining_of(schedule: Schedule, hooks: Hooks, step: int) -> Remaining:
+    """What a run that is at a step has to do."""
+    every = {"checkpoints": schedule.save_every, "previews": schedule.preview_every}
+    if hooks.validate:
+        every["validation"] = schedule.validate_every
+    return Remaining(total=schedule.steps, every=every, begun=step)
+
+
+def between_steps(
+    fabric: Fabric,
+    state: dict[str, Any],
+    schedule: Schedule,
+    hooks: Hooks,
+    log: RunLog,
+    *,
+    keep: int,
+    preview: bool,
+) -> float:
+    """Health, validation, a checkpoint and previews where it is time to; the seconds that they took.
+
+    `keep`: how many checkpoints are kept once one is saved; 0: none is saved now.
+    """
+    done, spent = state["step"], measure_health(hooks, log, state["step"])
+    work: dict[str, Callable[[], object]] = {}
+    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
+        work["validation"] = partial(keep_best, fabric, state, hooks.validate, log)
+    if keep:
+        work["checkpoints"] = partial(checkpoint.save, fabric, log.folder / "checkpoints", state, keep)
+    if preview:
+        work["previews"] = partial(hooks.preview, done)
+    for name, do in work.items():
+        started = time.perf_counter()
+        do()
+        elapsed = time.perf_counter() - started
+        log.remaining.did(name, elapsed)
+        spent += elapsed
+    return spent
 
 
 def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog, peers: Peers) -> None:
@@ -282,17 +323,16 @@ def first_state(net: nn.Module, optimizer: Optimizer, hooks: Hooks) -> dict[str,
     return {"model": net, "optimizer": optimizer, "step": 0, **best}
 
 
-def keep_best(fabric: Fabric, state: dict[str, Any], schedule: Schedule, hooks: Hooks, log: RunLog) -> float:
-    """Validate where it is time to, keep the weights if they are the best so far; the seconds it took."""
-    started, done = time.perf_counter(), state["step"]
-    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
-        metrics = hooks.validate(done)
-        log.validated(done, metrics)
-        if metrics["score"] > state["best"]:
-            state["best"] = metrics["score"]
-            best = {key: state[key] for key in ("model", "step", "best")}
-            checkpoint.save_best(fabric, log.folder / "checkpoints", best)
-    return time.perf_counter() - started
+def keep_best(
+    fabric: Fabric, state: dict[str, Any], validate: Callable[[int], dict[str, float]], log: RunLog
+) -> None:
+    """Validate, and keep the weights if they are the best so far."""
+    metrics = validate(state["step"])
+    log.validated(state["step"], metrics)
+    if metrics["score"] > state["best"]:
+        state["best"] = metrics["score"]
+        best = {key: state[key] for key in ("model", "step", "best")}
+        checkpoint.save_best(fabric, log.folder / "checkpoints", best)
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:

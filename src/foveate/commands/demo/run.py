@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.progress import Progress as Bar
-
 from foveate.commands.demo.brains import build_cohort
 from foveate.commands.demo.config import DemoConfig
 from foveate.commands.finetune.config import SPEC as FINETUNE
@@ -15,7 +13,8 @@ from foveate.commands.finetune.run import finetune
 from foveate.commands.pretrain.config import SPEC as PRETRAIN
 from foveate.commands.pretrain.run import pretrain
 from foveate.core.types import Ending
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
+from foveate.train.progress import progress
 
 BRAINS, LABELLED, TRAINED = 24, 8, 3  # without labels; others with; of which the task is learnt from
 
@@ -50,9 +49,8 @@ def run_demo(config: DemoConfig) -> Ending:
 
 def build(folder: Path, count: int, seed: int) -> None:
     """A cohort with a progress bar."""
-    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
-        task = bar.add_task("building virtual brains", total=count)
-        build_cohort(folder, count, seed, lambda done, _total: bar.update(task, completed=done))
+    with progress("building virtual brains", count) as show:
+        build_cohort(folder, count, seed, show)
     say(f"{count} virtual brains with labels: {folder}")
 
 

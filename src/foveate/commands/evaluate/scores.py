@@ -17,8 +17,9 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import figures, metrics
 from foveate.evaluate.attribution import grad_cam
-from foveate.runtime.finetuned import Model, progress, segment_volume
+from foveate.runtime.finetuned import Model, segment_volume
 from foveate.train.overlays import write_overlays
+from foveate.train.progress import counted
 
 Rows = list[dict[str, float]]
 Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indices
@@ -42,7 +43,7 @@ Judged = tuple[Rows, Statistic, Mapping[str, object]]  # what else there is to s
 def judge_masks(config: EvaluateConfig, model: Model, task: DenseTask, cohort: Cohort, out: Path) -> Judged:
     """Masks of every case; figures of Dice and of the worst."""
     rows: Rows = []
-    with progress(len(cohort.volumes)) as advance:
+    with counted("evaluating", len(cohort.volumes)) as advance:
         for volume in cohort.volumes:
             predicted, truth = masks_of(config, model, task, volume)
             tolerance = config.nsd_tolerance_mm
@@ -105,7 +106,7 @@ def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort:
 def answers_of(model: Model, task: ImageTask, volumes: Sequence[CachedVolume]) -> Answered:
     """Answers and labels of some cases."""
     answers = []
-    with progress(len(volumes)) as advance:
+    with counted("evaluating", len(volumes)) as advance:
         for volume in volumes:
             answers.append(model.predicted(volume).numpy())
             advance()

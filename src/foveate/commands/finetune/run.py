@@ -46,6 +46,7 @@ from foveate.train.loop import Hooks, fit
 from foveate.train.optim import parameter_groups
 from foveate.train.overlays import write_overlays
 from foveate.train.peers import Peers, check_same, lost_peers_explained
+from foveate.train.progress import counted
 
 PICTURED_CASES = 3
 LEAST = 1  # samples of a batch
@@ -180,8 +181,11 @@ def validate(
     """Metrics of some images, which all processes share; the same as one process would find."""
     peers.same_buffers(task)
     task.eval()
-    with fabric.autocast():
-        mine = [list(task.judged(case)) for case in cases[peers.rank :: peers.world]]
+    own, mine = cases[peers.rank :: peers.world], []
+    with fabric.autocast(), counted("validation", len(own), active=fabric.is_global_zero) as advance:
+        for case in own:
+            mine.append(list(task.judged(case)))
+            advance()
     task.train()
     shares = peers.gathered(mine)
     return task.metrics([shares[i % peers.world][i // peers.world] for i in range(len(cases))])

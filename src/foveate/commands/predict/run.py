@@ -40,11 +40,11 @@ from foveate.runtime.finetuned import (
     Model,
     open_model,
     prepared,
-    progress,
     segment_volume,
 )
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
 from foveate.train.logging import say
+from foveate.train.progress import counted
 
 TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
 NO_RESULT = "-"
@@ -79,7 +79,7 @@ def predict(config: PredictConfig) -> bool:
     else:
         outcomes = predict_table(seat, model.task, images)
     done, failed = 0, []
-    with progress(len(images)) as advance:
+    with counted("predicting", len(images)) as advance:
         for record, reason in outcomes:
             done += not reason
             if reason:

@@ -9,8 +9,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
 from foveate.commands.scan.config import ScanConfig
 from foveate.commands.scan.page import write_page
 from foveate.core.types import Ending, FoveateError
@@ -18,11 +16,11 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
 from foveate.data.inventory import passes as inventory, state
 from foveate.data.inventory.roles import notes
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
+from foveate.train.progress import shown
 
 PAGE = "inventory.html"
 SHOWN = 10  # files that the terminal names
-REDRAW_SECONDS = 0.2
 
 
 def run_scan(config: ScanConfig) -> Ending:
@@ -43,15 +41,12 @@ def scan(config: ScanConfig) -> str:
     _refuse_other_files(out)
     salt = project_salt(out)
     root_id = salted_id(salt, f"root {root.resolve()}")
-    with closing(state.open_state(out, root_id)) as db, _bar() as bar:
-        found = inventory.Scan(
-            db=db, root=root, salt=salt, num_workers=config.num_workers, on_progress=Shown(bar)
-        )
+    with closing(state.open_state(out, root_id)) as db, shown() as show:
+        found = inventory.Scan(db=db, root=root, salt=salt, num_workers=config.num_workers, on_progress=show)
         if _passes(found, config, out) or not (out / PAGE).exists():
             inventory.export(found, out)
             write_page(db, out / PAGE)
             state.remember(db, exported="yes")
-        bar.stop()
         return summary(found, config)
 
 
@@ -78,36 +73,6 @@ def _refuse_other_files(out: Path) -> None:
     """Refuse an --out that holds other files."""
     if any(out.iterdir()) and not (out / state.PRIVATE).is_dir():
         raise FoveateError(f"--out {out} holds other files; give an empty or new folder, or an inventory.")
-
-
-def _bar() -> Progress:
-    """Without a thread of its own, because worker processes are forked."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=CONSOLE,
-        auto_refresh=False,
-        transient=True,
-        disable=not CONSOLE.is_terminal,
-    )
-
-
-class Shown:
-    """Shows progress, redrawn a few times a second."""
-
-    def __init__(self, bar: Progress) -> None:
-        self.bar, self.tasks, self.drawn = bar, dict[str, TaskID](), 0.0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """Show how much of a pass is done; a total of 0 means unknown."""
-        if what not in self.tasks:
-            self.tasks[what] = self.bar.add_task(what, total=None)
-        self.bar.update(self.tasks[what], completed=done, total=total or None)
-        if time.monotonic() - self.drawn > REDRAW_SECONDS:
-            self.drawn = time.monotonic()
-            self.bar.refresh()
 
 
 def summary(found: inventory.Scan, config: ScanConfig) -> str:

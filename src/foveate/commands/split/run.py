@@ -9,8 +9,6 @@ from dataclasses import replace
 from operator import methodcaller
 from pathlib import Path
 
-from rich.progress import Progress as Bar
-
 from foveate.commands.split.config import SplitRun
 from foveate.core import config as parsing
 from foveate.core.files import replace_file
@@ -22,7 +20,8 @@ from foveate.data.cohort.leakage import by_role, hashes_of, twins
 from foveate.data.cohort.pairs import Paired
 from foveate.data.roles.channels import channel_notes
 from foveate.runtime.selection import say_notes
-from foveate.train.logging import CONSOLE, say
+from foveate.train.logging import say
+from foveate.train.progress import counted
 
 UNLABELLED = "unlabelled.txt"
 LISTED_BY = (".csv", ".json")
@@ -105,11 +104,10 @@ def equal_voxels(images: Sequence[Record], config: SplitRun) -> tuple[list[list[
     if not config.compare_voxels:
         return [], set()
     hashes: dict[str, str | None] = {}
-    with Bar(console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as bar:
-        task = bar.add_task("comparing voxels", total=len(images))
+    with counted("comparing voxels", len(images)) as advance:
         for record, digest in zip(images, hashes_of(images, config.num_workers), strict=True):
             hashes[record.relative] = digest
-            bar.advance(task)
+            advance()
     say_notes(by_role(images, hashes))
     unreadable = {name for name, digest in hashes.items() if digest is None}
     for name in sorted(unreadable):
