@@ -283,3 +283,18 @@ def test_help_loads_no_library_that_reads_images_builds_networks_or_draws():
     loaded = json.loads(done.stdout)
     assert set(loaded) == set(BY_NAME)
     assert not {verb: found for verb, names in loaded.items() if (found := LOADED_LATER & set(names))}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["methods"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words):
+    command = "import sys; sys.stdin.read(); from foveate.cli import main; sys.exit(main())"
+    child = subprocess.Popen(
+        [sys.executable, "-c", command, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    child.stdout.close()  # as `head` does once it has its lines
+    child.stdin.close()  # now it may speak
+    assert child.stderr.read() == b""
+    assert child.wait() == 141

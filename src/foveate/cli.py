@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -118,10 +119,33 @@ OWN = (
     ),
 )
 BY_NAME = {command.name: command for command in OWN}
+CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 PLUGGED: Registry[Command] = Registry("command", "foveate.commands", {})  # of other packages
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a command; nothing is said where whoever reads the output has seen enough, as `head` does."""
+    try:
+        code = answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not reader_is_gone():  # another pipe
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the very end
+        return CLOSED_PIPE
+    return code
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody reads what is printed any more."""
+    if sys.platform == "win32":  # which reports it as another error
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLERR)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def answer(arguments: list[str] | None) -> int:
     """Run a command; an error that the user can fix is one paragraph on stderr."""
     if arguments is None:  # as a program of its own
         arguments = sys.argv[1:]

@@ -53,6 +53,7 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     before |= {key: path for key, path in paths.items() if not before.get(key)}
     before = {**dict(defaulted(config)), **before}  # an earlier version did not know all of the keys
     unknown = () if paths else [key for key in PATHS if not before.get(key)]  # of a folder that was passed on
+    refuse_other_kind(before, dict(parsing.flatten(parsing.to_mapping(config))), out)
     if changed := parsing.differences(before, parsing.to_mapping(config), (*RESUMABLE, *unknown)):
         raise FoveateError(
             f"--out {out} holds a run with another configuration ({'; '.join(changed)}). "
@@ -62,6 +63,20 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     done = checkpoint.newest_step(out / "checkpoints")
     if done > config.steps:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; give a larger number.")
+
+
+def refuse_other_kind(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
+    """Refuse the folder of another method or task: what else differs does not matter then."""
+    for key in ("method.name", "task.name"):
+        kinds = [keys.get(key) for keys in (before, now)]
+        if kinds[0] != kinds[1]:
+            found, asked = (
+                f"--{key.removesuffix('.name')} {kind}" if kind else "another command" for kind in kinds
+            )
+            raise FoveateError(
+                f"--out {out} is the folder of a run with {found}, and this one is with {asked}; accepted: "
+                "another --out, or a new or empty folder."
+            )
 
 
 def defaulted(config: Dataclass, prefix: str = "") -> Iterator[tuple[str, Any]]:

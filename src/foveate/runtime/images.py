@@ -21,6 +21,7 @@ from foveate.data.loader import records_of, volume_of
 from foveate.data.readers.channels import missing_reason
 from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
+from foveate.data.roles.grouped import grouped
 from foveate.data.salts import move_out
 from foveate.train.logging import say
 from foveate.train.progress import progress
@@ -127,8 +128,8 @@ def decode(images: list[Record], folder: Path, config: PrepareConfig, num_worker
         cache = prepare(images, folder, config, show, num_workers)
     for note in cache.notes:
         say(note)
-    for reject in cache.rejects:
-        say(f"excluded: {reject.relative}: {reject.reason}")
+    for line in grouped((reject.relative, reject.reason) for reject in cache.rejects):
+        say(f"excluded: {line}")
     return cache
 
 

@@ -23,9 +23,11 @@ from foveate.data.cohort.leakage import (
     write_seen,
 )
 from foveate.data.roles.channels import channel_notes
+from foveate.data.roles.grouped import LABEL_MAPS, grouped
 from foveate.train.logging import say
 
 LISTS = ("train.txt", "unlabelled.txt")  # of a folder that `foveate split` wrote
+SHOWN = 5  # lines on files that are excluded
 HELD_OUT = ("val", "test")
 
 
@@ -72,10 +74,18 @@ def _hint(source: SourceConfig, data: Path) -> None:
 
 
 def _say_others(others: Sequence[Record]) -> None:
+    """What is excluded, label maps first, in a few lines."""
+    ordered = sorted(others, key=lambda record: record.role == "other")
+    lines = list(
+        grouped(
+            (r.relative, f"{LABEL_MAPS} ({r.evidence})" if r.role == "label" else r.evidence) for r in ordered
+        )
+    )
     if others:
-        telling = min(others, key=lambda record: record.role == "other")  # a label rather than a README
-        example = f"{telling.relative} ({telling.evidence})"
-        say(f"excluded from pre-training: {len(others)} files, e.g. {example}")
+        more = f", among them ({len(lines) - SHOWN} further lines: `foveate scan`)" * (len(lines) > SHOWN)
+        say(f"excluded from pre-training: {len(others)} files{more}")
+    for line in lines[:SHOWN]:
+        say(f"  {line}")
 
 
 def _listed(images: Sequence[Record], folder: Path) -> list[Record]:

@@ -18,7 +18,7 @@ from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.runtime.finetuned import Model, segment_volume
-from foveate.train.overlays import write_overlays
+from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
 
 Rows = list[dict[str, float]]
@@ -58,9 +58,10 @@ def judge_masks(config: EvaluateConfig, model: Model, task: DenseTask, cohort: C
         sides = {"truth": truth, "prediction": predicted}
         image = torch.from_numpy(whole(cohort.volumes[i])[0])
         drawn = {k: torch.from_numpy(np.stack(list(each.values()))) for k, each in sides.items()}
-        pictures.append((image, drawn))
+        said = f"row {i + 1} of cases.csv, mean_fg_dice {rows[i]['mean_fg_dice']:.3f}"
+        pictures.append(Case(image=image, regions=drawn, caption=said))
     if pictures:
-        write_overlays(out / "worst.png", pictures)
+        write_overlays(out / "worst.png", pictures, list(truth))
     keys = list(rows[0])
     columns = {key: np.array([row[key] for row in rows]) for key in keys}
     return rows, lambda picked: {k: metrics.mean(columns[k][picked]) for k in keys}, {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -40,11 +40,10 @@ from foveate.runtime.resources.gpus import on_one_device
 from foveate.runtime.resources.shortage import shortage_explained
 from foveate.runtime.selection import compared_with_pretraining, note_seen
 from foveate.runtime.steps import batches_from, first_batches, first_step, schedule_of
-from foveate.train import checkpoint
+from foveate.train import checkpoint, overlays
 from foveate.train.logging import RunLog, say
 from foveate.train.loop import Hooks, fit
 from foveate.train.optim import parameter_groups
-from foveate.train.overlays import write_overlays
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 from foveate.train.progress import counted
 
@@ -208,12 +207,23 @@ def draw_preview(fabric: Fabric, task: Task, cases: Cache, out: Path, step: int)
         drawn = [(volume, task.outlines(volume)) for volume in list(cases)[:PICTURED_CASES]]
     task.train()
     pictures = [
-        (torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape)[0]), outlines)
-        for volume, outlines in drawn
+        overlays.Case(
+            image=torch.from_numpy(volume.read([0] * len(volume.shape), volume.shape)[0]),
+            regions=outlines,
+            caption=f"validation image {number}" + scored(outlines),
+        )
+        for number, (volume, outlines) in enumerate(drawn, 1)
         if outlines
     ]
     if pictures:
-        write_overlays(out / "previews" / f"step-{step:09d}.png", pictures)
+        count = len(next(iter(pictures[0].regions.values())))
+        names = task.class_names[-count:]  # the background has no outline
+        overlays.write_overlays(out / "previews" / f"step-{step:09d}.png", pictures, names)
+
+
+def scored(outlines: Mapping[str, torch.Tensor]) -> str:
+    """The Dice of truth and prediction for a caption, where these two are drawn."""
+    return f", mean Dice {overlays.dice(outlines):.3f}" if len(outlines) == 2 else ""
 
 
 def restore_best(task: Task, checkpoints: Path) -> float:
@@ -302,6 +312,8 @@ def dry_run(config: FinetuneConfig) -> str:
             f"outputs: {', '.join(task.class_names)} ({task.activation})",
             f"parameters: {sum(p.numel() for p in task.parameters()):,}",
             f"one step: {terms}; {seconds:.2f} s, the first step of a process is the slowest",
+            f"a sample: {len(images.train) + len(images.val)} of {sum(map(len, images.split.values()))} "
+            "labelled images were decoded; sizes and labels of the others were not looked at",
             f"would do: {config.steps} steps, about {config.steps * seconds / 3600:.1f} h, into "
             f"{config.out}; nothing was written there",
         ]

@@ -163,12 +163,10 @@ def _pictures(db: sqlite3.Connection) -> Iterator[str]:
 
 def _reasons(db: sqlite3.Connection) -> str:
     query = (
-        "SELECT count(*) AS n, sum(files), format, reason FROM images WHERE reason != '' "
+        "SELECT sum(files) AS n, format, reason FROM images WHERE reason != '' "
         f"GROUP BY format, reason ORDER BY n DESC, reason LIMIT {MOST_ROWS}"
     )
-    return "<h2>Excluded, by reason</h2>" + table(
-        ("", "files", "format", "reason"), db.execute(query).fetchall()
-    )
+    return "<h2>Excluded, by reason</h2>" + table(("files", "format", "reason"), db.execute(query).fetchall())
 
 
 def _rejects(db: sqlite3.Connection) -> str:

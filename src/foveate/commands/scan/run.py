@@ -16,11 +16,13 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cohort.leakage import project_salt
 from foveate.data.inventory import passes as inventory, state
 from foveate.data.inventory.roles import notes
+from foveate.data.roles.grouped import grouped
 from foveate.train.logging import say
 from foveate.train.progress import shown
 
 PAGE = "inventory.html"
-SHOWN = 10  # files that the terminal names
+SHOWN = 10  # lines on what is excluded
+GROUPED = 10_000  # excluded files that are looked at for them
 
 
 def run_scan(config: ScanConfig) -> Ending:
@@ -97,12 +99,14 @@ def terminal(text: str) -> str:
 
 
 def _rejected(found: inventory.Scan) -> list[str]:
+    """Counts, and the first few groups of files that are excluded."""
     query = (
         "SELECT relative, reason FROM images JOIN members ON image = images.number AND place = 0 "
         "JOIN files ON files.number = file WHERE reason != '' LIMIT ?"
     )
     total = state.count(found.db, "images", "reason != ''")
-    rows = found.db.execute(query, (SHOWN,)).fetchall()
-    named = [f"  {terminal(os.fsdecode(name))}: {reason}" for name, reason in rows]
-    more = [f"  and {total - len(rows)} more in {state.PRIVATE}/{inventory.REJECTED_NAMES}"]
-    return [f"excluded: {total}", *named, *(more if total > len(rows) else [])]
+    rows = found.db.execute(query, (GROUPED,)).fetchall()
+    lines = list(grouped((os.fsdecode(name), reason) for name, reason in rows))
+    more = len(lines) > SHOWN or total > len(rows)
+    rest = [f"  all of them: {state.PRIVATE}/{inventory.REJECTED_NAMES}"] if more else []
+    return [f"excluded: {total}", *(f"  {terminal(line)}" for line in lines[:SHOWN]), *rest]
