@@ -24,6 +24,7 @@ class SplitRun:
         test_share: Share of the images for the test, unless the data set has its own split.
         fractions: Shares of the labelled training images; each set contains the smaller ones.
         stratify: Names of the labels whose proportions are kept; empty: all with at most 20 different values.
+        group: Name of a value or column, such as site: images that have it in common stay in one part.
         pairs: How an image and its label map in one folder are named, such as
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
         patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as
@@ -42,6 +43,7 @@ class SplitRun:
     test_share: float = 0.2
     fractions: tuple[float, ...] = (0.01, 0.05, 0.1, 0.25, 0.5)
     stratify: tuple[str, ...] = ()
+    group: str = ""
     pairs: str = ""
     patient_pattern: str = ""
     use_given_split: bool = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import methodcaller
@@ -14,6 +14,7 @@ from foveate.core import config as parsing
 from foveate.core.files import replace_file
 from foveate.core.types import Ending, FoveateError, Record
 from foveate.data.catalogue import build_source
+from foveate.data.cohort.columns import Columns, columns_beside
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
 from foveate.data.cohort.labelled import joined, patients_of_source, with_pairs
 from foveate.data.cohort.leakage import by_role, hashes_of, twins
@@ -39,10 +40,11 @@ def split(config: SplitRun) -> str:
     if not config.use_given_split:
         images = [replace(record, split="") for record in images]
     labelled, unlabelled = with_labels(images)
+    labelled, names = with_columns(labelled, images, config)
     alike, unreadable = equal_voxels(images, config)
     kept = [record for record in labelled if record.relative not in unreadable]
-    groups = by_patient(kept, alike)
-    stratum = strata(groups, config.stratify)
+    groups = by_patient(kept, [*alike, *together(kept, config.group)])
+    stratum = strata(groups, names) if names else {}
     drawn = draw(
         groups,
         stratum,
@@ -53,7 +55,7 @@ def split(config: SplitRun) -> str:
     )
     rest = strangers([r for r in unlabelled if r.relative not in unreadable], alike, drawn, groups)
     write_lists(Path(config.out), config, drawn, groups, rest)
-    return summary(config, drawn, groups, alike, rest)
+    return summary(config, drawn, groups, alike, rest, names)
 
 
 def listed_images(config: SplitRun) -> list[Record]:
@@ -71,6 +73,46 @@ def listed_images(config: SplitRun) -> list[Record]:
     known = patients_of_source(images, reader, data, config.patient_pattern)
     say_notes([*channel_notes(images), *known.notes, known.sentence])
     return list(known.records)
+
+
+def with_columns(
+    labelled: Sequence[Record], images: Sequence[Record], config: SplitRun
+) -> tuple[list[Record], tuple[str, ...]]:
+    """The labelled images with the values of tables beside them, and the names whose proportions are kept.
+
+    A table changes nothing in which images count as labelled where some have a label map or a value already.
+    """
+    found = Columns(of={})
+    if config.source.name == "folder":
+        found = columns_beside(images, Path(config.data))
+    say_notes(found.notes)
+    records = found.joined(labelled)
+    known = dict.fromkeys(name for record in records for name in record.labels)
+    for key, names in (("stratify", config.stratify), ("group", filter(None, [config.group]))):
+        if strange := [name for name in names if name not in known]:
+            has = ", ".join(known) or "none"
+            raise FoveateError(
+                f"--{key} {strange[0]}: no image has a value of that name; accepted: what the source or a "
+                f"table beside the images gives ({has})."
+            )
+    names = config.stratify or tuple(name for name in coarse_labels(records) if name != config.group)
+    return records, names
+
+
+def together(records: Sequence[Record], group: str) -> list[list[str]]:
+    """Sets of names of images that have a value in common and so stay in one part."""
+    sets: dict[str, list[str]] = defaultdict(list)
+    lacking = 0
+    for record in records if group else ():
+        value = record.labels.get(group)
+        if value is None or value == "":
+            lacking += 1
+        else:
+            sets[str(value)].append(record.relative)
+    if group:
+        rest = f"; {lacking} images have no value and go with their patients" if lacking else ""
+        say(f"--group {group}: {len(sets)} values, each in one part{rest}")
+    return list(sets.values())
 
 
 def paired_images(records: Sequence[Record], config: SplitRun) -> list[Record]:
@@ -170,12 +212,16 @@ def names_of(patients: Iterable[str], groups: Groups) -> list[str]:
 
 
 def summary(
-    config: SplitRun, drawn: Drawn, groups: Groups, alike: Sequence[object], rest: Sequence[Record]
+    config: SplitRun,
+    drawn: Drawn,
+    groups: Groups,
+    alike: Sequence[object],
+    rest: Sequence[Record],
+    names: Sequence[str],
 ) -> str:
-    """A table of the parts: patients, images, and images of each kind."""
+    """A table of the parts: patients, images, and images of each kind, and what was kept in proportion."""
     parts = {**drawn.parts, **{f"train_{f:g}": patients for f, patients in drawn.fractions.items()}}
     records = {name: [r for p in patients for r in groups[p]] for name, patients in parts.items()}
-    names = list(config.stratify) or coarse_labels(r for part in PARTS for r in records[part])
     kinds = {part: kinds_in(found, names) for part, found in records.items()}
     columns = sorted({kind for found in kinds.values() for kind in found})
     rows = [["", "patients", "images", *columns]]
@@ -186,7 +232,9 @@ def summary(
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     table = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     absent = [f"{n}: no image with {k}" for n, found in kinds.items() for k in columns if not found[k]]
-    notes = [f"{len(alike)} sets of images with equal voxels, each in one part"] if alike else []
+    how = f"in proportion: {', '.join(names)}" if names else "in proportion: nothing"
+    notes = [how, f"patients are in one part{f', and so is each {config.group}' if config.group else ''}"]
+    notes += [f"{len(alike)} sets of images with equal voxels, each in one part"] if alike else []
     notes += [f"{len(rest)} images without labels, for pre-training: {UNLABELLED}"] if rest else []
     return "\n".join([*table, *notes, *absent[:10], f"lists: {config.out}"])
 

@@ -213,7 +213,7 @@ def _listed(images: Sequence[Record], data: Path) -> tuple[list[Evidence], list[
         lists = [*rows_of_tables(data), *rows_of_lists(data)]
     else:
         lists = [*rows_of_tables(data.parent, data.name), *rows_of_lists(data.parent, data.name)]
-    finder = _Finder(images)
+    finder = Finder(images)
     found, unused = [], []
     for each in lists:
         evidence = _evidence_of(each, finder, len(images))
@@ -223,7 +223,7 @@ def _listed(images: Sequence[Record], data: Path) -> tuple[list[Evidence], list[
     return found, unused
 
 
-def _evidence_of(named: Named, finder: _Finder, images: int) -> Evidence:
+def _evidence_of(named: Named, finder: Finder, images: int) -> Evidence:
     """The column that names images, and with it each image's patient."""
     columns = {name: [finder.find(cell) for cell in cells] for name, cells in named.columns.items()}
     met = {name: sum(map(bool, found)) for name, found in columns.items()}
@@ -242,7 +242,7 @@ def _evidence_of(named: Named, finder: _Finder, images: int) -> Evidence:
     return Evidence(source=named.source, place=named.field, of=of, rows=rows)
 
 
-class _Finder:
+class Finder:
     """Finds the images that a cell of a table means: by path, by name, by name without suffix."""
 
     def __init__(self, images: Iterable[Record]) -> None:
