@@ -212,7 +212,7 @@ def mask_names(images: Sequence[Record], dimension: int) -> dict[str, str]:
 
 def stem_of(record: Record) -> str:
     """The relative path without its suffix, and without the number of its first channel."""
-    stem = record.relative.removesuffix(record.relative[-len(suffix_of(record.path)) or None :])
+    stem = record.relative[: len(record.relative) - len(suffix_of(record.path))]
     return stem.removesuffix("_0000") if record.channels else stem
 
 
