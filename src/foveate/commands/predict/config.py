@@ -22,6 +22,8 @@ class PredictConfig:
         out: Folder for the results; the same command again goes on where it was.
         force: Predict images, too, that are so unlike those of training that the answer means nothing; the
             table says so.
+        format: How masks are written: "nifti" (pictures as PNG), or for volumes in DICOM as objects that
+            refer to them: "dicom-seg" voxels, "rtstruct" contours.
         probabilities: Write the probabilities of every class beside the mask.
         window: How volumes are covered.
         tidy: What is done to masks.
@@ -34,6 +36,7 @@ class PredictConfig:
     data: str = ""
     out: str = ""
     force: bool = False
+    format: Literal["nifti", "dicom-seg", "rtstruct"] = "nifti"
     probabilities: bool = False
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)

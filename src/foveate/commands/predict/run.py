@@ -13,27 +13,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, final
-
-import numpy as np
+from typing import final
 
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.reading import Opened, read_ahead
+from foveate.commands.predict.results import refuse_format, result_names, write_all
 from foveate.commands.predict.table import EARLIER, WARNING, read_table, write_table
 from foveate.core import config as parsing
-from foveate.core.files import replace_file, replace_text
+from foveate.core.files import replace_text
 from foveate.core.tasks import DenseTask, ImageTask
-from foveate.core.types import Array, Ending, FoveateError, Record, reason_of
+from foveate.core.types import Ending, FoveateError, Record, reason_of
 from foveate.data.cache.profiles import PrepareConfig
-from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import fingerprint_of, image_files
-from foveate.data.readers.suffixes import suffix_of
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
-from foveate.evaluate.files import LEVELS, mask_suffix, write_mask, write_probabilities
-from foveate.evaluate.grids import Grid, onto, source_grid
-from foveate.evaluate.inference import zeros
-from foveate.evaluate.segment import Segmentation
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
@@ -50,6 +43,7 @@ TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
 NO_RESULT = "-"
 SAVE_SECONDS = 5.0  # between two writings of the table
 BEFORE = {
+    "format": "nifti",
     "precision": "32-true",
     "window.skip_background": False,
 }  # what an earlier version did not write down, and did
@@ -66,6 +60,7 @@ def predict(config: PredictConfig) -> bool:
     model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
+    refuse_format(images, model, config.format)
     claim(out, config, model.precision)
     trained = trained_facts(model.card, by_voxel=model.dense)
     seat = Seat(
@@ -155,7 +150,7 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
     """Label maps; every image with the reason why it has none, empty where it has."""
     model, config, out = seat.model, seat.config, Path(seat.config.out)
     journal, rows = Journal(out), read_table(out / TABLE)
-    names = mask_names(images, model.card["dimension"])
+    names = result_names(images, model.card["dimension"], config.format)
 
     def done(record: Record, line: tuple[str, str]) -> bool:
         return (out / names[record.relative]).exists() and journal.has(line)
@@ -198,24 +193,6 @@ def row_of_mask(name: str, warning: str) -> dict[str, str]:
     return {"mask": name, WARNING: warning}
 
 
-def mask_names(images: Sequence[Record], dimension: int) -> dict[str, str]:
-    """Relative path of an image -> that of its mask; two images with one mask are refused."""
-    names: dict[str, str] = {}
-    for record in images:
-        name = stem_of(record) + mask_suffix(dimension)
-        if name in names.values():
-            other = next(key for key, value in names.items() if value == name)
-            raise FoveateError(f"{other} and {record.relative} would both be answered in {name}; rename one.")
-        names[record.relative] = name
-    return names
-
-
-def stem_of(record: Record) -> str:
-    """The relative path without its suffix, and without the number of its first channel."""
-    stem = record.relative[: len(record.relative) - len(suffix_of(record.path))]
-    return stem.removesuffix("_0000") if record.channels else stem
-
-
 @final
 class Journal:
     """Which images have a result: another image of the same name, or a changed one, has none."""
@@ -248,46 +225,6 @@ class Journal:
         texts = (repr(fact).encode("utf-8", "surrogateescape") for fact in (record.relative, facts))
         name, all_facts = (blake2b(text, digest_size=16).hexdigest() for text in texts)
         return name, all_facts
-
-
-def write_all(
-    model: Model,
-    task: DenseTask,
-    found: Segmentation,
-    volume: CachedVolume,
-    record: Record,
-    target: Path,
-) -> None:
-    """Probabilities first, masks last: a mask is the sign that an image is done."""
-    seen = Grid(shape=volume.shape, affine=np.array(volume.entry.affine))
-    grid = source_grid(record, seen, unchanged=model.same_grid)
-    values, end = task.label_values, mask_suffix(len(volume.shape))
-    beside = str(target).removesuffix(end)
-    if found.probabilities is not None:
-        shares = zeros((*grid.shape, len(values)), np.uint16)
-        for k in range(len(values)):
-            shares[..., k] = onto(found.probabilities[k], seen, grid)
-        if end == ".png":
-            replace_file(Path(f"{beside}_probabilities.npz"), lambda stream: save_levels(stream, shares))
-        else:
-            write_probabilities(Path(f"{beside}_probabilities{end}"), shares, grid)
-    if found.labels is not None:
-        labels = onto(found.labels, seen, grid, classes=len(values))
-        dtype = np.uint8 if max(values) < 256 else np.int16
-        write_mask(target, np.array(values, dtype=dtype)[labels], grid)
-        return
-    assert found.masks is not None
-    total = np.zeros(grid.shape, dtype=np.uint8)
-    for k, name in enumerate(task.class_names):
-        mask = onto(found.masks[k].view(np.uint8), seen, grid, classes=2)
-        write_mask(Path(f"{beside}_{name.replace('/', '_')}{end}"), mask, grid)
-        total |= mask
-    write_mask(target, total, grid)
-
-
-def save_levels(stream: BinaryIO, levels: Array) -> None:
-    """Probabilities of a picture, (x, y, K) as whole numbers, with the number that stands for 1."""
-    np.savez_compressed(stream, probabilities=levels, one=LEVELS)
 
 
 def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:

@@ -56,16 +56,21 @@ def segment_masks(path: Path, numbers: set[int], shape: tuple[int, ...], affine:
 
 def _frames(data: DataSet, header: Header) -> Iterator[Array]:
     """The stored numbers of every frame, one at a time where they are not compressed."""
-    from pydicom.pixels import pixel_array
-
     if data.file_meta.TransferSyntaxUID.is_encapsulated:
         yield from np.reshape(stored(data), (header.frames, header.rows, header.columns))
         return
-    promised = -(-header.rows * header.columns * header.frames * data.BitsAllocated // 8)
-    if len(data.PixelData) < promised:
-        raise RefusalError(f"its data are truncated: {len(data.PixelData)} of the {promised} bytes promised")
+    if not data.original_encoding[1]:
+        raise RefusalError("its bytes are in big-endian order, which no DICOM writer uses any more")
+    size = header.rows * header.columns * int(data.BitsAllocated)  # in bits: frames need not end with a byte
+    if len(data.PixelData) < -(-size * header.frames // 8):
+        raise RefusalError(f"its data are truncated: {len(data.PixelData)} bytes for {header.frames} frames")
     for i in range(header.frames):
-        yield np.asarray(pixel_array(data, index=i))
+        part = np.frombuffer(data.PixelData, np.uint8)[i * size // 8 : -(-(i + 1) * size // 8)]
+        if data.BitsAllocated == 1:
+            part = np.unpackbits(part, bitorder="little")[i * size % 8 :][:size]
+        elif data.BitsAllocated == 16:
+            part = part.view("<u2")
+        yield part.reshape(header.rows, header.columns)
 
 
 def _segment_of(data: DataSet, i: int) -> int:

@@ -1,0 +1,1 @@
+"""What foveate writes for others: predictions in formats of their own."""

@@ -1,0 +1,1 @@
+"""Predictions as DICOM objects that refer to the images that they are of."""
