@@ -27,6 +27,7 @@ from foveate.core.types import Batch
 from foveate.methods.region_contrast import RegionContrast
 from foveate.runtime.registries import METHODS
 from foveate.views import intensity, pipeline
+from foveate.views.alignment import Sites
 from foveate.views.appearance import Draws
 from foveate.views.corrupt import shuffle_maps
 from foveate.views.drawn import draw_ahead, drawn
@@ -56,6 +57,8 @@ def batch_of(method: Method, dimension: int) -> Batch:
         "affines": affines,
         "regions": regions,
         "labels": {},
+        "extent": torch.full((count, dimension), 256.0),
+        "spacing": torch.ones(count, dimension),
         "index": tuple(range(count)),
     }
 
@@ -82,6 +85,8 @@ def ask(method: Method, batch: Batch) -> None:
         return
     looks = getattr(method, "looks", method.views)
     looks(batch, SEED)
+    for sites in (each for each in method.draws if isinstance(each, Sites)):
+        drawn(batch, sites, SEED, META)
     if overlap := getattr(method, "overlap", None):
         cells = next(draw.cells for draw in method.draws if hasattr(draw, "cells"))
         overlap(batch, torch.empty(1, 1, *cells, device=META), SEED)

@@ -7,11 +7,13 @@ Name -> (waits, blocking copies) in 2D and in 3D, of steps that do not log, save
 LIMITS = {
     "byol": {2: (0, 0), 3: (0, 0)},
     "context_restoration": {2: (0, 0), 3: (0, 0)},
+    "foveate": {2: (0, 0), 3: (0, 0)},
     "masked": {2: (0, 0), 3: (0, 0)},
     "moco": {2: (0, 0), 3: (0, 0)},
     "models_genesis": {2: (0, 0), 3: (0, 0)},
     "pcrlv2": {2: (0, 0), 3: (0, 0)},
     "pgl": {2: (0, 0), 3: (0, 0)},
+    "positional": {2: (0, 0), 3: (0, 0)},
     "region_contrast": {2: (0, 0), 3: (0, 0)},
     "simclr": {2: (0, 0), 3: (0, 0)},
     "simsiam": {2: (0, 0), 3: (0, 0)},

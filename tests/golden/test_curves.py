@@ -26,7 +26,7 @@ TERMS = "other terms than {}; a term that is off by default is left out, not 0"
 VALUES = 'step {}: the numbers changed, see {}. If on purpose, read CONTRIBUTING, "Proof of value"'
 # Batch norm over a few pooled rows that are nearly equal multiplies rounding by ten a step at the usual rate.
 GENTLY = {"batch_size": 4, "optim": {"name": "sgd", "lr": 3e-5}}
-OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg"), GENTLY)
+OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg", "foveate"), GENTLY)
 
 
 def curve(config, dtype=torch.float64):

@@ -12,6 +12,7 @@ from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.contrast import nt_xent
+from foveate.losses.places import Kernel, place_contrast, sites
 from foveate.methods.masked import blocks, draw_mask
 from foveate.methods.moco import enqueue
 from foveate.testing.test_method import first_batch
@@ -136,12 +137,17 @@ import sys, torch, torch.distributed as dist
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.contrast import nt_xent
 from foveate.losses.gather import joined
+from foveate.losses.places import Kernel, place_contrast, sites
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
 rows = torch.load(sys.argv[3], weights_only=True)
 weight = rows["weight"].requires_grad_()
-sides = [joined(x[3 * rank : 3 * rank + 3] @ weight) for x in (rows["a"], rows["b"])]
+own = slice(3 * rank, 3 * rank + 3)
+sides = [joined(x[own] @ weight) for x in (rows["a"], rows["b"])]
 loss = nt_xent(*sides, 0.1) + sum(spread_shortfall(z) + off_covariance(z) for z in sides)
+cells = sites({name: x[own] for name, x in rows["found"].items()}, 2)
+z = joined(rows["z"][own] @ weight).flatten(0, 2)
+loss = loss + place_contrast(z, Kernel()(cells), cells.view, 0.1)
 loss.backward()
 dist.all_reduce(weight.grad)
 if rank == 0:
@@ -154,6 +160,9 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one_with_the_joined_bat
     rng = torch.Generator().manual_seed(0)
     rows = {k: torch.randn(6, 5, generator=rng, dtype=torch.float64) for k in "ab"}
     rows["weight"] = torch.randn(5, 4, generator=rng, dtype=torch.float64)
+    widths = {"place": 2, "width": 1, "position": 2, "extent": 2, "region": 1}
+    rows["found"] = {k: torch.rand(6, 2, 4, n, generator=rng) for k, n in widths.items()}
+    rows["z"] = torch.randn(6, 2, 3, 5, generator=rng, dtype=torch.float64)
     torch.save(rows, tmp_path / "rows.pt")
     script = tmp_path / "two.py"
     script.write_text(TWO)
@@ -164,6 +173,8 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one_with_the_joined_bat
     weight = rows["weight"].requires_grad_()
     sides = [rows[k] @ weight for k in "ab"]
     loss = nt_xent(*sides, 0.1) + sum(spread_shortfall(z) + off_covariance(z) for z in sides)
+    cells, table = sites(rows["found"], 2), Kernel()(sites(rows["found"], 2))
+    loss = loss + place_contrast((rows["z"] @ weight).flatten(0, 2), table, cells.view, 0.1)
     loss.backward()
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     assert found["loss"].item() == pytest.approx(loss.item(), rel=1e-12)

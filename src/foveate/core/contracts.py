@@ -210,6 +210,10 @@ class Method(Trainable):
         """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; the views by default."""
         return {f"view {i}": view for i, view in enumerate(self.views(batch, progress.seed), 1)}
 
+    def measures(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
+        """What of a batch is worth logging beside the losses when health is measured, name -> scalar."""
+        return {}
+
 
 class Slices(Protocol):
     """The slices of a volume, each read as an image of two axes."""

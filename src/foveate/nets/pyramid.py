@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from foveate.core.networks import Encoder, EncoderConfig, Network
 from foveate.core.types import Dimension, FoveateError, Norm, Upsample
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import ConvBlock, laid_out, norm_layer
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,15 @@ class Pyramid(Network):
             )
         return chosen
 
+    def chosen_levels(self, levels: tuple[int, ...]) -> list[int]:
+        """Those of `numbered` maps that a configuration names, rising."""
+        known = sorted(numbered(self.encoder_channels, self.channels))
+        if not set(levels) <= set(known):
+            raise FoveateError(
+                f"method.levels: {levels} does not fit this network; accepted: some of {known}."
+            )
+        return sorted(set(levels))
+
     def keep_scales(self, count: int) -> None:
         """Drop the decoder blocks after the first `count`: what no term reads needs no weights."""
         self.decoder.blocks = self.decoder.blocks[:count]
@@ -161,6 +173,15 @@ class Pyramid(Network):
     def forward(self, x: Tensor, scales: int | None = None) -> list[Tensor]:
         """Decoder maps (B, C_s, *S / stride_s), coarse to fine; only the first `scales` where given."""
         return self.decoder(self.encoder(x), len(self.channels) if scales is None else scales)
+
+
+def numbered(encoder: Sequence[Each], decoder: Sequence[Each]) -> dict[int, Each]:
+    """What there is of every map: 0 the decoder's coarsest, 1 the next; -1 the encoder's coarsest.
+
+    >>> numbered(["1/2", "1/4"], ["1/2 up", "1 up"])
+    {-1: '1/4', -2: '1/2', 0: '1/2 up', 1: '1 up'}
+    """
+    return {-i: each for i, each in enumerate(reversed(encoder), 1)} | dict(enumerate(decoder))
 
 
 def build_pyramid(config: EncoderConfig, decoder: DecoderConfig, dimension: Dimension) -> Pyramid:

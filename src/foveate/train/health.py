@@ -59,6 +59,7 @@ def measure(method: Method, batch: Batch, progress: Progress) -> dict[str, float
             found = embedding_measures(method, batch["crops"]["global"])
             found |= restoration.scores(method.preview(few, progress))
             found |= twin_distances(method)
+            found |= {name: float(value) for name, value in method.measures(batch, progress).items()}
         return found | pulls(method, few, progress)
 
 

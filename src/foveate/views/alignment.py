@@ -1,4 +1,4 @@
-"""Where two views of one volume overlap, and both their feature maps resampled to one grid there.
+"""Where two views of one volume overlap, their feature maps resampled to one grid there; and drawn cells.
 
 A feature map of a view of G voxels on n cells has cells of G/n voxels; its own affine, cell index to source
 voxel, is the view's affine after that scaling. Crops, flips, scales and rotations are all undone by it.
@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.core.contracts import Draw
+from foveate.core.rng import stream
 from foveate.core.types import Batch
 from foveate.views.geometry import apply, box_affine, compose, invert, lattice, to_unit
 
@@ -61,7 +63,7 @@ def shares(affines: Tensor, centres: Tensor, extent: Tensor) -> Tensor:
 
     Args:
         affines: view index to source voxel (B, V, n, n+1), as in a batch.
-        centres: points in view index (P, n), such as `cell_centres`.
+        centres: points in view index (P, n), such as `cell_centres`, or of each view (B, V, P, n).
         extent: voxels of each sample's source (B, n), as in a batch.
 
     Returns:
@@ -145,3 +147,88 @@ def read(features: Tensor, where: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         maps = features.to(torch.promote_types(features.dtype, torch.float32))
         return F.grid_sample(maps, where.to(maps), padding_mode="border", align_corners=False)
+
+
+REACH = 0.9  # of the half width of a view: beyond it coarse maps would be extrapolated
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Sites(Draw):
+    """Cells drawn from the views of a kind, and where they lie in their volumes.
+
+    Each is drawn in one view, by turns, and looked at in every view that shows its place; a view that does
+    not has one of its own instead.
+
+    Attributes:
+        crop: The kind of the views.
+        cells: How many of each view.
+        regions: Name of an integer map, whose value at each cell is wanted; empty: 0 everywhere.
+    """
+
+    crop: str
+    cells: int
+    regions: str = ""
+
+    def draw(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Where maps are read, "at" (B, V, cells, n), and what is known of these places.
+
+        (B, V, cells + 1, ...), of cells as large as a voxel of the view, and at last of the view as a whole:
+        "place" and "width" in mm, "position" and "extent" as shares of the volume, "region".
+        """
+        affines = batch["affines"][self.crop].cpu().double()
+        view = batch["crops"][self.crop].shape[3:]
+        spacing = batch["spacing"].cpu().double()[:, None, None]
+        at = self.points(batch["index"], affines, view, seed)
+        whole = torch.cat([at, at.new_zeros(*at.shape[:2], 1, len(view))], 2)
+        centres, extent = from_unit(whole, view), batch["extent"].cpu()
+        linear, ones = affines[..., :-1], affines.new_ones(self.cells + 1, len(view))
+        ones[-1] = affines.new_tensor(view)
+        edges = torch.einsum("bvij,cj->bvci", linear.abs(), ones)
+        one = linear.det().abs()[..., None] * ones.prod(1) * spacing.prod(-1)
+        return {
+            "at": at,
+            "place": apply(affines, centres) * spacing,
+            "width": one[..., None] ** (1 / len(view)),
+            "position": shares(affines, centres, extent),
+            "extent": edges / extent[:, None, None].double(),
+            "region": self.region_at(batch, whole),
+        }
+
+    def points(self, index: Sequence[int], affines: Tensor, view: Sequence[int], seed: int) -> Tensor:
+        """Where cells are in each view, -1 to 1 between its edges: (B, V, cells, n)."""
+        count, shape = affines.shape[1], (affines.shape[1], self.cells, len(view))
+        purpose = f"{self.crop}/sites"
+        drawn = np.stack([stream(seed, purpose, i).uniform(-REACH, REACH, shape) for i in index])
+        own = torch.from_numpy(drawn)
+        places = apply(affines, from_unit(own, view))
+        turns = torch.arange(self.cells) % count
+        shared = places[:, turns, torch.arange(self.cells)]  # (B, cells, n)
+        back = to_edges(apply(invert(affines), shared[:, None].expand_as(places)), view)
+        return torch.where((back.abs() <= REACH + 1e-9).all(-1, keepdim=True), back, own)
+
+    def region_at(self, batch: Batch, at: Tensor) -> Tensor:
+        """Value of the map at the voxels of the view that are nearest: (B, V, cells + 1, 1)."""
+        if not self.regions:
+            return torch.zeros(*at.shape[:3], 1, dtype=torch.float64)
+        maps = batch["regions"][f"{self.regions}/{self.crop}"].cpu()
+        flat = torch.zeros(at.shape[:3], dtype=torch.long)
+        for axis, size in enumerate(maps.shape[2:]):
+            flat = flat * size + from_unit(at, maps.shape[2:])[..., axis].round().long().clamp(0, size - 1)
+        return maps.flatten(2).gather(2, flat)[..., None].double()
+
+
+def from_unit(points: Tensor, view: Sequence[int]) -> Tensor:
+    """Places (..., n), -1 and 1 being the outer edges of a view, as indices of its voxels."""
+    return (points + 1) * (points.new_tensor(view) / 2) - 0.5
+
+
+def to_edges(points: Tensor, view: Sequence[int]) -> Tensor:
+    """Indices of voxels of a view as places from -1 to 1."""
+    return (points + 0.5) * (2 / points.new_tensor(view)) - 1
+
+
+def read_at(features: Tensor, at: Tensor) -> Tensor:
+    """Feature maps (B, C, *S) at places (B, cells, n) of their views, -1 to 1: (B, cells, C)."""
+    where = at.flip(-1)[(slice(None), slice(None), *[None] * (at.shape[-1] - 1))]
+    return read(features, where).flatten(2).movedim(1, 2)
