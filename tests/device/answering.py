@@ -16,6 +16,8 @@ from foveate.testing.runs import task_keys
 class Held:
     """A volume in memory."""
 
+    planes = None
+
     def __init__(self, array):
         self.array, self.shape = array, array.shape[1:]
 

@@ -17,6 +17,8 @@ from foveate.evaluate.segment import TidyConfig, segment
 class Held:
     """A volume in memory that remembers the largest window it was asked for."""
 
+    planes = None
+
     def __init__(self, array):
         self.array, self.largest = array, 0
 

@@ -123,6 +123,8 @@ def test_deep_supervision_beyond_the_decoder_is_refused():
 class Case:
     """An image with its labels in memory."""
 
+    planes = None
+
     def __init__(self, image, labels):
         self.image, self.labels, self.shape = image, labels, labels.shape
 

@@ -232,6 +232,19 @@ class Slices(Protocol):
         ...
 
 
+class Windowed(Protocol):
+    """What windows are read from."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Spatial shape, without channels."""
+        ...
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
+        ...
+
+
 class VolumeReader(Protocol):
     """One cached volume, read by windows."""
 
@@ -287,6 +300,7 @@ class CropViews(NamedTuple):
     images: Tensor  # (V, C, *S) in [0, 1]
     affines: Tensor  # (V, n, n+1)
     maps: dict[str, Tensor]  # name -> (V, *S), int64
+    slice: tuple[int, int] | None = None  # of a volume: the axis that it lies across, and its place along it
 
 
 class ViewMaker(Protocol):

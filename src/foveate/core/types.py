@@ -140,6 +140,7 @@ class Batch(TypedDict):
     labels: dict[str, Tensor]  # name -> (B,): values of whole images, NaN where missing
     extent: NotRequired[Tensor]  # (B, n): voxels of the source along each axis, int64
     spacing: NotRequired[Tensor]  # (B, n): millimetres of a voxel of the source, float32
+    slice: NotRequired[Tensor]  # (B, 2): of a volume, the axis that it lies across and its place there, int64
     index: Sequence[int]  # (B,): global sample index, the key of every draw, which are made on the host
     drawn: NotRequired[Drawn]  # what the loader's workers drew for the step (`views.drawn`)
 

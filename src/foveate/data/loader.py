@@ -106,6 +106,7 @@ class _Samples(Dataset[_Sample | _Failure]):
 
 
 def _sample(views: dict[str, CropViews], volume: CachedVolume, index: int) -> _Sample:
+    cut = next(iter(views.values())).slice
     return {
         "crops": {crop: each.images for crop, each in views.items()},
         "affines": {crop: each.affines for crop, each in views.items()},
@@ -113,6 +114,7 @@ def _sample(views: dict[str, CropViews], volume: CachedVolume, index: int) -> _S
         "labels": {name: torch.tensor(float(value)) for name, value in volume.labels.items()},
         "extent": torch.tensor(volume.place.extent),
         "spacing": torch.tensor(volume.place.spacing_mm),
+        **({"slice": torch.tensor(cut)} if cut else {}),
         "index": index,
     }
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from foveate.core.contracts import VolumeReader
+from foveate.core.contracts import Windowed
 from foveate.core.memory import is_out_of_memory
 from foveate.core.types import Array, FoveateError
 
@@ -136,7 +136,7 @@ def gaussian_window(patch: Sequence[int]) -> Array:
 
 
 def sliding_window(
-    volume: VolumeReader,
+    volume: Windowed,
     answer: Answer,
     patch: Sequence[int],
     classes: int,
@@ -174,7 +174,7 @@ def sliding_window(
 
 
 def answers(
-    volume: VolumeReader,
+    volume: Windowed,
     answer: Answer,
     corners: Sequence[Corner],
     patch: Sequence[int],
@@ -239,7 +239,7 @@ def check_window(shape: Sequence[int], patch: Sequence[int], config: WindowConfi
         raise FoveateError(f"window.flip_axes {config.flip_axes}: a {len(shape)}D volume has no such axis.")
 
 
-def read_window(volume: VolumeReader, corner: Corner, patch: Sequence[int]) -> Tensor:
+def read_window(volume: Windowed, corner: Corner, patch: Sequence[int]) -> Tensor:
     """A window (C, *patch); a volume shorter than the patch lies in its middle, between zeros."""
     shape = volume.shape
     high = [min(c + p, n) for c, p, n in zip(corner, patch, shape, strict=True)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.core.contracts import VolumeReader
+from foveate.core.contracts import Slices, VolumeReader, Windowed
 from foveate.core.types import Activation, Array
+from foveate.data.cache.planes import Cut
 from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import (
     Answer,
@@ -70,7 +72,14 @@ def segment(
     """Cover a volume with windows; the likeliest class wins, or every class above one half.
 
     What is decided of a slab is decided where its sums are; labels come back to the host, not logits.
+    A volume that is cut into slices is answered slice by slice.
     """
+    source: Windowed = volume
+    if (planes := volume.planes) is not None:
+        check_window(planes[0].shape, patch, window)
+        source = Stack(shape=volume.shape, planes=planes)
+        patch, answer = thick(patch, planes.axis), of_slices(answer, planes.axis)
+        window = flipped_in_plane(window, planes.axis)
     check_window(volume.shape, patch, window)
     exclusive = activation == "softmax"
     shape, axis = volume.shape, sweep_axis(volume.shape, patch)
@@ -79,7 +88,7 @@ def segment(
     masks = None if exclusive else zeros((classes, *shape), np.bool_)
     shares = zeros((classes, *shape), np.uint16) if probabilities else None
     unseen = background(classes, exclusive=exclusive)
-    for start, logits, _ in sliding_window(volume, answer, patch, classes, window, pace, unseen):
+    for start, logits, _ in sliding_window(source, answer, patch, classes, window, pace, unseen):
         here: list[slice] = [slice(None)] * len(shape)
         here[axis] = slice(start, start + logits.shape[axis + 1])
         if labels is not None:
@@ -120,3 +129,45 @@ def _tidy(labels: Array | None, masks: Array | None, classes: int, tidy: TidyCon
     if masks is not None:
         for k in range(classes):
             masks[k] = tidy_mask(masks[k], largest=largest, holes=holes)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The slices of a volume, read as windows of the volume that are one voxel thick.
+
+    So batches hold windows of several slices, and slabs of sums are as thin as the axis allows.
+    """
+
+    shape: tuple[int, ...]
+    planes: Slices
+
+    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
+        """The window [low, high) of one slice with its neighbours as channels."""
+        cut = Cut(self.planes.axis)
+        seen = self.planes[low[cut.axis]].read(cut.across(low), cut.across(high))
+        return np.expand_dims(seen, cut.axis + 1)
+
+
+def thick(patch: Sequence[int], axis: int) -> tuple[int, ...]:
+    """The shape of a slice's window in the volume.
+
+    >>> thick((32, 16), 0)
+    (1, 32, 16)
+    """
+    return (*patch[:axis], 1, *patch[axis:])
+
+
+def of_slices(answer: Answer, axis: int) -> Answer:
+    """A 2D network's answer to windows that are one voxel thick."""
+
+    def found(images: Tensor) -> Tensor:
+        return answer(images.squeeze(axis + 2)).unsqueeze(axis + 2)
+
+    return found
+
+
+def flipped_in_plane(window: WindowConfig, axis: int) -> WindowConfig:
+    """The same with the slices' axes to flip as the volume's."""
+    own = Cut(axis).across(range(3))
+    return replace(window, flip_axes=tuple(own[i] for i in window.flip_axes))

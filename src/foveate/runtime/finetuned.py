@@ -17,9 +17,11 @@ from foveate.core import config as parsing
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Normalisation, Record
+from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
+from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
 from foveate.evaluate.inference import Pace, WindowConfig, out_of_memory
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
@@ -68,6 +70,23 @@ class Model:
         pace = self.pace
         words = f"{pace.skipped} of {pace.windows} windows held only background and were not computed"
         return words * bool(pace.skipped)
+
+    @property
+    def slices(self) -> SlicesConfig | None:
+        """How volumes were cut into slices; None where the network sees images as they are."""
+        said = self.card.get("slices")
+        return None if said is None else from_card(SlicesConfig, said)
+
+    def seen(self, volume: CachedVolume) -> CachedVolume:
+        """An image as the network sees it: a volume slice by slice, where it was trained so."""
+        if self.slices is None or len(volume.shape) == self.card["dimension"]:
+            return volume
+        return volume.replaced(cut=self.slices.cut(volume.spacing_mm))
+
+    def dimension_of(self, record: Record) -> int:
+        """That of the answer for an image: a volume's slices are put together again."""
+        own: int = self.card["dimension"]
+        return own if self.slices is None else max(own, dimension_of(record))
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside, networks compute in this precision, exactly as in training and its validation."""

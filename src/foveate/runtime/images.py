@@ -116,7 +116,7 @@ def slices_note(cache: Cache) -> str:
     volumes = ", ".join(f"{count} across {axis}" for axis, count in sorted(counts.items()))
     beside = f", each with {cuts[0].neighbours} neighbours on either side" * bool(cuts[0].neighbours)
     total = sum(len(volume.planes) for volume in cache if volume.planes is not None)
-    return f"; seen as {total:,} slices ({volumes}){beside}"
+    return f"seen as {total:,} slices ({volumes}){beside}"
 
 
 def decode(images: list[Record], folder: Path, config: PrepareConfig, num_workers: int = 0) -> Cache:
@@ -187,10 +187,11 @@ def fitting_views(cache: Cache, crops: Mapping[str, CropSpec], config: Dataclass
 def summary(cache: Cache, crops: Mapping[str, CropSpec]) -> str:
     """Counts only: no name reaches a log."""
     small = sum(any(padded_axes(volume.view_shape, spec) for spec in crops.values()) for volume in cache)
+    seen = f"; {note}" if (note := slices_note(cache)) else ""
     padded = f"; {small} smaller than a view on some axis: the view is padded there" if small else ""
     names = [volume.patient for volume in cache if volume.patient]
     patients = f"{len(set(names))} patients of {len(names)} images are known" if names else UNKNOWN
-    return f"data: {len(cache)} images, {len(cache.rejects)} excluded{slices_note(cache)}{padded}; {patients}"
+    return f"data: {len(cache)} images, {len(cache.rejects)} excluded{seen}{padded}; {patients}"
 
 
 def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:

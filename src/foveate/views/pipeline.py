@@ -50,7 +50,7 @@ def make_views(
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, CropViews] = {}
-    volume, places = seen_by(volume, index, specs=specs, seed=seed)
+    volume, places, cut = seen_by(volume, index, specs=specs, seed=seed)
     measure = partial(share_above, volume)
     drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
     affines = {
@@ -66,7 +66,7 @@ def make_views(
             key: torch.stack([read_map_view(volume, key, affine, grid) for affine in each])
             for key in volume.map_names
         }
-        views[name] = CropViews(images.clamp_(0, 1), each.float(), maps)
+        views[name] = CropViews(images.clamp_(0, 1), each.float(), maps, cut)
     return {name: views[name] for name in specs}
 
 
@@ -81,7 +81,7 @@ def missed_tissue(
     volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
 ) -> tuple[int, int]:
     """Boxes of a global sample that break their tissue rule for want of a better one, and all with one."""
-    volume, _ = seen_by(volume, index, specs=specs, seed=seed)
+    volume = seen_by(volume, index, specs=specs, seed=seed).image
     measure = partial(share_above, volume)
     boxes = draw_boxes(volume.shape, specs, seed=seed, index=index, measure=measure)
     rules = [(specs[name].tissue, box) for name, drawn in boxes.items() for box in drawn]

@@ -9,7 +9,7 @@ the voxels of a map, the slice is that of the voxel, with the probability that t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ class Seen(NamedTuple):
 
     image: VolumeReader  # the volume, or one of its slices
     places: Mapping[str, Array]  # of the maps that crops are drawn around: rows (value, *voxel)
+    slice: tuple[int, int] | None = None  # the axis that it lies across, and its place along it
 
 
 def seen_by(volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int) -> Seen:
@@ -40,12 +41,17 @@ def seen_by(volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], 
         rng = stream(seed, f"around/{name}", index)  # as the crop's first box will draw it
         row = drawn_place(rng, places[spec.around], spec.around_probability)
         if row is not None:
-            plane = volume.planes[int(row[1 + volume.planes.axis])]
-            here = {key: plane.places(key) for key in places}
-            same = here[spec.around][:, 0] == row[0]
-            return Seen(plane, {**here, spec.around: here[spec.around][same]})
-    plane = draw_slice(stream(seed, "slice", index), volume.planes, list(specs.values()))
-    return Seen(plane, {key: plane.places(key) for key in places})
+            seen = of_slice(volume.planes, int(row[1 + volume.planes.axis]), places)
+            found = seen.places[spec.around]
+            return seen._replace(places={**seen.places, spec.around: found[found[:, 0] == row[0]]})
+    position = draw_slice(stream(seed, "slice", index), volume.planes, list(specs.values()))
+    return of_slice(volume.planes, position, places)
+
+
+def of_slice(planes: Slices, position: int, maps: Iterable[str]) -> Seen:
+    """One slice, with its places in some maps."""
+    plane = planes[position]
+    return Seen(plane, {key: plane.places(key) for key in maps}, (planes.axis, position))
 
 
 def drawn_place(rng: np.random.Generator, places: Array, probability: float) -> Array | None:
@@ -59,14 +65,14 @@ def drawn_place(rng: np.random.Generator, places: Array, probability: float) -> 
     return row
 
 
-def draw_slice(rng: np.random.Generator, planes: Slices, specs: Sequence[CropSpec]) -> VolumeReader:
-    """A slice with something to see, or the one of `SLICE_ATTEMPTS` that comes closest."""
-    closest, least = planes[0], math.inf
+def draw_slice(rng: np.random.Generator, planes: Slices, specs: Sequence[CropSpec]) -> int:
+    """The place of a slice with something to see, or the one of `SLICE_ATTEMPTS` that comes closest."""
+    closest, least = 0, math.inf
     for _ in range(SLICE_ATTEMPTS):
-        plane = planes[int(rng.integers(len(planes)))]
-        lacking = lack(plane, specs)
+        position = int(rng.integers(len(planes)))
+        lacking = lack(planes[position], specs)
         if lacking < least:
-            closest, least = plane, lacking
+            closest, least = position, lacking
         if not least:
             break
     return closest

@@ -63,6 +63,25 @@ def test_fewer_cases_lie_inside_more_and_validation_stays():
         make_split(records, strata, SplitConfig(train_cases=99))
 
 
+def test_labels_counted_in_patients_bring_all_of_their_cases():
+    records, strata = cohort(60, 20), ["a"] * 60
+    whole = make_split(records, strata, SplitConfig(seed=3))
+    few = [make_split(records, strata, SplitConfig(train_patients=n, seed=3)) for n in (1, 3, 8)]
+    people = [{r.patient for r in split["train"]} for split in few]
+    assert [len(each) for each in people] == [1, 3, 8]
+    assert people[0] < people[1] < people[2]
+    for split, chosen in zip(few, people, strict=True):
+        assert set(names(split["train"])) == {r.relative for r in whole["train"] if r.patient in chosen}
+        assert names(split["val"]) == names(whole["val"])
+    first = make_split(records, strata, SplitConfig(train_cases=len(few[1]["train"]), seed=3))
+    assert names(first["train"]) == names(few[1]["train"])  # one order
+    for wrong in (99, -1):
+        with pytest.raises(FoveateError, match=rf"train_patients {wrong}: there are \d+ training patients"):
+            make_split(records, strata, SplitConfig(train_patients=wrong))
+    with pytest.raises(FoveateError, match=r"train_cases 2 and split\.train_patients 1: accepted is one"):
+        SplitConfig(train_cases=2, train_patients=1)
+
+
 @given(count=st.integers(8, 60), patients=st.integers(8, 30), seed=st.integers(0, 5))
 def test_a_drawn_split_is_the_one_that_the_split_verb_writes(count, patients, seed):
     kinds = [str(i % 3) for i in range(count)]

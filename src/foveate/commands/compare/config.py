@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Literal, TypeVar, final
 
 from foveate.core import config as parsing
 from foveate.core.types import Dataclass, FoveateError
@@ -25,7 +25,10 @@ Keys = Mapping[str, Any]  # dotted keys of another command
 ARM_PRETRAIN = ("method.", "optim.", "decoder.")
 ARM_FINETUNE = ("tuning.",)
 # Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
-BOTH = ("size", "dimension", "encoder.", "prepare.", "source.", "patient_pattern", "accelerator", "precision")
+BOTH = (
+    *("size", "dimension", "slices.", "encoder.", "prepare.", "source.", "patient_pattern"),
+    *("accelerator", "precision"),
+)
 BOTH_MAY = (*BOTH, "num_workers", "batch_size")
 OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "on_seen", "method.name")
 
@@ -56,6 +59,7 @@ class TaskConfig:
         split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it; a relative path
             starts at the folder of the comparison's YAML.
         labels: Numbers of labelled training images; each set contains the smaller ones.
+        count: What `labels` and the other numbers of labels count: "cases", or "patients" with all of theirs.
         fractions: The same as shares of the training images, in addition to `labels`.
         metric: The metric that is compared, higher is better: a name of docs/metrics.md.
         choice_labels: Number of labels with which learning rates are chosen; one of the counts.
@@ -72,6 +76,7 @@ class TaskConfig:
     data: str = ""
     split: str = ""
     labels: tuple[int, ...] = ()
+    count: Literal["cases", "patients"] = "cases"
     fractions: tuple[float, ...] = ()
     metric: str = "mean_fg_dice"
     choice_labels: int = 0
@@ -275,6 +280,10 @@ def check(config: CompareConfig) -> None:
             raise FoveateError(
                 f"tasks.{name}.split {task.split} has no test.txt; accepted: a folder with train.txt, "
                 "val.txt and test.txt."
+            )
+        if task.fractions and task.count == "patients":
+            raise FoveateError(
+                f"tasks.{name}.fractions: accepted with count: cases only; give labels instead."
             )
         counts = counts_of(task)
         if not counts:

@@ -154,7 +154,7 @@ def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int)
         **keys,
         "seed": job.seed,
         "optim.lr": rate,
-        "split.train_cases": job.labels,
+        f"split.train_{task.count}": job.labels,
         "split.seed": job.seed,
         "keep_checkpoints": 1,
     }

@@ -117,6 +117,7 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
         f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
     )
     metrics = ", ".join(f"{name}: {task.metric}" for name, task in config.tasks.items())
+    counted = ", ".join(f"{name}: {task.count}" for name, task in config.tasks.items())
     commits = ", ".join(dict.fromkeys(c["commit"] for c in cells))
     total = sum(c["seconds"] for c in cells) / 3600
     return "\n".join(
@@ -124,6 +125,7 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
             f"Scores: {metrics}. Seeds are replicates (pre-training seed x fine-tuning seed), each with its "
             "own labelled images; intervals are over patients and seeds, differences are paired, p is "
             "Holm-corrected within a task and a reference.",
+            f"Labels are counted in {counted}.",
             f"Learning rates: {', '.join(rates) or '-'}.",
             f"Steps: {', '.join(steps) or '-'}.",
             f"{len(cells)} of {len(jobs)} runs, {total:.2f} hours of training; commit {commits or '-'}.",
@@ -143,4 +145,5 @@ def draw(config: CompareConfig, task: str, lines: Sequence[Line], out: Path) -> 
     if ordered:
         for kind in ("png", "svg"):
             ylabel = f"{config.tasks[task].metric} on the test images"
-            draw_efficiency(out / f"curves-{task}.{kind}", ordered, "labelled training images", ylabel)
+            xlabel = f"labelled training {config.tasks[task].count}"
+            draw_efficiency(out / f"curves-{task}.{kind}", ordered, xlabel, ylabel)

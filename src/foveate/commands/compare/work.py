@@ -30,7 +30,7 @@ from foveate.core.tasks import DenseTask
 from foveate.core.types import Batch, FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
-from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
 from foveate.data.cohort.splits import Split, SplitConfig, make_split
@@ -149,7 +149,7 @@ def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
     cache = intake.decode(list(tests.values()), cache_place(config), config.prepare)
     if cache.rejects:
         raise FoveateError(f"Test image {cache.rejects[0].relative}: {cache.rejects[0].reason}.")
-    volumes = [CachedVolume(v.folder, v.entry, v.relative, config.task.encode(v.labels)) for v in cache]
+    volumes = [model.seen(v).replaced(labels=config.task.encode(v.labels)) for v in cache]
     names = [
         {"id": salted_id(salt, v.relative), "patient": salted_id(salt, patient_of(tests[v.relative]))}
         for v in volumes

@@ -27,7 +27,6 @@ from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Array, Ending, FoveateError, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
-from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.draw import PARTS, patient_of
 from foveate.data.cohort.leakage import seen_before
 from foveate.data.cohort.splits import Split, make_split
@@ -105,8 +104,7 @@ def load_cohort(config: EvaluateConfig, model: Model) -> Cohort:
     both = intake.decode([*chosen, *tuned], cache, model.prepare)
     by_name = {volume.relative: volume for volume in both}
     encoded = {
-        name: CachedVolume(v.folder, v.entry, v.relative, settings.task.encode(v.labels))
-        for name, v in by_name.items()
+        name: model.seen(v).replaced(labels=settings.task.encode(v.labels)) for name, v in by_name.items()
     }
     kept = [record for record in chosen if record.relative in by_name]
     if not kept:

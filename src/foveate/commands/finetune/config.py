@@ -13,6 +13,7 @@ from foveate.core.networks import EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
+from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
 from foveate.data.cohort.labelled import labelled_images
@@ -113,6 +114,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         num_workers=usual_workers(accelerator, devices_of(given)),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
         prepare=from_card(PrepareConfig, card.get("intensity") or {}),
+        slices=from_card(SlicesConfig, card.get("slices") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
         tuning=TuningConfig(),
@@ -152,7 +154,7 @@ def default_encoder(
 
 
 def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) -> Dimension:
-    """2 or 3, on which --dimension, the files and the card must agree."""
+    """2 or 3, on which --dimension, the files and the card must agree; volumes may be seen as slices."""
     said: dict[str, int] = {}
     if "dimension" in given:
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
@@ -163,6 +165,8 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
         said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
+    if min(said.values(), default=0) < said.get("--data", 0):
+        del said["--data"]
     if not said:
         raise FoveateError("Give --data FOLDER, from which 2D or 3D is detected, or --dimension 2 or 3.")
     if len(set(said.values())) > 1:

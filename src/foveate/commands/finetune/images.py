@@ -13,6 +13,7 @@ from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.cohort.wanted import MAP, Labelled
+from foveate.data.readers.suffixes import dimension_of
 from foveate.runtime import images as intake
 from foveate.runtime.selection import say_notes
 
@@ -39,7 +40,8 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
     split = make_split(found.records, [config.task.stratum(r.labels) for r in found.records], config.split)
     chosen = {part: spread(split[part], limit) for part in ("train", "val")}
     records = intake.of_dimension([*chosen["train"], *chosen["val"]], config.dimension)
-    both = intake.decode(records, cache, config.prepare)
+    refuse_whole_volumes(config, records)
+    both = intake.seen_in(intake.decode(records, cache, config.prepare), config.dimension, config.slices)
     if wrong := [reject for reject in both.rejects if "map" in reject.reason]:
         said = "; ".join(f"{reject.relative}: {reject.reason}" for reject in wrong[:3])
         raise FoveateError(f"{len(wrong)} labelled images cannot be used: {said}. Fix or remove them.")
@@ -60,6 +62,15 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
         split=split,
         layout=f"{found.layout}; {found.unlabelled} images without a label excluded; {found.patients}",
     )
+
+
+def refuse_whole_volumes(config: FinetuneConfig, records: Sequence[Record]) -> None:
+    """Refuse to answer for whole volumes by a network that sees slices."""
+    if config.task.want == "values" and dimension_of(records[0]) > config.dimension:
+        raise FoveateError(
+            f"--task {config.task.name} --dimension {config.dimension}: the images are volumes, and a value "
+            "of a whole volume is not learned from slices; accepted: --dimension 3, or --task segmentation."
+        )
 
 
 def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
@@ -91,7 +102,7 @@ def facts_of(
 
 def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
     """The same volume with its labels as numbers."""
-    return CachedVolume(volume.folder, volume.entry, volume.relative, labels, volume.patient)
+    return volume.replaced(labels=labels)
 
 
 def data_hash(images: LabelledImages) -> str:

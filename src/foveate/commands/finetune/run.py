@@ -24,7 +24,7 @@ from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache, CachedVolume
-from foveate.data.cohort.draw import PARTS
+from foveate.data.cohort.draw import PARTS, patient_of
 from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.salts import CACHES, read_salt
@@ -265,7 +265,24 @@ def summary(images: LabelledImages) -> str:
     used = {"train": len(images.train), "val": len(images.val), "test": len(images.split["test"])}
     lost = sum(len(images.split[part]) - used[part] for part in ("train", "val"))
     counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
-    return f"data: {images.layout}; {counts}" + f"; {lost} labelled images could not be used" * bool(lost)
+    seen = intake.slices_note(images.train)
+    parts = [
+        f"data: {images.layout}",
+        counts,
+        labels_note(images),
+        f"training images {seen}" * bool(seen),
+        f"{lost} labelled images could not be used" * bool(lost),
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def labels_note(images: LabelledImages) -> str:
+    """Whether labels were counted in patients or in cases; "" where all of them are used."""
+    config, train = images.config.split, images.split["train"]
+    if config.train_patients:
+        return f"labels counted in patients: {config.train_patients}, who have {len(train)} cases"
+    patients = len({patient_of(record) for record in train})
+    return f"labels counted in cases: {len(train)}, of {patients} patients" * bool(config.train_cases)
 
 
 def card(config: FinetuneConfig, task: Task, images: LabelledImages, score: float) -> weights.Card:

@@ -47,12 +47,13 @@ def refuse_format(images: Sequence[Record], model: Model, form: str) -> None:
         )
 
 
-def result_names(images: Sequence[Record], dimension: int, form: str) -> dict[str, str]:
+def result_names(images: Sequence[Record], dimension: Callable[[Record], int], form: str) -> dict[str, str]:
     """Relative path of an image -> that of its mask; two images with one mask are refused."""
-    end, names = ENDS.get(form) or mask_suffix(dimension), dict[str, str]()
+    names: dict[str, str] = {}
     taken: dict[str, str] = {}
     stems = series_stems(images)
     for record in images:
+        end = ENDS.get(form) or mask_suffix(dimension(record))
         name = stems.get(record.relative, stem_of(record)) + end
         if name in taken:
             raise FoveateError(

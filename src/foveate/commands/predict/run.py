@@ -150,7 +150,7 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
     """Label maps; every image with the reason why it has none, empty where it has."""
     model, config, out = seat.model, seat.config, Path(seat.config.out)
     journal, rows = Journal(out), read_table(out / TABLE)
-    names = result_names(images, model.card["dimension"], config.format)
+    names = result_names(images, model.dimension_of, config.format)
 
     def done(record: Record, line: tuple[str, str]) -> bool:
         return (out / names[record.relative]).exists() and journal.has(line)
@@ -183,7 +183,7 @@ def opened(seat: Seat, record: Record, done: Callable[[Record, tuple[str, str]],
     if done(record, line):
         return Opened(line=line, volume=None, warning="", held=ExitStack())
     with ExitStack() as held:
-        volume = held.enter_context(prepared(record, seat.prepare, Path(seat.config.out)))
+        volume = seat.model.seen(held.enter_context(prepared(record, seat.prepare, Path(seat.config.out))))
         warning = seat.gate.warning(record, volume)
         return Opened(line=line, volume=volume, warning=warning, held=held.pop_all())
 

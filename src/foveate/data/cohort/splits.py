@@ -36,6 +36,7 @@ class SplitConfig:
         val_share: Share of the images that validate where that is drawn.
         test_share: Share of the images that are kept for a test where that is drawn.
         train_cases: Use only so many training cases, the first of one order; 0 uses all.
+        train_patients: The same counted in patients, with all of their cases; 0 uses all.
         seed: Of the draws.
         save_as: File for the plain list of names, to give to others; empty: none.
     """
@@ -45,6 +46,7 @@ class SplitConfig:
     val_share: float = 0.2
     test_share: float = 0.0
     train_cases: int = 0
+    train_patients: int = 0
     seed: int = 0
     save_as: str = ""
 
@@ -53,6 +55,11 @@ class SplitConfig:
             raise FoveateError(
                 f"split.val_share {self.val_share} and split.test_share {self.test_share}: accepted are "
                 "shares of at least 0, the first above it, with a sum below 1."
+            )
+        if self.train_cases and self.train_patients:
+            raise FoveateError(
+                f"split.train_cases {self.train_cases} and split.train_patients {self.train_patients}: "
+                "accepted is one of them."
             )
 
 
@@ -65,18 +72,23 @@ def make_split(records: Sequence[Record], strata: Sequence[str], config: SplitCo
     elif not split["val"]:
         split = {**drawn_split(split["train"], kinds, config, test=False), "test": split["test"]}
     check_split(split)
-    if config.train_cases:
+    if config.train_cases or config.train_patients:
         split["train"] = first_cases(split["train"], kinds, config)
     return split
 
 
 def first_cases(train: Sequence[Record], kinds: Mapping[str, str], config: SplitConfig) -> list[Record]:
-    """The first cases of the order of the training patients."""
-    if config.train_cases > len(train):
-        raise FoveateError(f"split.train_cases {config.train_cases}: there are {len(train)} training cases.")
+    """The first cases, or those of the first patients, of the order of the training patients."""
     groups = by_patient(train)
+    for unit, wanted, found in (
+        ("cases", config.train_cases, len(train)),
+        ("patients", config.train_patients, len(groups)),
+    ):
+        if not 0 <= wanted <= found:
+            raise FoveateError(f"split.train_{unit} {wanted}: there are {found} training {unit}.")
     order = stratified_order(groups, strata_of(groups, kinds), config.seed)
-    return [record for patient in order for record in groups[patient]][: config.train_cases]
+    chosen = order[: config.train_patients or None]
+    return [record for patient in chosen for record in groups[patient]][: config.train_cases or None]
 
 
 def drawn_split(
