@@ -176,9 +176,9 @@ def decoded_files(monkeypatch):
 
     names, original = [], prepare.decode
 
-    def spy(record):
+    def spy(record, *reading):
         names.append(record.path.name)
-        return original(record)
+        return original(record, *reading)
 
     monkeypatch.setattr(prepare, "decode", spy)
     return names

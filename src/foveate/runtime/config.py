@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar, cast
 from foveate.core.networks import AnyEncoder, EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Size
-from foveate.data.cache.index import PROFILE, complete_entries, is_prepared
+from foveate.data.cache.complete import complete_entries
+from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config

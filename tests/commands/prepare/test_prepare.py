@@ -12,7 +12,8 @@ from foveate.commands.prepare import run as verb
 from foveate.commands.prepare.config import SPEC
 from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
-from foveate.data.cache.index import COMPLETE, INDEX, PROFILE
+from foveate.data.cache.complete import COMPLETE
+from foveate.data.cache.index import INDEX, PROFILE
 
 
 def prepare_cohort(cohorts, out, **flags):

@@ -13,6 +13,7 @@ from tests.data.conftest import PATIENT, prepared
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import store
+from foveate.data.cache.complete import TABLE
 from foveate.data.cache.index import INDEX, PROFILE, read_entries
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig, as_json, from_json
@@ -105,6 +106,7 @@ def as_before(folder):
         np.save(folder / entry.file, np.ascontiguousarray(stored.transpose(0, 2, 3, 1)))
         lines.append(json.dumps(values) + "\n")
     (folder / INDEX).write_text("".join(lines))
+    (folder / TABLE).unlink()
     (folder / PROFILE).write_text(as_json(PrepareConfig(), 4))
 
 

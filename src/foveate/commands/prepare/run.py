@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.progress import Progress as Bar
 
 from foveate.commands.prepare.config import PrepareRun
+from foveate.commands.prepare.verify import verify
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.estimate import estimated_bytes, gib
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.store import disk_errors
-from foveate.data.cache.verify import verify
 from foveate.data.cache.volumes import Cache
 from foveate.runtime import images as intake
 from foveate.runtime.selection import images_for_pretraining

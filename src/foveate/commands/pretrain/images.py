@@ -6,6 +6,7 @@ from pathlib import Path
 
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.types import FoveateError, Record
+from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import from_json
@@ -46,6 +47,7 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     say("a prepared cache does not name patients: overlap with a later test is found by voxels only")
     say_of_salt(data)
     cache = open_prepared(data)
+    refuse_incomplete(data, complete_entries(data))
     for note in cache.notes:
         say(note)
     return seen_in(cache, config.dimension, config.slices)

@@ -16,6 +16,7 @@ from pathlib import Path
 from foveate.core.config import differences
 from foveate.core.files import replace_text
 from foveate.core.types import Array, FoveateError, Record, Volume
+from foveate.data.cache.complete import forget_complete, write_complete
 from foveate.data.cache.encoding import encode, histogram
 from foveate.data.cache.estimate import check_disk, estimated_bytes
 from foveate.data.cache.index import (
@@ -23,12 +24,10 @@ from foveate.data.cache.index import (
     VOLUMES,
     CacheEntry,
     append_entry,
-    forget_complete,
     patient_hash,
     read_entries,
     salted_id,
     stamped,
-    write_complete,
     write_rejects,
 )
 from foveate.data.cache.maps import UnusableMapError, read_map_of
@@ -101,7 +100,7 @@ def prepare(
         pairs = list(zip(images, outcomes, strict=True))
         rejects = [(record, outcome) for record, outcome in pairs if isinstance(outcome, str)]
         write_rejects(cache, ((salted_id(salt, record.relative), reason) for record, reason in rejects))
-        write_complete(cache, [entry.id for _, entry in pairs if isinstance(entry, CacheEntry)])
+        write_complete(cache, [entry for _, entry in pairs if isinstance(entry, CacheEntry)])
     volumes = [
         CachedVolume(cache, _asked_for(outcome, record), record.relative, record.labels, record.patient)
         for record, outcome in pairs

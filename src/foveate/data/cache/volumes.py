@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, overload
 
 import numpy as np
 
 from foveate.core.codes import Codes
 from foveate.core.types import Array, ChannelStatistics, FoveateError, Place
+from foveate.data.cache.complete import Table, complete_entries, data_hash
 from foveate.data.cache.encoding import Encoded, Histogram, channel_histograms, together, windowed
-from foveate.data.cache.index import CacheEntry, MapEntry, complete_entries
+from foveate.data.cache.index import CacheEntry, MapEntry
 from foveate.data.cache.planes import Cut, Planes, SlicesConfig
 from foveate.data.cache.profiles import earlier_note, is_of_before
 from foveate.data.cache.statistics import statistics_of
@@ -177,9 +177,10 @@ class Cache:
     def __init__(
         self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = (), notes: Sequence[str] = ()
     ) -> None:
-        self.volumes, self.rejects = tuple(volumes), tuple(rejects)
+        self.volumes = volumes if isinstance(volumes, Prepared) else tuple(volumes)
+        self.rejects = tuple(rejects)
         self.notes = tuple(notes)  # what the terminal should say; they may hold a part of file names
-        _check_alike(self.volumes)
+        _check_alike(volumes.of_each_kind if isinstance(volumes, Prepared) else self.volumes)
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -203,19 +204,54 @@ class Cache:
     @property
     def data_hash(self) -> str:
         """A hash of the voxels alone: the same data have it under other names, salts and orders."""
-        digest = blake2b(digest_size=16)
-        for content_hash in sorted(volume.entry.content_hash for volume in self.volumes):
-            digest.update(content_hash.encode())
-        return digest.hexdigest()
+        if isinstance(self.volumes, Prepared):
+            return self.volumes.table.data_hash
+        return data_hash(volume.entry.content_hash for volume in self.volumes)
+
+
+@final
+class Prepared(Sequence[CachedVolume]):
+    """The images of a finished cache, without their maps, each known when it is asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @overload
+    def __getitem__(self, position: int) -> CachedVolume: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[CachedVolume]: ...
+    def __getitem__(self, position: int | slice) -> CachedVolume | Sequence[CachedVolume]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        return _alone(self.table.path.parent, self.table[position])
+
+    def __iter__(self) -> Iterator[CachedVolume]:
+        return (_alone(self.table.path.parent, entry) for entry in self.table)
+
+    @property
+    def of_each_kind(self) -> Sequence[CachedVolume]:
+        """The first volume of all, and the first ones with other channels or axes."""
+        return [self[position] for position in self.table.kinds]
+
+
+def _alone(folder: Path, entry: CacheEntry) -> CachedVolume:
+    return CachedVolume(folder, replace(entry, maps=()))
 
 
 def open_prepared(folder: Path) -> Cache:
     """The images of a finished cache, without the sources that they were made from and without their maps.
 
+    Takes the same time and memory whatever their number, except in format 4. Whether all files are there is
+    said by `complete.refuse_incomplete`.
+
     Raises:
-        FoveateError: when it is unfinished or incomplete.
+        FoveateError: when it is unfinished.
     """
-    volumes = [CachedVolume(folder, replace(entry, maps=())) for entry in complete_entries(folder)]
+    entries = complete_entries(folder)
+    volumes = Prepared(entries) if isinstance(entries, Table) else [_alone(folder, each) for each in entries]
     return Cache(volumes, notes=[earlier_note(folder)] if is_of_before(folder) else [])
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from foveate.core.types import FoveateError
+from foveate.data.cache.complete import complete_entries
 from foveate.data.cache.encoding import Encoded
-from foveate.data.cache.index import CacheEntry, listed_entries
+from foveate.data.cache.index import CacheEntry
 from foveate.data.cache.store import checksum_of, open_array
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cache.writing import content_hash
@@ -31,7 +32,7 @@ def verify(folder: Path, on_progress: Callable[[int, int], None]) -> int:
         FoveateError: naming the damaged volumes by id, and what to do.
     """
     open_array.cache_clear()  # reading a map of a file that was cut since ends the process
-    entries, damaged, files = listed_entries(folder), [], 0
+    entries, damaged, files = complete_entries(folder), [], 0
     for done, entry in enumerate(entries, 1):
         for file, size, expected, found in _files(folder, entry):
             files += 1

@@ -9,11 +9,11 @@ from tests.data.cache.test_format import as_before
 from tests.data.conftest import PATIENT, prepared
 
 from foveate.cli import main
+from foveate.commands.prepare.verify import verify
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache import store
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
-from foveate.data.cache.verify import verify
 
 
 def verified(folder):
