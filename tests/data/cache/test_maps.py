@@ -99,7 +99,9 @@ def test_prepared_maps_are_kept_until_their_source_changes(pair, tmp_path, monke
 
     calls = []
     original = module.decode
-    monkeypatch.setattr(module, "decode", lambda record: calls.append(record) or original(record))
+    monkeypatch.setattr(
+        module, "decode", lambda record, *reading: calls.append(record) or original(record, *reading)
+    )
     cached(pair, tmp_path)
     cached(pair, tmp_path)
     cached(replace(pair, maps={}), tmp_path)  # pre-training on the same folder

@@ -30,9 +30,9 @@ def decoded(monkeypatch):
     names: list[str] = []
     original = prepare_module.decode
 
-    def spy(record: Record):
+    def spy(record: Record, *reading):
         names.append(record.path.name)
-        return original(record)
+        return original(record, *reading)
 
     monkeypatch.setattr(prepare_module, "decode", spy)
     return names
