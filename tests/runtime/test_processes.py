@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tests.commands.finetune.test_finetune import write_pair
 from tests.conftest import tiny_keys, write_cohort
 from tests.runtime.ranks import digest
+from tests.runtime.tuned import EXACT, half_supervised, newest, write_labelled
 
 from foveate import cli
+from foveate.commands.finetune import config as finetune_settings
+from foveate.commands.finetune.run import finetune
 from foveate.commands.pretrain import config as settings, run
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import Ending, FoveateError, LostPeerError
@@ -25,12 +27,6 @@ from foveate.runtime import launch, processes
 from foveate.runtime.registries import METHODS
 from foveate.train import checkpoint
 
-EXACT = {  # no statistics cross samples; the buffer of SGD is the gradient of the first step
-    "method": {"projector": "plain"},
-    "encoder": {"width": 4, "norm": "group"},
-    "optim": {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "warmup_steps": 0},
-    "steps": 1,
-}
 SHARES = {
     "one": {"batch_size": 8},
     "two": {"batch_size": 4, "devices": 2},
@@ -68,6 +64,8 @@ def ran(cohorts, tmp_path_factory):
         "split": {"val_share": 0.5},
     }
     (folder / "tuned.yaml").write_text(yaml.safe_dump({k: v for k, v in tuned.items() if k != "method"}))
+    semi = half_supervised(folder / "labelled", folder / "semi") | SHARES["both"]
+    (folder / "semi.yaml").write_text(yaml.safe_dump(semi | {"batch_size": 2, "accumulate": 1}))
     config = settings.SPEC.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
     known = launch.environment(config)
     command = [sys.executable, "-m", "tests.runtime.ranks", str(folder)]
@@ -77,13 +75,6 @@ def ran(cohorts, tmp_path_factory):
     ]
     errors = [process.communicate(timeout=200)[1] for process in pair]
     assert [process.returncode for process in pair] == [0, 0], errors
-    return folder
-
-
-def write_labelled(folder):
-    """Images with a map of their bright half."""
-    for i in range(6):
-        write_pair(folder, 2, i)
     return folder
 
 
@@ -107,6 +98,17 @@ def test_weights_are_equal_on_both(ran, case):
     assert first == second
     config = settings.SPEC.from_keys(yaml.safe_load((ran / f"{case}.yaml").read_text()))
     assert first != digest(build_method(config))  # they moved
+
+
+@TOGETHER
+def test_semi_supervised_training_with_two_processes_is_that_of_one(ran, tmp_path):
+    keys = half_supervised(ran / "labelled", tmp_path / "one") | {"batch_size": 2, "accumulate": 2}
+    assert finetune(finetune_settings.SPEC.from_keys(keys))
+    one, two = (newest(folder) for folder in (tmp_path / "one", ran / "semi"))
+    assert [each["semi"] for each in seen(ran)] == ["FINISHED"] * 2
+    assert any(name.startswith("teacher.") for name in one)
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
 
 
 def seen(folder):

@@ -97,3 +97,25 @@ def test_judging_anew_is_the_same():
     lines = [pull(s, a=9.5, b=0.1) for s in (1, 2, 3)]
     one = Judge(9)
     assert [one.see(line) for line in lines][-1] == judge(lines, 9)
+
+
+def pseudo(step, agreement=0.9, **shares):
+    return {
+        "step": step,
+        "pseudo/agreement": agreement,
+        **{f"pseudo/share/{n}": v for n, v in shares.items()},
+    }
+
+
+def test_pseudo_labels_that_vanish_collapse_and_those_that_grow_or_are_not_agreed_upon_drift():
+    def kinds(*rows):
+        return {(v.kind, v.where) for v in judge([pseudo(1, a=0.1, b=0.02), *rows], 100)}
+
+    assert kinds(*(pseudo(s, a=0.02, b=0.1) for s in (2, 3, 4))) == set()
+    assert kinds(*(pseudo(s, a=0.009, b=0.02) for s in (2, 3))) == set()  # twice is not yet
+    assert kinds(*(pseudo(s, a=0.009, b=0.0) for s in (2, 3, 4))) == {
+        ("pseudo-labels collapse", "a"),
+        ("pseudo-labels collapse", "b"),
+    }
+    assert kinds(*(pseudo(s, a=0.1, b=0.3) for s in (2, 3, 4))) == {("pseudo-labels drift", "b")}
+    assert kinds(*(pseudo(s, 0.4, a=0.1, b=0.02) for s in (2, 3, 4))) == {("pseudo-labels drift", "")}

@@ -156,6 +156,14 @@ class DenseTask(Task):
     """
 
     config: DenseConfig
+    weighs_voxels: ClassVar[bool] = (
+        False  # whether the losses heed `weights` of a batch: no pseudo-labels without
+    )
+
+    @property
+    def codebook(self) -> dict[int, tuple[int, ...]]:
+        """Label value -> the outputs that hold at a voxel of that value; where it has several, the lowest."""
+        return {value: (output,) for output, value in enumerate(self.label_values)}
 
     @property
     @abstractmethod

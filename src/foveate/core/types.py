@@ -142,6 +142,7 @@ class Batch(TypedDict):
     spacing: NotRequired[Tensor]  # (B, n): millimetres of a voxel of the source, float32
     slice: NotRequired[Tensor]  # (B, 2): of a volume, the axis that it lies across and its place there, int64
     index: Sequence[int]  # (B,): global sample index, the key of every draw, which are made on the host
+    weights: NotRequired[dict[str, Tensor]]  # "map/crop" -> (B, V, *S): how much its voxels count; absent: 1
     drawn: NotRequired[Drawn]  # what the loader's workers drew for the step (`views.drawn`)
 
 

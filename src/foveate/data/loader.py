@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from foveate.core.contracts import CropViews, ViewMaker
-from foveate.core.rng import stream
+from foveate.core.rng import key, stream
 from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache.volumes import Cache, CachedVolume
@@ -42,9 +42,38 @@ def volume_of(seed: int, index: int, count: int) -> int:
     return int(_epoch_order(seed, epoch, count)[place])
 
 
-def records_of(cache: Cache, *, seed: int, indices: Iterable[int]) -> list[CachedVolume]:
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """Labelled images, and from global sample index `first` on every second sample an unlabelled one.
+
+    A pair of samples 2k, 2k+1 stays in one micro-batch where its size is even.
+    """
+
+    labelled: Cache
+    unlabelled: Cache
+    first: int
+
+    def volume(self, seed: int, index: int) -> CachedVolume:
+        """The volume behind a global sample index; either kind is seen once per epoch of its own."""
+        pair, second = divmod(index - self.first, 2)
+        if pair >= 0 and second:
+            order = key(seed, "unlabelled images") >> 1
+            return self.unlabelled[volume_of(order, pair, len(self.unlabelled))]
+        place = index if pair < 0 else self.first + pair
+        return self.labelled[volume_of(seed, place, len(self.labelled))]
+
+
+def volume_at(cache: Cache | Mixture, seed: int, index: int) -> CachedVolume:
+    """The volume behind a global sample index."""
+    if isinstance(cache, Mixture):
+        return cache.volume(seed, index)
+    return cache.volumes[volume_of(seed, index, len(cache))]
+
+
+def records_of(cache: Cache | Mixture, *, seed: int, indices: Iterable[int]) -> list[CachedVolume]:
     """The volumes behind global sample indices, to name those of a bad batch."""
-    return [cache.volumes[volume_of(seed, int(index), len(cache))] for index in indices]
+    return [volume_at(cache, seed, int(index)) for index in indices]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +123,11 @@ _Sample = dict[str, Any]
 class _Samples(Dataset[_Sample | _Failure]):
     """One sample for every global index."""
 
-    def __init__(self, cache: Cache, view_maker: ViewMaker, seed: int) -> None:
+    def __init__(self, cache: Cache | Mixture, view_maker: ViewMaker, seed: int) -> None:
         self.cache, self.view_maker, self.seed = cache, view_maker, seed
 
     def __getitem__(self, index: int) -> _Sample | _Failure:
-        volume = self.cache.volumes[volume_of(self.seed, index, len(self.cache))]
+        volume = volume_at(self.cache, self.seed, index)
         try:
             return _sample(self.view_maker(volume, index), volume, index)
         except Exception as error:  # whatever it is, the volume must be named
@@ -161,7 +190,7 @@ def _start_worker(_worker: int) -> None:
 
 
 def batches(
-    cache: Cache,
+    cache: Cache | Mixture,
     view_maker: ViewMaker,
     *,
     seed: int,

@@ -1,7 +1,7 @@
 """Losses of a segmentation that compare regions: Dice and Tversky; focal, which compares voxels.
 
-Predictions p and targets y are (B, K, *S) in [0, 1]. `known` (B, 1, *S) is 0 where nothing is known: such
-voxels count nowhere. Overlaps are summed over batch and space before they are divided, so that a class that
+Predictions p and targets y are (B, K, *S) in [0, 1]. `known` (B, 1, *S) is how much a voxel counts: 0 where
+nothing is known. Overlaps are summed over batch and space before they are divided, so that a class that
 is absent from one crop does not dominate.
 """
 
@@ -26,9 +26,9 @@ def tversky_loss(
 ) -> Tensor:
     """One minus the mean over classes of |py| / (|py| + misses |y(1-p)| + false_alarms |p(1-y)|)."""
     axes = (0, *range(2, predicted.ndim))
-    p, y = predicted.float() * known, target.float() * known
+    p, y = predicted.float() * known, target.float()
     hit = (p * y).sum(axes)
-    missed, false = y.sum(axes) - hit, p.sum(axes) - hit
+    missed, false = (y * known).sum(axes) - hit, p.sum(axes) - hit
     overlap = (2 * hit + SMOOTH) / (2 * hit + 2 * misses * missed + 2 * false_alarms * false + SMOOTH)
     return 1 - overlap.mean()
 

@@ -39,7 +39,8 @@ RESUMABLE = (
 RANDOM_WEIGHTS = "none"  # --init of a fine-tuning from random weights
 
 # Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
-PATHS = ("data", "out", "init", "probe", "split", "split.source", "split.save_as")
+REST = "rest"  # --unlabelled: what the training part of --data has without labels
+PATHS = ("data", "out", "init", "unlabelled", "probe", "split", "split.source", "split.save_as")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ from foveate.runtime.command import OWN_PATHS, own_paths
 from foveate.runtime.config import (
     PATHS,
     RANDOM_WEIGHTS,
+    REST,
     RESUMABLE,
     SHARES,
     RunConfig,
@@ -138,7 +139,7 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
 def write_keys(config: RunConfig, out: Path) -> None:
     """`run.yaml`, and its paths for the owner alone, before it: no `run.yaml` is ever without them."""
     keys = dict(parsing.flatten(parsing.to_mapping(config)))
-    paths = {key: keys[key] for key in PATHS if keys.get(key) not in (None, "", RANDOM_WEIGHTS)}
+    paths = {key: keys[key] for key in PATHS if keys.get(key) not in (None, "", RANDOM_WEIGHTS, REST)}
     write_private(out / OWN_PATHS, yaml.safe_dump(paths))
     replace_text(out / "run.yaml", parsing.to_yaml(config, paths))
 

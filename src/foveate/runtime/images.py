@@ -17,7 +17,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.decoding.decoder import decode_flat
-from foveate.data.loader import records_of, volume_of
+from foveate.data.loader import Mixture, records_of, volume_of
 from foveate.data.readers.channels import missing_reason
 from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
@@ -204,6 +204,6 @@ def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:
     return f"tissue rule: {missed} of the first {views} views miss it after {TISSUE_ATTEMPTS} draws"
 
 
-def name_volumes(cache: Cache, seed: int, indices: list[int]) -> str:
+def name_volumes(cache: Cache | Mixture, seed: int, indices: list[int]) -> str:
     """File names of the volumes behind sample indices, for an error in the terminal."""
     return ", ".join(sorted({volume.relative for volume in records_of(cache, seed=seed, indices=indices)}))

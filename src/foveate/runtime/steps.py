@@ -11,12 +11,13 @@ from foveate.core.config import field_names, field_values
 from foveate.core.contracts import Trainable
 from foveate.core.types import Batch, Progress
 from foveate.data.cache.volumes import Cache
-from foveate.data.loader import batches
+from foveate.data.loader import Mixture, batches
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.runtime.resources.clock import device_clock
 from foveate.train.loop import Recent, Schedule, Stepping, training_step
 from foveate.train.optim import build_optimizer
+from foveate.train.semi.views import views_of_either
 from foveate.views.drawn import draw_ahead
 from foveate.views.pipeline import make_views
 
@@ -33,12 +34,13 @@ def schedule_of(config: RunConfig) -> Schedule:
 
 
 def batches_from(
-    config: RunConfig, cache: Cache, method: Trainable, fabric: Fabric, step: int
+    config: RunConfig, cache: Cache | Mixture, method: Trainable, fabric: Fabric, step: int
 ) -> Generator[Batch]:
     """This process's micro-batches from an optimizer step on; `views.pipeline.make_views` draws the views."""
+    mixed = isinstance(cache, Mixture)
     return batches(
-        intake.derived(cache, method.derived),
-        partial(make_views, specs=method.crops, seed=config.seed),
+        cache if isinstance(cache, Mixture) else intake.derived(cache, method.derived),
+        partial(views_of_either if mixed else make_views, specs=method.crops, seed=config.seed),
         seed=config.seed,
         first_step=step,
         steps=config.steps,

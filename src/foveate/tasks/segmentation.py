@@ -135,6 +135,7 @@ class Segmentation(DenseTask):
 
     net: Pyramid
     config: Config
+    weighs_voxels = True
     table: Tensor
     known: Tensor
 
@@ -191,6 +192,14 @@ class Segmentation(DenseTask):
         return (0, *lowest) if self.exclusive else lowest
 
     @property
+    def codebook(self) -> dict[int, tuple[int, ...]]:
+        """As for any task, but where classes overlap a value says which of them hold."""
+        if self.exclusive:
+            return super().codebook
+        values = sorted({0, *(value for group in self.groups.values() for value in group)})
+        return {v: tuple(k for k, group in enumerate(self.groups.values()) if v in group) for v in values}
+
+    @property
     def declared(self) -> set[int]:
         """Background, classes and what is ignored."""
         return {0, *(value for group in self.groups.values() for value in group), *self.config.ignore}
@@ -217,9 +226,11 @@ class Segmentation(DenseTask):
         look, channels = self.config.appearance, self.net.in_channels
         images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed)
         labels = batch["regions"][f"{LABELS}/image"].flatten(0, 1)
+        counts = batch.get("weights", {}).get(f"{LABELS}/image")
+        weight = None if counts is None else counts.flatten(0, 1)
         maps = self.net(images.flatten(0, 1))
         weights = [0.5**i for i in range(len(self.scales))]
-        pairs = [self.losses(self.heads[str(s)](maps[s]), labels) for s in self.scales]
+        pairs = [self.losses(self.heads[str(s)](maps[s]), labels, weight) for s in self.scales]
         sums = [
             sum(w * term for w, term in zip(weights, terms, strict=True))
             for terms in zip(*pairs, strict=True)
@@ -229,11 +240,13 @@ class Segmentation(DenseTask):
             for name, total in zip(("region", "voxel"), sums, strict=True)
         }
 
-    def losses(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The two terms at one scale; labels are taken at the nearest voxels of its grid."""
+    def losses(self, logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The two terms at one scale; labels and weights (B, *S) are those of the nearest voxels."""
         c = self.config
         labels = F.interpolate(labels[:, None].float(), logits.shape[2:], mode="nearest-exact")[:, 0].long()
         target, known = self.targets(labels)
+        if weight is not None:
+            known = known * F.interpolate(weight[:, None], logits.shape[2:], mode="nearest-exact")
         shares = logits.float().softmax(1) if self.exclusive else logits.float().sigmoid()
         first = 1 if self.exclusive else 0  # background is no region
         tversky = {} if c.region_loss == "dice" else {"misses": c.misses, "false_alarms": c.false_alarms}

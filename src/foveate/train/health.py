@@ -6,9 +6,8 @@ are `nets.heads.Embedders`, its named losses, its preview pictures, and any froz
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
 from foveate.evaluate import embedding, restoration
+from foveate.views.drawn import samples_at
 from foveate.views.pipeline import normalise, with_channels
 
 SAMPLES = 16  # of the batch that is looked at: enough for a rank, cheap enough to repeat
@@ -65,13 +65,7 @@ def measure(method: Method, batch: Batch, progress: Progress) -> dict[str, float
 
 def first_samples(batch: Batch, count: int) -> Batch:
     """The first samples of a batch."""
-    parts: dict[str, object] = {}
-    for name, part in batch.items():
-        if isinstance(part, Mapping):
-            parts[name] = {key: x[:count] for key, x in cast(Mapping[str, Tensor], part).items()}
-        elif isinstance(part, Tensor):
-            parts[name] = part[:count]
-    return cast(Batch, {**parts, "index": batch["index"][:count]})
+    return samples_at(batch, slice(count))
 
 
 def embedding_measures(method: Method, views: Tensor) -> dict[str, float]:

@@ -70,6 +70,18 @@ LIMITS: dict[str, Limit] = {
         reason="the loss stands above its first line by 3 times as much as it ever fell below it, or where "
         "it never fell by 3 halves of itself: a queue that fills with keys may lift it by 2 fifths",
     ),
+    "pseudo agreement": Limit(
+        value=0.5,
+        rows=3,
+        reason="the teacher is an average of the last steps: if half of what it marks is not what the "
+        "network marks, the labels of a window change from step to step",
+    ),
+    "pseudo share": Limit(
+        value=10.0,
+        rows=3,
+        reason="on the same windows a class has 10 times fewer voxels than in the first measurement, or 10 "
+        "times more: better outlines change a volume by less",
+    ),
     "data wait": Limit(
         value=0.5,
         rows=3,
@@ -83,6 +95,10 @@ ADVICE = {
     "low frequencies": "only coarse shapes are restored; train longer, or give restoration more weight",
     "drowned": "the encoder follows one term alone; lower that term's weight",
     "diverging": "lower --optim.lr, warm up for longer (--optim.warmup_steps), or set --optim.clip_norm 1",
+    "pseudo-labels collapse": "the network teaches itself that a class is not there; train longer on labels "
+    "first (--semi.supervised_steps), lower --semi.unlabelled_weight, or raise --semi.confidence",
+    "pseudo-labels drift": "the network confirms its own mistakes; lower --semi.unlabelled_weight, raise "
+    "--semi.momentum or --semi.confidence, or compare with a run without --unlabelled",
     "starving": "raise --num_workers, move the cache to a faster disk, or use smaller views",
 }
 
@@ -124,6 +140,7 @@ class Judge:
     best_pulls: dict[str, tuple[float, bool]] = field(default_factory=dict)
     first_loss: float | None = None
     lowest_loss: float = math.inf
+    first_shares: dict[str, float] = field(default_factory=dict)
     started: bool = False
 
     def see(self, row: Row) -> list[Verdict]:
@@ -158,6 +175,7 @@ class Judge:
         yield from collapses(row)
         yield from self.drowning(row)
         yield from self.smoothness(row)
+        yield from self.pseudo_labels(row)
 
     def divergence(self, row: Row) -> Iterator[tuple[str, str, int, str]]:
         """The loss is no number, steps are as large as the weights, or the loss stands above its start."""
@@ -224,6 +242,24 @@ class Judge:
             f"restoration only copies low frequencies: it holds {max(detail, 0):.0%} of the fine structure"
         )
         yield "low frequencies", "", limit.rows, words if detail < limit.value else ""
+
+    def pseudo_labels(self, row: Row) -> Iterator[tuple[str, str, int, str]]:
+        """Teacher and network disagree, or a class has far fewer or more voxels than at first."""
+        if "pseudo/agreement" not in row:
+            return
+        agreement, limit = number(row["pseudo/agreement"]), LIMITS["pseudo agreement"]
+        words = f"pseudo-labels drift: teacher and network agree by {agreement:.2f} (Dice)"
+        yield "pseudo-labels drift", "", limit.rows, words if agreement < limit.value else ""
+        limit = LIMITS["pseudo share"]
+        for name in (name for name in row if name.startswith("pseudo/share/")):
+            share, word = number(row[name]), name.removeprefix("pseudo/share/")
+            first = self.first_shares.setdefault(name, share)
+            shown = f"{word} has {share:.2%} of the voxels, at first it had {first:.2%}"
+            fallen, risen = share * limit.value < first or share == 0, share > first * limit.value > 0
+            words = f"pseudo-labels collapse: {shown}"
+            yield "pseudo-labels collapse", word, limit.rows, words if fallen else ""
+            words = f"pseudo-labels drift: {shown}"
+            yield "pseudo-labels drift", word, limit.rows, words if risen else ""
 
 
 def collapses(row: Row) -> Iterator[tuple[str, str, int, str]]:

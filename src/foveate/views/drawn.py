@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -58,3 +59,14 @@ def on_device(values: Mapping[str, Tensor], device: torch.device) -> dict[str, T
     narrow = device.type in WITHOUT_FLOAT64
     exact = {k: v.float() if narrow and v.is_floating_point() else v for k, v in values.items()}
     return {name: value.to(device, non_blocking=True) for name, value in exact.items()}
+
+
+def samples_at(batch: Batch, rows: slice) -> Batch:
+    """Some samples of a batch; what was drawn for the whole batch does not come along."""
+    parts: dict[str, object] = {}
+    for name, part in batch.items():
+        if isinstance(part, Mapping):
+            parts[name] = {key: x[rows] for key, x in cast(Mapping[str, Tensor], part).items()}
+        elif isinstance(part, Tensor):
+            parts[name] = part[rows]
+    return cast(Batch, {**parts, "index": batch["index"][rows]})

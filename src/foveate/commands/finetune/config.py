@@ -31,6 +31,7 @@ from foveate.runtime.precision import accelerator_of, devices_of, usual_precisio
 from foveate.runtime.registries import TASKS
 from foveate.runtime.resources.cpus import usual_workers
 from foveate.train.optim import OptimConfig, TuningConfig
+from foveate.train.semi.settings import SemiConfig
 
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
@@ -73,6 +74,10 @@ class FinetuneConfig(RunConfig):
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
         structures: Which structures of DICOM series (RTSTRUCT, SEG) to learn, such as
             "tumour=GTV*|PTV*,heart=Heart*": label values 1, 2 ... in this order, the later one on top.
+        unlabelled: Images without labels to learn from as well: a folder, a cache of `foveate prepare`, or
+            "rest": the images of the training patients that have no label or were left out by
+            split.train_cases. Empty: labelled images only.
+        semi: How they take part.
         on_seen: What to do if `init` was pre-trained on test images or on their patients: refuse the run, or
             continue and mark it.
     """
@@ -84,6 +89,8 @@ class FinetuneConfig(RunConfig):
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     pairs: str = ""
     structures: str = ""
+    unlabelled: str = ""
+    semi: SemiConfig = field(default_factory=SemiConfig)
     on_seen: OnSeen = "refuse"
 
 
@@ -117,6 +124,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         slices=from_card(SlicesConfig, card.get("slices") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
+        semi=SemiConfig(supervised_steps=supervised_steps(given, row.steps)),
         tuning=TuningConfig(),
         encoder=encoder,
         decoder=DecoderConfig(
@@ -126,6 +134,12 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
             name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
         ),
     )
+
+
+def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
+    """A third of the steps where there are unlabelled images."""
+    steps = str(given.get("steps", usual))
+    return int(steps) // 3 if given.get("unlabelled") and steps.isdecimal() else 0
 
 
 def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
@@ -148,7 +162,7 @@ def default_encoder(
     row = table(dimension, size)
     name = str(given.get("encoder.name", row.encoder))
     entry = encoder_entry(name, dimension)
-    known = {field.name for field in fields(entry.config)} & {"norm"}
+    known = {each.name for each in fields(entry.config)} & {"norm"}
     norm: dict[str, Any] = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
     return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
@@ -210,8 +224,23 @@ def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
     for key, number in (("steps", config.steps), ("validate_every", config.validate_every)):
         if number < 1:
             raise FoveateError(f"--{key} {number}: accepted are whole numbers from 1.")
+    if config.unlabelled and config.task.want != "maps":
+        raise FoveateError(
+            f"--unlabelled: --task {config.task.name} cannot learn from pseudo-labels yet; accepted: a task "
+            "with label maps, such as segmentation."
+        )
+    check_pairs(config)
     if config.init not in ("", RANDOM_WEIGHTS):
         check_card(config, defaults, weights.read(config.init)[1])
+
+
+def check_pairs(config: FinetuneConfig) -> None:
+    """Refuse a batch that does not consist of pairs where there are unlabelled images."""
+    if config.unlabelled and config.batch_size % 2:
+        raise FoveateError(
+            f"--batch_size {config.batch_size}: with --unlabelled half of a batch is labelled; accepted are "
+            "even numbers."
+        )
 
 
 def check_card(config: FinetuneConfig, defaults: FinetuneConfig, card: weights.Card) -> None:

@@ -1,4 +1,4 @@
-"""The labelled images of a fine-tuning run: found, split, decoded, and what their labels complete."""
+"""The images of a fine-tuning run: found, split, decoded, what labels complete; and those without labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,24 @@ from typing import Any, final
 
 from foveate.commands.finetune.config import FinetuneConfig, labelled
 from foveate.core.types import FoveateError, LabelFacts, Record
-from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.cache.index import PROFILE, is_prepared
+from foveate.data.cache.prepare import cache_folder
+from foveate.data.cache.profiles import from_json
+from foveate.data.cache.volumes import Cache, CachedVolume, open_prepared
+from foveate.data.catalogue import SOURCES, build_source
+from foveate.data.cohort.draw import PARTS, patient_of
+from foveate.data.cohort.labelled import patients_of_source
+from foveate.data.cohort.leakage import hashes_of
+from foveate.data.cohort.patients import Known, with_patients
+from foveate.data.cohort.rest import rest_of
 from foveate.data.cohort.splits import Split, make_split
 from foveate.data.cohort.wanted import MAP, Labelled
 from foveate.data.readers.suffixes import dimension_of
 from foveate.runtime import images as intake
-from foveate.runtime.selection import say_notes
+from foveate.runtime.config import REST
+from foveate.runtime.selection import images_for_pretraining, say_notes
+from foveate.train.logging import say
+from foveate.train.semi.settings import SemiConfig
 
 
 @final
@@ -28,6 +40,7 @@ class LabelledImages:
     val: Cache
     split: Split
     layout: str
+    unlabelled: Cache | None = None
 
 
 def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -> LabelledImages:
@@ -54,13 +67,16 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
             )
     listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
     task = config.task.settle(facts_of(parts["train"], parts["val"], found, listed))
+    unlabelled = load_unlabelled(config, found, split, [*parts["train"], *parts["val"]], cache, limit)
     encoded = {p: Cache([with_labels(v, task.encode(v.labels)) for v in parts[p]]) for p in parts}
+    excluded = "" if config.unlabelled == REST else " excluded"
     return LabelledImages(
         config=replace(config, task=task),
         train=encoded["train"],
         val=encoded["val"],
         split=split,
-        layout=f"{found.layout}; {found.unlabelled} images without a label excluded; {found.patients}",
+        unlabelled=unlabelled,
+        layout=f"{found.layout}; {found.unlabelled} images without a label{excluded}; {found.patients}",
     )
 
 
@@ -71,6 +87,99 @@ def refuse_whole_volumes(config: FinetuneConfig, records: Sequence[Record]) -> N
             f"--task {config.task.name} --dimension {config.dimension}: the images are volumes, and a value "
             "of a whole volume is not learned from slices; accepted: --dimension 3, or --task segmentation."
         )
+
+
+def load_unlabelled(
+    config: FinetuneConfig,
+    found: Labelled,
+    split: Split,
+    labelled: Sequence[CachedVolume],
+    cache: Path,
+    limit: int | None,
+) -> Cache | None:
+    """The images that `unlabelled` names, without any label map; None where it names none.
+
+    Args:
+        config: Of the run.
+        found: The labelled images of the data set, and those without a label.
+        split: Their parts.
+        labelled: The decoded images of training and validation.
+        cache: Where those are.
+        limit: Decode at most so many, for a dry run.
+    """
+    if not config.unlabelled:
+        if config.semi != SemiConfig():
+            raise FoveateError("--semi.* is said without --unlabelled; accepted: both, or neither.")
+        return None
+    volumes = decoded(config, found, split, cache, limit)
+    known = {volume.entry.voxel_hash for volume in labelled} | set(
+        hashes_of(split["test"], reading=config.prepare.reading)
+    )
+    known -= {"", None}
+    people = {r.patient for part in ("val", "test") for r in split[part]} - {""}
+    kept = [v for v in volumes if v.entry.voxel_hash not in known and v.patient not in people]
+    if dropped := len(volumes) - len(kept):
+        say(f"excluded from --unlabelled: {dropped} images that are labelled, or whose patient is held out")
+    if not kept:
+        raise FoveateError(
+            f"--unlabelled {config.unlabelled}: no image is left to learn from without labels; accepted: at "
+            "least one that is not labelled in --data"
+            + (", such as those that --split.train_cases leaves out." if config.unlabelled == REST else ".")
+        )
+    seen = intake.seen_in(Cache(kept), config.dimension, config.slices)
+    if seen.channels != labelled[0].channels:
+        raise FoveateError(
+            f"--unlabelled {config.unlabelled}: its images have {seen.channels} channels, those of --data "
+            f"{labelled[0].channels}; accepted: as many."
+        )
+    return seen
+
+
+def decoded(
+    config: FinetuneConfig, found: Labelled, split: Split, cache: Path, limit: int | None
+) -> list[CachedVolume]:
+    """All images that `unlabelled` names; they carry no map, whatever the cache holds."""
+    path = Path(config.unlabelled)
+    if config.unlabelled != REST and is_prepared(path):
+        if config.prepare != from_json((path / PROFILE).read_text(), path):
+            raise FoveateError(
+                f"--unlabelled {path} is a prepared cache that was made with other values of --prepare.* "
+                "than this run has; prepare it with the same, or name the folder of the images instead."
+            )
+        intake.say_of_salt(path)
+        return list(open_prepared(path))
+    folder = cache
+    if config.unlabelled == REST:
+        records = rest_records(config, found, split)
+    else:
+        records = images_for_pretraining(SOURCES["folder"].Config(), path, "", config.patient_pattern)
+        folder = cache.parent / cache_folder(Path(config.out).parent, path, config.prepare).name
+    bare = [replace(record, maps={}, labels={}, regions=()) for record in records]
+    if not bare:
+        return []
+    bare = intake.of_dimension(bare, config.dimension)
+    chosen = bare[:: -(-len(bare) // limit)] if limit else bare
+    return [without_maps(volume) for volume in intake.decode(chosen, folder, config.prepare)]
+
+
+def without_maps(volume: CachedVolume) -> CachedVolume:
+    """The same volume without the maps that an earlier run may have put into the cache."""
+    entry = replace(volume.entry, maps=())
+    return CachedVolume(volume.folder, entry, volume.relative, patient=volume.patient)
+
+
+def rest_records(config: FinetuneConfig, found: Labelled, split: Split) -> list[Record]:
+    """The images of the training patients without labels, and those that `split.train_cases` leaves out."""
+    data, pattern = Path(config.data), config.patient_pattern
+
+    def name(records: Sequence[Record]) -> Known:
+        if config.source.name == "folder":
+            return with_patients(records, data, own=found.named_by, pattern=pattern)
+        return patients_of_source(records, build_source(config.source), data, pattern)
+
+    strata = [config.task.stratum(record.labels) for record in found.records]
+    whole = make_split(found.records, strata, replace(config.split, train_cases=0, train_patients=0))
+    return rest_of(found, whole, split, name)
 
 
 def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
@@ -113,9 +222,37 @@ def data_hash(images: LabelledImages) -> str:
             repr((v.entry.content_hash, map_hashes(v), sorted(v.labels.items()))) for v in cache
         ):
             digest.update(f"{part} {line}\n".encode())
+    for content in sorted(volume.entry.content_hash for volume in images.unlabelled or ()):
+        digest.update(f"unlabelled {content}\n".encode())
     return digest.hexdigest()
 
 
 def map_hashes(volume: CachedVolume) -> list[str]:
     """Hashes of the label maps of a volume."""
     return [each.content_hash for each in volume.entry.maps if each.name == MAP]
+
+
+def summary(images: LabelledImages) -> str:
+    """Counts only: no name reaches a log."""
+    used = {"train": len(images.train), "val": len(images.val), "test": len(images.split["test"])}
+    lost = sum(len(images.split[part]) - used[part] for part in ("train", "val"))
+    counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
+    seen = intake.slices_note(images.train)
+    parts = [
+        f"data: {images.layout}",
+        counts,
+        labels_note(images),
+        f"{len(images.unlabelled or ())} unlabelled" * bool(images.unlabelled),
+        f"training images {seen}" * bool(seen),
+        f"{lost} labelled images could not be used" * bool(lost),
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def labels_note(images: LabelledImages) -> str:
+    """Whether labels were counted in patients or in cases; "" where all of them are used."""
+    config, train = images.config.split, images.split["train"]
+    if config.train_patients:
+        return f"labels counted in patients: {config.train_patients}, who have {len(train)} cases"
+    patients = len({patient_of(record) for record in train})
+    return f"labels counted in cases: {len(train)}, of {patients} patients" * bool(config.train_cases)

@@ -15,16 +15,17 @@ from lightning_fabric import Fabric
 
 from foveate.commands.finetune.build import build_task, encoder_of, stride_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
-from foveate.commands.finetune.images import LabelledImages, data_hash, load_images
+from foveate.commands.finetune.images import LabelledImages, data_hash, load_images, summary
+from foveate.commands.finetune.semi import measure_of, source_of, trained_from
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
+from foveate.core.contracts import Trainable
 from foveate.core.files import replace_text
 from foveate.core.tasks import Task
 from foveate.core.types import Ending, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache, CachedVolume
-from foveate.data.cohort.draw import PARTS, patient_of
 from foveate.data.cohort.splits import as_names
 from foveate.data.loader import worker_deaths_explained
 from foveate.data.salts import CACHES, read_salt
@@ -46,9 +47,9 @@ from foveate.train.loop import Hooks, fit
 from foveate.train.optim import parameter_groups
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 from foveate.train.progress import counted
+from foveate.train.semi.model import SemiSupervised
 
 PICTURED_CASES = 3
-LEAST = 1  # samples of a batch
 
 RANK = "foveate.commands.finetune.run:from_file"  # what each process of a multi-process run calls
 
@@ -85,7 +86,7 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     check_images(config, task, images)
     check_same(peers, data_hash(images), "images or labels")
     first = partial(first_batches, cache=images.train, fabric=fabric)
-    config = fitted(config, build_task, first, fabric, peers, least=LEAST)
+    config = fitted(config, build_trained, first, fabric, peers, least=least_of(config))
     images = replace(images, config=config)
     verdict = compared_with_pretraining(
         config.init, images.split["test"], config.on_seen, config.prepare.reading
@@ -95,15 +96,16 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
         if active:
             folder.prepare_out(config, out, data_hash(images))
             write_split(config, images, out)
-        note_seen(out, [*images.train, *images.val], config.init, active=active)
+        note_seen(out, [*images.train, *images.val, *(images.unlabelled or ())], config.init, active=active)
     with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(images)}{verdict}")
         for line in start_from(task, images, out if active else None):
             log.note(line)
-        ending = train(fabric, task, images, log, peers)
+        trained, judged = trained_from(task, config)
+        ending = train(fabric, trained, judged, images, log, peers)
         if ending and fabric.is_global_zero:
-            score = restore_best(task, out / "checkpoints")
-            path = weights.save(task.exported(), card(config, task, images, score), out / "exported")
+            score = restore_best(trained, out / "checkpoints")
+            path = weights.save(judged.exported(), card(config, task, images, score), out / "exported")
             best = f"the best checkpoint by validation (score {score:.4f})"
             last = "the weights of the last step: there is no best checkpoint"
             log.note(f"exported {path.relative_to(out)}, {best if math.isfinite(score) else last}")
@@ -113,19 +115,24 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     return ending
 
 
-def train(fabric: Fabric, task: Task, images: LabelledImages, log: RunLog, peers: Peers) -> Ending:
+def train(
+    fabric: Fabric, trained: Trainable, judged: Task, images: LabelledImages, log: RunLog, peers: Peers
+) -> Ending:
     """Run the training loop with the hooks of fine-tuning."""
     config = images.config
+    source = source_of(config, images.train, images.unlabelled)
     hooks = Hooks(
-        preview=partial(draw_preview, fabric, task, images.val, log.folder),
-        name_volumes=partial(intake.name_volumes, images.train, config.seed),
-        validate=partial(validate, fabric, task, validated(images), peers),
+        preview=partial(draw_preview, fabric, judged, images.val, log.folder),
+        name_volumes=partial(intake.name_volumes, source, config.seed),
+        measure=measure_of(fabric, trained, config, images.unlabelled),
+        validate=partial(validate, fabric, judged, validated(images), peers),
     )
-    load = partial(batches_from, config, images.train, task, fabric)
-    with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
+    load = partial(batches_from, config, source, trained, fabric)
+    task = trained.task if isinstance(trained, SemiSupervised) else judged
+    with worker_deaths_explained(config.num_workers), shortage_explained(config, least_of(config)):
         return fit(
             fabric,
-            task,
+            trained,
             load,
             schedule=schedule_of(config),
             optim=config.optim,
@@ -135,10 +142,20 @@ def train(fabric: Fabric, task: Task, images: LabelledImages, log: RunLog, peers
         )
 
 
+def build_trained(config: FinetuneConfig) -> Trainable:
+    """What the loop trains, with random weights, to see whether a batch fits into memory."""
+    return trained_from(build_task(config), config)[0]
+
+
+def least_of(config: FinetuneConfig) -> int:
+    """Samples of the smallest batch: with unlabelled images one of either kind."""
+    return 2 if config.unlabelled else 1
+
+
 def check_images(config: FinetuneConfig, task: Task, images: LabelledImages) -> None:
     """Refuse images that the network or the windows cannot take."""
     wanted = config.encoder.in_channels
-    for cache in (images.train, images.val):
+    for cache in (images.train, images.val, *([images.unlabelled] if images.unlabelled else [])):
         if cache.channels not in (1, wanted):
             raise FoveateError(
                 f"The images have {cache.channels} channels, the encoder takes {wanted}; accepted: {wanted}, "
@@ -226,12 +243,12 @@ def scored(outlines: Mapping[str, torch.Tensor]) -> str:
     return f", mean Dice {overlays.dice(outlines):.3f}" if len(outlines) == 2 else ""
 
 
-def restore_best(task: Task, checkpoints: Path) -> float:
-    """Load the best checkpoint into the task; its score, not a number where there was none."""
+def restore_best(trained: Trainable, checkpoints: Path) -> float:
+    """Load the best checkpoint into what was trained; its score, not a number where there was none."""
     state = checkpoint.read_best(checkpoints)
     if state is None:
         return float("nan")
-    task.load_state_dict(state["model"])
+    trained.load_state_dict(state["model"])
     return float(state["best"])
 
 
@@ -242,6 +259,8 @@ def write_split(config: FinetuneConfig, images: LabelledImages, out: Path) -> No
     ids = {
         part: [v.entry.id for v in cache] for part, cache in (("train", images.train), ("val", images.val))
     }
+    if images.unlabelled:
+        ids["unlabelled"] = [v.entry.id for v in images.unlabelled]
     salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
     ids["test"] = [salted_id(salt, record.relative) for record in images.split["test"]]
     text = json.dumps(ids, indent=1)
@@ -260,31 +279,6 @@ def headline(config: FinetuneConfig) -> str:
     )
 
 
-def summary(images: LabelledImages) -> str:
-    """Counts only: no name reaches a log."""
-    used = {"train": len(images.train), "val": len(images.val), "test": len(images.split["test"])}
-    lost = sum(len(images.split[part]) - used[part] for part in ("train", "val"))
-    counts = ", ".join(f"{used[part]} {part}" for part in PARTS)
-    seen = intake.slices_note(images.train)
-    parts = [
-        f"data: {images.layout}",
-        counts,
-        labels_note(images),
-        f"training images {seen}" * bool(seen),
-        f"{lost} labelled images could not be used" * bool(lost),
-    ]
-    return "; ".join(filter(None, parts))
-
-
-def labels_note(images: LabelledImages) -> str:
-    """Whether labels were counted in patients or in cases; "" where all of them are used."""
-    config, train = images.config.split, images.split["train"]
-    if config.train_patients:
-        return f"labels counted in patients: {config.train_patients}, who have {len(train)} cases"
-    patients = len({patient_of(record) for record in train})
-    return f"labels counted in cases: {len(train)}, of {patients} patients" * bool(config.train_cases)
-
-
 def card(config: FinetuneConfig, task: Task, images: LabelledImages, score: float) -> weights.Card:
     """What predict and a later user must know of the weights."""
     mapping: dict[str, Any] = parsing.to_mapping(config)
@@ -299,6 +293,7 @@ def card(config: FinetuneConfig, task: Task, images: LabelledImages, score: floa
         else weights.read(config.init)[1].get("data_hash", "weights of others"),
         "initial_weights": ancestor("" if config.init == RANDOM_WEIGHTS else config.init),
         "validation_score": score if math.isfinite(score) else None,
+        **({"semi": mapping["semi"], "unlabelled": len(images.unlabelled)} if images.unlabelled else {}),
         "batch_norm_statistics": "of training",
         "data_hash": data_hash(images),
     }
@@ -317,9 +312,11 @@ def dry_run(config: FinetuneConfig) -> str:
         task = build_task(config)
         check_images(config, task, images)
         lines = start_from(task, images)
-        with shortage_explained(config, LEAST):
-            source = batches_from(config, images.train, task, fabric, 0)
-            losses, seconds = first_step(fabric, task, source, config)
+        trained, _ = trained_from(task, config)
+        images_of_both = source_of(config, images.train, images.unlabelled)
+        with shortage_explained(config, least_of(config)):
+            source = batches_from(config, images_of_both, trained, fabric, 0)
+            losses, seconds = first_step(fabric, trained, source, config)
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     return "\n".join(
         [

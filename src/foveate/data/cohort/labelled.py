@@ -17,7 +17,7 @@ from foveate.core.types import FoveateError, Json, Record
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, Want, refuse_contradictions
+from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking, refuse_contradictions
 from foveate.data.layouts import (
     IGNORE,
     Classes,
@@ -97,7 +97,7 @@ def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str 
         records=known.records,
         notes=known.notes,
         patients=known.sentence,
-        unlabelled=len(images) - len(found),
+        without=lacking(images, found),
         layout=layout.name if layout else "another package's layout",
         classes=as_words(layout.classes(data)) if layout else (),
         ignore=layout.ignored(data) if layout else (),
@@ -146,10 +146,9 @@ def _in_one_folder(paired: Paired, records: Sequence[Record]) -> Labelled:
     """The paired images, and how many images were not paired."""
     images = [r for r in records if r.role == "image" and r.relative not in paired.labels]
     found = joined(paired)
-    named = {record.relative for record in found}
     return Labelled(
         records=tuple(replace(r, split=r.split or split_of(r.relative)) for r in found),
-        unlabelled=sum(image.relative not in named for image in images),
+        without=lacking(images, found),
         layout=f"{len(found)} pairs of files with equal stems",
         notes=paired.notes,
     )
@@ -176,7 +175,7 @@ def by_usual_names(records: Sequence[Record]) -> Labelled:
         if key in maps
     ]
     layout = f"{len(images)} images and {len(maps)} label maps in folders"
-    return Labelled(records=tuple(pairs), unlabelled=len(images) - len(pairs), layout=layout)
+    return Labelled(records=tuple(pairs), without=lacking(images.values(), pairs), layout=layout)
 
 
 def by_key(records: Iterable[Record]) -> dict[str, Record]:
@@ -244,7 +243,7 @@ def from_table(data: Path, want: Want, _source: FolderSource) -> Labelled:
     labelled = [record for record in records if not mask or record.maps]
     return Labelled(
         records=tuple(labelled),
-        unlabelled=len(records) - len(labelled),
+        without=lacking(records, labelled),
         layout=f"table {path.name}",
         named_by=path.name,
     )
@@ -267,7 +266,7 @@ def from_json(data: Path, want: Want, source: FolderSource) -> Labelled:
     kept = labelled if split else [replace(r, split="") for r in labelled]
     return Labelled(
         records=tuple(kept),
-        unlabelled=len(records) - len(labelled),
+        without=lacking(records, labelled),
         layout=f"list {path.name}",
         named_by=path.name,
         classes=classes,

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from foveate.core.types import FoveateError, Record, Region
 from foveate.data.cohort.patients import with_patients
-from foveate.data.cohort.wanted import MAP, Labelled
+from foveate.data.cohort.wanted import MAP, Labelled, lacking
 from foveate.data.readers.dicom.structures.contents import Contents, contents_of, place_of
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import SUFFIXES, dimension_of, suffix_of
@@ -151,7 +151,7 @@ def chosen(series: Drawn, wanted: Wanted, data: Path) -> Labelled:
     notes += [f"--structures: without a closed contour: {listed(empty)}"] if empty else []
     return Labelled(
         records=tuple(records),
-        unlabelled=len(series.found) - len(records),
+        without=lacking((image for image, _ in series.found), records),
         layout=f"{len(records)} DICOM series with structures",
         classes=tuple(f"{name}={value}" for value, name in enumerate(wanted, 1)),
         notes=(*series.notes, *notes),

@@ -21,13 +21,24 @@ class Labelled:
     """The labelled images of a data set."""
 
     records: tuple[Record, ...]
-    unlabelled: int = 0
+    without: tuple[Record, ...] = ()  # images that have no label
     layout: str  # for people
     classes: tuple[str, ...] = ()  # "name=value+value" where the source declares them
     ignore: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
     named_by: str = HEADERS  # what has named the patients of the records
     patients: str = ""  # where they are from in the end; counts only
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images have no label."""
+        return len(self.without)
+
+
+def lacking(images: Iterable[Record], labelled: Iterable[Record]) -> tuple[Record, ...]:
+    """The images that are not among the labelled ones."""
+    named = {record.relative for record in labelled}
+    return tuple(image for image in images if image.relative not in named)
 
 
 def refuse_contradictions(records: Iterable[Record], data: Path) -> None:

@@ -1,0 +1,1 @@
+"""Semi-supervised training: who labels, boxes pasted both ways, the model, its health."""

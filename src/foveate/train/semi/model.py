@@ -1,0 +1,133 @@
+"""A task that learns from unlabelled windows too: the batch is changed, the losses are the task's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import cast, final
+
+import torch
+from torch import Tensor
+
+from foveate.core.contracts import Draw, Trainable
+from foveate.core.tasks import DenseTask, Task
+from foveate.core.types import Batch, CropSpec, FoveateError, Progress
+from foveate.data.cohort.wanted import MAP
+from foveate.nets.ema import follow, frozen_copy
+from foveate.nets.layers import running_statistics
+from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged
+from foveate.train.semi.pseudo import labelled_by, largest_only
+from foveate.train.semi.settings import SemiConfig
+from foveate.views.drawn import drawn, samples_at
+
+
+@final
+class SemiSupervised(Trainable):
+    """A task, its moving average, and the batch that both of them make of labelled and unlabelled windows.
+
+    Rows 2k and 2k+1 of a batch are a pair: two labelled windows at first, later a labelled and an unlabelled.
+    """
+
+    def __init__(self, task: Task, config: SemiConfig) -> None:
+        super().__init__()
+        if not isinstance(task, DenseTask) or not task.weighs_voxels:
+            raise FoveateError(
+                f"--unlabelled: the task {task.config.name} cannot learn from pseudo-labels; accepted: "
+                "segmentation, or a task for every voxel whose losses weigh voxels (`weighs_voxels`)."
+            )
+        if len(task.crops) != 1:
+            raise FoveateError(
+                f"--unlabelled: {task.config.name} reads {len(task.crops)} kinds of windows; 1 is accepted."
+            )
+        self.task, self.config = task, config
+        self.teacher = frozen_copy(task)
+        (self.crop,) = task.crops
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The task's."""
+        return self.task.crops
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The task's, and the boxes that are pasted."""
+        return [*self.task.draws, *([self.boxes] if self.config.mixing == "paste" else [])]
+
+    @property
+    def boxes(self) -> PasteBoxes:
+        """The draw of the boxes."""
+        return PasteBoxes(crop=self.crop, share=self.config.box)
+
+    @property
+    def judged(self) -> Task:
+        """What is validated and exported."""
+        return self.teacher if self.config.weights == "teacher" else self.task
+
+    @property
+    def labeller(self) -> DenseTask:
+        """Who labels."""
+        return self.teacher if self.config.labeller == "teacher" else self.task
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The task's losses on the mixed batch."""
+        later = progress.step >= self.config.supervised_steps
+        mixed = self.mixed(batch, progress.seed, unlabelled=later)
+        if self.config.batch_norm == "together" or not later:
+            losses: dict[str, Tensor] = self.task(mixed, progress)
+            return losses
+        quiet = running_statistics(self.task, update=False)
+        kinds = (nullcontext(), quiet if self.config.batch_norm == "labelled" else nullcontext())
+        halves = []
+        for start, statistics in enumerate(kinds):
+            with statistics:
+                halves.append(self.task(samples_at(mixed, slice(start, None, 2)), progress))
+        return {name: (value + halves[1][name]) / 2 for name, value in halves[0].items()}
+
+    @torch.no_grad()
+    def mixed(self, batch: Batch, seed: int, *, unlabelled: bool) -> Batch:
+        """The batch as the task learns from it: pseudo-labels and weights filled in, boxes exchanged."""
+        name = f"{MAP}/{self.crop}"
+        images, labels = batch["crops"][self.crop], batch["regions"][name]
+        weights = torch.ones(labels.shape, device=labels.device)
+        if unlabelled:
+            labels, weights = self.filled(images, labels, weights)
+        if self.config.mixing == "paste":
+            shape = images.shape[3:]
+            lows = drawn(batch, self.boxes, seed, images.device)["low"]
+            masks = box_masks(lows, shape, self.config.box)[:, None]  # (B / 2, 1, *S)
+            images = exchanged(images, masks[:, :, None])
+            labels, weights = exchanged(labels, masks), exchanged(weights, masks)
+        changed = {
+            "crops": {**batch["crops"], self.crop: images},
+            "regions": {**batch["regions"], name: labels},
+            "weights": {name: weights},
+        }
+        return cast(Batch, {**batch, **changed})
+
+    def filled(self, images: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels and weights (B, V, *S), those of the unlabelled rows from the labeller."""
+        with labelling(self.labeller, self.config.labeller_norm):
+            found, sure = labelled_by(self.labeller, images[1::2].flatten(0, 1))
+        if self.config.largest_component:
+            found = largest_only(found)
+        counts = self.config.unlabelled_weight * (sure >= self.config.confidence)
+        labels, shape = labels.clone(), labels[1::2].shape
+        labels[1::2], weights[1::2] = found.reshape(shape), counts.reshape(shape)
+        return labels, weights
+
+    def after_step(self, progress: Progress) -> None:
+        """The average follows, at first more closely."""
+        done = progress.step + 1
+        follow(self.teacher, self.task, min(self.config.momentum, done / (done + 9)))
+
+
+@contextmanager
+def labelling(network: DenseTask, norm: str) -> Iterator[None]:
+    """Inside the context a network normalises with the statistics that are wanted, and writes none."""
+    was = network.training
+    network.train(norm == "batch")
+    try:
+        with running_statistics(network, update=False):
+            yield
+    finally:
+        network.train(was)

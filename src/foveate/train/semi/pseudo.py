@@ -1,0 +1,51 @@
+"""Pseudo-labels: what a network says of a window, as values of label files, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from foveate.core.tasks import DenseTask
+from foveate.core.types import Activation
+from foveate.evaluate.postprocess import largest_component
+
+Codebook = Mapping[int, Sequence[int]]  # label value -> the outputs that hold there
+
+
+def pseudo_labels(outputs: Tensor, activation: Activation, codebook: Codebook) -> tuple[Tensor, Tensor]:
+    """The likeliest label value of every voxel and its probability, (B, *S) each, from outputs (B, K, *S).
+
+    Where several outputs may hold, a value is as likely as the least likely of its answers; of equally likely
+    ones that count whose product is larger.
+    """
+    values = torch.tensor(list(codebook), device=outputs.device)
+    outputs = outputs.float()
+    if activation == "softmax":
+        sure, place = outputs.softmax(1).max(1)
+        return values[place], sure
+    holds = torch.zeros(len(codebook), outputs.shape[1], dtype=torch.bool, device=outputs.device)
+    for row, held in enumerate(codebook.values()):
+        holds[row, list(held)] = True
+    states = holds.view(1, *holds.shape, *[1] * (outputs.ndim - 2))  # (1, values, K, 1...)
+    agree = torch.where(states, outputs[:, None], -outputs[:, None])
+    place = torch.nn.functional.logsigmoid(agree).sum(2).argmax(1)  # (B, *S)
+    sure = agree.sigmoid().amin(2).gather(1, place[:, None])[:, 0]
+    return values[place], sure
+
+
+@torch.no_grad()
+def labelled_by(network: DenseTask, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pseudo-labels and their probabilities (B, *S) of clean images (B, C, *S)."""
+    return pseudo_labels(network.outputs(images), network.activation, network.codebook)
+
+
+def largest_only(labels: Tensor) -> Tensor:
+    """Of every value but 0 in each map (B, *S) the largest component, the rest 0; the host computes it."""
+    maps = labels.cpu().numpy().copy()
+    for one in maps:
+        for value in set(one.flat) - {0}:
+            mask = one == value
+            one[mask & ~largest_component(mask)] = 0
+    return torch.from_numpy(maps).to(labels.device)
