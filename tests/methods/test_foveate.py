@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from tests.conftest import tiny_keys
 
 from foveate.commands.pretrain.build import build_method
+from foveate.commands.pretrain.config import SPEC
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.places import Kernel, sites
 from foveate.methods import context_restoration
+from foveate.methods.positional import Positional
+from foveate.testing.cohorts import write_volume
 from foveate.testing.test_method import first_batch
 from foveate.views.alignment import REACH, Sites, read_at
 from foveate.views.regions import Regions
@@ -75,6 +79,33 @@ def test_a_cell_is_seen_in_every_view_that_shows_its_place(tiny, dimension):
         assert same == (np.abs(unit) <= REACH).all()
         alike += same
     assert 3 <= alike < at.shape[0] * at.shape[2]
+
+
+def test_slices_of_volumes_know_where_they_lie(tmp_path):
+    """Slices whose brightness says which they are: the third number of their positions is that slice's."""
+    (tmp_path / "data").mkdir()
+    for i in range(3):
+        level = np.broadcast_to(np.linspace(100, 200, 5, dtype=np.float32), (72, 64, 5)).copy()
+        level[:20] = 0
+        level += np.random.default_rng(i).normal(0, 2, level.shape)
+        write_volume(tmp_path / f"data/v{i}.nii.gz", level)
+    keys = tiny_keys(2, tmp_path / "data", tmp_path / "run", {"name": "foveate"}, batch_size=6)
+    _, method, batch = first_batch(SPEC.from_keys(keys))
+    place = (batch["slice"][:, 1].double() + 0.5) / 5
+    assert len(set(place.tolist())) > 2
+    brightest = batch["crops"]["global"].flatten(1).amax(1)
+    assert (brightest[place.argsort(stable=True)].diff() > -0.05).all()
+    found = method.sites.draw(batch, 0)
+    assert torch.equal(found["position"][..., 2], place[:, None, None].expand(6, 2, 17))
+    assert not found["extent"][..., 2].any()
+    positional = Positional.places(method_of(tmp_path, "positional"), batch, 0)
+    assert torch.equal(positional.position[:, 0], place.repeat_interleave(2).float())
+    losses = method(batch, START)
+    assert all(torch.isfinite(x) for x in losses.values())
+
+
+def method_of(tmp_path, name):
+    return build_method(SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "run", {"name": name})))
 
 
 @BOTH

@@ -174,14 +174,16 @@ class Sites(Draw):
         """Where maps are read, "at" (B, V, cells, n), and what is known of these places.
 
         (B, V, cells + 1, ...), of cells as large as a voxel of the view, and at last of the view as a whole:
-        "place" and "width" in mm, "position" and "extent" as shares of the volume, "region".
+        "place" and "width" in mm, "position" and "extent" as shares of the volume, "region". The position
+        of a slice of a volume has a third number.
         """
         affines = batch["affines"][self.crop].cpu().double()
         view = batch["crops"][self.crop].shape[3:]
-        spacing = batch["spacing"].cpu().double()[:, None, None]
+        size, voxel, depth = axes_of(batch)
+        spacing, deep = voxel[:, None, None], depth.shape[1]
         at = self.points(batch["index"], affines, view, seed)
         whole = torch.cat([at, at.new_zeros(*at.shape[:2], 1, len(view))], 2)
-        centres, extent = from_unit(whole, view), batch["extent"].cpu()
+        centres, along = from_unit(whole, view), depth[:, None, None].expand(-1, *whole.shape[1:3], deep)
         linear, ones = affines[..., :-1], affines.new_ones(self.cells + 1, len(view))
         ones[-1] = affines.new_tensor(view)
         edges = torch.einsum("bvij,cj->bvci", linear.abs(), ones)
@@ -190,8 +192,8 @@ class Sites(Draw):
             "at": at,
             "place": apply(affines, centres) * spacing,
             "width": one[..., None] ** (1 / len(view)),
-            "position": shares(affines, centres, extent),
-            "extent": edges / extent[:, None, None].double(),
+            "position": torch.cat([shares(affines, centres, size), along], -1),
+            "extent": torch.cat([edges / size[:, None, None], torch.zeros_like(along)], -1),
             "region": self.region_at(batch, whole),
         }
 
@@ -226,6 +228,17 @@ def from_unit(points: Tensor, view: Sequence[int]) -> Tensor:
 def to_edges(points: Tensor, view: Sequence[int]) -> Tensor:
     """Indices of voxels of a view as places from -1 to 1."""
     return (points + 0.5) * (2 / points.new_tensor(view)) - 1
+
+
+def axes_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Extent and spacing (B, n) along the axes of views, and where slices lie in volumes (B, 0 or 1)."""
+    extent, spacing = batch["extent"].cpu().double(), batch["spacing"].cpu().double()
+    if "slice" not in batch:
+        return extent, spacing, extent[:, :0]
+    axis, place = batch["slice"].cpu()[:, :1], batch["slice"].cpu()[:, 1:]
+    own = torch.arange(extent.shape[1]) != axis
+    depth = (place + 0.5) / extent.gather(1, axis)
+    return extent[own].reshape(len(own), -1), spacing[own].reshape(len(own), -1), depth
 
 
 def read_at(features: Tensor, at: Tensor) -> Tensor:
