@@ -137,9 +137,9 @@ def test_validation_is_shared_and_its_scores_are_those_of_one_process(ran):
     """Batch norm has other statistics on either, until those of the first are taken."""
     first, second = (each["validated"] for each in seen(ran))
     assert first == second
-    assert len(first) == 2
-    for cases, found, alone in first:
-        assert cases == 3  # one process judges two, the other one
+    three = [row for row in first if row[0] == 3]  # one process judges two, the other one; other runs have 1
+    assert len(three) == 2
+    for _, found, alone in three:
         assert found == alone
         assert 0 < found["score"] < 1
 

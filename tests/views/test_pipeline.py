@@ -81,7 +81,7 @@ def test_views_keep_the_contract(n):
     views = maker(volume, 7)
     assert volume.reads in (1, 5)  # one window a view, or one for all of them
     for name, spec in specs_for(n).items():
-        images, affines, _ = views[name]
+        images, affines, *_ = views[name]
         assert images.shape == (spec.count, 2, *spec.grid)
         assert affines.shape == (spec.count, n, n + 1)
         assert images.dtype == affines.dtype == torch.float32
@@ -96,7 +96,7 @@ def test_views_keep_the_contract(n):
 @pytest.mark.parametrize("n", [2, 3])
 def test_views_show_what_their_affines_say(n):
     volume = Memory((50, 40, 30)[:n], spacing_mm=(1.0, 0.7, 2.0)[:n])
-    for images, affines, _ in make_views(volume, 3, specs=specs_for(n), seed=0).values():
+    for images, affines, *_ in make_views(volume, 3, specs=specs_for(n), seed=0).values():
         for image, affine in zip(images, affines, strict=True):
             whole = g.sample(torch.from_numpy(volume.array), affine.double(), image.shape[1:])
             assert torch.allclose(image, whole, atol=1e-4)
@@ -147,7 +147,7 @@ def test_views_of_a_crop_are_turned_and_zoomed_apart():
 def test_plain_boxes_are_slices_and_padding_is_zero():
     volume = Memory((30, 20, 6))
     spec = CropSpec(count=2, grid=(16, 12, 8), source_sizes=((16, 12, 8),))
-    images, affines, _ = make_views(volume, 0, specs={"a": spec}, seed=0)["a"]
+    images, affines, *_ = make_views(volume, 0, specs={"a": spec}, seed=0)["a"]
     x, y, z = affines[0, :, -1].int().tolist()
     assert z == -1
     assert torch.equal(images[0, 0, :, :, 1:7], torch.from_numpy(volume.array[0, x : x + 16, y : y + 12]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -143,7 +144,7 @@ def test_an_arm_that_fails_is_reported_without_names_and_the_others_go_on(finish
     assert "2 failed: its pre-training failed: The loss is not finite at step 1" in line
     for path in out.rglob("*"):
         if path.is_file() and "runs" not in path.parts:
-            assert b"case" not in path.read_bytes().replace(b'"cases"', b""), path
+            assert not re.search(rb"case\d", path.read_bytes()), path  # as the images are called
 
 
 @pytest.mark.xdist_group("finished comparison")
