@@ -162,3 +162,16 @@ def test_what_has_no_dicom_is_refused_before_anything_is_computed(given, scan, t
     given(tmp_path / "data" / "visit", out="one")
     with pytest.raises(FoveateError, match="made otherwise"):
         given(tmp_path / "data" / "visit", out="one", format="rtstruct")
+
+
+@pytest.mark.parametrize("form", ["dicom-seg", "rtstruct"])
+def test_no_warning_quotes_a_header(given, tmp_path, recwarn, form):  # noqa: F811
+    spoilt = "1.2.003.4"  # no part of a UID begins with 0: pydicom warns, and quotes it
+    about = {**drawings.PATIENT, "StudyInstanceUID": spoilt, "SeriesInstanceUID": "1.2.003.5"}
+    stored = np.random.default_rng(0).integers(-500, 600, SHAPE).astype(np.int16)
+    names = [f"{i:03d}" for i in range(14)]
+    write_series(tmp_path / "data", stored, names, FrameOfReferenceUID=drawings.FRAME, **about)
+    assert any(spoilt in str(warning.message) for warning in recwarn)  # as the file is made
+    recwarn.clear()
+    assert given(tmp_path / "data", format=form)[0]
+    assert not [warning for warning in recwarn if "1.2.003" in str(warning.message)]

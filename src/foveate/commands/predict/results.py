@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -135,17 +136,20 @@ def write_dicom(
     task: DenseTask, found: Segmentation, record: Record, target: Path, seen: Grid, grid: Grid, writer: Writer
 ) -> None:
     """One object with every class but the background; classes that overlap lie in it side by side."""
-    origin, names = origin_of(record), list(task.class_names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's quote what is copied from the input's header
+        content = dicom_of(task, found, origin_of(record), seen, grid, writer)
+    replace_file(target, lambda stream: stream.write(content))
+
+
+def dicom_of(
+    task: DenseTask, found: Segmentation, origin: Origin, seen: Grid, grid: Grid, writer: Writer
+) -> bytes:
+    """The object itself."""
+    names, ours = list(task.class_names), version("foveate")
     if found.labels is not None:
         labels = onto(found.labels, seen, grid, classes=len(names))
-        content = writer(origin, names[1:], lambda k: labels == k + 1, version("foveate"))
-    else:
-        masks = found.masks
-        assert masks is not None
-        content = writer(
-            origin,
-            names,
-            lambda k: onto(masks[k].view(np.uint8), seen, grid, classes=2) > 0,
-            version("foveate"),
-        )
-    replace_file(target, lambda stream: stream.write(content))
+        return writer(origin, names[1:], lambda k: labels == k + 1, ours)
+    masks = found.masks
+    assert masks is not None
+    return writer(origin, names, lambda k: onto(masks[k].view(np.uint8), seen, grid, classes=2) > 0, ours)

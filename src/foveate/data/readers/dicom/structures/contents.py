@@ -60,8 +60,10 @@ def few_tags(path: Path, names: list[str]) -> DataSet:
 
 def place_of(path: Path) -> tuple[str, str]:
     """The series and the frame of reference of an image's file."""
-    tags = few_tags(path, ["SeriesInstanceUID", "FrameOfReferenceUID"])
-    return str(tags.get("SeriesInstanceUID") or ""), str(tags.get("FrameOfReferenceUID") or "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the header
+        tags = few_tags(path, ["SeriesInstanceUID", "FrameOfReferenceUID"])
+        return str(tags.get("SeriesInstanceUID") or ""), str(tags.get("FrameOfReferenceUID") or "")
 
 
 def _contents(path: Path, tags: DataSet) -> Contents:
