@@ -17,17 +17,21 @@ GAP = 6
 HEADER = 18
 
 
-def write_preview(path: Path, pictures: Mapping[str, Tensor], samples: int = 3) -> None:
+def write_preview(
+    path: Path, pictures: Mapping[str, Tensor], samples: int = 3, *, slices: bool = False
+) -> None:
     """Draw titled pictures (B, C, *S) side by side.
 
-    The clean view's own range is the grey scale of every column that is in its units; a column whose
-    values leave it by more than its width (a z-scored input) gets its own.
+    Slices of volumes are 2D and have their last axis upwards, as the volumes do (`slices`). The clean view's
+    own range is the grey scale of every column that is in its units; a column whose values leave it by more
+    than its width (a z-scored input) gets its own.
     """
     columns = {title: tensor[:samples].float().cpu().numpy() for title, tensor in pictures.items()}
     clean = next(iter(columns.values()))
+    upwards = slices or LAYERS[clean.ndim - 2].upwards
     rows = [
         [
-            tile(cut[i, 0], grey_range(cut[i, 0], clean[i, 0]), plane)
+            tile(cut[i, 0], grey_range(cut[i, 0], clean[i, 0]), plane, upwards)
             for cut in columns.values()
         ]
         for i in range(len(clean))
@@ -45,13 +49,13 @@ def grey_range(image: Array, clean: Array) -> tuple[float, float]:
     return (low, high) if same_units else mine
 
 
-def tile(image: Array, grey: tuple[float, float], plane: int | None) -> Image.Image:
+def tile(image: Array, grey: tuple[float, float], plane: int | None, upwards: bool) -> Image.Image:
     """The middle slice through a plane as an 8-bit picture, up is up."""
     flat = image if plane is None else np.take(image, image.shape[plane] // 2, axis=plane)  # (x, y or z)
     low, high = grey
     scaled = np.clip((flat - low) / max(high - low, 1e-6), 0, 1) * 255
     rows = scaled.astype(np.uint8).T
-    drawn = Image.fromarray(np.ascontiguousarray(rows[::-1] if LAYERS[image.ndim].upwards else rows))
+    drawn = Image.fromarray(np.ascontiguousarray(rows[::-1] if upwards else rows))
     factor = TILE / max(drawn.size)
     return drawn.resize((round(drawn.width * factor), round(drawn.height * factor)), Image.Resampling.NEAREST)
 

@@ -144,7 +144,8 @@ def draw_preview(
     with running_statistics(method, update=False), fabric.autocast():
         pictures = method.preview(fabric.to_device(first), Progress(step, config.steps, config.seed))
     if pictures and fabric.is_global_zero:
-        write_preview(out / "previews" / f"step-{step:09d}.png", pictures)
+        path = out / "previews" / f"step-{step:09d}.png"
+        write_preview(path, pictures, slices="slice" in first)
 
 
 @torch.no_grad()
