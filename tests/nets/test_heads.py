@@ -33,7 +33,7 @@ def test_an_mlp_has_a_norm_between_all_layers_and_at_the_end_where_asked():
 def test_rows_are_cells_of_a_map_without_space():
     layers, rows = mlp((4, 8, 3)), torch.randn(6, 4)
     torch.testing.assert_close(per_cell(layers, rows), layers(rows))
-    assert torch.equal(pooled(rows[..., None].expand(6, 4, 5)), rows)
+    assert torch.equal(pooled(rows[..., None].expand(6, 4, 2)), rows)  # of two the mean is exact
 
 
 def test_a_pooled_map_of_bfloat16_keeps_what_tells_samples_apart():
