@@ -16,8 +16,9 @@ setup: .venv/.installed
 demo: setup
 	$(BIN)/foveate demo --out demo
 
+# A file of tests stays with one worker, so that what its tests share is made once.
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Seven minutes on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
 test-device: setup

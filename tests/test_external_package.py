@@ -13,7 +13,6 @@ import pytest
 
 from tests.conftest import write_cohort
 
-pytestmark = pytest.mark.xdist_group("external package")  # one installation for all
 ROOT = Path(__file__).parents[1]
 FLAGS = [
     "--method",

@@ -32,7 +32,6 @@ SHARES = {
     "two": {"batch_size": 4, "devices": 2},
     "both": {"batch_size": 2, "devices": 2, "accumulate": 2, "activation_checkpointing": True},
 }
-TOGETHER = pytest.mark.xdist_group("ranks")  # the runs of `ran` are made once, in one worker
 
 
 def gradient(out):
@@ -78,7 +77,6 @@ def ran(cohorts, tmp_path_factory):
     return folder
 
 
-@TOGETHER
 @pytest.mark.parametrize("dimension", [2, 3])
 @pytest.mark.parametrize("share", ["two", "both"])
 def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, share):
@@ -91,7 +89,6 @@ def test_gradient_equals_that_of_one_process(ran, cohorts, tmp_path, dimension, 
     assert apart <= 1e-5 * largest
 
 
-@TOGETHER
 @pytest.mark.parametrize("case", ["long2", "long3", *(f"method_{name}" for name in METHODS)])
 def test_weights_are_equal_on_both(ran, case):
     first, second = (each[case] for each in seen(ran))
@@ -100,7 +97,6 @@ def test_weights_are_equal_on_both(ran, case):
     assert first != digest(build_method(config))  # they moved
 
 
-@TOGETHER
 def test_semi_supervised_training_with_two_processes_is_that_of_one(ran, tmp_path):
     keys = half_supervised(ran / "labelled", tmp_path / "one") | {"batch_size": 2, "accumulate": 2}
     assert finetune(finetune_settings.SPEC.from_keys(keys))
@@ -116,7 +112,6 @@ def seen(folder):
     return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@TOGETHER
 def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
     for each in seen(ran):
         assert (each["broken ended"], each["broken again"]) == ("STOPPED", "FINISHED")
@@ -124,7 +119,6 @@ def test_a_signal_to_one_stops_both_and_resuming_is_bit_equal(ran):
     assert (ran / "straight" / weights).read_bytes() == (ran / "broken" / weights).read_bytes()
 
 
-@TOGETHER
 def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on(ran):
     assert [each["tuned"] for each in seen(ran)] == [["REQUEUE", "FINISHED"]] * 2
     rows = [json.loads(line) for line in (ran / "tuned" / "metrics.jsonl").read_text().splitlines()]
@@ -132,7 +126,6 @@ def test_finetuning_stops_on_sigusr1_to_one_with_the_word_to_requeue_and_goes_on
     assert (ran / "tuned" / "exported" / "weights.safetensors").exists()
 
 
-@TOGETHER
 def test_validation_is_shared_and_its_scores_are_those_of_one_process(ran):
     """Batch norm has other statistics on either, until those of the first are taken."""
     first, second = (each["validated"] for each in seen(ran))
@@ -144,7 +137,6 @@ def test_validation_is_shared_and_its_scores_are_those_of_one_process(ran):
         assert 0 < found["score"] < 1
 
 
-@TOGETHER
 def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
     (kind, text), (other, story) = (each["spoilt"] for each in seen(ran))
     assert (kind, other) == ("LostPeerError", "FoveateError")
@@ -153,7 +145,6 @@ def test_a_loss_that_is_not_finite_on_one_is_saved_by_neither(ran):
     assert checkpoint.newest_step(ran / "spoilt" / "checkpoints") == 2
 
 
-@TOGETHER
 def test_processes_that_see_other_images_are_refused(ran):
     kinds = [(each["same"][0], each["other"][0]) for each in seen(ran)]
     assert kinds == [("nothing", "LostPeerError"), ("nothing", "FoveateError")]

@@ -112,7 +112,6 @@ def cells(out):
     return {cell["name"]: cell for cell in json.loads((out / "results.json").read_text())}
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_every_run_leaves_a_line_and_the_report_is_whole(finished):
     _, out, _ = finished
     found = cells(out)
@@ -128,7 +127,6 @@ def test_every_run_leaves_a_line_and_the_report_is_whole(finished):
     assert {path.parent.name for path in out.glob("runs/*/checkpoints")} == {"blobs-broken-p0-pretrain"}
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_every_figure_of_the_table_is_in_the_lines(finished):
     found = [c for c in cells(finished[1]).values() if c["kind"] == "test" and c["arm"] == "restoring"]
     mean = np.mean([[case["mean_fg_dice"] for case in cell["cases"]] for cell in found])
@@ -136,7 +134,6 @@ def test_every_figure_of_the_table_is_in_the_lines(finished):
     assert float(row.split(",")[4]) == pytest.approx(mean, rel=1e-5)
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_an_arm_that_fails_is_reported_without_names_and_the_others_go_on(finished):
     _, out, code = finished
     assert code == 1
@@ -147,7 +144,6 @@ def test_an_arm_that_fails_is_reported_without_names_and_the_others_go_on(finish
             assert not re.search(rb"case\d", path.read_bytes()), path  # as the images are called
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_arms_saw_equal_batches_and_replicates_others(finished):
     hashes = {}
     for cell in cells(finished[1]).values():
@@ -157,7 +153,6 @@ def test_arms_saw_equal_batches_and_replicates_others(finished):
     assert hashes[0] != hashes[1]
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_killed_anywhere_the_same_command_gives_the_same_results(finished, data, tmp_path):
     file, whole, _ = finished
     content = yaml.safe_load(file.read_text())
@@ -194,7 +189,6 @@ def test_killed_anywhere_the_same_command_gives_the_same_results(finished, data,
         assert all(torch.equal(one[key], two[key]) for key in two), name
 
 
-@pytest.mark.xdist_group("finished comparison")
 def test_a_finished_grid_does_nothing_and_another_configuration_is_refused(finished, capsys):
     file, out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
