@@ -53,6 +53,8 @@ def test_learning_rate_warms_up_and_ends_near_zero():
     assert rates[4:] == sorted(rates[4:], reverse=True)
     assert 0 < rates[-1] < 0.1
     assert learning_rate(OptimConfig(lr=2.0, schedule="constant"), 19, 20) == 2.0
+    polynomial = OptimConfig(lr=2.0, warmup_steps=4, schedule="polynomial")
+    assert [learning_rate(polynomial, step, 20) for step in (3, 4, 12)] == [2.0, 2.0, 2.0 * 0.5**0.9]
 
 
 def test_clipping_bounds_the_update(tiny):

@@ -130,6 +130,22 @@ def test_turning_one_draw_off_leaves_the_others(change):
         assert torch.equal(after.diagonal(dim1=1, dim2=2).sign(), signs)  # the same flips
 
 
+def test_zooms_together_stretch_nothing_and_shifts_stay_within_their_share():
+    volume, spec = Memory((64, 48)), CropSpec(count=20, grid=(32, 24), source_sizes=((32, 24),))
+    plain, zoomed, moved = (
+        make_views(volume, 1, specs={"a": replace(spec, **change)}, seed=0)["a"][1]
+        for change in ({}, {"zoom": 0.3, "zoom_axes": "together"}, {"shift": 0.25})
+    )
+    scales = zoomed.diagonal(dim1=1, dim2=2)
+    assert torch.allclose(scales[:, 0], scales[:, 1])
+    assert len(scales[:, 0].unique()) == 20
+    assert torch.equal(moved[..., :-1], plain[..., :-1])
+    shares = (moved - plain)[..., -1] / torch.tensor([32, 24])
+    assert shares.abs().max() <= 0.25
+    assert shares.min() < -0.15
+    assert shares.max() > 0.15
+
+
 def test_flips_follow_their_axes_and_probability():
     volume = Memory((50, 40))
     spec = CropSpec(count=20, grid=(8, 6), source_sizes=((8, 6),), flip_axes=(1,), flip_probability=0.25)

@@ -214,6 +214,10 @@ class CropSpec:
         flip_probability: Chance of each.
         rotation_degrees: Rotations about every axis are drawn from plus or minus this.
         zoom: Each axis is scaled by a factor drawn from [1 - zoom, 1 + zoom].
+        zoom_axes: "each": a factor of its own for every axis; "together": the same for all, so that nothing
+            is stretched.
+        shift: Views are moved along every axis by a share of their box drawn from plus or minus this; what
+            lies outside of the image is 0.
         tissue: Boxes are drawn anew, within limits, until their share of tissue is accepted; those that
             `around` moves are exempt.
         around: Name of an integer map; some boxes are centred on a voxel of it that is not 0.
@@ -233,6 +237,8 @@ class CropSpec:
     flip_probability: float = 0.5
     rotation_degrees: float = 0.0
     zoom: float = 0.0
+    zoom_axes: Literal["each", "together"] = "each"
+    shift: float = 0.0
     tissue: Tissue = Tissue()
     around: str = ""
     around_probability: float = 0.0

@@ -1,19 +1,20 @@
-"""A target network that follows another one: BYOL's and PGL's, parameters and buffers."""
+"""Networks that follow others, parameters and buffers: BYOL's and PGL's targets, averages of weights."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from foveate.core.contracts import Method
-from foveate.core.types import Progress
+from foveate.core.contracts import Draw, Method, Trainable
+from foveate.core.tasks import Task
+from foveate.core.types import Batch, CropSpec, Progress
 from foveate.nets.heads import Branch
 from foveate.nets.layers import running_statistics
 
@@ -81,5 +82,45 @@ class TargetMethod(Method):
         follow(self.target, self.online, 0.0)
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+@final
+class Averaged(Trainable):
+    """A task and the moving average of its weights: the task is trained, the average judged and exported."""
+
+    def __init__(self, task: Task, momentum: float) -> None:
+        super().__init__()
+        self.task, self.momentum = task, momentum
+        self.average = frozen_copy(task)
+
+    @property
+    def crops(self) -> Mapping[str, CropSpec]:
+        """The task's."""
+        return self.task.crops
+
+    @property
+    def draws(self) -> Sequence[Draw]:
+        """The task's."""
+        return self.task.draws
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """The task's losses."""
+        losses: dict[str, Tensor] = self.task(batch, progress)
+        return losses
+
+    def after_step(self, progress: Progress) -> None:
+        """The average follows."""
+        self.task.after_step(progress)
+        follow(self.average, self.task, risen(self.momentum, progress))
+
+
+def risen(momentum: float, progress: Progress) -> float:
+    """A momentum that starts low, so that an average soon forgets its first weights.
+
+    >>> [round(risen(0.99, Progress(step, 2000)), 2) for step in (0, 89, 1999)]
+    [0.1, 0.91, 0.99]
+    """
+    done = progress.step + 1
+    return min(momentum, done / (done + 9))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
     return chain(module.parameters(), module.buffers())

@@ -12,6 +12,8 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from foveate.core.types import FoveateError
 
+POWER = 0.9  # of the polynomial schedule
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -22,7 +24,8 @@ class OptimConfig:
         lr: Learning rate at its peak.
         weight_decay: Weight decay; decoupled for adamw.
         momentum: Momentum of sgd.
-        schedule: From the peak to 0 on a half cosine, or constant.
+        schedule: From the peak to 0 on a half cosine, on a polynomial of power 0.9 (nearly a straight line),
+            or constant.
         warmup_steps: Linear rise from 0 before that.
         clip_norm: Largest norm of the gradient; 0 for no clipping.
     """
@@ -31,7 +34,7 @@ class OptimConfig:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
     warmup_steps: int = 0
     clip_norm: float = 0.0
 
@@ -45,6 +48,9 @@ class TuningConfig:
         frozen_steps: Steps at the start in which the encoder's learning rate is 0.
         layer_decay: Factor on the learning rate for every stage further from the answer; 1 is off.
         transfer: What is copied from --init.
+        average: Share of itself that a moving average of the weights keeps at every step, such as 0.99; it is
+            then what is validated and exported. 0: the weights themselves are. With `unlabelled` the
+            teacher is such an average.
         norm_statistics: Whether running statistics of batch norm are copied too or start afresh.
     """
 
@@ -52,9 +58,12 @@ class TuningConfig:
     frozen_steps: int = 0
     layer_decay: float = 1.0
     transfer: Literal["encoder", "encoder_decoder"] = "encoder"
+    average: float = 0.0
     norm_statistics: Literal["transferred", "fresh"] = "transferred"
 
     def __post_init__(self) -> None:
+        if not 0 <= self.average < 1:
+            raise FoveateError(f"tuning.average is {self.average}; accepted: at least 0, below 1.")
         if not 0 < self.layer_decay <= 1:
             raise FoveateError(f"tuning.layer_decay is {self.layer_decay}; accepted: above 0, at most 1.")
         if self.frozen_steps < 0:
@@ -103,6 +112,8 @@ def learning_rate(config: OptimConfig, step: int, total: int) -> float:
     if config.schedule == "constant":
         return config.lr
     share = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
+    if config.schedule == "polynomial":
+        return config.lr * math.pow(max(0.0, 1 - share), POWER)
     return config.lr * 0.5 * (1 + math.cos(math.pi * share))
 
 

@@ -102,10 +102,23 @@ def draw_affines(
 
     flips = (draw("flip", 0, 1, n) < spec.flip_probability) & [axis in spec.flip_axes for axis in range(n)]
     angles = draw("rotation", -spec.rotation_degrees, spec.rotation_degrees, n * (n - 1) // 2)
-    zooms = draw("zoom", 1 - spec.zoom, 1 + spec.zoom, n)
+    zooms = draw("zoom", 1 - spec.zoom, 1 + spec.zoom, 1 if spec.zoom_axes == "together" else n)
+    zooms = np.broadcast_to(zooms, (count, n))
+    sizes = np.array([box.size for box in boxes])
+    moves = draw("shift", -spec.shift, spec.shift, n) * sizes
     affines = [
-        view_affine(b.low, b.high, spec.grid, flips=f, angles_degrees=a, zooms=z, spacing_mm=spacing_mm)
-        for b, f, a, z in zip(boxes, flips.tolist(), angles.tolist(), zooms.tolist(), strict=True)
+        view_affine(
+            (b.low + move).tolist(),
+            (b.high + move).tolist(),
+            spec.grid,
+            flips=f,
+            angles_degrees=a,
+            zooms=z,
+            spacing_mm=spacing_mm,
+        )
+        for b, move, f, a, z in zip(
+            boxes, moves, flips.tolist(), angles.tolist(), zooms.tolist(), strict=True
+        )
     ]
     return torch.stack(affines)
 

@@ -154,6 +154,7 @@ def test_the_control_without_a_teacher_and_every_option_run(keys, tmp_path):
     [
         ({"unlabelled": "rest"}, "no image is left to learn from without labels"),
         ({"semi.confidence": "0.9"}, r"--semi\.\* is said without --unlabelled"),
+        (REST | {"tuning.average": "0.9"}, r"--tuning\.average 0\.9: with --unlabelled the teacher is"),
         (REST | {"batch_size": "3"}, "--batch_size 3: with --unlabelled half of a batch is labelled"),
         (
             REST | {"task.name": "classification", "task.targets": "[kind]", "task.crops.source_sizes": None},

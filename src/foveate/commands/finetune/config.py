@@ -235,7 +235,12 @@ def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
 
 
 def check_pairs(config: FinetuneConfig) -> None:
-    """Refuse a batch that does not consist of pairs where there are unlabelled images."""
+    """Refuse what cannot be where there are unlabelled images: a batch without pairs, a second average."""
+    if config.unlabelled and config.tuning.average:
+        raise FoveateError(
+            f"--tuning.average {config.tuning.average}: with --unlabelled the teacher is the average; "
+            "accepted: 0, with --semi.weights teacher and --semi.momentum in its place."
+        )
     if config.unlabelled and config.batch_size % 2:
         raise FoveateError(
             f"--batch_size {config.batch_size}: with --unlabelled half of a batch is labelled; accepted are "

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from foveate.commands.finetune.build import build_task, encoder_of, stride_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
 from foveate.commands.finetune.images import LabelledImages, data_hash, load_images, summary
-from foveate.commands.finetune.semi import measure_of, source_of, trained_from
+from foveate.commands.finetune.semi import measure_of, source_of, trained_from, trained_task
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Trainable
@@ -47,7 +47,6 @@ from foveate.train.loop import Hooks, fit
 from foveate.train.optim import parameter_groups
 from foveate.train.peers import Peers, check_same, lost_peers_explained
 from foveate.train.progress import counted
-from foveate.train.semi.model import SemiSupervised
 
 PICTURED_CASES = 3
 
@@ -128,7 +127,7 @@ def train(
         validate=partial(validate, fabric, judged, validated(images), peers),
     )
     load = partial(batches_from, config, source, trained, fabric)
-    task = trained.task if isinstance(trained, SemiSupervised) else judged
+    task = trained_task(trained, judged)
     with worker_deaths_explained(config.num_workers), shortage_explained(config, least_of(config)):
         return fit(
             fabric,

@@ -16,6 +16,7 @@ from foveate.core.tasks import Task
 from foveate.core.types import Batch
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import Mixture, batches
+from foveate.nets.ema import Averaged
 from foveate.runtime.config import SHARES
 from foveate.train.semi.health import WINDOWS, measure
 from foveate.train.semi.model import SemiSupervised
@@ -25,10 +26,18 @@ from foveate.train.semi.views import views_of_either
 def trained_from(task: Task, config: FinetuneConfig) -> tuple[Trainable, Task]:
     """What the loop trains, and the task that is validated and exported; after --init was read."""
     if not config.unlabelled:
-        return task, task
+        if not config.tuning.average:
+            return task, task
+        averaged = Averaged(task, config.tuning.average)
+        return averaged, averaged.average
     check_pairs(config)  # the batch may have been made to fit into memory
     model = SemiSupervised(task, config.semi)
     return model, model.judged
+
+
+def trained_task(trained: Trainable, judged: Task) -> Task:
+    """The task whose weights the optimizer moves."""
+    return trained.task if isinstance(trained, SemiSupervised | Averaged) else judged
 
 
 def source_of(config: FinetuneConfig, labelled: Cache, unlabelled: Cache | None) -> Cache | Mixture:

@@ -13,7 +13,7 @@ from foveate.core.contracts import Draw, Trainable
 from foveate.core.tasks import DenseTask, Task
 from foveate.core.types import Batch, CropSpec, FoveateError, Progress
 from foveate.data.cohort.wanted import MAP
-from foveate.nets.ema import follow, frozen_copy
+from foveate.nets.ema import follow, frozen_copy, risen
 from foveate.nets.layers import running_statistics
 from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged
 from foveate.train.semi.pseudo import labelled_by, largest_only
@@ -117,8 +117,7 @@ class SemiSupervised(Trainable):
 
     def after_step(self, progress: Progress) -> None:
         """The average follows, at first more closely."""
-        done = progress.step + 1
-        follow(self.teacher, self.task, min(self.config.momentum, done / (done + 9)))
+        follow(self.teacher, self.task, risen(self.config.momentum, progress))
 
 
 @contextmanager
