@@ -1,6 +1,7 @@
 """The loop: non-finite losses, accumulation, the schedule."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import FoveateError, Progress
-from foveate.runtime.steps import batches_from
+from foveate.runtime.steps import batches_from, schedule_of
+from foveate.train.loop import due
 from foveate.train.optim import OptimConfig, learning_rate
 
 
@@ -79,6 +81,33 @@ def test_metrics_hold_every_term_and_the_wait(tiny):
     terms = [value for name, value in row.items() if name.startswith("loss/")]
     assert len(terms) == 4
     assert row["loss"] == pytest.approx(sum(terms))
+
+
+def test_previews_that_are_off_are_not_drawn(tiny):
+    config = tiny(2, steps=1, preview_every=0)
+    assert run.pretrain(config)
+    assert list((run.Path(config.out) / "previews").iterdir()) == []
+    every = {"log_every": 2, "save_every": 3, "preview_every": 0}
+    schedule = replace(schedule_of(config), steps=6, **every)
+    assert [due(step, schedule) for step in range(2, 6)] == [
+        (False, True, False),
+        (True, False, False),
+        (False, False, False),
+        (True, True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "number", "accepted"),
+    [
+        *((key, 0, "from 1.") for key in ("steps", "log_every", "save_every", "keep_checkpoints")),
+        ("probe_every", 0, "from 1."),
+        *((key, -1, "from 1, and 0 for none.") for key in ("preview_every", "health_every")),
+    ],
+)
+def test_numbers_of_steps_that_make_no_run_are_refused(tiny, key, number, accepted):
+    with pytest.raises(FoveateError, match=f"^--{key} {number}: accepted are whole numbers {accepted}$"):
+        tiny(2, **{key: number})
 
 
 def test_local_crops_do_not_write_running_statistics_unless_as_published(tiny):

@@ -207,7 +207,7 @@ def answered(
             if not is_out_of_memory(error):
                 raise
             if not pace.ease(len(some)):
-                raise FoveateError(out_of_memory(some[0].shape[1:], pace.device)) from error
+                raise FoveateError(out_of_memory(one_window(some[0].shape[1:]), pace.device)) from error
             sums.settle()
     pace.windows, pace.skipped = pace.windows + len(held), pace.skipped + len(held) - len(windows)
     rest = iter(found)
@@ -215,14 +215,20 @@ def answered(
         yield corner, None if window is None else next(rest)
 
 
-def out_of_memory(patch: Sequence[int], device: torch.device) -> str:
-    """What to do where even one window is too much."""
-    window = f"Memory ran out on {device.type} with one window of {' x '.join(map(str, patch))} at a time"
+def one_window(patch: Sequence[int]) -> str:
+    """That even this was too much, in words."""
+    return f"with one window of {' x '.join(map(str, patch))} at a time"
+
+
+def out_of_memory(doing: str, device: torch.device) -> str:
+    """What to do where memory ran out and nothing less can be asked for; `doing`: with or while what."""
     if device.type == HOST.type:
-        return f"{window}: end other programs, or use a machine with more memory."
+        return (
+            f"Memory ran out on {HOST.type} {doing}: end other programs, or use a machine with more memory."
+        )
     return (
-        f"{window}: end what else uses the GPU (nvidia-smi lists it), set --precision bf16-mixed, which "
-        "takes about half, or --accelerator cpu."
+        f"Memory ran out on {device.type} {doing}: end what else uses the GPU (nvidia-smi lists it), take "
+        "another one with --gpu N, set --precision bf16-mixed, which takes about half, or --accelerator cpu."
     )
 
 

@@ -80,7 +80,7 @@ class RunConfig:
         compile: Compile encoders and decoders with torch.compile, which pays off in long runs on GPUs.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
-        preview_every: Steps between preview pictures.
+        preview_every: Steps between preview pictures; 0: none.
         keep_checkpoints: How many of the newest checkpoints are kept.
         source: Layout of the data set.
         patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as
@@ -129,6 +129,21 @@ class RunConfig:
     encoder: EncoderConfig
     decoder: DecoderConfig
     optim: OptimConfig
+
+
+def check_counts(config: RunConfig, **more: int) -> None:
+    """Refuse numbers of steps that make no run; `more` are a command's own, all of them from 1."""
+    from_one = {"steps": config.steps, "log_every": config.log_every, "save_every": config.save_every}
+    for key, number in {**from_one, "keep_checkpoints": config.keep_checkpoints, **more}.items():
+        if number < 1:
+            raise FoveateError(f"--{key} {number}: accepted are whole numbers from 1.")
+    if config.preview_every < 0:
+        raise not_counted("preview_every", config.preview_every)
+
+
+def not_counted(key: str, number: int) -> FoveateError:
+    """An error about a number of steps that may be 0."""
+    return FoveateError(f"--{key} {number}: accepted are whole numbers from 1, and 0 for none.")
 
 
 def encoder_entry(name: str, dimension: Dimension) -> AnyEncoder:

@@ -23,7 +23,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
-from foveate.evaluate.inference import Pace, WindowConfig, out_of_memory
+from foveate.evaluate.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import laid_out
@@ -95,18 +95,25 @@ class Model:
     def predicted(self, volume: CachedVolume) -> Tensor:
         """The answer for a whole image (K,), of a task that gives one."""
         assert isinstance(self.task, ImageTask)
-        try:
-            with self.computing():
-                return self.task.predict(volume)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise FoveateError(out_of_memory(self.task.patch, self.device)) from error
+        with memory_explained(self.device, one_window(self.task.patch)), self.computing():
+            return self.task.predict(volume)
 
     def answer(self, images: Tensor) -> Tensor:
         """The outputs for clean images on this device."""
         with self.computing():
             return self.task.outputs(images)
+
+
+@contextmanager
+def memory_explained(device: torch.device, doing: str) -> Iterator[None]:
+    """Turn an allocator's error into what to do; `doing`: with or while what memory ran out, in words."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        own = isinstance(error, MemoryError | OSError) or "CPUAllocator" in str(error)
+        raise FoveateError(out_of_memory(doing, HOST if own else device)) from error
 
 
 def open_model(run: str, accelerator: str, precision: Answering = "auto") -> Model:
@@ -119,9 +126,9 @@ def open_model(run: str, accelerator: str, precision: Answering = "auto") -> Mod
         say(words)
     if accelerator == "cuda":
         laid_out(task, card["dimension"], "cuda")
-    return Model(
-        task=task.to(device), card=card, device=device, precision=chosen, pace=Pace(device, tell=say)
-    )
+    with memory_explained(device, "while the weights were copied there"):
+        task = task.to(device)
+    return Model(task=task, card=card, device=device, precision=chosen, pace=Pace(device, tell=say))
 
 
 @contextmanager
@@ -142,17 +149,19 @@ def segment_volume(
     model: Model, volume: CachedVolume, window: WindowConfig, tidy: TidyConfig, probabilities: bool = False
 ) -> Segmentation:
     """The segmentation of one volume."""
-    return segment(
-        volume,
-        model.answer,
-        patch=model.task.patch,
-        classes=len(model.task.class_names),
-        activation=model.task.activation,
-        window=window,
-        tidy=tidy,
-        probabilities=probabilities,
-        pace=model.pace,
-    )
+    shape = " x ".join(map(str, volume.shape))
+    with memory_explained(model.device, f"while an image of {shape} was segmented"):
+        return segment(
+            volume,
+            model.answer,
+            patch=model.task.patch,
+            classes=len(model.task.class_names),
+            activation=model.task.activation,
+            window=window,
+            tidy=tidy,
+            probabilities=probabilities,
+            pace=model.pace,
+        )
 
 
 def load_task(source: str | Path) -> tuple[DenseTask | ImageTask, weights.Card]:

@@ -336,8 +336,8 @@ def keep_best(
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:
-    """Whether to log, save and preview after a step; all at the end."""
+    """Whether to log, save and preview after a step; all at the end, but what is off."""
     done, last = step + 1, step + 1 == schedule.steps
     every = (schedule.log_every, schedule.save_every, schedule.preview_every)
-    log, save, preview = (last or done % n == 0 for n in every)
+    log, save, preview = (n > 0 and (last or done % n == 0) for n in every)
     return log, save, preview

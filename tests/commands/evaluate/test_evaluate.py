@@ -3,13 +3,18 @@
 import csv
 import json
 import math
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.commands.finetune.test_finetune import keys, labelled, write_pair  # noqa: F401 - fixtures
+from tests.commands.predict.test_predict import ideal
 
+from foveate.cli import main
 from foveate.commands.evaluate import run as verb
 from foveate.commands.evaluate.config import SPEC
 from foveate.commands.finetune import config as finetune_settings, run as training
@@ -178,6 +183,29 @@ def test_contract_training_images_are_known_under_any_name(keys, labelled, tmp_p
     (Path(run) / "seen.json").unlink()
     assert judged(run, data, tmp_path / "out", part="all")
     assert "whether the run was trained on these images is not known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "out on cuda while the images were evaluated: .*--gpu N",
+        ),
+        (MemoryError("Unable to allocate 9 GiB"), "out on cpu while the images were evaluated: end other"),
+    ],
+)
+def test_memory_that_runs_out_is_one_paragraph(monkeypatch, capsys, error, words):
+    def greedy(*_):
+        raise error
+
+    model = replace(ideal(), device=torch.device("cuda"))  # nothing is computed there
+    monkeypatch.setattr(verb, "open_model", lambda *_: model)
+    monkeypatch.setattr(verb, "load_cohort", greedy)
+    assert main(["evaluate", "--run", "r", "--data", "d", "--out", "o"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(words, " ".join(said.split()))
+    assert "Traceback" not in said
 
 
 def test_contract_values_that_the_run_does_not_know_are_an_error(keys, tmp_path):  # noqa: F811

@@ -19,6 +19,7 @@ from tests.commands.predict.test_predict import (  # noqa: F401 - given is a fix
 
 from foveate.commands.predict import run
 from foveate.commands.predict.reading import Opened, read_ahead
+from foveate.runtime import finetuned as models
 
 
 def test_contract_a_whole_image_for_which_memory_runs_out_fails_with_what_to_do(tmp_path, given, capsys):  # noqa: F811
@@ -31,6 +32,42 @@ def test_contract_a_whole_image_for_which_memory_runs_out_fails_with_what_to_do(
     finished, _ = given(tmp_path / "in", model=model)
     assert not finished
     assert "failed: a.nii.gz: Memory ran out on cpu with one window of 8 x 8 x 8" in capsys.readouterr().err
+
+
+def test_contract_an_image_that_does_not_fit_fails_with_what_to_do_and_the_others_go_on(
+    tmp_path,
+    given,  # noqa: F811
+    monkeypatch,
+    capsys,
+):
+    """Where neither fewer windows nor sums on the host help."""
+    for name in "ab":
+        write_scan(tmp_path / f"in/{name}.nii.gz")
+    whole, asked = models.segment, []
+
+    def greedy(volume, *given, **options):
+        asked.append(volume)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return whole(volume, *given, **options)
+
+    monkeypatch.setattr(models, "segment", greedy)
+    finished, out = given(tmp_path / "in", model=replace(ideal(), device=torch.device("cuda")))
+    assert not finished
+    said = capsys.readouterr().err
+    assert "failed: a.nii.gz: Memory ran out on cuda while an image of" in said
+    assert "take another one with --gpu N, set --precision bf16-mixed" in said
+    assert (out / "b.nii.gz").exists()
+
+
+def test_contract_weights_that_do_not_fit_are_one_paragraph(monkeypatch):
+    class Heavy:
+        def to(self, _device):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(models, "load_task", lambda _run: (Heavy(), {"dimension": 2}))
+    with pytest.raises(run.FoveateError, match="ran out on cpu while the weights were copied there: end"):
+        models.open_model("run", "cpu")
 
 
 def test_contract_skipped_windows_are_counted(tmp_path, given, capsys):  # noqa: F811

@@ -8,7 +8,7 @@ from tests.conftest import tiny_keys
 from foveate.commands.pretrain import config as settings
 from foveate.core.types import FoveateError
 from foveate.runtime import processes
-from foveate.runtime.resources.gpus import on_one_device
+from foveate.runtime.resources.gpus import on_one_device, take_gpu
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,22 @@ def test_gpus_that_cannot_be_taken_are_refused(tiny, monkeypatch, keys, said):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,6")
     with pytest.raises(FoveateError, match=said):
         processes.check_processes(replace(tiny(2), **keys))
+
+
+def test_an_answer_is_computed_on_the_gpu_that_was_named(monkeypatch):
+    taken = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    take_gpu("cpu", 0)
+    take_gpu("cuda", 0)  # whichever torch takes, such as the one that a comparison claimed
+    take_gpu("cuda", 1)
+    assert taken == [1]
+    with pytest.raises(FoveateError, match=r"--gpu 1 names a GPU, and --accelerator is cpu"):
+        take_gpu("cpu", 1)
+    for gpu in (2, -1):
+        with pytest.raises(FoveateError, match=rf"no GPU {gpu}; accepted: 0 to 1"):
+            take_gpu("cuda", gpu)
 
 
 def test_words_that_are_no_gpus_are_refused(cohorts, tmp_path):

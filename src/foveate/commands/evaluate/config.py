@@ -29,6 +29,7 @@ class EvaluateConfig:
         window: The sliding window over a volume.
         tidy: Post-processing of the predicted masks.
         accelerator: Type of device to predict on.
+        gpu: Index of the GPU, such as 1, among those that are visible.
         precision: Floating-point precision of the network: "auto" is that of the training on a GPU, so that
             the numbers are those that chose the weights, and float32 on a CPU.
     """
@@ -44,6 +45,7 @@ class EvaluateConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"
+    gpu: int = 0
     precision: Answering = "auto"
 
 

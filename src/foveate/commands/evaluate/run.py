@@ -33,7 +33,8 @@ from foveate.data.cohort.splits import Split, make_split
 from foveate.data.salts import read_salt
 from foveate.evaluate.statistics import bca_interval
 from foveate.runtime import images as intake
-from foveate.runtime.finetuned import Model, open_model
+from foveate.runtime.finetuned import Model, memory_explained, open_model
+from foveate.runtime.resources.gpus import take_gpu
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
 
@@ -50,7 +51,14 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 
 def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
-    model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
+    take_gpu(config.accelerator, config.gpu)
+    model = open_model(config.run, config.accelerator, config.precision)
+    with memory_explained(model.device, "while the images were evaluated"):
+        return evaluated(config, model, Path(config.out))
+
+
+def evaluated(config: EvaluateConfig, model: Model, out: Path) -> bool:
+    """The same with the run's model."""
     cohort = load_cohort(config, model)
     note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
     out.mkdir(parents=True, exist_ok=True)

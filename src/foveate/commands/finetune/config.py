@@ -26,7 +26,14 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.nets.weights import store as weights
 from foveate.runtime.command import Alternatives, Given, Spec
-from foveate.runtime.config import RANDOM_WEIGHTS, RunConfig, choice, encoder_entry, from_card
+from foveate.runtime.config import (
+    RANDOM_WEIGHTS,
+    RunConfig,
+    check_counts,
+    choice,
+    encoder_entry,
+    from_card,
+)
 from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import TASKS
 from foveate.runtime.resources.cpus import usual_workers
@@ -221,9 +228,7 @@ def labelled(config: FinetuneConfig, data: Path) -> Labelled:
 
 def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
     """Refuse numbers that make no run, and what contradicts the card of --init."""
-    for key, number in (("steps", config.steps), ("validate_every", config.validate_every)):
-        if number < 1:
-            raise FoveateError(f"--{key} {number}: accepted are whole numbers from 1.")
+    check_counts(config, validate_every=config.validate_every)
     if config.unlabelled and config.task.want != "maps":
         raise FoveateError(
             f"--unlabelled: --task {config.task.name} cannot learn from pseudo-labels yet; accepted: a task "

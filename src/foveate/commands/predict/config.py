@@ -28,6 +28,7 @@ class PredictConfig:
         window: How volumes are covered.
         tidy: What is done to masks.
         accelerator: Where to compute.
+        gpu: Index of the GPU, such as 1, among those that are visible.
         precision: Floating-point precision of the network: "auto" is that of the training on a GPU, so that
             the numbers are those that chose the weights, and float32 on a CPU.
     """
@@ -41,6 +42,7 @@ class PredictConfig:
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"
+    gpu: int = 0
     precision: Answering = "auto"
 
 

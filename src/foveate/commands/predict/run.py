@@ -36,6 +36,7 @@ from foveate.runtime.finetuned import (
     segment_volume,
 )
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
+from foveate.runtime.resources.gpus import take_gpu
 from foveate.train.logging import say
 from foveate.train.progress import counted
 
@@ -57,6 +58,7 @@ def run_predict(config: PredictConfig) -> Ending:
 
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
+    take_gpu(config.accelerator, config.gpu)
     model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
@@ -125,7 +127,7 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
 def claim(out: Path, config: PredictConfig, precision: str) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
     file = weights.locate(config.run)
-    ignored = ("run", "data", "out", "force", "accelerator", "window.batch_size")
+    ignored = ("run", "data", "out", "force", "accelerator", "gpu", "window.batch_size")
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
     said["precision"] = precision  # the one that is taken, whatever was asked for
     mine = {"weights": blake2b(file.read_bytes(), digest_size=16).hexdigest(), **said}

@@ -14,7 +14,15 @@ from foveate.data.catalogue import SOURCES
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
-from foveate.runtime.config import RunConfig, choice, encoder_entry, found_dimension, found_prepare
+from foveate.runtime.config import (
+    RunConfig,
+    check_counts,
+    choice,
+    encoder_entry,
+    found_dimension,
+    found_prepare,
+    not_counted,
+)
 from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import METHODS, base_names, method_defaults
 from foveate.runtime.resources.cpus import usual_workers
@@ -73,6 +81,13 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
     )
 
 
+def check(config: PretrainConfig, _defaults: PretrainConfig) -> None:
+    """Refuse numbers that make no run."""
+    check_counts(config, probe_every=config.probe_every)
+    if config.health_every < 0:
+        raise not_counted("health_every", config.health_every)
+
+
 def alternatives(config: PretrainConfig) -> Alternatives:
     """Configs of the methods, sources and encoders that were not chosen."""
     others: dict[str, Mapping[str, type[Dataclass]]] = {
@@ -105,6 +120,7 @@ SPEC = Spec(
     defaults=default_config,
     required={"data": "FOLDER", "out": "RUN"},
     alternatives=alternatives,
+    check=check,
     recipes=True,
     shown=shown,
     note=note,

@@ -10,6 +10,7 @@ import torch
 
 from foveate.core.types import FoveateError
 from foveate.runtime.config import RunConfig
+from foveate.runtime.precision import device_of
 
 C = TypeVar("C", bound=RunConfig)
 
@@ -40,6 +41,19 @@ def check_visible(gpus: tuple[int, ...]) -> None:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES")
             why = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r}, and counts anew from 0)"
             raise FoveateError(f"There is no GPU {gpu}{why}; accepted: 0 to {count - 1}.")
+
+
+def take_gpu(accelerator: str, gpu: int) -> None:
+    """Compute on this GPU from here on; 0 leaves it at the one that torch takes."""
+    if gpu == 0:
+        return
+    if accelerator != "cuda":
+        raise FoveateError(
+            f"--gpu {gpu} names a GPU, and --accelerator is {accelerator}; accepted: --accelerator cuda."
+        )
+    device_of(accelerator)
+    check_visible((gpu,))
+    torch.cuda.set_device(gpu)
 
 
 def on_one_device(config: C) -> C:
