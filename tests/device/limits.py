@@ -22,6 +22,8 @@ LIMITS = {
     "context_restoration, moved_weight 3": {2: (0, 0), 3: (0, 0)},
     "region_contrast, means": {2: (0, 0), 3: (0, 0)},
     "task segmentation": {2: (0, 0), 3: (0, 0)},
+    "task segmentation, unlabelled": {2: (0, 0), 3: (0, 0)},
+    "task segmentation, unlabelled, overlapping classes": {2: (0, 0), 3: (0, 0)},
     "task classification": {2: (0, 0), 3: (0, 0)},
 }
 

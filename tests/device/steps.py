@@ -14,6 +14,7 @@ from ledger import BLOCKING, LEDGER, WAIT, total
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import SPEC as TUNING, FinetuneConfig
 from foveate.commands.finetune.images import load_images
+from foveate.commands.finetune.semi import source_of, trained_from
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import SPEC as PRETRAINING
 from foveate.commands.pretrain.images import open_cache
@@ -28,6 +29,8 @@ from foveate.train.loop import Hooks, fit
 STEPS = 5  # the first prepares the optimizer's state, the last one logs and saves: those between are counted
 ON_DEVICE = {"accelerator": "cuda", "precision": "bf16-mixed"}
 TASKS = {"segmentation": "grade", "classification": "grade"}
+UNLABELLED = {"unlabelled": "rest", "split": {"train_cases": 2, "val_share": 0.25, "test_share": 0.25}}
+OVERLAPPING = {"classes": ["bright=1", "again=1"]}
 
 ROOT = Path(tempfile.mkdtemp(prefix="foveate-device-"))
 IMAGES, LABELLED = {}, {}
@@ -86,8 +89,9 @@ def counted(config):
     fabric = build_fabric(config)
     if isinstance(config, FinetuneConfig):
         material = load_images(config, ROOT / "caches")
-        config, cache = material.config, material.train
-        model = build_task(config)
+        config = material.config
+        model, _ = trained_from(build_task(config), config)
+        cache = source_of(config, material.train, material.unlabelled)
     else:
         model, cache = build_method(config), open_cache(config, Path(config.data))
     config = replace(config, steps=STEPS, out=str(new_folder()))
@@ -127,6 +131,9 @@ def variants(dimension):
     )
     for name, target in TASKS.items():
         found[f"task {name}"] = partial(task_config, dimension, name, target)
+    semi = partial(task_config, dimension, "segmentation", **UNLABELLED)
+    found["task segmentation, unlabelled"] = semi
+    found["task segmentation, unlabelled, overlapping classes"] = partial(semi, task=OVERLAPPING)
     return found
 
 

@@ -19,6 +19,7 @@ from foveate.commands.predict.run import predict
 from foveate.commands.pretrain import run as pretraining
 from foveate.commands.pretrain.run import dry_run, pretrain
 from foveate.runtime.registries import METHODS
+from foveate.testing.runs import task_keys, tiny_keys
 
 EVERY = {"health_every": 1, "preview_every": 1, "save_every": 1}
 ENCODERS = {
@@ -39,16 +40,20 @@ def pretrained(dimension, name, method=None, **keys):
     return config.out
 
 
-def finetuned(dimension, name, target="kind", **keys):
-    """A run to its end; all its images predicted, its test images evaluated."""
-    config = steps.task_config(dimension, name, target, preview_every=1, **keys)
+def answered(config, **more):
+    """A fine-tuning to its end; all its images predicted, its test images evaluated."""
     assert finetune(config)
-    data, on = str(steps.labelled(dimension)), {"run": config.out, "accelerator": "cuda"}
+    data, on = config.data, {"run": config.out, "accelerator": "cuda"}
+    assert predict(PREDICTION.from_keys({**on, "data": f"{data}/images", "out": f"{config.out}-p", **more}))
+    assert evaluate(EVALUATION.from_keys({**on, "data": data, "out": f"{config.out}-e", "draws": 50}))
+
+
+def finetuned(dimension, name, target="kind", **keys):
+    """The same of a task, with answers in every form."""
     more = {}
     if name == "segmentation":
         more = {"probabilities": True, "window": {"flip_axes": [0], "batch_size": 2}}
-    assert predict(PREDICTION.from_keys({**on, "data": f"{data}/images", "out": f"{config.out}-p", **more}))
-    assert evaluate(EVALUATION.from_keys({**on, "data": data, "out": f"{config.out}-e", "draws": 50}))
+    answered(steps.task_config(dimension, name, target, preview_every=1, **keys), **more)
 
 
 def probed(dimension):
@@ -72,6 +77,18 @@ def tuned_from_a_run(dimension):
         on_seen="mark",
         encoder={},
     )
+
+
+def sliced(_dimension):
+    """A 2D network on volumes: pre-trained on slices, fine-tuned from there, masks and scores of volumes."""
+    crops, on = {"grid": [32, 32]}, {**steps.ON_DEVICE, "steps": 2, "preview_every": 1}
+    method = {"name": "context_restoration", "global_crops": crops}
+    keys = tiny_keys(2, steps.images(3), steps.new_folder(), method, **on)
+    assert pretrain(steps.PRETRAINING.from_keys(keys))
+    tuned = task_keys("segmentation", 2, steps.labelled(3), steps.new_folder(), "grade") | on
+    tuned |= {"init": keys["out"], "on_seen": "mark", "encoder": {}}
+    tuned["task"]["crops"] = {**crops, "source_sizes": [crops["grid"]]}
+    answered(steps.TUNING.from_keys(tuned))
 
 
 @contextmanager
@@ -180,11 +197,15 @@ def tasks(dimension):
         "deep_supervision": 1,
         "ignore": [7],
     }
+    unlabelled = {**steps.UNLABELLED, "semi": {"supervised_steps": 1, "health_every": 1}}
+    apart = {**unlabelled, "semi": {**unlabelled["semi"], "batch_norm": "apart", "largest_component": True}}
     return {
         "segmentation": segment,
         "segmentation of overlapping classes": partial(segment, task=overlapping),
         "segmentation from a run": partial(tuned_from_a_run, dimension),
         "segmentation in float32": partial(segment, precision="32-true"),
+        "segmentation, unlabelled": partial(segment, **unlabelled),
+        "segmentation, unlabelled, overlapping classes": partial(segment, **apart, task=steps.OVERLAPPING),
         "classes": partial(classify, task={"weighting": "balanced"}),
         "findings": partial(classify, "found", task={"kind": "multilabel"}),
         "a number": partial(classify, "age", task={"kind": "regression"}),
@@ -196,6 +217,7 @@ def rest(dimension):
     config = partial(steps.method_config, dimension, "pcrlv2")
     return {
         "probe": partial(probed, dimension),
+        **({"slices of volumes": partial(sliced, dimension)} if dimension == 2 else {}),
         "plan": lambda: plan(config(batch_size=3)),
         "plan of a batch that does not fit": partial(planned_too_much, dimension),
         "batch that is fitted": partial(fitted_batch, dimension),

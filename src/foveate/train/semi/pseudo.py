@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,19 +21,31 @@ def pseudo_labels(outputs: Tensor, activation: Activation, codebook: Codebook) -
     Where several outputs may hold, a value is as likely as the least likely of its answers; of equally likely
     ones that count whose product is larger.
     """
-    values = torch.tensor(list(codebook), device=outputs.device)
+    entries = tuple((value, tuple(held)) for value, held in codebook.items())
+    values, holds = tables(entries, outputs.shape[1], outputs.device)
     outputs = outputs.float()
     if activation == "softmax":
         sure, place = outputs.softmax(1).max(1)
         return values[place], sure
-    holds = torch.zeros(len(codebook), outputs.shape[1], dtype=torch.bool, device=outputs.device)
-    for row, held in enumerate(codebook.values()):
-        holds[row, list(held)] = True
     states = holds.view(1, *holds.shape, *[1] * (outputs.ndim - 2))  # (1, values, K, 1...)
     agree = torch.where(states, outputs[:, None], -outputs[:, None])
     place = torch.nn.functional.logsigmoid(agree).sum(2).argmax(1)  # (B, *S)
     sure = agree.sigmoid().amin(2).gather(1, place[:, None])[:, 0]
     return values[place], sure
+
+
+@lru_cache(maxsize=8)
+def tables(
+    entries: tuple[tuple[int, tuple[int, ...]], ...], count: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The label values (V,), and which of `count` outputs hold at each (V, count).
+
+    Made once: to copy them to a GPU waits for all that it was asked before.
+    """
+    holds = torch.zeros(len(entries), count, dtype=torch.bool)
+    for row, (_, held) in enumerate(entries):
+        holds[row, list(held)] = True
+    return torch.tensor([value for value, _ in entries]).to(device), holds.to(device)
 
 
 @torch.no_grad()
