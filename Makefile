@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-device check parity compare-small fuzz clean
+.PHONY: setup demo test test-slow test-device check parity compare-small fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -19,6 +19,10 @@ demo: setup
 # A file of tests stays with one worker, so that what its tests share is made once.
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# What the suite leaves out: more forms of what it looks at already.
+test-slow: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 # Seven minutes on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
 test-device: setup

@@ -82,24 +82,14 @@ def test_it_is_listed_trains_resumes_and_keeps_the_shipped_contract(installed, t
     said(foveate, "pretrain", *paths, "--steps", "2", cwd=tmp_path)
     assert "step 3/3" in said(foveate, "pretrain", *paths, "--steps", "3", "--log_every", "1", cwd=tmp_path)
 
-    kit = [
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--pyargs",
-        "foveate.testing",
-        "-k",
-        "not bf16",
-    ]  # for time
-    kit += ["-k", "not bf16 and not test_task"]  # half the time
-    names = ["--foveate_method", "denoising", "--foveate_encoder", "plain"]
-    assert "14 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)
+    kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
+    kit += ["-k", "not bf16"]  # half the time
+    names = ["--foveate_method", "denoising", "--foveate_encoder", "plain", "--foveate_task", "ordinal"]
+    assert "18 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)
 
 
 def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
-    """By nothing but its own file: its metrics, its columns; and the contract that we ship."""
+    """By nothing but its own file: its metrics, its columns."""
     data = write_cohort(tmp_path / "data", 2, 8)
     rows = [f"{path.name},{i % 4}" for i, path in enumerate(sorted(data.iterdir()))]
     (data / "labels.csv").write_text("\n".join(["image,severity", *rows]) + "\n")
@@ -126,9 +116,6 @@ def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
     assert summary["metrics"]["mae"]["value"] == pytest.approx(error, abs=1e-2)
     assert summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["high"]
     assert (tmp_path / "scores" / "worst.png").exists()
-    kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
-    text = said(installed / "python", *kit, "--foveate_task", "ordinal", "-k", "test_task", cwd=tmp_path)
-    assert "4 passed" in text
 
 
 def test_its_command_is_in_the_overview_and_a_broken_one_stops_nothing(installed, tmp_path):

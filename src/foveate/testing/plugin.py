@@ -64,9 +64,18 @@ def cohorts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {d: write_cohort(root / f"images{d}", d) for d in (2, 3)}
 
 
+def share_cache(session: Path, beside: Path) -> None:
+    """Let the runs in a folder find the images that other tests of the session have decoded."""
+    from foveate.data.salts import CACHES
+
+    (session / CACHES).mkdir(exist_ok=True)
+    if not (beside / CACHES).exists():
+        (beside / CACHES).symlink_to(session / CACHES)
+
+
 @pytest.fixture
 def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConfig]:
-    """(dimension, **keys) -> a complete configuration on the session's cohort."""
+    """(dimension, **keys) -> a complete configuration on the session's cohort, which is decoded once."""
 
     def build(
         dimension: Dimension, out: str = "run", method: Mapping[str, Any] | None = None, **keys: object
@@ -75,6 +84,7 @@ def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConf
         from foveate.testing.runs import tiny_keys
 
         folder = tmp_path / out
+        share_cache(cohorts[dimension].parent, tmp_path)
         return SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], folder, method, **keys))
 
     return build
@@ -100,6 +110,7 @@ def tiny_task(
         from foveate.testing.runs import task_keys
 
         target = str(request.config.getoption("foveate_target"))
+        share_cache(labelled_cohorts[dimension].parent, tmp_path)
         return SPEC.from_keys(
             task_keys(task, dimension, labelled_cohorts[dimension], tmp_path / "run", target)
         )

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 
 import pytest
-from tests.commands.compare.test_compare import cells, data, finished, grid, resolve, write  # noqa: F401 - fixtures
+from tests.commands.compare.test_compare import cells, data, grid, resolve, write  # noqa: F401 - a fixture
 
 from foveate.commands.compare import run as compare, work
 from foveate.commands.compare.folder import CLAIMS, Bench
@@ -79,28 +79,40 @@ def test_contract_a_run_that_another_process_is_at_is_left_alone(tiny):
     assert pretrain.pretrain(more)
 
 
-def test_what_another_process_is_at_waits_and_the_rest_goes_on(data, tmp_path, monkeypatch):  # noqa: F811
-    out = tmp_path / "out"
-    config = resolve(str(write(tmp_path, grid(data=str(data)))), {"out": str(out)})
-    with held(out / CLAIMS / "blobs-restoring-p0-pretrain") as other:
-        done = []
+def one_seed(folder, data):  # noqa: F811
+    """The file of a comparison of four runs."""
+    return write(folder, grid(data=str(data)) | {"finetune_seeds": [0]})
+
+
+@pytest.fixture(scope="module")
+def waited(data, tmp_path_factory):  # noqa: F811
+    """The folder of a comparison whose pre-training another process was at first; what was done by then."""
+    home = tmp_path_factory.mktemp("waited")
+    out, done = home / "out", []
+    config = resolve(str(one_seed(home, data)), {"out": str(out)})
+    with held(out / CLAIMS / "blobs-restoring-p0-pretrain") as other, pytest.MonkeyPatch.context() as patch:
 
         def slept(_seconds):
             done.append({path.stem for path in (out / "cells").iterdir()})
             other.kill()
             other.wait()
 
-        monkeypatch.setattr(compare.time, "sleep", slept)
+        patch.setattr(compare.time, "sleep", slept)
         assert compare.compare(config)
+    return out, done
+
+
+def test_what_another_process_is_at_waits_and_the_rest_goes_on(waited):
+    out, done = waited
     assert len(done) == 1
-    assert len(done[0]) == 4  # scratch and scratch_long at two seeds
+    assert len(done[0]) == 2  # scratch and scratch_long
     assert not any("restoring" in name for name in done[0])
-    assert len(cells(out)) == 7
+    assert len(cells(out)) == 4
 
 
 def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / "out"
-    config = resolve(str(write(tmp_path, grid(data=str(data)))), {"out": str(out)})
+    config = resolve(str(one_seed(tmp_path, data)), {"out": str(out)})
     do, taken, slept = work.work, [], []
 
     def fails_once(bench, job):
@@ -127,11 +139,11 @@ def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_p
     assert compare.compare(config)
     assert len(slept) == 1
     assert not any("restoring" in name for name in slept[0])
-    assert len(cells(out)) == 7
+    assert len(cells(out)) == 4
 
 
-def test_two_processes_share_a_comparison(finished, data, tmp_path):  # noqa: F811
-    file = write(tmp_path, grid(data=str(data)))
+def test_two_processes_share_a_comparison(waited, data, tmp_path):  # noqa: F811
+    file = one_seed(tmp_path, data)
     command = [
         sys.executable,
         "-m",
@@ -145,7 +157,7 @@ def test_two_processes_share_a_comparison(finished, data, tmp_path):  # noqa: F8
     both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     words = [each.communicate()[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], words
-    found, alone = cells(tmp_path / "out"), cells(finished[1])
+    found, alone = cells(tmp_path / "out"), cells(waited[0])
     assert found.keys() == alone.keys()
     for name, cell in found.items():
         log = (tmp_path / "out/runs" / name / "train.log").read_text()
