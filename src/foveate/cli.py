@@ -110,6 +110,15 @@ OWN = (
         run=f"{IN}evaluate.run:run_evaluate",
     ),
     Command(
+        name="export",
+        summary="Write the weights of a run for other libraries",
+        usage="RUN --format FORMAT --out PATH",
+        spec=f"{IN}export.config:SPEC",
+        run=f"{IN}export.run:run_export",
+        positional="run",
+        yes=("force",),
+    ),
+    Command(
         name="compare",
         summary="Compare pre-training methods and random weights, over labels and seeds",
         usage="--config FILE --out DIR [--only ARM,ARM] [--budget_minutes M]",

@@ -65,6 +65,21 @@ def adapt(
     return Adapted(given, "; ".join(steps)) if given.shape == wanted else "another shape"
 
 
+def reversed_axes(weight: Tensor) -> Tensor:
+    """A kernel (C_out, C_in, *S) for images whose axes are in the reverse order; other weights as they are.
+
+    foveate reads (x, y, z); libraries that read pictures as rows and columns, or volumes as slices first,
+    read (z, y, x). Nothing else of a network with the same strides on all axes knows its axes.
+
+    >>> import torch
+    >>> reversed_axes(torch.zeros(8, 1, 3, 5, 7)).shape, reversed_axes(torch.zeros(8, 4)).shape
+    (torch.Size([8, 1, 7, 5, 3]), torch.Size([8, 4]))
+    """
+    if weight.ndim not in (4, 5):
+        return weight
+    return weight.permute(0, 1, *reversed(range(2, weight.ndim)))
+
+
 def change_channels(weight: Tensor, channels: int) -> Tensor | None:
     """A kernel (C_out, C_in, ...) for another number of image channels, None where that has no answer.
 

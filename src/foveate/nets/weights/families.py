@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor
 
 from foveate.core.types import FoveateError
-from foveate.nets.weights.adapt import window_of
+from foveate.nets.weights.adapt import reversed_axes, window_of
 from foveate.nets.weights.files import printable
 
 OWN = ("encoder.", "decoder.")
@@ -38,6 +38,7 @@ class Family:
         candidates: Networks that the family may be, each with `dimension`, `encoder` and perhaps `decoder`.
         card: What is known of the input that the weights were trained on.
         strides_at: Dotted key of the strides in the file, where it has them.
+        reversed_axes: Whether its networks read (rows, columns) or (z, y, x).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     candidates: list[dict[str, Any]]
     card: dict[str, Any]
     strides_at: str = ""
+    reversed_axes: bool = False
 
 
 @cache
@@ -90,8 +92,9 @@ def translate(family: Family, tensors: Mapping[str, Tensor]) -> Translation:
             )
         else:
             found[ours] = name
+    turn = reversed_axes if family.reversed_axes else lambda tensor: tensor
     return Translation(
-        tensors={ours: tensors[name] for ours, name in found.items()},
+        tensors={ours: turn(tensors[name]) for ours, name in found.items()},
         dropped=tuple(dropped),
         unknown=tuple(unknown),
     )

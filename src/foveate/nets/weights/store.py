@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 CARD, CHECKSUM = "card.json", "weights_sha256"
+HUB = "model.safetensors"
 FROM_BACKUP = (
     f"Put both back from a backup, or run the training command again, which exports them anew from its "
     f"checkpoints. Where you changed {CARD} or the weights on purpose, remove {CARD}."
@@ -73,6 +74,8 @@ def locate(source: str | Path) -> Path:
     """The weights file that a run folder or a path means."""
     path = Path(source)
     file = path / "exported" / "weights.safetensors" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        file = path / HUB  # as `foveate export --format huggingface` leaves it
     if file.is_file():
         return file
     if path.is_dir():

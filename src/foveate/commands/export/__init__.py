@@ -1,0 +1,1 @@
+"""`foveate export`: writes the weights of a run for other libraries."""

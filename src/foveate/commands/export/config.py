@@ -1,0 +1,44 @@
+"""The configuration of an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from foveate.runtime.command import Spec
+
+Format = Literal["huggingface", "onnx", "torch-export", "torchvision"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """One export.
+
+    Attributes:
+        run: RUN: folder of a run, or its weights file.
+        format: For whom: "huggingface" is a folder with the weights, their card and a README; "onnx" and
+            "torch-export" are graphs of any batch and image size; "torchvision" is a state dict under the
+            names of torchvision's 2D ResNets.
+        out: What is written: a new folder for "huggingface", else a new file.
+        force: Replace what is there.
+        licence: Licence of the weights, such as "CC-BY-4.0", for the card and the README; empty: what the
+            card of the run says.
+        evaluation: Folder that `foveate evaluate` wrote for this run, whose figures go into the README.
+        image_channels: Channels that the exported ResNet reads ("torchvision"); an encoder of grey images is
+            adapted.
+    """
+
+    run: str = ""
+    format: Format = "huggingface"
+    out: str = ""
+    force: bool = False
+    licence: str = ""
+    evaluation: str = ""
+    image_channels: int = 3
+
+
+SPEC = Spec(
+    name="export",
+    defaults=lambda _given: ExportConfig(),
+    required={"run": "RUN", "format": "FORMAT", "out": "PATH"},
+)
