@@ -28,6 +28,17 @@ test-slow: setup
 test-device: setup
 	$(BIN)/python -m pytest -n 2 -m device tests/device
 
+# A few minutes, after a first download of some hundred megabytes: torchvision, MONAI, nnU-Net, onnxruntime and
+# torch.export read what was exported, in a process without foveate.
+EXPORTS ?= build/exports
+test-export:
+	@test -x .venv-export/bin/python || $(PYTHON) -m venv .venv-export
+	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.lock -r tests/foreign/requirements.txt
+	rm -rf $(EXPORTS) && mkdir -p $(EXPORTS)
+	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --target $(EXPORTS)/foveate .
+	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/write.py $(EXPORTS)
+	.venv-export/bin/python -I -W ignore tests/foreign/judge.py $(EXPORTS)
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

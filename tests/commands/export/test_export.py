@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from monai.networks import nets
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tests.nets.weights import plain
 from tests.nets.weights.untrained import ramp, write_run
@@ -27,6 +29,8 @@ def runs(tmp_path_factory):
     write_run(root / "resnet18", 2, "resnet18", **WIDE)
     write_run(root / "narrow", 2, "resnet18", width=8)
     write_run(root / "unet", 3, "unet3d", width=2, levels=2)
+    write_run(root / "swin", 2, "swin", width=12, window=3)
+    write_run(root / "resenc", 3, "resenc", width=4, widest=12, blocks=(1, 2, 1, 2))
     return root
 
 
@@ -114,6 +118,58 @@ def test_what_left_for_torchvision_comes_back_through_convert(runs, tmp_path, mo
         convert(tmp_path / "damaged.pth", ConvertConfig(out=str(tmp_path / "no.safetensors")))
 
 
+# ---------------------------------------------------------------- monai
+
+
+@pytest.mark.parametrize("name", ["narrow", "swin"])
+@torch.no_grad()
+def test_monais_networks_take_the_state_dict_whole(runs, tmp_path, name):
+    assert exported(runs / name, tmp_path / "net.safetensors", "monai") == 0
+    with safe_open(tmp_path / "net.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["export"])
+    net = getattr(nets, said["network"])(**said["arguments"]).eval()
+    part = net.swinViT if said["part"] else net
+    part.load_state_dict(load_file(tmp_path / "net.safetensors"), strict=True)
+    encoder, x = load_encoder(runs / name), ramp(64, 96)
+    if said["part"]:  # its forward needs einops
+        assert torch.equal(part.patch_embed(x), encoder.swin.patch_embed(x))
+    else:
+        assert torch.allclose(
+            net.layer1(net.maxpool(net.act(net.bn1(net.conv1(x))))), encoder(x)[1], atol=1e-6
+        )
+
+
+# ---------------------------------------------------------------- nnU-Net
+
+
+@torch.no_grad()
+def test_a_residual_encoder_goes_into_a_whole_unet_of_nnunet(runs, tmp_path):
+    assert exported(runs / "resenc", tmp_path / "nnunet", "nnunet") == 0
+    state = torch.load(tmp_path / "nnunet" / "full.pth", weights_only=True)["network_weights"]
+    theirs = plain.PlainResEnc(3).eval()
+    own = {n: t for n, t in state.items() if n.startswith(("encoder.", "decoder.encoder."))}
+    missing, unexpected = theirs.load_state_dict(own, strict=False)
+    assert not unexpected
+    assert all(name.startswith("decoder.seg_layers.") for name in missing)
+    x = ramp(16, 24, 8)
+    for mine, other in zip(load_encoder(runs / "resenc")(x), theirs(x.permute(0, 1, 4, 3, 2)), strict=True):
+        assert (mine - other.permute(0, 1, 4, 3, 2)).abs().max() <= 1e-5 * mine.abs().max()
+    adapted = torch.load(tmp_path / "nnunet" / "adapt.pth", weights_only=True)
+    assert adapted["nnssl_adaptation_plan"]["pretrain_plan"]["configurations"]["foveate"]["spacing"] == [
+        2.5,
+        1.0,
+        0.5,
+    ]
+    assert adapted["network_weights"].keys() == {n for n in own if n.startswith("encoder.")}
+    torch.save(adapted, tmp_path / "adapt.pth")
+    back = tmp_path / "back.safetensors"
+    convert(tmp_path / "adapt.pth", ConvertConfig(out=str(back)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(load_encoder(runs / "resenc")(x), load_encoder(back)(x), strict=True)
+    )
+
+
 # ---------------------------------------------------------------- graphs
 
 
@@ -149,6 +205,9 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(runs, tmp_path, capsys)
         ("torchvision", "a.safetensors", "unet", "the encoder is unet3d; accepted are ResNets"),
         ("torchvision", "a.onnx", "resnet18", "end in .safetensors or .pth"),
         ("onnx", "a.pt2", "unet", "end in .onnx"),
+        ("nnunet", "a", "unet", "accepted: resenc in 3D"),
+        ("monai", "a.pth", "unet", "accepted are ResNets"),
+        ("torch-export", "a.pt2", "swin", "accepted: encoders of convolutions"),
         ("huggingface", "a", "nowhere", "there is no such file"),
         ("keras", "a", "unet", "format"),
     ):

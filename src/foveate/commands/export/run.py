@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from foveate.commands.export import graphs, hub, state_dicts
+from foveate.commands.export import graphs, hub, nnunet, state_dicts
 from foveate.commands.export.config import ExportConfig, Format
 from foveate.commands.export.source import Source, open_source
 from foveate.core.types import Ending, FoveateError
@@ -18,17 +17,21 @@ from foveate.train.logging import say
 Writer = Callable[[Source, ExportConfig, Path], list[str]]  # to a new path; what the user should know
 WRITERS: dict[Format, Writer] = {
     "huggingface": hub.write_folder,
+    "monai": state_dicts.write_monai,
+    "nnunet": nnunet.write_nnunet,
     "onnx": graphs.write_onnx,
     "torch-export": graphs.write_torch_export,
     "torchvision": state_dicts.write_torchvision,
 }
 SUFFIXES: dict[Format, tuple[str, ...]] = {  # of a file; none: a folder
     "huggingface": (),
+    "monai": (".safetensors", ".pth"),
+    "nnunet": (),
     "onnx": (".onnx",),
     "torch-export": (".pt2",),
     "torchvision": (".safetensors", ".pth"),
 }
-FILES = frozenset((*hub.FILES,))  # all that an exported folder may hold
+FOLDERS = (frozenset(hub.FILES), frozenset(nnunet.FILES))  # what an exported folder holds
 
 
 def run_export(config: ExportConfig) -> Ending:
@@ -89,12 +92,6 @@ def check_out(out: Path, config: ExportConfig) -> None:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds nothing but an export of foveate."""
+    """Whether a folder holds nothing but an export of foveate, or nothing at all."""
     names = {path.name for path in folder.iterdir()}
-    if not names:
-        return True
-    try:
-        said = json.loads((folder / hub.CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return names <= FILES and isinstance(said, dict) and said.get("library_name") == hub.LIBRARY
+    return not names or names in FOLDERS

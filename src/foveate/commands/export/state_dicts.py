@@ -14,12 +14,14 @@ from torch import Tensor
 from foveate.commands.export.config import ExportConfig
 from foveate.commands.export.source import UNIT, Source
 from foveate.core.types import FoveateError
-from foveate.nets.encoders.resnet import ResNetConfig
+from foveate.nets.encoders.resnet import RESNET_BLOCKS, ResNetConfig
+from foveate.nets.encoders.swin import SwinConfig
 from foveate.nets.weights.adapt import change_channels, reversed_axes
 from foveate.nets.weights.card import encoder_config
 
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101")
 WIDTH = 64  # of torchvision's stem
+GROUPS = 8  # of `nets.layers.norm_layer`, where 8 divides the channels
 
 
 def write_torchvision(source: Source, config: ExportConfig, path: Path) -> list[str]:
@@ -68,6 +70,78 @@ def resnet_of(source: Source, target: str) -> ResNetConfig:
     if not isinstance(found, ResNetConfig):
         raise FoveateError(f"--format {target}: the encoder is {found.name}; accepted are ResNets.")
     return found
+
+
+def write_monai(source: Source, _config: ExportConfig, path: Path) -> list[str]:
+    """The encoder as MONAI's ResNet, or as the transformer of its SwinUNETR; the axes are the same."""
+    found = encoder_config(source.card)
+    state = source.encoder.state_dict()
+    if isinstance(found, SwinConfig):
+        network, part, arguments = "SwinUNETR", "swinViT", swin_arguments(found, source.dimension)
+        state = {name.removeprefix("swin."): tensor for name, tensor in state.items()}
+    else:
+        network, part, arguments = (
+            "ResNet",
+            "",
+            resnet_arguments(resnet_of(source, "monai"), source.dimension),
+        )
+    said = {
+        "network": network,
+        "part": part,
+        "arguments": arguments,
+        "input": f"float32 (batch, {found.in_channels}, {', '.join(source.axes)}), {UNIT}, then normalised",
+        "axis_order": source.card["axis_order"],
+        "normalisation": source.normalisation,
+        "intensity": source.card.get("intensity"),
+        "spacing_mm": source.card.get("spacing_mm"),
+        "weights_licence": source.card.get("weights_licence"),
+    }
+    save_state(state, said, path)
+    spelled = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    where = f"net.{part}" if part else "net"
+    return [
+        f"{found.name} as MONAI has it; it reads {said['input']} ({source.normalisation})",
+        f"Next: net = monai.networks.nets.{network}({spelled}); "
+        f"{where}.load_state_dict({loader(path)}, strict=True)",
+    ]
+
+
+def resnet_arguments(found: ResNetConfig, dimension: int) -> dict[str, Any]:
+    """Of MONAI's ResNet; refuses what it cannot be."""
+    if found.dilated or (found.norm == "group" and found.width % GROUPS):
+        raise FoveateError(
+            f"--format monai: the encoder is {found.name}, dilated: {found.dilated}, norm {found.norm}, "
+            f"width {found.width}; accepted: ResNets that are not dilated, group norm with multiples of "
+            f"{GROUPS}."
+        )
+    block, layers = RESNET_BLOCKS[found.name]
+    norms = {"group": ["group", {"num_groups": GROUPS}], "instance": ["instance", {"affine": True}]}
+    return {
+        "block": "bottleneck" if block.expansion > 1 else "basic",
+        "layers": layers,
+        "block_inplanes": [found.width * 2**i for i in range(4)],
+        "spatial_dims": dimension,
+        "n_input_channels": found.in_channels,
+        "conv1_t_stride": 2,
+        "shortcut_type": "A" if found.shortcut == "pad" else "B",
+        "bias_downsample": False,
+        "feed_forward": False,
+        "norm": norms.get(found.norm, "batch"),
+    }
+
+
+def swin_arguments(found: SwinConfig, dimension: int) -> dict[str, Any]:
+    """Of MONAI's SwinUNETR; the number of outputs is the user's."""
+    return {
+        "in_channels": found.in_channels,
+        "out_channels": 2,
+        "depths": list(found.depths),
+        "num_heads": [found.heads * 2**i for i in range(4)],
+        "window_size": found.window,
+        "feature_size": found.width,
+        "spatial_dims": dimension,
+        "use_v2": found.residual_blocks,
+    }
 
 
 def save_state(tensors: Mapping[str, Tensor], said: Mapping[str, Any], path: Path) -> None:

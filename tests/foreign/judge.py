@@ -1,0 +1,157 @@
+"""Other libraries read what `write.py` left, in a process without foveate: judge.py FOLDER.
+
+Prints the largest difference of each export, in units of the largest value, and fails above the limit.
+"""
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+LIMITS = {"torchvision": 1e-5, "monai": 1e-5, "nnunet": 1e-5, "onnx": 1e-4, "torch-export": 1e-5}
+
+
+def torchvision():
+    """The library. Its wheel may be built for another device: then its operators for detection are absent."""
+    real = torch.library.register_fake
+    torch.library.register_fake = lambda *_, **__: lambda function: function
+    try:
+        import torchvision.models
+    finally:
+        torch.library.register_fake = real
+    return torchvision
+
+
+def of_torchvision(path, name):
+    """Maps of torchvision's network at its five strides, for images (x, y)."""
+    net = getattr(torchvision().models, name)().eval()
+    missing, unexpected = net.load_state_dict(load_file(path), strict=False)
+    assert sorted(missing) == ["fc.bias", "fc.weight"], missing
+    assert not unexpected, unexpected
+    maps = []
+    for layer in (net.relu, net.layer1, net.layer2, net.layer3, net.layer4):
+        layer.register_forward_hook(lambda _m, _i, output: maps.append(output))
+
+    def run(x):
+        rows = x.transpose(2, 3)
+        rows = rows if rows.shape[1] == 3 else rows.repeat(1, 3, 1, 1)
+        maps.clear()
+        net(rows.contiguous())
+        return [m.transpose(2, 3) for m in maps]
+
+    return run
+
+
+def of_onnx(path, _name):
+    """Outputs of onnxruntime; the metadata says what is read."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    said = json.loads(session.get_modelmeta().custom_metadata_map["foveate.described"])
+    assert said["normalisation"].startswith("inside the graph")
+    return lambda x: [torch.from_numpy(y) for y in session.run(None, {"images": x.numpy()})]
+
+
+def of_torch_export(path, _name):
+    """Outputs of the program."""
+    program = torch.export.load(str(path)).module()
+
+    def run(x):
+        found = program(x)
+        return [found] if isinstance(found, torch.Tensor) else list(found)
+
+    return run
+
+
+def of_monai(path, _name):
+    """Maps of MONAI's network, built as the file says."""
+    from monai.networks import nets
+
+    with safe_open(path, "pt") as file:
+        said = json.loads(file.metadata()["export"])
+    net = getattr(nets, said["network"])(**said["arguments"]).eval()
+    part = getattr(net, said["part"]) if said["part"] else net
+    part.load_state_dict(load_file(path), strict=True)
+    if said["part"]:
+        return part
+    maps = []
+    net.maxpool.register_forward_pre_hook(lambda _m, inputs: maps.append(inputs[0]))
+    for layer in (net.layer1, net.layer2, net.layer3, net.layer4):
+        layer.register_forward_hook(lambda _m, _i, output: maps.append(output))
+
+    def run(x):
+        maps.clear()
+        net(x)
+        return list(maps)
+
+    return run
+
+
+def of_nnunet(path, _name):
+    """Maps of the encoder of nnU-Net's network, whose weights nnU-Net's own function has read."""
+    import pydoc
+
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    said = json.loads((path / "architecture.json").read_text())
+    kwargs = dict(said["arch_kwargs"])
+    for key in said["_kw_requires_import"]:
+        kwargs[key] = pydoc.locate(kwargs[key]) if kwargs[key] else None
+    adapted = torch.load(path / "adapt.pth", weights_only=True)
+    channels = adapted["nnssl_adaptation_plan"]["pretrain_num_input_channels"]
+    net = pydoc.locate(said["network_class_name"])(
+        channels, num_classes=3, deep_supervision=True, **kwargs
+    ).eval()
+    load_pretrained_weights(net, str(path / "full.pth"))
+    theirs = {n: t for n, t in net.state_dict().items() if n.startswith("encoder.")}
+    assert theirs.keys() == adapted["network_weights"].keys()
+    assert all(torch.equal(t, adapted["network_weights"][n]) for n, t in theirs.items())
+
+    def run(x):
+        volumes = x.permute(0, 1, 4, 3, 2).contiguous()  # (z, y, x)
+        return [m.permute(0, 1, 4, 3, 2) for m in net.encoder(volumes)]
+
+    return run
+
+
+JUDGES = {
+    "torchvision": of_torchvision,
+    "monai": of_monai,
+    "nnunet": of_nnunet,
+    "onnx": of_onnx,
+    "torch-export": of_torch_export,
+}
+
+
+@torch.no_grad()
+def difference(folder, case):
+    """The largest difference to what foveate computed."""
+    held = load_file(folder / f"{case['file']}.expected")
+    run, worst = JUDGES[case["format"]](folder / case["file"], case["name"]), 0.0
+    for number in range(case["inputs"]):
+        wanted = [held[f"{number}.{i}"] for i in range(len(held)) if f"{number}.{i}" in held]
+        found = run(held[f"{number}.x"])
+        assert [f.shape for f in found] == [w.shape for w in wanted]
+        for mine, other in zip(found, wanted, strict=True):
+            worst = max(worst, float((mine - other).abs().max() / other.abs().max()))
+    return worst
+
+
+def main(folder):
+    """All cases; 1 where one differs."""
+    assert find_spec("foveate") is None, "foveate can be imported here: the judge must do without"
+    failed = 0
+    for case in json.loads((folder / "cases.json").read_text()):
+        found, limit = difference(folder, case), LIMITS[case["format"]]
+        print(f"{case['format']:<14}{case['name']:<16}{found:.1e}  (at most {limit:g})")
+        failed += not found <= limit
+    print(f"{failed} failed")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,110 @@
+"""Exports of small runs and what foveate computes with them, for `judge.py`: write.py FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.nets.weights.untrained import ramp, write_run  # noqa: E402
+
+import foveate  # noqa: E402
+from foveate.cli import main  # noqa: E402
+from foveate.runtime.finetuned import load_task  # noqa: E402
+from foveate.testing.cohorts import blobs  # noqa: E402
+from foveate.testing.runs import task_keys  # noqa: E402
+from foveate.views.pipeline import normalise  # noqa: E402
+
+SUFFIX = {"onnx": ".onnx", "torch-export": ".pt2", "torchvision": ".safetensors", "monai": ".safetensors"}
+SMALL = {"width": 4, "widest": 16, "blocks": (1, 2, 1, 2)}
+
+
+def runs(folder):
+    """Name -> run folder."""
+    made = {
+        "resnet18": write_run(folder / "resnet18", 2, "resnet18", width=64),
+        "resnet50": write_run(folder / "resnet50", 2, "resnet50", width=64, in_channels=3),
+        "narrow": write_run(folder / "narrow", 2, "resnet34", width=8, card={"normalisation": "imagenet"}),
+        "unet3d": write_run(folder / "unet3d", 3, "unet3d", width=4),
+        "resenc": write_run(folder / "resenc", 3, "resenc", **SMALL),
+        "resnet50_3d": write_run(folder / "resnet50_3d", 3, "resnet50", width=8, norm="group"),
+        "resnet18_3d": write_run(folder / "resnet18_3d", 3, "resnet18", width=4, shortcut="pad"),
+        "swin_2d": write_run(folder / "swin_2d", 2, "swin", width=12, window=3, residual_blocks=True),
+        "swin_3d": write_run(folder / "swin_3d", 3, "swin", width=12, window=3),
+    }
+    return made | {"segmentation": fine_tuned(folder)}
+
+
+def fine_tuned(folder):
+    """A segmentation after two steps."""
+    for i in range(8):
+        image = blobs((24, 26, 20), i).astype(np.int16)
+        for place, array in (("images", image), ("labels", (image > 500).astype(np.int16))):
+            (folder / "data" / place).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "data" / place / f"{i}.nii.gz")
+    keys = task_keys("segmentation", 3, folder / "data", folder / "segmentation", "")
+    assert foveate.finetune(**keys)
+    return folder / "segmentation"
+
+
+@torch.no_grad()
+def expected(form, run, x):
+    """What foveate computes, as the format has it."""
+    tensors, card = foveate.nets.weights.store.read(run)
+    del tensors
+    if "task" in card:
+        return [load_task(run)[0].outputs(x)]
+    encoder = foveate.load_encoder(run)
+    if form in ("onnx", "torch-export"):
+        return encoder(normalise(x, card["normalisation"]))
+    return encoder(x)
+
+
+CASES = [  # format, run, batch, sizes, more flags
+    ("torchvision", "resnet18", [(1, (96, 64)), (2, (64, 160))], []),
+    ("torchvision", "resnet50", [(1, (96, 64)), (2, (64, 160))], []),
+    ("monai", "narrow", [(1, (96, 64)), (2, (64, 160))], []),
+    ("monai", "resnet50_3d", [(2, (64, 32, 96))], []),
+    ("monai", "resnet18_3d", [(2, (64, 32, 96))], []),
+    ("monai", "swin_2d", [(2, (96, 64))], []),
+    ("monai", "swin_3d", [(1, (64, 32, 96))], []),
+    ("nnunet", "resenc", [(1, (32, 16, 24)), (2, (16, 24, 40))], []),
+    *(
+        (form, name, sizes, [])
+        for form in ("onnx", "torch-export")
+        for name, sizes in {
+            "narrow": [(1, (96, 64)), (2, (64, 160)), (3, (128, 96))],
+            "unet3d": [(1, (32, 16, 24)), (2, (16, 24, 40)), (1, (48, 40, 16))],
+            "resenc": [(1, (32, 16, 24)), (2, (16, 24, 40)), (1, (48, 40, 16))],
+            "segmentation": [(1, (32, 16, 24)), (2, (16, 24, 40)), (1, (48, 40, 16))],
+        }.items()
+    ),
+]
+
+
+def write(folder):
+    """Every case."""
+    made, listed = runs(folder / "runs"), []
+    for form, name, inputs, more in CASES:
+        out = folder / f"{name}-{form}{SUFFIX.get(form, '')}"
+        assert main(["export", str(made[name]), "--format", form, "--out", str(out), "--force", *more]) == 0
+        channels = json.loads((made[name] / "exported" / "card.json").read_text())["in_channels"]
+        held = {}
+        for number, (batch, sizes) in enumerate(inputs):
+            x = ramp(*sizes, batch=batch, channels=channels)
+            held[f"{number}.x"] = x
+            for i, y in enumerate(expected(form, made[name], x)):
+                held[f"{number}.{i}"] = y.contiguous()
+        save_file(held, folder / f"{out.name}.expected")
+        listed.append({"format": form, "name": name, "file": out.name, "inputs": len(inputs)})
+    (folder / "cases.json").write_text(json.dumps(listed))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
