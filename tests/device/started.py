@@ -14,7 +14,7 @@ ROOT = HERE.parents[1]
 needs_compiler = pytest.mark.skipif(bool(guard.why_not()), reason=guard.why_not())
 
 
-def program(path, *arguments, seconds=600):
+def program(path, *arguments, seconds=3600):
     """A program on the pretended device; what it printed."""
     command = [sys.executable, str(HERE / "on_device.py"), str(path), *map(str, arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -15,7 +15,7 @@ SCRIPT = ROOT / "benchmarks" / "gpu" / "report.py"
 def reported(folder, *arguments):
     """The exit code and the results."""
     out = folder / "gpu.json"
-    command = [sys.executable, str(SCRIPT), "--out", str(out), "--miniature", *arguments]
+    command = [sys.executable, str(SCRIPT), "--out", str(out), "--miniature", "--patience", "9", *arguments]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env)
     return done.returncode, json.loads(out.read_text(encoding="utf-8")), done.stdout

@@ -74,8 +74,13 @@ def share_cache(session: Path, beside: Path) -> None:
 
 
 @pytest.fixture
-def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConfig]:
-    """(dimension, **keys) -> a complete configuration on the session's cohort, which is decoded once."""
+def tiny(
+    cohorts: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., PretrainConfig]:
+    """(dimension, **keys) -> a complete configuration on the session's cohort, which is decoded once.
+
+    Runs of this process end with one batch of recalibration, where others make several.
+    """
 
     def build(
         dimension: Dimension, out: str = "run", method: Mapping[str, Any] | None = None, **keys: object
@@ -84,6 +89,7 @@ def tiny(cohorts: dict[int, Path], tmp_path: Path) -> Callable[..., PretrainConf
         from foveate.testing.runs import tiny_keys
 
         folder = tmp_path / out
+        monkeypatch.setattr("foveate.commands.pretrain.run.CALIBRATION_BATCHES", 1)
         share_cache(cohorts[dimension].parent, tmp_path)
         return SPEC.from_keys(tiny_keys(dimension, cohorts[dimension], folder, method, **keys))
 
