@@ -102,7 +102,7 @@ def measured(config: PretrainConfig, setting: Setting, length: Length) -> Row:
     (out / "checkpoints").mkdir(parents=True)
     config = replace(config, steps=length.steps, log_every=length.warm, save_every=length.steps)
     fabric, method = build_fabric(config), build_method(config)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     marks: dict[int, float] = {}
     if setting.cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -142,7 +142,7 @@ def flops_per_sample(config: PretrainConfig) -> float:
     config = replace(config, batch_size=2, num_workers=0)
     fabric, method = build_fabric(config), build_method(config)
     net = fabric.setup_module(method)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     source, total = batches_from(config, cache, method, fabric, 0), 0
     for number, batch in enumerate(islice(source, 4)):
         on_device = fabric.to_device(batch)

@@ -42,7 +42,7 @@ def batch_of(keys: dict[str, Any], *, trained: bool = False) -> tuple[Any, Batch
         folder = Path(config.out) / "checkpoints"
         path = checkpoint.path_of(folder, checkpoint.newest_step(folder))
         method.load_state_dict(torch.load(path, weights_only=True)["model"])
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     beyond = replace(config, steps=config.steps + 1)
     return method, next(batches_from(beyond, cache, method, fabric, config.steps))
 

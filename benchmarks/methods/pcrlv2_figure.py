@@ -57,7 +57,7 @@ def batch_of(config: PretrainConfig, method: PCRLv2, brains: Path) -> Batch:
     build_cohort(brains, BRAINS, 0, lambda _done, _total: None)
     with tempfile.TemporaryDirectory() as scratch:
         images = brains / "images"
-        cache = open_cache(replace(config, data=str(images), out=str(Path(scratch) / "run")), images)
+        cache = open_cache(replace(config, data=str(images), out=str(Path(scratch) / "run")))
         views = partial(make_views, specs=method.crops, seed=SEED)
         return next(batches(cache, views, seed=SEED, first_step=0, steps=1, batch_size=BATCH))
 

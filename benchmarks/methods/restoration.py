@@ -89,7 +89,7 @@ def trained(run: Path) -> tuple[PretrainConfig, PCRLv2]:
 
 def held_out_batches(config: PretrainConfig, method: PCRLv2, folder: Path) -> Iterator[Batch]:
     """Every held-out image the same number of times, under boxes of its own each time."""
-    cache = open_cache(replace(config, data=str(folder)), folder)
+    cache = open_cache(replace(config, data=str(folder)))
     views = partial(make_views, specs=method.crops, seed=SEED)
     steps = len(cache) * VIEWS // BATCH
     return batches(cache, views, seed=SEED, first_step=0, steps=steps, batch_size=BATCH)

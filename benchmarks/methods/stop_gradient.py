@@ -100,7 +100,7 @@ def train(config: PretrainConfig, source: Iterator[Batch], probe: Batch, every: 
 def measure(config: PretrainConfig, every: int) -> dict[str, dict[str, Any]]:
     """All arms."""
     crops = build_method(config).crops
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     views = partial(make_views, specs=crops, seed=config.seed)
     load = partial(batches, cache, views, first_step=0)
     probe = next(load(seed=config.seed + 1, steps=1, batch_size=PROBES))

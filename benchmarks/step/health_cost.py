@@ -13,7 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -49,7 +48,7 @@ def check_unchanged(method: Method, batch: Batch, progress: Progress) -> None:
 def rounds(config: PretrainConfig, count: int) -> list[tuple[float, float]]:
     """(seconds of a step, seconds of a measurement) of every round."""
     method, fabric = build_method(config), build_fabric(config)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     source = batches_from(config, cache, method, fabric, 0)
     some = [next(source) for _ in range(max(STEPS, health.SAMPLES // config.batch_size))]
     fixed: Batch = {**some[0], "index": [i for x in some for i in x["index"]][: health.SAMPLES]}

@@ -35,7 +35,7 @@ STEPS = 4  # of a round: their draws of scales differ
 def training(config: PretrainConfig) -> Callable[[int], None]:
     """A function that makes `STEPS` training steps, the first of which has the given number."""
     method, fabric = build_method(config), build_fabric(config)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     source = batches_from(config, cache, method, fabric, 0)
     some = [next(source) for _ in range(STEPS)]
     optimizer = build_optimizer(method, config.optim)

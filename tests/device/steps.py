@@ -93,7 +93,7 @@ def counted(config):
         model, _ = trained_from(build_task(config), config)
         cache = source_of(config, material.train, material.unlabelled)
     else:
-        model, cache = build_method(config), open_cache(config, Path(config.data))
+        model, cache = build_method(config), open_cache(config)
     config = replace(config, steps=STEPS, out=str(new_folder()))
     Path(config.out, "checkpoints").mkdir(parents=True)
     ends = []

@@ -36,7 +36,7 @@ OPTIONS = dict.fromkeys(("simsiam", "byol", "pgl", "moco", "simclr", "vicreg", "
 def curve(config, dtype=torch.float64, steps=None):
     """Every term of every step, or of the first of them, by a loop of its own."""
     fabric, method = run.build_fabric(config), build_method(config).to(dtype)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     optimizer = build_optimizer(method, config.optim)
     rows = []
     for step, batch in enumerate(islice(batches_from(config, cache, method, fabric, 0), steps)):

@@ -140,7 +140,7 @@ SWITCHES = {
 
 def first_batch(config):
     fabric, method = run.build_fabric(config), build_method(config)
-    cache = open_cache(config, run.Path(config.data))
+    cache = open_cache(config)
     return method, next(batches_from(config, cache, method, fabric, 0))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -38,7 +37,7 @@ def test_dimension_that_no_image_has(tmp_path):
 def test_views_that_miss_the_tissue_rule_are_counted(tiny):
     config = tiny(3)
     crops = build_method(config).crops
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     assert intake.tissue_note(cache, crops, 0) == ""
     impossible = replace(crops["global"], tissue=Tissue(threshold=0.99, at_least=0.9))
     note = intake.tissue_note(cache, {**crops, "global": impossible}, 0)
@@ -49,7 +48,7 @@ def test_views_that_miss_the_tissue_rule_are_counted(tiny):
 
 def test_volumes_that_no_view_fits_are_named_and_counted(tiny):
     config = tiny(3)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     large = replace(build_method(config).crops["global"], grid=(200,) * 3, source_sizes=((200,) * 3,))
     name = cache[0].relative
     with pytest.raises(

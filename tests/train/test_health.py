@@ -22,7 +22,7 @@ from foveate.views.pipeline import normalise
 def parts(request, tiny):
     config = tiny(request.param, batch_size=4)
     method = build_method(config)
-    cache = open_cache(config, run.Path(config.data))
+    cache = open_cache(config)
     return method, next(batches_from(config, cache, method, run.build_fabric(config), 0))
 
 
@@ -91,7 +91,7 @@ def test_distance_of_a_target_network_and_of_nothing_else():
 
 def test_held_out_images_are_not_trained_on(tiny):
     config = tiny(2, holdout=2)
-    cache = open_cache(config, run.Path(config.data))
+    cache = open_cache(config)
     held, rest = composed.hold_out(cache, config)
     names = [{volume.entry.id for volume in each} for each in (held, rest, cache)]
     assert (len(held), len(rest)) == (2, 4)
@@ -113,7 +113,7 @@ def test_weights_that_are_no_numbers_are_measured_without_an_error(parts):
 def test_methods_without_a_whole_decoder_are_looked_at_too(tiny, name):
     """What may collapse has no decoder: its bottleneck is measured, and a target's distance."""
     config = tiny(3, method={"name": name})
-    method, cache = build_method(config), open_cache(config, run.Path(config.data))
+    method, cache = build_method(config), open_cache(config)
     batch = next(batches_from(config, cache, method, run.build_fabric(config), 0))
     found = health.measure(method, batch, Progress(0, 10, 0))
     stride = 4 if name == "pgl" else 8

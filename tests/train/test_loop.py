@@ -114,7 +114,7 @@ def test_local_crops_do_not_write_running_statistics_unless_as_published(tiny):
     for compat, unchanged in (("fixed", True), ("reference", False)):
         config = tiny(3, method={"compat": compat})
         fabric, method = run.build_fabric(config), build_method(config)
-        cache = open_cache(config, run.Path(config.data))
+        cache = open_cache(config)
         batch = next(batches_from(config, cache, method, fabric, 0))
         means = {k: v.clone() for k, v in method.net.state_dict().items() if k.endswith("running_mean")}
         _, _, crops = method.looks(batch, 0)

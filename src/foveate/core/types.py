@@ -38,7 +38,7 @@ Normalisation = Literal["none", "zscore", "imagenet"]
 Activation = Literal["softmax", "sigmoid", "none"]
 Norm = Literal["batch", "group", "instance"]
 Upsample = Literal["nearest", "transpose"]
-FourthAxis = Literal["error", "channels", "first", "mean"]
+FourthAxis = Literal["error", "channels", "first", "mean", "images"]
 Colour = Literal["grey", "keep"]
 MissingChannels = Literal["error", "zero", "mean"]
 Role = Literal["image", "label", "structure", "other"]
@@ -259,6 +259,7 @@ class Reading:
     fourth_axis: FourthAxis = "error"
     colour: Colour = "grey"
     missing_channels: MissingChannels = "error"
+    point: int | None = None  # which volume of a 4D file, where `fourth_axis` is `images`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,6 +275,7 @@ class Record:
     evidence: str = ""  # why it has that role
     modality: str = ""  # DICOM's word (CT, MR, PT, CR, DX, US ...) where it is known
     dimension: Literal[0, 2, 3] = 0  # 0: what the suffix of `path` stands for
+    point: int | None = None  # the volume of a file with a fourth axis; None: all of the file
     patient: str = ""  # as the source names the patient: salted before it is stored
     split: str = ""  # train, val or test where the source says so
     maps: Mapping[str, Path] = field(default_factory=dict)  # integer maps on the image's grid, e.g. "labels"

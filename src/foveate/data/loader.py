@@ -12,34 +12,23 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast, final
 
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from foveate.core.contracts import CropViews, ViewMaker
-from foveate.core.rng import key, stream
+from foveate.core.rng import key
 from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.order import volume_of
 
 PREFETCH_BATCHES = 2  # of every worker
 PREFETCH_FOR_A_GPU = 4  # its steps are short: one slow image must not stop them
 SHARED_MEMORY = "shared memory (/dev/shm) is full: enlarge it (docker: --shm-size 8g) or lower --num_workers"
 REPORT_SECONDS = 0.5  # between a connection that breaks and the signal that says why
-
-
-@lru_cache(maxsize=2)  # a batch may straddle two epochs
-def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[Any]:
-    return stream(seed, "volume order", epoch).permutation(count)
-
-
-def volume_of(seed: int, index: int, count: int) -> int:
-    """The position in the cache of global sample `index`: every volume once per epoch, newly shuffled."""
-    epoch, place = divmod(index, count)
-    return int(_epoch_order(seed, epoch, count)[place])
 
 
 @final
@@ -68,7 +57,9 @@ def volume_at(cache: Cache | Mixture, seed: int, index: int) -> CachedVolume:
     """The volume behind a global sample index."""
     if isinstance(cache, Mixture):
         return cache.volume(seed, index)
-    return cache.volumes[volume_of(seed, index, len(cache))]
+    if cache.mix:
+        return cache[cache.mix.position(seed, index)]
+    return cache[volume_of(seed, index, len(cache))]
 
 
 def records_of(cache: Cache | Mixture, *, seed: int, indices: Iterable[int]) -> list[CachedVolume]:

@@ -15,6 +15,7 @@ from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig, from_json
 from foveate.data.catalogue import build_source, source_config
+from foveate.data.named_sets import named_sets, paths_of, said_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.precision import Accelerator, Matmul, Precision
@@ -48,7 +49,8 @@ class RunConfig:
     """The keys that all training runs share; abstract: its subclasses add the method or the task.
 
     Attributes:
-        data: Folder of images, or one file, as `source` reads it; or a cache of `foveate prepare`.
+        data: Folder of images, or one file, as `source` reads it; or a cache of `foveate prepare`. `pretrain`
+            takes several of them by weight: CT=folder1:0.5,MR=folder2:0.5.
         out: Run folder; running the same command again resumes.
         dimension: 2 or 3; detected from the files by default.
         size: "paper" for the published sizes, "small" for CPUs, tests and first tries.
@@ -168,19 +170,36 @@ def found_dimension(given: Mapping[str, Any]) -> Dimension:
     """2 or 3: `dimension` where it is given, else what the files of `data` are."""
     if "dimension" in given:
         return cast(Dimension, int(choice("dimension", given["dimension"], ("2", "3"))))
+    if sets := named_sets(str(given.get("data", ""))):
+        found: dict[Dimension, list[str]] = {}
+        for each in sets:
+            with said_of(each.name):
+                found.setdefault(dimension_of_data(given, each.path), []).append(each.name)
+        if len(found) > 1:
+            words = ", ".join(f"{' and '.join(names)} {d}D" for d, names in sorted(found.items()))
+            raise FoveateError(
+                f"--data mixes dimensions ({words}); accepted: sets of one, or --dimension 2 with sets of "
+                "volumes only."
+            )
+        return next(iter(found))
     if given.get("data"):
-        if is_prepared(Path(str(given["data"]))):
-            return cast(Dimension, len(complete_entries(Path(str(given["data"])))[0].shape) - 1)
-        return build_source(source_config(given)).dimension(Path(str(given["data"])))
+        return dimension_of_data(given, Path(str(given["data"])))
     raise FoveateError("Give --data FOLDER, from which 2D or 3D is detected, or --dimension 2 or 3.")
+
+
+def dimension_of_data(given: Mapping[str, Any], data: Path) -> Dimension:
+    """2 or 3, of the images in a folder or a cache."""
+    if is_prepared(data):
+        return cast(Dimension, len(complete_entries(data)[0].shape) - 1)
+    return build_source(source_config(given)).dimension(data)
 
 
 def found_prepare(given: Mapping[str, Any]) -> PrepareConfig:
     """How the cache is made: the default, or what a cache that was given as `data` says of itself."""
-    data = Path(str(given.get("data", "")))
-    if given.get("data") and is_prepared(data):
-        return from_json((data / PROFILE).read_text(), data)
-    return PrepareConfig()
+    data = str(given.get("data", ""))
+    paths = paths_of(data) if data else []
+    prepared = [path for path in paths if is_prepared(path)]
+    return from_json((prepared[0] / PROFILE).read_text(), prepared[0]) if prepared else PrepareConfig()
 
 
 def from_card(kind: type[C], values: Mapping[str, Any]) -> C:

@@ -171,17 +171,16 @@ def started_with(cache: Cache, out: Path) -> Cache:
         return cache
     known = Counter(path.read_text(encoding="ascii").split())
     seen: Counter[str] = Counter()
-    kept = []
+    keep = []
     for volume in cache:
         seen[volume.entry.content_hash] += 1
-        if seen[volume.entry.content_hash] <= known[volume.entry.content_hash]:
-            kept.append(volume)
-    if kept and (new := len(cache) - len(kept)):
+        keep.append(seen[volume.entry.content_hash] <= known[volume.entry.content_hash])
+    if any(keep) and (new := keep.count(False)):
         say(
             f"excluded {new} images: new or readable only since {out} was started; "
             "include them with another --out"
         )
-        return Cache(kept, cache.rejects)
+        return cache.only(keep)
     return cache
 
 

@@ -17,12 +17,13 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.decoding.decoder import decode_flat
-from foveate.data.loader import Mixture, records_of, volume_of
+from foveate.data.loader import Mixture, records_of, volume_at
 from foveate.data.readers.channels import missing_reason
 from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.roles.grouped import grouped
 from foveate.data.salts import move_out
+from foveate.data.time_points import by_time_point
 from foveate.train.logging import say
 from foveate.train.progress import progress
 from foveate.views.boxes import TISSUE_ATTEMPTS, check_fits, padded_axes
@@ -58,6 +59,16 @@ def of_dimension(images: list[Record], dimension: Dimension) -> list[Record]:
         if LAYERS[dimension].planes == ():
             say("slices of volumes (--slices.axis) are used where --data holds volumes only")
     return fitting
+
+
+def expanded(images: list[Record], config: PrepareConfig) -> list[Record]:
+    """With `fourth_axis: images`, one image for each volume of a 4D file, and a message."""
+    if config.fourth_axis != "images":
+        return images
+    found, note = by_time_point(images)
+    if note:
+        say(note)
+    return found
 
 
 def say_of_colour(images: list[Record], config: PrepareConfig) -> None:
@@ -198,7 +209,7 @@ def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:
     """How often tissue rules cannot be kept, counted on the run's first samples; "" without a rule."""
     if all(spec.tissue.accepts_all for spec in crops.values()):
         return ""
-    firsts = [(cache[volume_of(seed, i, len(cache))], i) for i in range(TISSUE_SAMPLES)]
+    firsts = [(volume_at(cache, seed, i), i) for i in range(TISSUE_SAMPLES)]
     counts = [missed_tissue(volume, i, specs=crops, seed=seed) for volume, i in firsts]
     missed, views = (sum(column) for column in zip(*counts, strict=True))
     return f"tissue rule: {missed} of the first {views} views miss it after {TISSUE_ATTEMPTS} draws"

@@ -32,7 +32,7 @@ PRECISIONS = pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def first_batch(config: PretrainConfig) -> tuple[Fabric, Method, Batch]:
     """What the first step of a run begins with."""
     fabric, method = build_fabric(config), build_method(config)
-    cache = open_cache(config, Path(config.data))
+    cache = open_cache(config)
     return fabric, method, next(batches_from(config, cache, method, fabric, 0))
 
 

@@ -12,8 +12,14 @@ from foveate.commands.plan import measure, run as plan
 
 
 def probe(**keys):
-    known = {"images": 100, "cached_mib": [1.0, 3.0], "decoding": 0.5, "steps": [1.0] * 10, "once": 20.0}
-    sizes = {"empty": 100.0, "small": 400.0, "larger": 600.0, "room": 4000.0}  # 200 and 100 a sample
+    known = {"images": 100, "looked": 2, "cache_mib": 200.0, "decoding": 0.5, "once": 20.0}
+    sizes = {
+        "steps": [1.0] * 10,
+        "empty": 100.0,
+        "small": 400.0,
+        "larger": 600.0,
+        "room": 4000.0,
+    }  # 200 and 100 a sample
     return measure.Probe(**known | sizes | {"save": 2.0, "sample": 0.1, "waited": 0.2} | keys)
 
 

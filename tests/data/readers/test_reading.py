@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from foveate.data.decoding.decoder import decode
 from foveate.data.readers.channels import read_image
 from foveate.data.readers.formats import read_files
 from foveate.data.readers.unreadable import UnreadableImageError
+from foveate.data.time_points import by_time_point
 from foveate.runtime import images as intake
 
 SHAPE = (4, 5, 6, 3)
 FLIPPED = np.array([[0, 2.0, 0, 1], [-1, 0, 0, 2], [0, 0, 3, 3], [0, 0, 0, 1]])  # x and y change places
+made = partial(prepare, on_progress=lambda _done, _total: None)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,29 @@ def test_a_fourth_axis_is_what_was_said(series, tmp_path, said, expected, packed
     wanted = np.stack([expected(volumes)[..., k] for k in range(expected(volumes).shape[3])])
     np.testing.assert_allclose(volume.array, wanted, rtol=1e-6)
     np.testing.assert_allclose(volume.affine, nib.as_closest_canonical(nib.load(path)).affine)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_volume_of_a_series_is_an_image_where_that_was_said(series, tmp_path, packed):
+    path, volumes = series
+    if not packed:
+        nib.save(nib.load(path), path := tmp_path / "a.nii")
+    whole = Record(path=path, relative=f"b/{path.name}", patient="P1")
+    records, note = by_time_point([whole, replace(whole, path=tmp_path / "none.nii")])
+    names = [f"b/a#{point}{'.nii.gz' if packed else '.nii'}" for point in range(3)]
+    assert [record.relative for record in records[:3]] == names
+    assert {record.patient for record in records} == {"P1"}
+    assert len(records) == 4  # what cannot be read is left to its reader
+    assert note.endswith("1 files of four axes are read as 3 images")
+    for point in range(3):
+        read = decode(records[point])
+        np.testing.assert_array_equal(read.array, volumes[None, ..., point])
+    cache = made(records[:3], tmp_path / "cache", PrepareConfig(fourth_axis="images"))
+    assert len({volume.entry.voxel_hash for volume in cache}) == 3
+    with pytest.raises(UnreadableImageError, match="and images for pretrain and prepare"):
+        decode(whole, Reading(fourth_axis="images"))
+    with pytest.raises(UnreadableImageError, match="it has 3 volumes, and had more than 3"):
+        decode(replace(whole, point=3))
 
 
 @pytest.mark.parametrize("said", ["channels", "first", "mean"])
@@ -110,7 +136,6 @@ def test_what_is_read_is_part_of_a_cache_and_defaults_leave_old_caches_as_they_a
     assert from_json(as_json(config), tmp_path) == config
     assert "fourth_axis" not in as_json(PrepareConfig())
     records = [Record(path=series[0], relative=series[0].name)]
-    made = partial(prepare, on_progress=lambda _done, _total: None)
     assert made(records, tmp_path / "cache", config).channels == 3
     with pytest.raises(FoveateError, match="holds a cache made otherwise"):
         made(records, tmp_path / "cache", PrepareConfig(fourth_axis="first"))

@@ -116,7 +116,7 @@ class Other:
 def test_all_processes_take_what_fits_on_every_one(cohorts, tmp_path):
     keys = tiny_keys(2, cohorts[2], tmp_path / "run", batch_size=4, accumulate=3, fit_batch=True)
     config = settings.SPEC.from_keys(keys)
-    cache = run.open_cache(config, cohorts[2])
+    cache = run.open_cache(config)
     fabric = build_fabric(config)
 
     def load(tried, model):

@@ -122,7 +122,7 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
             trained: Trainable = build_task(config)
         else:
             trained = build_method(config)
-            cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)[1]
+            cache = sample_cache(config, Path(scratch) / CACHES)[1]
         with closing(batches_from(config, cache, trained, build_fabric(config), 0)) as source:
             taken = list(timed(config, trained, source))
     computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))

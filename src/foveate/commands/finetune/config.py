@@ -21,6 +21,7 @@ from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
 from foveate.data.cohort.structures import from_structures, offered
 from foveate.data.cohort.wanted import Labelled, Want
+from foveate.data.named_sets import refuse_sets
 from foveate.data.readers.suffixes import dimension_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
@@ -181,6 +182,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
         said["--dimension"] = int(choice("dimension", given["dimension"], ("2", "3")))
     if given.get("data"):
         said_of_names = {key: str(given.get(key, "")) for key in ("pairs", "structures", "patient_pattern")}
+        refuse_sets(str(given["data"]), "finetune")
         data = Path(str(given["data"]))
         records = labelled_or_drawn(source_config(given), data, want, **said_of_names).records
         said["--data"] = dimension_of(records[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -19,10 +20,10 @@ from lightning_fabric import Fabric
 from foveate.commands.pretrain import health, run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import PretrainConfig
-from foveate.commands.pretrain.images import images_of, open_given_cache
+from foveate.commands.pretrain.images import images_of, open_given_cache, together
 from foveate.core.contracts import Method
 from foveate.core.memory import is_out_of_memory
-from foveate.core.types import Batch, FoveateError
+from foveate.core.types import Batch, FoveateError, Record
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.volumes import Cache
 from foveate.runtime import images as intake
@@ -47,7 +48,8 @@ class Probe:
     """What was measured. Times in seconds, memory in MiB."""
 
     images: int
-    cached_mib: list[float]
+    looked: int  # how many of them
+    cache_mib: float  # of all
     decoding: float  # per image
     steps: list[float] = field(default_factory=list)  # empty: not even SMALL samples fit
     waited: float = 0.0  # per step, for batches
@@ -77,23 +79,41 @@ class Probe:
         return max(self.small - SMALL * self.per_sample, self.empty)
 
 
-def probed_data(config: PretrainConfig, scratch: Path) -> tuple[Probe, Cache]:
-    """Some images, decoded, unless all of them are already."""
-    data, decoding = Path(config.data), 0.0
-    if is_prepared(data):
-        cache = open_given_cache(config, data)
-        found, once = len(cache), age_seconds()
-    else:
-        images = images_of(config, data)
-        found, few = len(images), intake.sampled(images)
-        with suppress(FoveateError):  # the first waits for the process that decodes, readable or not
-            intake.decode(few[:1], scratch, config.prepare)
-        once, started = age_seconds(), time.perf_counter()
-        cache = intake.decode(few, scratch, config.prepare)
-        cache = intake.seen_in(cache, config.dimension, config.slices)
-        decoding = (time.perf_counter() - started) / max(1, len(few) - 1)
-    sizes = [volume.entry.file_bytes / 2**20 for volume in cache]
-    return Probe(images=found, cached_mib=sizes, decoding=decoding, once=once), cache
+def probed_data(config: PretrainConfig, scratch: Path) -> tuple[Probe, Cache, list[int]]:
+    """Some images of every data set, decoded unless all of them are already, and how many each set has."""
+    counts: list[int] = []
+    probe = Probe(images=0, looked=0, cache_mib=0.0, decoding=0.0)
+
+    def some(data: Path) -> Cache:
+        seconds, started = 0.0, age_seconds()
+        if is_prepared(data):
+            cache = open_given_cache(config, data)
+            counts.append(len(cache))
+        else:
+            images = images_of(config, data)
+            counts.append(len(images))
+            cache, each, started = decoded(config, intake.sampled(images), scratch / str(len(counts)))
+            seconds = each * len(images)
+        probe.once = probe.once or started
+        sizes = [volume.entry.file_bytes / 2**20 for volume in cache]
+        probe.looked += len(sizes)
+        probe.cache_mib += counts[-1] * statistics.fmean(sizes)
+        probe.decoding += seconds
+        return cache
+
+    cache = together(config, some)
+    probe.images, probe.decoding = sum(counts), probe.decoding / sum(counts)
+    return probe, cache, counts
+
+
+def decoded(config: PretrainConfig, few: list[Record], folder: Path) -> tuple[Cache, float, float]:
+    """Images in a cache, the seconds of each, and what the start took."""
+    with suppress(FoveateError):  # the first waits for the process that decodes, readable or not
+        intake.decode(few[:1], folder, config.prepare)
+    once, started = age_seconds(), time.perf_counter()
+    cache = intake.decode(few, folder, config.prepare)
+    cache = intake.seen_in(cache, config.dimension, config.slices)
+    return cache, (time.perf_counter() - started) / max(1, len(few) - 1), once
 
 
 def measure(config: PretrainConfig, cache: Cache, probe: Probe) -> None:

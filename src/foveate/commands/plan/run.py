@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate.commands.plan.measure import LARGER, SMALL, Probe, measure, probed_data
-from foveate.commands.pretrain.card import headline
+from foveate.commands.pretrain.card import headline, sets_note
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.types import Ending, FoveateError
 from foveate.data.salts import CACHES
@@ -36,9 +36,9 @@ def plan(config: PretrainConfig) -> str:
     alone = on_one_device(config)
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
-        probe, cache = probed_data(alone, Path(scratch) / CACHES)
+        probe, cache, counts = probed_data(alone, Path(scratch) / CACHES)
         measure(alone, cache, probe)
-    return "\n".join([headline(config), *report(config, probe)])
+    return "\n".join(filter(None, [headline(config), sets_note(config, counts), *report(config, probe)]))
 
 
 def total_seconds(config: PretrainConfig, probe: Probe, step: float) -> float:
@@ -58,10 +58,10 @@ def spread(steps: list[float]) -> tuple[float, float, float]:
 
 def report(config: PretrainConfig, probe: Probe) -> list[str]:
     """The lines of a plan."""
-    mib, world = probe.images * statistics.fmean(probe.cached_mib), config.devices * config.num_nodes
+    world = config.devices * config.num_nodes
     lines = [
-        f"images: {probe.images}, of which {len(probe.cached_mib)} were looked at",
-        f"cache: {mib:,.0f} MiB, made in {probe.images * probe.decoding / 60:.1f} min",
+        f"images: {probe.images}, of which {probe.looked} were looked at",
+        f"cache: {probe.cache_mib:,.0f} MiB, made in {probe.images * probe.decoding / 60:.1f} min",
         *times(config, probe),
         *memory(config, probe),
     ]

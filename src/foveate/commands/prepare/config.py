@@ -8,6 +8,7 @@ from foveate.core.plugins import SourceConfig
 from foveate.core.types import Dimension
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES
+from foveate.data.named_sets import refuse_sets
 from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import found_dimension
 
@@ -44,6 +45,7 @@ def defaults(given: Given) -> PrepareRun:
     if str(given.get("verify")).lower() == "true" and not given.get("data"):  # nothing is decoded
         given = {"dimension": 3, **given}
     source = SOURCES[str(given.get("source.name", "folder"))].Config()
+    refuse_sets(str(given.get("data", "")), "prepare")
     return PrepareRun(dimension=found_dimension(given), source=source, prepare=PrepareConfig())
 
 

@@ -32,7 +32,7 @@ def run_prepare(config: PrepareRun) -> Ending:
 def prepare(config: PrepareRun) -> Cache:
     """Bring the cache up to date, with an estimate first and a summary at the end."""
     found = images_for_pretraining(config.source, Path(config.data), config.split)
-    images = intake.of_dimension(found, config.dimension)
+    images = intake.expanded(intake.of_dimension(found, config.dimension), config.prepare)
     folder = Path(config.out)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,9 @@ from typing import Any, cast, final
 from foveate.core import config as parsing
 from foveate.core.contracts import MethodConfig
 from foveate.core.dims import defaults as table
-from foveate.core.types import Dataclass, Size
+from foveate.core.types import Dataclass, FoveateError, Size
 from foveate.data.catalogue import SOURCES
+from foveate.data.named_sets import weights_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.runtime.command import Alternatives, Given, Spec
@@ -42,6 +43,7 @@ class PretrainConfig(RunConfig):
         method: The pre-training method.
         split: Folder written by `foveate split`: only its train.txt and unlabelled.txt are used. Empty: all
             images except the data set's own validation and test images.
+        sets: Names and weights of the data sets in `data`, which sets it; empty: there is one.
     """
 
     health_every: int = 200
@@ -50,6 +52,7 @@ class PretrainConfig(RunConfig):
     probe_every: int = 1000
     method: MethodConfig
     split: str = ""
+    sets: str = ""
 
 
 def default_config(given: Mapping[str, Any]) -> PretrainConfig:
@@ -78,14 +81,25 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
         decoder=DecoderConfig(skips=method.wants_skips, upsample=entry.upsample, norm=norm),
         optim=OptimConfig(name=cast(Any, row.optimizer), lr=row.learning_rate, warmup_steps=row.warmup_steps),
+        sets=weights_of(str(given.get("data", ""))),
     )
 
 
-def check(config: PretrainConfig, _defaults: PretrainConfig) -> None:
-    """Refuse numbers that make no run."""
+def check(config: PretrainConfig, defaults: PretrainConfig) -> None:
+    """Refuse numbers that make no run, and what contradicts several data sets in `data`."""
     check_counts(config, probe_every=config.probe_every)
     if config.health_every < 0:
         raise not_counted("health_every", config.health_every)
+    if config.data and config.sets != defaults.sets:
+        raise FoveateError(
+            f"--sets {config.sets}: --data says {defaults.sets or 'one data set'}; omit --sets, and give "
+            "weights in --data."
+        )
+    if config.sets and config.split:
+        raise FoveateError(
+            f"--split {config.split}: its lists are of one data set, and --data names several; accepted: "
+            "caches of `foveate prepare --split` in --data."
+        )
 
 
 def alternatives(config: PretrainConfig) -> Alternatives:

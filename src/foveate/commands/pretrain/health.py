@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from lightning_fabric import Fabric
 
@@ -11,7 +12,7 @@ from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.contracts import Method
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
-from foveate.data.cache.volumes import Cache
+from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.loader import batches
 from foveate.train.health import SAMPLES, measure
 from foveate.views.pipeline import make_views
@@ -28,9 +29,14 @@ def hold_out(cache: Cache, config: PretrainConfig) -> tuple[Cache | None, Cache]
             f"--holdout {config.holdout}: accepted are 0 to {len(cache) - 1}, one less than the images."
         )
     ranked = sorted(cache, key=lambda volume: key(config.seed, f"holdout {volume.entry.content_hash}"))
-    held = {volume.entry.id for volume in ranked[: config.holdout]}
-    parts = [[v for v in cache if (v.entry.id in held) == wanted] for wanted in (True, False)]
-    return Cache(parts[0]), Cache(parts[1], cache.rejects)
+    held = {identity(volume) for volume in ranked[: config.holdout]}
+    keep = [identity(volume) not in held for volume in cache]
+    return Cache([v for v, kept in zip(cache, keep, strict=True) if not kept]), cache.only(keep)
+
+
+def identity(volume: CachedVolume) -> tuple[Path, str]:
+    """Two data sets may call an image alike."""
+    return volume.folder, volume.entry.id
 
 
 def summary(config: PretrainConfig, held: Cache | None) -> str:

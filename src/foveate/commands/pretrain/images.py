@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 from foveate.commands.pretrain.config import PretrainConfig
@@ -10,21 +13,73 @@ from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import from_json
-from foveate.data.cache.volumes import Cache, open_prepared
-from foveate.runtime.images import decode, of_dimension, sampled, say_of_salt, seen_in
+from foveate.data.cache.volumes import Cache, CachedVolume, Joined, open_prepared
+from foveate.data.named_sets import named_sets, said_of, shares_of
+from foveate.data.order import Mix, Weighted
+from foveate.runtime.images import decode, expanded, of_dimension, sampled, say_of_salt, seen_in
 from foveate.runtime.selection import images_for_pretraining
 from foveate.train.logging import say
 
 
 def images_of(config: PretrainConfig, data: Path) -> list[Record]:
     """The images to train on, of the run's dimension."""
-    return of_dimension(
-        images_for_pretraining(config.source, data, config.split, config.patient_pattern), config.dimension
+    found = images_for_pretraining(config.source, data, config.split, config.patient_pattern)
+    return expanded(of_dimension(found, config.dimension), config.prepare)
+
+
+def sets_of(config: PretrainConfig) -> list[tuple[str, Path]]:
+    """Names and paths of the data sets; one without a name where `data` names no several ones."""
+    return [(each.name, each.path) for each in named_sets(config.data)] or [("", Path(config.data))]
+
+
+def together(config: PretrainConfig, open_one: Callable[[Path], Cache]) -> Cache:
+    """The caches of all data sets as one, drawn from by weight."""
+    caches = {}
+    for name, data in sets_of(config):
+        if name:
+            say(f"data set {name}: {data}")
+        with said_of(name):
+            caches[name] = open_one(data)
+    shares = shares_of(config.data)
+    return joined(caches, shares) if shares else caches[""]
+
+
+def joined(caches: Mapping[str, Cache], shares: Mapping[str, Fraction]) -> Cache:
+    """The caches of several data sets as one, which is drawn from by their shares.
+
+    Raises:
+        FoveateError: when their images differ in channels or axes.
+    """
+    first = next(iter(caches))
+    for name, cache in caches.items():
+        kinds = [_kind(cache[0]) for cache in (caches[first], cache)]
+        if kinds[0] != kinds[1]:
+            raise FoveateError(
+                f"data sets {first} and {name} cannot be mixed: {kinds[0]}, {kinds[1]}; accepted: sets whose "
+                "images have the same number of channels and axes."
+            )
+    sets = [Weighted(name=n, share=shares[n], images=len(cache)) for n, cache in caches.items()]
+    return Cache(
+        Joined([cache.volumes for cache in caches.values()]),
+        [reject for cache in caches.values() for reject in cache.rejects],
+        [note for cache in caches.values() for note in cache.notes],
+        Mix(tuple(sets)),
     )
 
 
-def open_cache(config: PretrainConfig, data: Path) -> Cache:
-    """The cache beside the run, completed with a progress bar; a prepared cache is used as it is."""
+def _kind(volume: CachedVolume) -> str:
+    """What all images of a run have in common, in words."""
+    what = "slices of volumes" if volume.cut else f"{len(volume.shape)}D images"
+    return f"{what} with {volume.channels} channel{'s' * (volume.channels > 1)}"
+
+
+def open_cache(config: PretrainConfig) -> Cache:
+    """The images of a run; a data set that is no prepared cache is decoded, with a progress bar."""
+    return together(config, partial(open_one, config))
+
+
+def open_one(config: PretrainConfig, data: Path) -> Cache:
+    """The cache of a data set beside the run, completed; a prepared cache is used as it is."""
     if is_prepared(data):
         return open_given_cache(config, data)
     images = images_of(config, data)
@@ -53,11 +108,19 @@ def open_given_cache(config: PretrainConfig, data: Path) -> Cache:
     return seen_in(cache, config.dimension, config.slices)
 
 
-def sample_cache(config: PretrainConfig, data: Path, scratch: Path) -> tuple[int, Cache]:
-    """How many images there are, and a cache of a few, evenly chosen, in a scratch folder."""
-    if is_prepared(data):
-        cache = open_given_cache(config, data)
-        return len(cache), cache
-    images = images_of(config, data)
-    cache = decode(sampled(images), scratch, config.prepare)
-    return len(images), seen_in(cache, config.dimension, config.slices)
+def sample_cache(config: PretrainConfig, scratch: Path) -> tuple[list[int], Cache]:
+    """How many images each data set has, and a cache of a few of each, evenly chosen, in a scratch folder."""
+    found: list[int] = []
+
+    def some(data: Path) -> Cache:
+        if is_prepared(data):
+            cache = open_given_cache(config, data)
+            found.append(len(cache))
+            return cache
+        images = images_of(config, data)
+        found.append(len(images))
+        cache = decode(sampled(images), scratch / str(len(found)), config.prepare)
+        return seen_in(cache, config.dimension, config.slices)
+
+    cache = together(config, some)
+    return found, cache

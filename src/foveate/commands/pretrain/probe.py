@@ -24,6 +24,7 @@ from foveate.core.rng import key, stream
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import cache_folder, prepare
 from foveate.data.cache.volumes import Cache
+from foveate.data.named_sets import paths_of
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
@@ -105,9 +106,11 @@ def listed_cases(table: Path, images: Mapping[str, Record]) -> list[Record]:
 
 def cases_of(config: PretrainConfig) -> tuple[list[Record], bool]:
     """The labelled cases, and whether masks are their labels."""
-    trained = images_for_pretraining(
-        config.source, Path(config.data), config.split, config.patient_pattern
-    )  # never those of a test
+    trained = [
+        image
+        for data in paths_of(config.data)
+        for image in images_for_pretraining(config.source, data, config.split, config.patient_pattern)
+    ]  # never those of a test
     source, images = Path(config.probe), by_stem(of_dimension(trained, config.dimension))
     table = source / "labels.csv" if source.is_dir() else source
     if table.is_file():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveate.commands.pretrain import card as pretrain_card, health
 from foveate.commands.pretrain.build import build_method
-from foveate.commands.pretrain.card import headline
+from foveate.commands.pretrain.card import counts_of, headline, sets_note
 from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache, sample_cache
 from foveate.commands.pretrain.probe import open_probe
@@ -78,7 +78,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     given = weights.read(config.init) if config.init else None  # before hours of decoding
     method = build_method(config)
     with fabric.rank_zero_first():
-        cache = folder.started_with(open_cache(config, Path(config.data)), out)
+        cache = folder.started_with(open_cache(config), out)
         intake.check_volumes(cache, method.crops, config, method.net.stride)
         cache = intake.derived(cache, method.derived)
     check_same(peers, cache.data_hash, "images")
@@ -101,7 +101,8 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
-        if note := intake.tissue_note(cache, method.crops, config.seed):
+        tissue = intake.tissue_note(cache, method.crops, config.seed)
+        for note in filter(None, [sets_note(config, counts_of(cache)), tissue]):
             log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
@@ -166,7 +167,7 @@ def dry_run(config: PretrainConfig) -> str:
     config = on_one_device(config)
     with tempfile.TemporaryDirectory() as scratch:
         fabric, method = build_fabric(config), build_method(config)
-        found, cache = sample_cache(config, Path(config.data), Path(scratch) / CACHES)
+        found, cache = sample_cache(config, Path(scratch) / CACHES)
         intake.check_volumes(cache, method.crops, config, method.net.stride)
         if config.init:
             start_from(method, config, weights.read(config.init), cache)
@@ -178,7 +179,8 @@ def dry_run(config: PretrainConfig) -> str:
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
     return (
         f"{headline(config)}\n"
-        f"images: {found} found, {len(cache)} decoded for this dry run\n"
+        f"{sets_note(config, found)}\n"
+        f"images: {sum(found)} found, {len(cache)} decoded for this dry run\n"
         f"views per sample: {crops}\n"
         f"parameters: {parameters:,}\n"
         f"one step: {terms}; {seconds:.2f} s, the first step of a process is the slowest\n"

@@ -33,7 +33,7 @@ def with_derived(
                 with disk_errors(volume.folder):
                     volumes[i] = add_map(volume, name, spec)
             on_progress(i + 1, len(volumes))
-    return Cache(volumes, cache.rejects)
+    return Cache(volumes, cache.rejects, cache.notes, cache.mix)
 
 
 def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> CachedVolume:

@@ -72,8 +72,8 @@ class PrepareConfig:
         intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
             [-1000, 1000] in Hounsfield units.
         fourth_axis: What the volumes of a 4D NIfTI are: `channels` of one image, such as sequences;
-            a time series, of which the `first` or the `mean` is taken; or an `error`. Short:
-            `--channels.fourth_axis`.
+            a time series, of which the `first` or the `mean` is taken; `images`, each on its own, for
+            `pretrain` and `prepare`; or an `error`. Short: `--channels.fourth_axis`.
         colour: Colour pictures (PNG, JPEG, TIFF) turned to `grey`, or with `keep` their red, green and blue
             as three channels; grey pictures then have three equal ones. Short: `--channels.colour`.
         missing_channels: An image that lacks the file of a channel which others of its folder have: an
@@ -134,7 +134,7 @@ class PrepareConfig:
 def as_json(config: PrepareConfig, version: int = FORMAT_VERSION) -> str:
     """One line that tells how a cache is made."""
     values = asdict(config)
-    later = {name: values.pop(name) for name in asdict(Reading())}  # caches of before have no such keys
+    later = {name: values.pop(name) for name in asdict(Reading()) if name in values}  # new: caches had none
     changed = {name: value for name, value in later.items() if value != asdict(Reading())[name]}
     return json.dumps({"format_version": version, **values, **changed}, sort_keys=True)
 

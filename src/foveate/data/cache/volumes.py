@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -18,6 +20,7 @@ from foveate.data.cache.planes import Cut, Planes, SlicesConfig
 from foveate.data.cache.profiles import earlier_note, is_of_before
 from foveate.data.cache.statistics import statistics_of
 from foveate.data.cache.store import open_array, read_window
+from foveate.data.order import Mix
 
 SLAB = 32  # planes that are counted at once
 
@@ -175,12 +178,17 @@ class Cache:
     """Volumes in the order of the records they come from."""
 
     def __init__(
-        self, volumes: Sequence[CachedVolume], rejects: Sequence[Reject] = (), notes: Sequence[str] = ()
+        self,
+        volumes: Sequence[CachedVolume],
+        rejects: Sequence[Reject] = (),
+        notes: Sequence[str] = (),
+        mix: Mix | None = None,
     ) -> None:
-        self.volumes = volumes if isinstance(volumes, Prepared) else tuple(volumes)
+        self.volumes = volumes if isinstance(volumes, Prepared | Joined) else tuple(volumes)
         self.rejects = tuple(rejects)
         self.notes = tuple(notes)  # what the terminal should say; they may hold a part of file names
-        _check_alike(volumes.of_each_kind if isinstance(volumes, Prepared) else self.volumes)
+        self.mix = mix  # of several data sets, whose volumes follow each other; None: there is one
+        _check_alike(kinds_of(self.volumes))
 
     def __len__(self) -> int:
         return len(self.volumes)
@@ -194,7 +202,18 @@ class Cache:
     def sliced(self, slices: SlicesConfig) -> Cache:
         """The same volumes, seen slice by slice."""
         cut = [volume.replaced(cut=slices.cut(volume.spacing_mm)) for volume in self.volumes]
-        return Cache(cut, self.rejects, self.notes)
+        return Cache(cut, self.rejects, self.notes, self.mix)
+
+    def only(self, keep: Sequence[bool]) -> Cache:
+        """Some of the volumes, of every data set at least one."""
+        mix = self.mix.kept(keep) if self.mix else None
+        for each in mix.sets if mix else ():
+            if not each.images:
+                raise FoveateError(
+                    f"data set {each.name}: none of its images is left; accepted: at least one."
+                )
+        kept = [volume for volume, wanted in zip(self, keep, strict=True) if wanted]
+        return Cache(kept, self.rejects, self.notes, mix)
 
     @property
     def channels(self) -> int:
@@ -206,7 +225,12 @@ class Cache:
         """A hash of the voxels alone: the same data have it under other names, salts and orders."""
         if isinstance(self.volumes, Prepared):
             return self.volumes.table.data_hash
-        return data_hash(volume.entry.content_hash for volume in self.volumes)
+        hashes = (volume.entry.content_hash for volume in self.volumes)
+        if self.mix:
+            return data_hash(
+                f"{each.name} {data_hash(islice(hashes, each.images))}" for each in self.mix.sets
+            )
+        return data_hash(hashes)
 
 
 @final
@@ -235,6 +259,39 @@ class Prepared(Sequence[CachedVolume]):
     def of_each_kind(self) -> Sequence[CachedVolume]:
         """The first volume of all, and the first ones with other channels or axes."""
         return [self[position] for position in self.table.kinds]
+
+
+@final
+class Joined(Sequence[CachedVolume]):
+    """The volumes of several caches, one after the other."""
+
+    def __init__(self, parts: Sequence[Sequence[CachedVolume]]) -> None:
+        self.parts = tuple(parts)
+        self.ends = list(accumulate(map(len, self.parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    @overload
+    def __getitem__(self, position: int) -> CachedVolume: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[CachedVolume]: ...
+    def __getitem__(self, position: int | slice) -> CachedVolume | Sequence[CachedVolume]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        place = range(len(self))[position]
+        part = bisect_right(self.ends, place)
+        return self.parts[part][place - self.ends[part]]
+
+    def __iter__(self) -> Iterator[CachedVolume]:
+        return chain.from_iterable(self.parts)
+
+
+def kinds_of(volumes: Sequence[CachedVolume]) -> Sequence[CachedVolume]:
+    """Enough volumes to know which channels and axes there are."""
+    if isinstance(volumes, Joined):
+        return [each for part in volumes.parts for each in kinds_of(part)]
+    return volumes.of_each_kind if isinstance(volumes, Prepared) else volumes
 
 
 def _alone(folder: Path, entry: CacheEntry) -> CachedVolume:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from io import FileIO
 from pathlib import Path
 from threading import Event, RLock, Timer
@@ -234,8 +234,7 @@ def decode(record: Record, reading: Reading = SINGLE) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything that pre-training could not learn from.
     """
-    files = record.files or (record.path,)
-    return shared_decoder().read(files, flat=bool(record.maps), root=record.root, reading=reading)
+    return _decoded(record, reading, flat=bool(record.maps))
 
 
 def decode_flat(record: Record, reading: Reading = SINGLE) -> Volume:
@@ -244,8 +243,14 @@ def decode_flat(record: Record, reading: Reading = SINGLE) -> Volume:
     Raises:
         UnreadableImageError: with a reason, for anything else that pre-training could not learn from.
     """
+    return _decoded(record, reading, flat=True)
+
+
+def _decoded(record: Record, reading: Reading, *, flat: bool) -> Volume:
+    if record.point is not None:
+        reading = replace(reading, fourth_axis="images", point=record.point)
     files = record.files or (record.path,)
-    return shared_decoder().read(files, flat=True, root=record.root, reading=reading)
+    return shared_decoder().read(files, flat=flat, root=record.root, reading=reading)
 
 
 def decode_map(path: Path, root: Path | None = None) -> Volume:

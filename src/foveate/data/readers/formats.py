@@ -112,7 +112,7 @@ def _reader(path: Path, root: Path | None, reading: Reading) -> Reader:
     if suffix in {".nii", ".nii.gz"}:
         from foveate.data.readers.nifti import read_nifti
 
-        return partial(read_nifti, several=reading.fourth_axis)
+        return partial(read_nifti, several=reading.fourth_axis, point=reading.point)
     if suffix == ".npz":
         from foveate.data.readers.arrays import read_archive as read
     elif suffix in SUFFIXES:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 from foveate.core.types import Array, FourthAxis, Volume
@@ -38,10 +39,13 @@ ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 MOST_PASSED = 1 << 30  # bytes before the voxels, and behind them, that are passed over; more is an attack
 
 
-def read_nifti(path: Path, several: FourthAxis = "error") -> Volume:
+def read_nifti(path: Path, several: FourthAxis = "error", point: int | None = None) -> Volume:
     """One image, slope and intercept applied; without a spatial transform, the one its voxel sizes imply.
 
-    `several`: what a file with a fourth axis is.
+    Args:
+        path: The file.
+        several: What a file with a fourth axis is.
+        point: Its volume that is read, where its volumes are `images`.
     """
     packed = path.name.lower().endswith(".gz")
     with _no_reports(), open_regular(path) as file:
@@ -50,14 +54,17 @@ def read_nifti(path: Path, several: FourthAxis = "error") -> Volume:
         header, passed, start = _header(source)
         dtype = header.get_data_dtype()
         check_voxel_type(dtype)
-        shape, count = _sizes(header.get_data_shape(), several)
+        shape, count = _sizes(header.get_data_shape(), several, point)
         check_claim((*shape, count), dtype.itemsize, size, ratio)
         if skip(source, start - passed) < start - passed:
             raise RefusalError(f"its vox_offset is {start}, beyond its end")
-        read, nbytes = 1 if several == "first" else count, math.prod(shape) * count * dtype.itemsize
-        stored = filled(source, nbytes // count * read).view(dtype).reshape((*shape, read), order="F")
+        one, nbytes = math.prod(shape) * dtype.itemsize, math.prod(shape) * count * dtype.itemsize
+        before = (point or 0) * one
+        skip(source, before)
+        read = 1 if several in ("first", "images") else count
+        stored = filled(source, one * read).view(dtype).reshape((*shape, read), order="F")
         if packed:
-            skip(source, nbytes - stored.nbytes)
+            skip(source, nbytes - before - stored.nbytes)
             check_end(source, nbytes, MOST_PASSED)
         values = _values(stored, header)
         if several == "mean" and count > 1:
@@ -65,14 +72,27 @@ def read_nifti(path: Path, several: FourthAxis = "error") -> Volume:
         return canonical_volume(values, _millimetres(header) @ header.get_best_affine())
 
 
-def _sizes(shape: tuple[int, ...], several: FourthAxis) -> tuple[tuple[int, ...], int]:
+def volumes_in(path: Path) -> int:
+    """How many volumes the header says the file has; 1 where it cannot be read, which its reader will say."""
+    try:
+        with _no_reports(), open_regular(path) as file:
+            source: Source = gzip_streams(file) if path.name.lower().endswith(".gz") else Plain(file)
+            return max(1, fourth_axis(_header(source)[0].get_data_shape()))
+    except (RefusalError, OSError, ValueError, EOFError, HeaderDataError):
+        return 1
+
+
+def _sizes(shape: tuple[int, ...], several: FourthAxis, point: int | None) -> tuple[tuple[int, ...], int]:
     """The spatial sizes, and how many volumes there are."""
     count = fourth_axis(shape)
-    if count > 1 and several == "error":
+    if count > 1 and (several == "error" or (several == "images" and point is None)):
         raise RefusalError(
             f"it is {len(shape)}D (shape {shape}): say what its {count} volumes are: --channels.fourth_axis "
-            "channels, first or mean; or split it into one 3D file per volume"
+            "channels, first or mean, and images for pretrain and prepare; or split it into one 3D file per "
+            "volume"
         )
+    if point is not None and point >= count:
+        raise RefusalError(f"it has {count} volumes, and had more than {point} when it was listed")
     return spatial_shape(shape[:3] if count > 1 else shape), count
 
 
