@@ -119,6 +119,13 @@ OWN = (
         yes=("force",),
     ),
     Command(
+        name="embed",
+        summary="Write features of images, and find neighbours, duplicates, outliers",
+        usage="--run RUN --data FOLDER --out DIR [--query IMAGE] [--suggest 20]",
+        spec=f"{IN}embed.config:SPEC",
+        run=f"{IN}embed.run:run_embed",
+    ),
+    Command(
         name="compare",
         summary="Compare pre-training methods and random weights, over labels and seeds",
         usage="--config FILE --out DIR [--only ARM,ARM] [--budget_minutes M]",

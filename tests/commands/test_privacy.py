@@ -156,8 +156,14 @@ def test_no_identity_reaches_anything_produced(hospital, tmp_path, capsys):
     assert run.pretrain(settings.SPEC.from_keys(keys))
     assert list((project / "run" / "previews").glob("*.png"))
     assert (project / "run" / "exported" / "card.json").exists()
+    weights = str(project / "run")
+    assert main(["export", weights, "--format", "huggingface", "--out", str(project / "hub")]) == 0
+    assert main(["export", weights, "--format", "torch-export", "--out", str(project / "net.pt2")]) == 0
+    flags = ["--run", weights, "--data", str(hospital), "--out", str(project / "features")]
+    assert main(["embed", *flags, "--suggest", "2"]) < 2  # 1 where something could not be read
     private = split_private(project)
-    assert {path.name for path in private} == {"scan.sqlite", "rejects.csv", "paths.yaml", "images.txt"}
+    expected = {"scan.sqlite", "rejects.csv", "paths.yaml", "images.txt", "names.csv"}
+    assert {path.name for path in private} == expected
     for path in private:
         data = path.read_bytes().lower()
         assert BIRTH.encode() not in data.replace(hospital.name.lower().encode(), b"")

@@ -1,0 +1,1 @@
+"""`foveate embed`: features of images, and what they say without a label."""

@@ -1,0 +1,112 @@
+"""What the features say: neighbours, near-duplicates, outliers, what to label first.
+
+Files hold row numbers and salted hashes; names are said in the terminal alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from foveate.commands.embed import likeness
+from foveate.commands.embed.config import EmbedConfig
+from foveate.commands.embed.features import Embedded
+from foveate.core.files import replace_text
+from foveate.core.types import Array, FoveateError
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.sources.folder import FolderSource
+from foveate.nets.weights.store import Card
+from foveate.runtime.finetuned import prepared
+from foveate.train.logging import say
+
+SHOWN = 10  # lines of a list in the terminal
+Cell = str | int
+
+
+def report(found: Embedded, config: EmbedConfig, card: Card, prepare: PrepareConfig, out: Path) -> None:
+    """Neighbours, near-duplicates, outliers and suggestions: ids into files, names to the terminal."""
+    rows, centre, factors = likeness.comparable(found.features, found.seen.columns)
+    near, apart = likeness.nearest(rows, config.neighbours, found.patients)
+    write_pairs(out / "neighbours.csv", near, apart)
+    twins = likeness.near_duplicates(*likeness.nearest(rows, config.neighbours, found.images))
+    write_rows(found, out / "duplicates.csv", [(a, b) for a, b, _ in twins])
+    tell(
+        f"{len(twins)} pairs may be duplicates", (f"{found.name(a)} and {found.name(b)}" for a, b, _ in twins)
+    )
+    score = likeness.outlying(apart)
+    far = np.argsort(-score, kind="stable")[: config.outliers].tolist()
+    write_rows(found, out / "outliers.csv", [(row,) for row in far])
+    tell(
+        f"the {len(far)} least like their neighbours, in units of the usual distance",
+        (f"{found.name(row)}: {score[row]:.1f}" for row in far),
+    )
+    if config.suggest:
+        chosen = likeness.k_centre(rows, config.suggest, found.patients)
+        write_rows(found, out / "suggested.csv", [(row,) for row in chosen])
+        tell(f"{len(chosen)} to label first, each of another patient", map(found.name, chosen), len(chosen))
+    if config.query:
+        asked = features_of(Path(config.query), found, card, prepare, out)
+        say_nearest(found, config, rows, likeness.transformed(asked, centre, factors))
+
+
+def say_nearest(found: Embedded, config: EmbedConfig, rows: Array, asked: Array) -> None:
+    """The nearest neighbours of an image, or of each of its slices."""
+    near, apart = likeness.nearest(rows, config.neighbours, found.images, asked)
+    for part, (others, distances) in enumerate(zip(near.tolist(), apart.tolist(), strict=True)):
+        what = f"nearest to {config.query}" + (f", slice {part}" if len(near) > 1 else "")
+        tell(what, (f"{found.name(i)}: {d:.3f}" for i, d in zip(others, distances, strict=True)))
+
+
+def features_of(path: Path, found: Embedded, card: Card, prepare: PrepareConfig, out: Path) -> Array:
+    """Features of an image that is not in the table."""
+    images = [r for r in FolderSource(expected=card["in_channels"]).records(path) if r.role == "image"]
+    if len(images) != 1:
+        raise FoveateError(f"--query {path}: {len(images)} images were found; accepted: one.")
+    with prepared(images[0], prepare, out) as volume:
+        first = found.cache[0]
+        return found.seen.rows(volume.replaced(cut=first.cut) if first.cut else volume)
+
+
+def write_pairs(path: Path, near: Array, apart: Array) -> None:
+    """Every row with its neighbours and their distances."""
+    head = [word for k in range(near.shape[1]) for word in (f"neighbour_{k + 1}", f"distance_{k + 1}")]
+    lines: list[tuple[Cell, ...]] = []
+    for row, (others, distances) in enumerate(zip(near.tolist(), apart.tolist(), strict=True)):
+        both = zip(others, distances, strict=True)
+        pairs = ((i, f"{d:.5f}") if np.isfinite(d) else ("", "") for i, d in both)
+        lines.append((row, *(word for pair in pairs for word in pair)))
+    replace_text(path, as_csv(("row", *head), lines))
+
+
+def write_rows(found: Embedded, path: Path, chosen: Iterable[tuple[int, ...]]) -> None:
+    """Rows by number, id and slice."""
+    lines: list[tuple[Cell, ...]] = [
+        tuple(word for row in rows for word in (row, found.volume(row).entry.id, int(found.parts[row])))
+        for rows in chosen
+    ]
+    width = len(lines[0]) // 3 if lines else 1
+    head = [f"{word}{k + 1 if width > 1 else ''}" for k in range(width) for word in ("row", "id", "slice")]
+    replace_text(path, as_csv(head, lines))
+
+
+def as_csv(head: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
+    """A table as text."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def tell(what: str, lines: Iterable[str], most: int = SHOWN) -> None:
+    """A list in the terminal, the first few of it."""
+    every = list(lines)
+    say(what + (":" if every else ""))
+    for line in every[:most]:
+        say(f"  {line}")
+    if len(every) > most:
+        say(f"  and {len(every) - most} more")
