@@ -8,9 +8,11 @@ again.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import select
 import sys
+from collections.abc import Collection
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -97,10 +99,11 @@ OWN = (
     Command(
         name="predict",
         summary="Predict masks or classes with a fine-tuned run",
-        usage="--run RUN2 --data FILES --out FOLDER",
+        usage="--run RUN2 [--run RUN3 ...] --data FILES --out FOLDER",
         spec=f"{IN}predict.config:SPEC",
         run=f"{IN}predict.run:run_predict",
         yes=("force",),
+        repeated=("run",),
     ),
     Command(
         name="evaluate",
@@ -212,7 +215,7 @@ def plugged(name: str) -> Command:
 
 def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
-    words = ["--help" if word == "-h" else word for word in arguments]
+    words = gathered(["--help" if word == "-h" else word for word in arguments], command.repeated)
     flags, switches = parsing.read_flags(words, SWITCHES, command.positional, command.yes)
     flags = written_out(flags)
     refuse_unknown(command.name, flags)
@@ -233,6 +236,31 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         print(command.start_dry_run(config))
         return Ending.FINISHED
     return command.start(config)
+
+
+def gathered(words: list[str], keys: Collection[str]) -> list[str]:
+    """The same words, but that the values of a key that may be repeated are one list.
+
+    >>> gathered(["--run", "A", "--out", "X", "--run=B, c"], ["run"])
+    ['--out', 'X', '--run=["A", "B, c"]']
+    >>> gathered(["--run", "[A, B]"], ["run"])
+    ['--run=[A, B]']
+    """
+    rest: list[str] = []
+    lists: dict[str, list[str]] = {}
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word.partition("=")
+        valued = bool(equals) or bool(queue and not queue[0].startswith("--"))
+        if name not in [f"--{key}" for key in keys] or not valued:
+            rest.append(word)
+            continue
+        lists.setdefault(name, []).append(value if equals else queue.pop(0))
+    for name, values in lists.items():
+        written = len(values) == 1 and values[0].startswith("[")
+        rest.append(f"{name}={values[0] if written else json.dumps(values)}")
+    return rest
 
 
 def is_first() -> bool:

@@ -23,8 +23,10 @@ from foveate.evaluate.inference import (
     sweep_axis,
     zeros,
 )
+from foveate.evaluate.members.shares import mean_of, member_shares
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
+PIECE = 1 << 26  # logits of which probabilities are made at once
 SURE = 30.0  # a logit whose probability is 1 in every digit that is stored
 
 
@@ -68,11 +70,13 @@ def segment(
     tidy: TidyConfig,
     probabilities: bool = False,
     pace: Pace | None = None,
+    members: int = 1,
 ) -> Segmentation:
     """Cover a volume with windows; the likeliest class wins, or every class above one half.
 
     What is decided of a slab is decided where its sums are; labels come back to the host, not logits.
-    A volume that is cut into slices is answered slice by slice.
+    A volume that is cut into slices is answered slice by slice. Where `answer` gives the logits of several
+    members side by side, (B, M * K, *S), their probabilities for the whole volume are averaged.
     """
     source: Windowed = volume
     if (planes := volume.planes) is not None:
@@ -81,24 +85,52 @@ def segment(
         patch, answer = thick(patch, planes.axis), of_slices(answer, planes.axis)
         window = flipped_in_plane(window, planes.axis)
     check_window(volume.shape, patch, window)
-    exclusive = activation == "softmax"
-    shape, axis = volume.shape, sweep_axis(volume.shape, patch)
-    kind = torch.uint8 if classes <= 256 else torch.int16
-    labels = np.zeros(shape, dtype=np.uint8 if classes <= 256 else np.int16) if exclusive else None
-    masks = None if exclusive else zeros((classes, *shape), np.bool_)
-    shares = zeros((classes, *shape), np.uint16) if probabilities else None
-    unseen = background(classes, exclusive=exclusive)
-    for start, logits, _ in sliding_window(source, answer, patch, classes, window, pace, unseen):
-        here: list[slice] = [slice(None)] * len(shape)
-        here[axis] = slice(start, start + logits.shape[axis + 1])
-        if labels is not None:
-            labels[tuple(here)] = on_host(logits.argmax(0).to(kind))
-        if masks is not None:
-            masks[(slice(None), *here)] = on_host(logits > 0)
-        if shares is not None:
-            shares[(slice(None), *here)] = on_host(levels_of(logits, exclusive=exclusive))
-    _tidy(labels, masks, classes, tidy)
-    return Segmentation(labels=labels, masks=masks, probabilities=shares)
+    made = _Made(volume.shape, classes, members, activation, probabilities=probabilities)
+    unseen = background(classes, exclusive=made.exclusive).repeat(members)
+    axis = sweep_axis(volume.shape, patch)
+    for start, logits, _ in sliding_window(source, answer, patch, members * classes, window, pace, unseen):
+        depth = max(1, PIECE * logits.shape[axis + 1] // logits.numel())
+        for low, piece in enumerate(torch.split(logits, depth, axis + 1)):
+            here: list[slice] = [slice(None)] * len(volume.shape)
+            here[axis] = slice(start + low * depth, start + low * depth + piece.shape[axis + 1])
+            made.enter(here, piece)
+    _tidy(made.labels, made.masks, classes, tidy)
+    return Segmentation(labels=made.labels, masks=made.masks, probabilities=made.probabilities)
+
+
+@final
+class _Made:
+    """What is made of the finished slabs of a volume."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        members: int,
+        activation: Activation,
+        *,
+        probabilities: bool,
+    ) -> None:
+        self.members, self.activation, self.exclusive = members, activation, activation == "softmax"
+        self.kind = torch.uint8 if classes <= 256 else torch.int16
+        dtype = np.uint8 if classes <= 256 else np.int16
+        self.labels = np.zeros(shape, dtype=dtype) if self.exclusive else None
+        self.masks = None if self.exclusive else zeros((classes, *shape), np.bool_)
+        self.probabilities = zeros((classes, *shape), np.uint16) if probabilities else None
+
+    def enter(self, here: Sequence[slice], logits: Tensor) -> None:
+        """Decide a part of a slab, from logits (M * K, *S)."""
+        said, least, shares = logits, 0.0, None
+        if self.members > 1 or self.probabilities is not None:
+            shares = mean_of(member_shares(logits, self.members, exclusive=self.exclusive))
+        if self.members > 1 and shares is not None:
+            said, least = shares, 0.5
+        if self.labels is not None:
+            self.labels[tuple(here)] = on_host(said.argmax(0).to(self.kind))
+        if self.masks is not None:
+            self.masks[(slice(None), *here)] = on_host(said > least)
+        if self.probabilities is not None and shares is not None:
+            self.probabilities[(slice(None), *here)] = on_host(levels_of(shares))
 
 
 def background(classes: int, *, exclusive: bool) -> Tensor:
@@ -109,10 +141,9 @@ def background(classes: int, *, exclusive: bool) -> Tensor:
     return logits
 
 
-def levels_of(logits: Tensor, *, exclusive: bool) -> Tensor:
+def levels_of(shares: Tensor) -> Tensor:
     """Probabilities as whole numbers, for want of unsigned ones as int32."""
-    shares = logits.softmax(0) if exclusive else logits.sigmoid()
-    return shares.mul_(LEVELS).round_().int()
+    return shares.mul(LEVELS).round_().int()
 
 
 def on_host(values: Tensor) -> Array:

@@ -118,6 +118,7 @@ class Command:
         dry_run: The same for `--dry_run`, which says what a run would do; empty where there is none.
         positional: The key that an argument without `--` sets.
         yes: Keys that may be written without a value, for true.
+        repeated: Keys that may be written several times: all of their values count.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Command:
     dry_run: str = ""
     positional: str = ""
     yes: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     def load_spec(self) -> Spec[Dataclass]:
         """How its configuration is found."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from foveate.core import config as parsing
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
-from foveate.core.types import Dimension, FoveateError, Normalisation, Record
+from foveate.core.types import Dimension, FoveateError, Json, Normalisation, Record
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
@@ -24,6 +24,7 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
 from foveate.evaluate.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
+from foveate.evaluate.members.shares import mean_of
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import laid_out
@@ -41,18 +42,27 @@ SCRATCH_FOLDER = ".scratch"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A task with its weights, its card, its device, what it computes in there and how much at once."""
+    """A task with its weights, its card, its device, what it computes in there and how much at once.
+
+    Of several runs, `others` has the further networks: their probabilities are averaged with those of `task`.
+    """
 
     task: DenseTask | ImageTask
     card: weights.Card
     device: torch.device
     precision: Precision = "32-true"
     pace: Pace = field(default_factory=Pace)
+    others: tuple[DenseTask | ImageTask, ...] = ()
 
     @property
     def dense(self) -> bool:
         """Whether it predicts a class for every voxel."""
         return isinstance(self.task, DenseTask)
+
+    @property
+    def networks(self) -> tuple[DenseTask | ImageTask, ...]:
+        """All that answer."""
+        return (self.task, *self.others)
 
     @property
     def prepare(self) -> PrepareConfig:
@@ -94,14 +104,17 @@ class Model:
 
     def predicted(self, volume: CachedVolume) -> Tensor:
         """The answer for a whole image (K,), of a task that gives one."""
-        assert isinstance(self.task, ImageTask)
+        return mean_of(self.opinions(volume))
+
+    def opinions(self, volume: CachedVolume) -> Tensor:
+        """What each network answers for a whole image, (M, K)."""
         with memory_explained(self.device, one_window(self.task.patch)), self.computing():
-            return self.task.predict(volume)
+            return torch.stack([t.predict(volume) for t in self.networks if isinstance(t, ImageTask)])
 
     def answer(self, images: Tensor) -> Tensor:
-        """The outputs for clean images on this device."""
+        """The outputs for clean images on this device, those of several networks side by side."""
         with self.computing():
-            return self.task.outputs(images)
+            return torch.cat([task.outputs(images) for task in self.networks], 1)
 
 
 @contextmanager
@@ -116,19 +129,58 @@ def memory_explained(device: torch.device, doing: str) -> Iterator[None]:
         raise FoveateError(out_of_memory(doing, HOST if own else device)) from error
 
 
-def open_model(run: str, accelerator: str, precision: Answering = "auto") -> Model:
-    """The task of a run, with its weights, on a device."""
+def open_model(run: str | Sequence[str], accelerator: str, precision: Answering = "auto") -> Model:
+    """The task of a run, with its weights, on a device; of several runs, all of their networks."""
     device = device_of(accelerator)
-    task, card = load_task(run)
+    runs = [run] if isinstance(run, str) else list(run)
+    loaded = [load_task(each) for each in runs]
+    card = loaded[0][1]
+    precisions = [answering_precision(precision, own, accelerator) for _, own in loaded]
+    if len(runs) > 1:
+        refuse_misfits(
+            runs, [traits_of(*both, p[0], accelerator) for both, p in zip(loaded, precisions, strict=True)]
+        )
+    chosen, words = precisions[0]
     set_up_device(accelerator, float32_matmul=card.get("float32_matmul", "highest"))
-    chosen, words = answering_precision(precision, card, accelerator)
     if words:
         say(words)
     if accelerator == "cuda":
-        laid_out(task, card["dimension"], "cuda")
+        for network, _ in loaded:
+            laid_out(network, card["dimension"], "cuda")
     with memory_explained(device, "while the weights were copied there"):
-        task = task.to(device)
-    return Model(task=task, card=card, device=device, precision=chosen, pace=Pace(device, tell=say))
+        first, *rest = [network.to(device) for network, _ in loaded]
+    pace = Pace(device, tell=say)
+    return Model(task=first, card=card, device=device, precision=chosen, pace=pace, others=tuple(rest))
+
+
+def traits_of(
+    task: DenseTask | ImageTask, card: weights.Card, precision: Precision, accelerator: str
+) -> dict[str, Json]:
+    """What runs must share to answer the same windows together; each normalises its input by itself."""
+    shared = ("dimension", "in_channels", "intensity", "slices")
+    found: dict[str, Json] = {
+        "task": task.config.name,
+        "class_names": task.class_names,
+        "label_values": task.label_values if isinstance(task, DenseTask) else (),
+        "activation": task.activation,
+        "patch": task.patch,
+        **{key: card.get(key) for key in shared},
+        "precision": precision,
+        "float32_matmul": card.get("float32_matmul") if accelerator == "cuda" else None,
+    }
+    return dict(parsing.flatten(found))
+
+
+def refuse_misfits(runs: Sequence[str], traits: Sequence[Mapping[str, Json]]) -> None:
+    """Refuse a run that cannot answer together with the first; the first field that differs is named."""
+    known = traits[0]
+    for run, mine in zip(runs, traits, strict=True):
+        for name in {**known, **mine}:
+            if known.get(name) != mine.get(name):
+                raise FoveateError(
+                    f"--run {run}: its {name} is {mine.get(name)}, that of {runs[0]} is {known.get(name)}; "
+                    "accepted: runs of one task with the same classes, windows, channels and preparation."
+                )
 
 
 @contextmanager
@@ -161,6 +213,7 @@ def segment_volume(
             tidy=tidy,
             probabilities=probabilities,
             pace=model.pace,
+            members=len(model.networks),
         )
 
 

@@ -188,6 +188,7 @@ def whole_image(answers):
         ImageTask,
         activation="softmax",
         class_names=("dark", "light"),
+        patch=(8, 8, 8),
         predict=lambda _self, volume: torch.tensor(answers(volume)),
     )
     card = {"task": {"name": "classification"}, "intensity": {}, "dimension": 3}
@@ -227,6 +228,7 @@ def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, give
             ImageTask,
             activation="none",
             class_names=("size",),
+            patch=(8, 8, 8),
             predict=lambda _self, v: torch.ones(1) * v.shape[0],
         )
         card = model.card | {"task": {"name": "classification"}}

@@ -17,7 +17,8 @@ class PredictConfig:
     """One prediction.
 
     Attributes:
-        run: Folder of a fine-tuning run, or its weights file.
+        run: Folder of a fine-tuning run, or its weights file; several, each with its own --run, answer every
+            image together, and their probabilities are averaged.
         data: Folder of images, or one file.
         out: Folder for the results; the same command again goes on where it was.
         force: Predict images, too, that are so unlike those of training that the answer means nothing; the
@@ -33,7 +34,7 @@ class PredictConfig:
             the numbers are those that chose the weights, and float32 on a CPU.
     """
 
-    run: str = ""
+    run: tuple[str, ...] | str = ()
     data: str = ""
     out: str = ""
     force: bool = False
@@ -44,6 +45,11 @@ class PredictConfig:
     accelerator: Literal["cpu", "cuda"] = "cpu"
     gpu: int = 0
     precision: Answering = "auto"
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.run,) if isinstance(self.run, str) else self.run
 
 
 SPEC = Spec(

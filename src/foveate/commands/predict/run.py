@@ -59,7 +59,7 @@ def run_predict(config: PredictConfig) -> Ending:
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     take_gpu(config.accelerator, config.gpu)
-    model, out = open_model(config.run, config.accelerator, config.precision), Path(config.out)
+    model, out = open_model(config.runs, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
     refuse_format(images, model, config.format)
@@ -126,11 +126,15 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
 
 def claim(out: Path, config: PredictConfig, precision: str) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
-    file = weights.locate(config.run)
+    hashes = sorted(
+        blake2b(weights.locate(run).read_bytes(), digest_size=16).hexdigest() for run in config.runs
+    )
+    if len(set(hashes)) < len(hashes):
+        raise FoveateError("--run: the same weights are named twice; accepted: every run once.")
     ignored = ("run", "data", "out", "force", "accelerator", "gpu", "window.batch_size")
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
     said["precision"] = precision  # the one that is taken, whatever was asked for
-    mine = {"weights": blake2b(file.read_bytes(), digest_size=16).hexdigest(), **said}
+    mine = {"weights": hashes[0] if len(hashes) == 1 else hashes, **said}
     path = out / SETTINGS
     if path.exists():
         before = BEFORE | json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Several answers to one image: side by side, averaged, and how far they agree."""
