@@ -52,7 +52,7 @@ def finetuned(dimension, name, target="kind", **keys):
     """The same of a task, with answers in every form."""
     more = {}
     if name == "segmentation":
-        more = {"probabilities": True, "window": {"flip_axes": [0], "batch_size": 2}}
+        more = {"probabilities": True, "mirror": "x", "window": {"batch_size": 2}}
     answered(steps.task_config(dimension, name, target, preview_every=1, **keys), **more)
 
 

@@ -32,9 +32,10 @@ def answer(images):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("neighbours", [0, 1])
-@pytest.mark.parametrize("flips", [(), (0,), (0, 1)])
-def test_a_volume_is_answered_slice_by_slice(axis, neighbours, flips):
+@pytest.mark.parametrize("mirror", ["none", "x", "xy"])
+def test_a_volume_is_answered_slice_by_slice(axis, neighbours, mirror):
     seen = volume(axis, neighbours)
+    in_volume = mirror if mirror == "none" else "".join(Cut(axis).across("xyz")[: len(mirror)])
     settings = {
         "patch": (6, 5),
         "classes": 3,
@@ -42,12 +43,12 @@ def test_a_volume_is_answered_slice_by_slice(axis, neighbours, flips):
         "tidy": TidyConfig(),
         "probabilities": True,
     }
-    window = WindowConfig(overlap=0.5, batch_size=3, flip_axes=flips)
-    whole = segment(seen, answer, window=window, **settings)
+    window = WindowConfig(overlap=0.5, batch_size=3)
+    whole = segment(seen, answer, window=window, mirror=in_volume, **settings)
     assert whole.labels.shape == SHAPE
     assert len(np.unique(whole.labels)) == 3
     for i in range(SHAPE[axis]):
-        alone = segment(seen.planes[i], answer, window=window, **settings)
+        alone = segment(seen.planes[i], answer, window=window, mirror=mirror, **settings)
         np.testing.assert_array_equal(whole.labels.take(i, axis), alone.labels)
         apart = whole.probabilities.take(i, axis + 1).astype(int) - alone.probabilities
         assert np.abs(apart).max() <= 1

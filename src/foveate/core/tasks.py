@@ -222,9 +222,13 @@ class ImageTask(Task):
         """A whole image as `outputs` takes it, (1, C, *S) in [0, 1], always the same."""
 
     @torch.no_grad()
-    def predict(self, volume: VolumeReader) -> Tensor:
-        """The answer for a whole image, (K,): probabilities, or values in their own units."""
+    def predict(self, volume: VolumeReader, mirrored: Sequence[int] = ()) -> Tensor:
+        """The answer for a whole image, (K,): probabilities, or values in their own units.
+
+        `mirrored` are axes of the image that are mirrored before.
+        """
         image = self.view(volume).to(next(self.parameters()).device)
+        image = image.flip([axis + 2 for axis in mirrored]) if mirrored else image
         answers = self.outputs(image).float().cpu()[0]
         return activated(answers, self.activation)
 

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import product
 from typing import Literal, NamedTuple, final
 
 import numpy as np
@@ -40,7 +40,6 @@ class WindowConfig:
         overlap: Share of a window that the next one sees again, 0 to below 1.
         batch_size: Windows that the network answers at once; 0 is 1 on a CPU and 4 on a GPU. Fewer where
             memory runs out.
-        flip_axes: Axes over whose mirror images answers are averaged, such as (0,): 2 ** n times the work.
         blend: Where windows overlap, "gaussian" trusts their middles, "flat" all of them alike, as the
             validation while training does.
         skip_background: Do not compute windows in which no voxel is above the low end of the image's
@@ -49,7 +48,6 @@ class WindowConfig:
 
     overlap: float = 0.5
     batch_size: int = 0
-    flip_axes: tuple[int, ...] = ()
     blend: Literal["gaussian", "flat"] = "gaussian"
     skip_background: bool = False
 
@@ -60,8 +58,6 @@ class WindowConfig:
             raise FoveateError(
                 f"window.batch_size {self.batch_size}: accepted are numbers from 1, and 0 for the usual one."
             )
-        if len(set(self.flip_axes)) < len(self.flip_axes) or min(self.flip_axes, default=0) < 0:
-            raise FoveateError(f"window.flip_axes {self.flip_axes}: accepted are different axes from 0.")
 
 
 class Slab(NamedTuple):
@@ -151,12 +147,12 @@ def sliding_window(
         answer: The network on clean windows in [0, 1], which lie on the device of `pace`.
         patch: Shape of the windows.
         classes: K, what `answer` gives per voxel.
-        config: Overlap, batch, flips, and whether windows of background are skipped.
+        config: Overlap, batch, and whether windows of background are skipped.
         pace: The device, and how much it takes at once; the CPU where nothing is said.
         unseen: Logits (K,) of voxels that only skipped windows cover; 0 where nothing is said.
     """
     shape, pace = volume.shape, pace or Pace()
-    check_window(shape, patch, config)
+    check_window(shape, patch)
     axis = sweep_axis(shape, patch)
     lines = [starts(size, p, config.overlap) for size, p in zip(shape, patch, strict=True)]
     weights = gaussian_window(patch) if config.blend == "gaussian" else np.ones(tuple(patch), np.float32)
@@ -202,7 +198,7 @@ def answered(
         some = windows[len(found) : len(found) + pace.batch(config)]
         try:
             images = to_device(torch.stack(some), pace.device)
-            found += averaged_over_flips(answer, images, config.flip_axes).unbind()
+            found += logits_of(answer, images).unbind()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -237,12 +233,10 @@ def to_device(images: Tensor, device: torch.device) -> Tensor:
     return images if device.type == HOST.type else images.pin_memory().to(device, non_blocking=True)
 
 
-def check_window(shape: Sequence[int], patch: Sequence[int], config: WindowConfig) -> None:
-    """Refuse a volume or flips of another dimension."""
+def check_window(shape: Sequence[int], patch: Sequence[int]) -> None:
+    """Refuse a volume of another dimension."""
     if len(patch) != len(shape):
         raise FoveateError(f"The network sees {len(patch)}D windows; this volume has shape {tuple(shape)}.")
-    if max(config.flip_axes, default=0) >= len(shape):
-        raise FoveateError(f"window.flip_axes {config.flip_axes}: a {len(shape)}D volume has no such axis.")
 
 
 def read_window(volume: Windowed, corner: Corner, patch: Sequence[int]) -> Tensor:
@@ -261,13 +255,9 @@ def padding(shape: Sequence[int], patch: Sequence[int]) -> list[int]:
 
 
 @torch.inference_mode()
-def averaged_over_flips(answer: Answer, images: Tensor, axes: Sequence[int]) -> Tensor:
-    """Mean of the answers to an image and its mirror images, each mirrored back."""
-    chosen = [[a + 2 for a in some] for n in range(len(axes) + 1) for some in combinations(axes, n)]
-    mean = answer(images).float()
-    for count, flips in enumerate(chosen[1:], 2):
-        mean = mean + (answer(images.flip(flips)).float().flip(flips) - mean) / count
-    return mean
+def logits_of(answer: Answer, images: Tensor) -> Tensor:
+    """The answers as 32-bit numbers, without what a training would keep."""
+    return answer(images).float()
 
 
 @final

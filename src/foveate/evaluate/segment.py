@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -23,6 +23,7 @@ from foveate.evaluate.inference import (
     sweep_axis,
     zeros,
 )
+from foveate.evaluate.members.mirrors import Mirror, averaged, mirror_images, side_by_side
 from foveate.evaluate.members.shares import mean_of, member_shares
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
@@ -71,22 +72,30 @@ def segment(
     probabilities: bool = False,
     pace: Pace | None = None,
     members: int = 1,
+    mirror: Mirror = "none",
 ) -> Segmentation:
     """Cover a volume with windows; the likeliest class wins, or every class above one half.
 
     What is decided of a slab is decided where its sums are; labels come back to the host, not logits.
     A volume that is cut into slices is answered slice by slice. Where `answer` gives the logits of several
-    members side by side, (B, M * K, *S), their probabilities for the whole volume are averaged.
+    members side by side, (B, M * K, *S), their probabilities for the whole volume are averaged. So are those
+    of one network for mirror images; where several see them, each is averaged window by window before.
     """
     source: Windowed = volume
     if (planes := volume.planes) is not None:
-        check_window(planes[0].shape, patch, window)
+        check_window(planes[0].shape, patch)
         source = Stack(shape=volume.shape, planes=planes)
         patch, answer = thick(patch, planes.axis), of_slices(answer, planes.axis)
-        window = flipped_in_plane(window, planes.axis)
-    check_window(volume.shape, patch, window)
-    made = _Made(volume.shape, classes, members, activation, probabilities=probabilities)
-    unseen = background(classes, exclusive=made.exclusive).repeat(members)
+    check_window(volume.shape, patch)
+    exclusive = activation == "softmax"
+    cut = None if planes is None else planes.axis
+    mirrors = mirror_images(mirror, len(volume.shape), cut)
+    if members > 1 and len(mirrors) > 1:
+        answer = averaged(answer, mirrors, members, exclusive=exclusive)
+    elif len(mirrors) > 1:
+        answer, members = side_by_side(answer, mirrors), len(mirrors)
+    made = _Made(volume.shape, classes, members, exclusive=exclusive, probabilities=probabilities)
+    unseen = background(classes, exclusive=exclusive).repeat(members)
     axis = sweep_axis(volume.shape, patch)
     for start, logits, _ in sliding_window(source, answer, patch, members * classes, window, pace, unseen):
         depth = max(1, PIECE * logits.shape[axis + 1] // logits.numel())
@@ -103,15 +112,9 @@ class _Made:
     """What is made of the finished slabs of a volume."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        members: int,
-        activation: Activation,
-        *,
-        probabilities: bool,
+        self, shape: tuple[int, ...], classes: int, members: int, *, exclusive: bool, probabilities: bool
     ) -> None:
-        self.members, self.activation, self.exclusive = members, activation, activation == "softmax"
+        self.members, self.exclusive = members, exclusive
         self.kind = torch.uint8 if classes <= 256 else torch.int16
         dtype = np.uint8 if classes <= 256 else np.int16
         self.labels = np.zeros(shape, dtype=dtype) if self.exclusive else None
@@ -196,9 +199,3 @@ def of_slices(answer: Answer, axis: int) -> Answer:
         return answer(images.squeeze(axis + 2)).unsqueeze(axis + 2)
 
     return found
-
-
-def flipped_in_plane(window: WindowConfig, axis: int) -> WindowConfig:
-    """The same with the slices' axes to flip as the volume's."""
-    own = Cut(axis).across(range(3))
-    return replace(window, flip_axes=tuple(own[i] for i in window.flip_axes))

@@ -24,6 +24,7 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
 from foveate.evaluate.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
+from foveate.evaluate.members.mirrors import Mirror, mirror_images
 from foveate.evaluate.members.shares import mean_of
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
@@ -102,14 +103,20 @@ class Model:
         """Inside, networks compute in this precision, exactly as in training and its validation."""
         return plugin_of(self.precision, self.device.type).forward_context()
 
-    def predicted(self, volume: CachedVolume) -> Tensor:
+    def predicted(self, volume: CachedVolume, mirror: Mirror = "none") -> Tensor:
         """The answer for a whole image (K,), of a task that gives one."""
-        return mean_of(self.opinions(volume))
+        return mean_of(self.opinions(volume, mirror))
 
-    def opinions(self, volume: CachedVolume) -> Tensor:
-        """What each network answers for a whole image, (M, K)."""
+    def opinions(self, volume: CachedVolume, mirror: Mirror = "none") -> Tensor:
+        """What each network answers for a whole image (M, K), or one network for each mirror image."""
+        mirrors = mirror_images(mirror, len(volume.shape))
         with memory_explained(self.device, one_window(self.task.patch)), self.computing():
-            return torch.stack([t.predict(volume) for t in self.networks if isinstance(t, ImageTask)])
+            found = [
+                torch.stack([task.predict(volume, axes) for axes in mirrors])
+                for task in self.networks
+                if isinstance(task, ImageTask)
+            ]
+        return found[0] if len(found) == 1 else torch.stack([mean_of(each) for each in found])
 
     def answer(self, images: Tensor) -> Tensor:
         """The outputs for clean images on this device, those of several networks side by side."""
@@ -198,7 +205,12 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
 
 
 def segment_volume(
-    model: Model, volume: CachedVolume, window: WindowConfig, tidy: TidyConfig, probabilities: bool = False
+    model: Model,
+    volume: CachedVolume,
+    window: WindowConfig,
+    tidy: TidyConfig,
+    probabilities: bool = False,
+    mirror: Mirror = "none",
 ) -> Segmentation:
     """The segmentation of one volume."""
     shape = " x ".join(map(str, volume.shape))
@@ -214,6 +226,7 @@ def segment_volume(
             probabilities=probabilities,
             pace=model.pace,
             members=len(model.networks),
+            mirror=mirror,
         )
 
 

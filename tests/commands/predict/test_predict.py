@@ -189,7 +189,7 @@ def whole_image(answers):
         activation="softmax",
         class_names=("dark", "light"),
         patch=(8, 8, 8),
-        predict=lambda _self, volume: torch.tensor(answers(volume)),
+        predict=lambda _self, volume, _axes=(): torch.tensor(answers(volume)),
     )
     card = {"task": {"name": "classification"}, "intensity": {}, "dimension": 3}
     return models.Model(task=task, card=card, device=torch.device("cpu"))
@@ -217,7 +217,7 @@ def test_contract_the_verb_says_what_is_missing_and_what_is_wrong(capsys, tmp_pa
     assert main(["predict", "--windw.overlap", "0.5"]) == 2
     assert "window.overlap" in capsys.readouterr().err
     assert main(["predict", "--help"]) == 0
-    assert "window.flip_axes" in capsys.readouterr().out
+    assert "--mirror none|x|y|z" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -229,7 +229,7 @@ def test_contract_another_image_of_the_same_name_is_another_image(tmp_path, give
             activation="none",
             class_names=("size",),
             patch=(8, 8, 8),
-            predict=lambda _self, v: torch.ones(1) * v.shape[0],
+            predict=lambda _self, v, _axes=(): torch.ones(1) * v.shape[0],
         )
         card = model.card | {"task": {"name": "classification"}}
         model = models.Model(task=task, card=card, device=torch.device("cpu"))

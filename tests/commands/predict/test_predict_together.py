@@ -7,6 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.commands.finetune.test_finetune import PATCH, write_pair
 from tests.conftest import SHAPES, blobs
@@ -14,9 +15,10 @@ from tests.conftest import SHAPES, blobs
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
 from foveate.core.types import FoveateError
+from foveate.data.sources.folder import FolderSource
 from foveate.evaluate import inference
 from foveate.nets.weights import store as weights
-from foveate.runtime.finetuned import open_model
+from foveate.runtime.finetuned import open_model, prepared
 
 KINDS = {"volumes": 3, "pictures": 2, "slices": 2, "values": 2}
 
@@ -173,3 +175,26 @@ def test_equal_members_answer_as_one(runs):
     model = open_model(runs["volumes"][0], "cpu")
     assert open_model([runs["volumes"][0]], "cpu").others == ()
     assert len(replace(model, others=(model.task,) * 2).networks) == 3
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_mirror_images_of_whole_images_are_averaged(runs, images, tmp_path, members):
+    model = open_model(runs["values"][:members], "cpu")
+    record = next(iter(FolderSource().records(images("values"))))
+    with prepared(record, model.prepare, tmp_path) as volume:
+        view = model.networks[0].view(volume)
+        slow = [
+            task.outputs(view.flip(flips))[0].softmax(0)
+            for task in model.networks
+            for flips in ([], [2], [3], [2, 3])
+        ]
+        found = model.opinions(volume, "all")
+        assert found.shape == (4 if members == 1 else 2, 2)
+        assert torch.allclose(model.predicted(volume, "all"), torch.stack(slow).mean(0), atol=1e-6)
+    assert torch.stack(slow).std(0).max() > 1e-4
+
+
+def test_an_axis_that_the_images_do_not_have_is_refused_at_once(runs, images, tmp_path, capsys):
+    assert predicted(images("pictures"), tmp_path / "out", runs["pictures"][:1], "--mirror", "z") == 2
+    assert "no axis z" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

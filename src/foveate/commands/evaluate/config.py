@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.members.mirrors import Mirror
 from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
 from foveate.runtime.memory import found_accelerator
@@ -26,6 +27,9 @@ class EvaluateConfig:
         worst: Number of worst cases to draw.
         draws: Resamples of the bootstrap over patients.
         seed: Seed of the bootstrap.
+        mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
+            probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
+            it out where left and right are different classes, such as left and right kidney.
         window: The sliding window over a volume.
         tidy: Post-processing of the predicted masks.
         accelerator: Type of device to predict on.
@@ -42,6 +46,7 @@ class EvaluateConfig:
     worst: int = 4
     draws: int = 2000
     seed: int = 0
+    mirror: Mirror = "none"
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"

@@ -17,6 +17,7 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import figures, metrics
 from foveate.evaluate.attribution import grad_cam
+from foveate.evaluate.members.mirrors import Mirror
 from foveate.runtime.finetuned import Model, segment_volume
 from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
@@ -82,14 +83,14 @@ def masks_of(
             f"accepted: {sorted(task.declared)}."
         )
     masks, known = task.truth(volume)
-    found = segment_volume(model, volume, config.window, config.tidy)
+    found = segment_volume(model, volume, config.window, config.tidy, mirror=config.mirror)
     predicted = {name: found.mask(task.class_names.index(name)) & known for name in masks}
     return predicted, {name: mask & known for name, mask in masks.items()}
 
 
 def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort: Cohort, out: Path) -> Judged:
     """Answers for whole images, as the task scores them; its figures, and the worst cases."""
-    found = answers_of(model, task, cohort.volumes)
+    found = answers_of(model, task, cohort.volumes, config.mirror)
     names, targets = task.class_names, task.config.targets
     rows: Rows = [
         {
@@ -99,17 +100,19 @@ def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort:
         for answers, labels in zip(*found, strict=True)
     ]
     draw_worst(config, task, cohort, found, out)
-    validation = answers_of(model, task, cohort.calibration) if cohort.calibration else None
+    validation = answers_of(model, task, cohort.calibration, config.mirror) if cohort.calibration else None
     extra = task.report(found, validation, out)
     return rows, lambda picked: task.config.score(found.answers[picked], found.labels[picked]), extra
 
 
-def answers_of(model: Model, task: ImageTask, volumes: Sequence[CachedVolume]) -> Answered:
+def answers_of(
+    model: Model, task: ImageTask, volumes: Sequence[CachedVolume], mirror: Mirror = "none"
+) -> Answered:
     """Answers and labels of some cases."""
     answers = []
     with counted("evaluating", len(volumes)) as advance:
         for volume in volumes:
-            answers.append(model.predicted(volume).numpy())
+            answers.append(model.predicted(volume, mirror).numpy())
             advance()
     labels = np.array([[float(volume.labels[t]) for t in task.config.targets] for volume in volumes])
     return Answered(np.stack(answers).astype(np.float64), labels)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.members.mirrors import Mirror
 from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
 from foveate.runtime.memory import found_accelerator
@@ -26,6 +27,9 @@ class PredictConfig:
         format: How masks are written: "nifti" (pictures as PNG), or for volumes in DICOM as objects that
             refer to them: "dicom-seg" voxels, "rtstruct" contours.
         probabilities: Write the probabilities of every class beside the mask.
+        mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
+            probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
+            it out where left and right are different classes, such as left and right kidney.
         window: How volumes are covered.
         tidy: What is done to masks.
         accelerator: Where to compute.
@@ -40,6 +44,7 @@ class PredictConfig:
     force: bool = False
     format: Literal["nifti", "dicom-seg", "rtstruct"] = "nifti"
     probabilities: bool = False
+    mirror: Mirror = "none"
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"

@@ -27,6 +27,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
+from foveate.evaluate.members.mirrors import LETTERS, mirror_images
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
@@ -47,6 +48,7 @@ BEFORE = {
     "format": "nifti",
     "precision": "32-true",
     "window.skip_background": False,
+    "mirror": "none",
 }  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -63,6 +65,7 @@ def predict(config: PredictConfig) -> bool:
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
     refuse_format(images, model, config.format)
+    refuse_settings(config, model)
     claim(out, config, model.precision)
     trained = trained_facts(model.card, by_voxel=model.dense)
     seat = Seat(
@@ -124,6 +127,12 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
             )
 
 
+def refuse_settings(config: PredictConfig, model: Model) -> None:
+    """What a model cannot do is said before anything is computed."""
+    volumes = model.slices is not None
+    mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
+
+
 def claim(out: Path, config: PredictConfig, precision: str) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
     hashes = sorted(
@@ -138,6 +147,8 @@ def claim(out: Path, config: PredictConfig, precision: str) -> None:
     path = out / SETTINGS
     if path.exists():
         before = BEFORE | json.loads(path.read_text(encoding="utf-8"))
+        if before.get("window.flip_axes") == []:  # what mirrored in an earlier version, and did not
+            del before["window.flip_axes"]
         if changed := parsing.differences(before, mine, ()):
             raise FoveateError(
                 f"--out {out} holds predictions made otherwise ({'; '.join(changed)}); accepted: a new "
@@ -170,7 +181,7 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
             else:
                 with image.held:
                     volume, shares = image.volume, config.probabilities
-                    found = segment_volume(model, volume, config.window, config.tidy, shares)
+                    found = segment_volume(model, volume, config.window, config.tidy, shares, config.mirror)
                     journal.forget(image.line)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     write_all(model, task, found, volume, record, target)
@@ -256,7 +267,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
                 image = coming.result()
                 if image.volume is not None:
                     with image.held:
-                        row = task.row(seat.model.predicted(image.volume).tolist())
+                        row = task.row(seat.model.predicted(image.volume, seat.config.mirror).tolist())
                     rows[record.relative] = {**row, WARNING: image.warning}
                     fresh.append(image.line)
                 yield record, ""
