@@ -102,7 +102,7 @@ OWN = (
         usage="--run RUN2 [--run RUN3 ...] --data FILES --out FOLDER",
         spec=f"{IN}predict.config:SPEC",
         run=f"{IN}predict.run:run_predict",
-        yes=("force",),
+        yes=("force", "uncertainty_map", "skip_background"),
         repeated=("run",),
     ),
     Command(

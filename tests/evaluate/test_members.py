@@ -10,6 +10,7 @@ from tests.evaluate.test_inference import Held
 from foveate.core.types import FoveateError
 from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import WindowConfig
+from foveate.evaluate.members.doubt import Doubt
 from foveate.evaluate.members.mirrors import averaged, mirror_images, side_by_side
 from foveate.evaluate.segment import TidyConfig, segment
 
@@ -111,3 +112,34 @@ def test_logits_of_the_mean_keep_sure_probabilities():
 def test_an_axis_that_is_not_there_is_refused(mirror, dimension, cut, said):
     with pytest.raises(FoveateError, match=rf"--mirror {mirror}: the network sees {said}"):
         mirror_images(mirror, dimension, cut)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_oracle_entropy_and_disagreement(activation):
+    """Against loops over voxels, classes and pairs; in parts the same as at once."""
+    exclusive, rng = activation == "softmax", np.random.default_rng(4)
+    logits = torch.from_numpy(3 * rng.normal(size=(3, 4, 6, 5)).astype(np.float32))
+    logits[:, 3] = -20  # a class that nobody finds
+    logits[:, 0] += 2
+    probs = (logits.softmax(1) if exclusive else logits.sigmoid()).double().numpy()
+    mean = probs.mean(0)
+    claims = np.stack([probs.argmax(1) == k for k in range(4)], 1) if exclusive else probs > 0.5
+    entropies, scores = [], []
+    for i, j in np.ndindex(6, 5):
+        if claims[:, int(exclusive) :, i, j].any():
+            p = mean[:, i, j]
+            other = 0 if exclusive else (1 - p) * np.log(1 - p)
+            sums = -(p * np.log(p) + other)
+            entropies.append(sums.sum() / np.log(4) if exclusive else sums.mean() / np.log(2))
+    for k in range(int(exclusive), 4):
+        pairs = [(claims[a, k], claims[b, k]) for a, b in combinations(range(3), 2)]
+        dice = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs if a.any() or b.any()]
+        scores += [np.mean(dice)] if dice else []
+    assert len(scores) == (2 if exclusive else 3)
+    shares, found = torch.from_numpy(probs), Doubt((6, 5), exclusive=exclusive, wanted="map")
+    for low, high in ((0, 2), (2, 6)):
+        found.enter([slice(low, high)], shares[:, :, low:high], shares[:, :, low:high].mean(0))
+    assert found.entropy == pytest.approx(np.mean(entropies), rel=1e-6)
+    assert found.disagreement == pytest.approx(1 - np.mean(scores), rel=1e-9)
+    assert found.map.max() <= LEVELS
+    assert (found.map > 0).any()

@@ -13,7 +13,6 @@ from torch import Tensor
 from foveate.core.contracts import Slices, VolumeReader, Windowed
 from foveate.core.types import Activation, Array
 from foveate.data.cache.planes import Cut
-from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import (
     Answer,
     Pace,
@@ -23,8 +22,9 @@ from foveate.evaluate.inference import (
     sweep_axis,
     zeros,
 )
+from foveate.evaluate.members.doubt import Asked, Doubt
 from foveate.evaluate.members.mirrors import Mirror, averaged, mirror_images, side_by_side
-from foveate.evaluate.members.shares import mean_of, member_shares
+from foveate.evaluate.members.shares import levels_of, mean_of, member_shares
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
 PIECE = 1 << 26  # logits of which probabilities are made at once
@@ -51,6 +51,7 @@ class Segmentation:
     labels: Array | None  # (*S) class index, where one class excludes the others
     masks: Array | None  # (K, *S) bool, where classes may overlap
     probabilities: Array | None  # (K, *S) as whole numbers up to `LEVELS`, where asked for
+    doubt: Doubt | None = None  # how sure all of this is, where asked for
 
     def mask(self, k: int) -> Array:
         """The mask of output k."""
@@ -73,6 +74,7 @@ def segment(
     pace: Pace | None = None,
     members: int = 1,
     mirror: Mirror = "none",
+    doubt: Asked = "none",
 ) -> Segmentation:
     """Cover a volume with windows; the likeliest class wins, or every class above one half.
 
@@ -94,7 +96,8 @@ def segment(
         answer = averaged(answer, mirrors, members, exclusive=exclusive)
     elif len(mirrors) > 1:
         answer, members = side_by_side(answer, mirrors), len(mirrors)
-    made = _Made(volume.shape, classes, members, exclusive=exclusive, probabilities=probabilities)
+    asked = None if doubt == "none" else Doubt(volume.shape, exclusive=exclusive, wanted=doubt)
+    made = _Made(volume.shape, classes, members, asked, exclusive=exclusive, probabilities=probabilities)
     unseen = background(classes, exclusive=exclusive).repeat(members)
     axis = sweep_axis(volume.shape, patch)
     for start, logits, _ in sliding_window(source, answer, patch, members * classes, window, pace, unseen):
@@ -104,7 +107,7 @@ def segment(
             here[axis] = slice(start + low * depth, start + low * depth + piece.shape[axis + 1])
             made.enter(here, piece)
     _tidy(made.labels, made.masks, classes, tidy)
-    return Segmentation(labels=made.labels, masks=made.masks, probabilities=made.probabilities)
+    return Segmentation(labels=made.labels, masks=made.masks, probabilities=made.probabilities, doubt=asked)
 
 
 @final
@@ -112,9 +115,16 @@ class _Made:
     """What is made of the finished slabs of a volume."""
 
     def __init__(
-        self, shape: tuple[int, ...], classes: int, members: int, *, exclusive: bool, probabilities: bool
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        members: int,
+        doubt: Doubt | None,
+        *,
+        exclusive: bool,
+        probabilities: bool,
     ) -> None:
-        self.members, self.exclusive = members, exclusive
+        self.members, self.exclusive, self.doubt = members, exclusive, doubt
         self.kind = torch.uint8 if classes <= 256 else torch.int16
         dtype = np.uint8 if classes <= 256 else np.int16
         self.labels = np.zeros(shape, dtype=dtype) if self.exclusive else None
@@ -123,17 +133,19 @@ class _Made:
 
     def enter(self, here: Sequence[slice], logits: Tensor) -> None:
         """Decide a part of a slab, from logits (M * K, *S)."""
-        said, least, shares = logits, 0.0, None
-        if self.members > 1 or self.probabilities is not None:
-            shares = mean_of(member_shares(logits, self.members, exclusive=self.exclusive))
-        if self.members > 1 and shares is not None:
-            said, least = shares, 0.5
+        said, least, mean = logits, 0.0, None
+        if self.members > 1 or self.probabilities is not None or self.doubt:
+            shares = member_shares(logits, self.members, exclusive=self.exclusive)
+            mean = mean_of(shares)
+            said, least = (mean, 0.5) if self.members > 1 else (said, least)
+            if self.doubt:
+                self.doubt.enter(here, shares, mean)
         if self.labels is not None:
             self.labels[tuple(here)] = on_host(said.argmax(0).to(self.kind))
         if self.masks is not None:
             self.masks[(slice(None), *here)] = on_host(said > least)
-        if self.probabilities is not None and shares is not None:
-            self.probabilities[(slice(None), *here)] = on_host(levels_of(shares))
+        if self.probabilities is not None and mean is not None:
+            self.probabilities[(slice(None), *here)] = on_host(levels_of(mean))
 
 
 def background(classes: int, *, exclusive: bool) -> Tensor:
@@ -142,11 +154,6 @@ def background(classes: int, *, exclusive: bool) -> Tensor:
     if exclusive:
         logits[0] = SURE
     return logits
-
-
-def levels_of(shares: Tensor) -> Tensor:
-    """Probabilities as whole numbers, for want of unsigned ones as int32."""
-    return shares.mul(LEVELS).round_().int()
 
 
 def on_host(values: Tensor) -> Array:

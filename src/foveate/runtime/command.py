@@ -25,6 +25,7 @@ SHORT = {  # keys that may be written shorter
     "channels.fourth_axis": "prepare.fourth_axis",
     "channels.colour": "prepare.colour",
     "channels.missing": "prepare.missing_channels",
+    "skip_background": "window.skip_background",
 }
 OWN_PATHS = "private/paths.yaml"  # in a run folder, readable by its owner alone
 

@@ -24,6 +24,7 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
 from foveate.evaluate.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
+from foveate.evaluate.members.doubt import Asked
 from foveate.evaluate.members.mirrors import Mirror, mirror_images
 from foveate.evaluate.members.shares import mean_of
 from foveate.evaluate.segment import Segmentation, TidyConfig, segment
@@ -211,6 +212,7 @@ def segment_volume(
     tidy: TidyConfig,
     probabilities: bool = False,
     mirror: Mirror = "none",
+    doubt: Asked = "none",
 ) -> Segmentation:
     """The segmentation of one volume."""
     shape = " x ".join(map(str, volume.shape))
@@ -227,6 +229,7 @@ def segment_volume(
             pace=model.pace,
             members=len(model.networks),
             mirror=mirror,
+            doubt=doubt,
         )
 
 

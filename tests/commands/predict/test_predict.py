@@ -203,7 +203,7 @@ def test_contract_classes_go_into_a_table_that_goes_on(tmp_path, given):
     assert not finished
     rows = list(csv.DictReader((out / "predictions.csv").open()))
     expected = {"image": "a.nii.gz", "dark": "0.25", "light": "0.75", "predicted": "light", "warning": ""}
-    assert rows[0] == expected
+    assert rows[0] == expected | {"entropy": "0.8113", "look_first": "1"}
     assert len(rows) == 2
     write_scan(tmp_path / "in/bad.nii.gz")
     given(tmp_path / "in", model=whole_image(lambda _: [1.0, 0.0]))

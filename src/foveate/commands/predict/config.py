@@ -27,6 +27,8 @@ class PredictConfig:
         format: How masks are written: "nifti" (pictures as PNG), or for volumes in DICOM as objects that
             refer to them: "dicom-seg" voxels, "rtstruct" contours.
         probabilities: Write the probabilities of every class beside the mask.
+        uncertainty_map: Write how unsure the answer is at every voxel beside the mask: the entropy of the
+            probabilities, from 0 (sure) to 1. The table has the mean of each image in any case.
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.
@@ -44,6 +46,7 @@ class PredictConfig:
     force: bool = False
     format: Literal["nifti", "dicom-seg", "rtstruct"] = "nifti"
     probabilities: bool = False
+    uncertainty_map: bool = False
     mirror: Mirror = "none"
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)

@@ -110,6 +110,8 @@ def write_all(
             replace_file(Path(f"{beside}_probabilities.npz"), lambda stream: save_levels(stream, shares))
         else:
             write_probabilities(Path(f"{beside}_probabilities{end}"), shares, grid)
+    if found.doubt and found.doubt.map is not None:
+        write_uncertainty(Path(f"{beside}_uncertainty{end}"), onto(found.doubt.map, seen, grid), grid)
     if dicom:
         write_dicom(task, found, record, target, seen, grid, WRITERS[dicom])
         return
@@ -125,6 +127,14 @@ def write_all(
         write_mask(Path(f"{beside}_{name.replace('/', '_')}{end}"), mask, grid)
         total |= mask
     write_mask(target, total, grid)
+
+
+def write_uncertainty(path: Path, levels: Array, grid: Grid) -> None:
+    """The entropy of every voxel, given as whole numbers up to `LEVELS`; of a picture in 8 bits."""
+    if path.suffix == ".png":
+        write_mask(path, (levels // (LEVELS // 255)).astype(np.uint8), grid)
+    else:
+        write_probabilities(path, levels, grid)
 
 
 def save_levels(stream: BinaryIO, levels: Array) -> None:

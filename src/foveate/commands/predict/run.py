@@ -18,16 +18,27 @@ from typing import final
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.commands.predict.results import refuse_format, result_names, write_all
-from foveate.commands.predict.table import EARLIER, WARNING, read_table, write_table
+from foveate.commands.predict.table import (
+    EARLIER,
+    WARNING,
+    doubt_cells,
+    read_table,
+    words_of,
+    write_table,
+)
 from foveate.core import config as parsing
 from foveate.core.files import replace_text
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Ending, FoveateError, Record, reason_of
 from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
+from foveate.evaluate.members.doubt import Asked, Doubt, doubt_of_values
 from foveate.evaluate.members.mirrors import LETTERS, mirror_images
+from foveate.evaluate.members.shares import mean_of
+from foveate.evaluate.segment import Segmentation
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
@@ -49,6 +60,7 @@ BEFORE = {
     "precision": "32-true",
     "window.skip_background": False,
     "mirror": "none",
+    "uncertainty_map": False,
 }  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -86,7 +98,7 @@ def predict(config: PredictConfig) -> bool:
                 failed.append(f"{record.relative}: {reason}")
                 say(f"failed: {failed[-1]}")
             advance()
-    if words := model.spared():
+    for words in filter(None, (model.spared(), words_of(read_table(out / TABLE)))):
         say(words)
     say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
     return not failed
@@ -129,6 +141,12 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
 
 def refuse_settings(config: PredictConfig, model: Model) -> None:
     """What a model cannot do is said before anything is computed."""
+    dense_only = {"uncertainty_map": config.uncertainty_map, "skip_background": config.window.skip_background}
+    for key, wanted in dense_only.items():
+        if wanted and not model.dense:
+            raise FoveateError(
+                f"--{key} true: the run answers whole images; accepted for runs that make masks."
+            )
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 
@@ -180,12 +198,12 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
                 rows.setdefault(record.relative, row_of_mask(names[record.relative], EARLIER))
             else:
                 with image.held:
-                    volume, shares = image.volume, config.probabilities
-                    found = segment_volume(model, volume, config.window, config.tidy, shares, config.mirror)
+                    volume = image.volume
+                    found = segment_seen(seat, volume)
                     journal.forget(image.line)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     write_all(model, task, found, volume, record, target)
-                rows[record.relative] = row_of_mask(names[record.relative], image.warning)
+                rows[record.relative] = row_of_mask(names[record.relative], image.warning, found.doubt)
                 write_table(out / TABLE, rows)  # before it counts as done: a warning is never lost
                 journal.add(image.line)
             yield record, ""
@@ -205,9 +223,19 @@ def opened(seat: Seat, record: Record, done: Callable[[Record, tuple[str, str]],
         return Opened(line=line, volume=volume, warning=warning, held=held.pop_all())
 
 
-def row_of_mask(name: str, warning: str) -> dict[str, str]:
+def segment_seen(seat: Seat, volume: CachedVolume) -> Segmentation:
+    """The segmentation of an image as the configuration asks for it."""
+    c = seat.config
+    asked: Asked = "map" if c.uncertainty_map else "numbers"
+    return segment_volume(seat.model, volume, c.window, c.tidy, c.probabilities, c.mirror, asked)
+
+
+def row_of_mask(name: str, warning: str, doubt: Doubt | None = None) -> dict[str, str]:
     """A row of the table of masks."""
-    return {"mask": name, WARNING: warning}
+    cells = {}
+    if doubt:
+        cells = doubt_cells(doubt.entropy, doubt.disagreement if doubt.common else None)
+    return {"mask": name, **cells, WARNING: warning}
 
 
 @final
@@ -267,7 +295,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
                 image = coming.result()
                 if image.volume is not None:
                     with image.held:
-                        row = task.row(seat.model.predicted(image.volume, seat.config.mirror).tolist())
+                        row = row_of_values(seat, task, image.volume)
                     rows[record.relative] = {**row, WARNING: image.warning}
                     fresh.append(image.line)
                 yield record, ""
@@ -278,3 +306,11 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
                 written = time.monotonic()
     finally:
         save()
+
+
+def row_of_values(seat: Seat, task: ImageTask, volume: CachedVolume) -> dict[str, str]:
+    """The answer for a whole image, and how sure it is."""
+    opinions = seat.model.opinions(volume, seat.config.mirror)
+    mean = mean_of(opinions)
+    doubt = doubt_of_values(opinions, mean, task.activation)
+    return {**task.row(mean.tolist()), **doubt_cells(doubt.get("entropy"), doubt.get("disagreement"))}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from foveate.evaluate.files import LEVELS
+
 
 def member_shares(logits: Tensor, members: int, *, exclusive: bool) -> Tensor:
     """Logits (M * K, *S) of members side by side as their probabilities (M, K, *S)."""
@@ -17,3 +19,8 @@ def mean_of(shares: Tensor) -> Tensor:
     for count, each in enumerate(others, 2):
         mean = mean + (each - mean) / count
     return mean
+
+
+def levels_of(shares: Tensor) -> Tensor:
+    """Probabilities as whole numbers, for want of unsigned ones as int32."""
+    return shares.mul(LEVELS).round_().int()
