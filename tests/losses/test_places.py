@@ -47,7 +47,7 @@ def slow_kernel(cells, kernel):
                     box = BOX_VARIANCE * (c.extent[i, a] ** 2 + c.extent[j, a] ** 2)
                     box = box if kernel.falloff == "gaussian" else 0.0
                     ratio += (c.position[i, a] - c.position[j, a]) ** 2 / (kernel.rho**2 + box)
-                found[i, j] = kernel.gamma * near(ratio)
+                found[i, j] = kernel.weight * near(ratio)
             elif c.view[i] != c.view[j]:
                 if kernel.gated and not (c.region[i] == c.region[j] > 0):
                     continue

@@ -128,6 +128,13 @@ class MethodConfig(ABC):
         """Corrupted views that are worth a look, each (B, C, *S); none by default."""
         return []
 
+    def settled(self, aligned: Callable[[], bool]) -> Self:  # noqa: ARG002
+        """The Config with what the images say.
+
+        `aligned` measures whether they show like things at like positions, in seconds: who needs it asks.
+        """
+        return self
+
     @property
     def wrapped(self) -> MethodConfig | None:
         """The Config of the method that this one is put around."""
@@ -163,6 +170,10 @@ class WrapperConfig(MethodConfig):
     def around(self, base: MethodConfig) -> Self:
         """The same around a method."""
         return replace(self, base=base)
+
+    def settled(self, aligned: Callable[[], bool]) -> Self:
+        """With the base's."""
+        return replace(self, base=self.wrapped.settled(aligned))
 
 
 class Method(Trainable):

@@ -12,8 +12,8 @@ negatives, region contrast and positional contrast are settings of it (`tests/lo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -46,29 +46,39 @@ class Kernel:
 
     Attributes:
         sigma: How far apart cells of one image are the same place, in widths of a cell; inf: anywhere.
-        gamma: Weight of cells of other images at the same position; 0 where images are not aligned at all.
+        gamma: Weight of cells of other images at the same position; auto: 1, or 0 where the images of the run
+            show that position says nothing of appearance.
         rho: How far apart cells of two images are at the same position, as a share of the volume.
         falloff: A Gaussian of these standard deviations, or a step at these distances.
         gated: Whether cells of one image must also lie in one super-pixel.
     """
 
     sigma: float = 1.0
-    gamma: float = 1.0
+    gamma: float | Literal["auto"] = "auto"
     rho: float = 0.1
     falloff: Falloff = "gaussian"
     gated: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.sigma > 0 and self.rho > 0 and self.gamma >= 0):
+        if not (self.sigma > 0 and self.rho > 0 and self.weight >= 0):
             raise FoveateError(
                 f"kernel is sigma {self.sigma}, rho {self.rho}, gamma {self.gamma}; accepted are sigma and "
-                "rho above 0, gamma from 0."
+                "rho above 0, gamma from 0, or auto."
             )
+
+    @property
+    def weight(self) -> float:
+        """gamma; 1 as long as it is not found from images."""
+        return 1.0 if self.gamma == "auto" else self.gamma
+
+    def settled(self, aligned: Callable[[], bool]) -> Kernel:
+        """The kernel with gamma as a number."""
+        return replace(self, gamma=float(aligned())) if self.gamma == "auto" else self
 
     def __call__(self, cells: Places) -> Tensor:
         """K (N, N), 0 between cells of one view."""
         own = self.same_sample(cells)
-        return own + self.gamma * self.other_samples(cells) if self.gamma else own
+        return own + self.weight * self.other_samples(cells) if self.weight else own
 
     def same_sample(self, cells: Places) -> Tensor:
         """The part of cells of one sample in different views."""

@@ -7,13 +7,12 @@
 
 A cell has a place p in millimetres in its own volume and a position u as a share of that volume; j runs over
 the cells of all other views of the batch. s and r grow with the cells; at the coarsest scale a cell is the
-whole view. x is the view y after swaps, holes and changes of intensity; R_s restores from a drawn scale. What
-other methods compare (PGL, PCRLv2, region contrast, positional) or restore are settings of it.
+whole view. x is the view y after swaps, holes and changes of intensity; R_s restores from a drawn scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, Self, final
 
@@ -81,13 +80,15 @@ class Config(ViewsConfig):
     @classmethod
     def preset(cls, dimension: Dimension, size: Size) -> Self:
         """Views that are not mirrored, which would put what is on the left on the right."""
-        views, look = ViewsConfig.preset(dimension, size).global_crops, LOOKS[dimension, size]
-        crops = replace(views, flip_axes=(), rotation_degrees=DEGREES[dimension])
-        regions = SuperpixelConfig.preset(dimension)
-        return cls(global_crops=crops, global_appearance=look, superpixels=regions)
+        views, look = ViewsConfig.preset(dimension, size), LOOKS[dimension, size]
+        crops = replace(views.global_crops, flip_axes=(), rotation_degrees={2: 20.0, 3: 10.0}[dimension])
+        return cls(global_crops=crops, global_appearance=look, superpixels=SuperpixelConfig.preset(dimension))
+
+    def settled(self, aligned: Callable[[], bool]) -> Self:
+        """With or without the comparison with other images."""
+        return replace(self, kernel=self.kernel.settled(aligned))
 
 
-DEGREES = {2: 20.0, 3: 10.0}
 NOISY = replace(INTENSITIES[2], noise_std=(0.0, 0.05), normalisation="zscore", swap_count=4, cutout_count=4)
 DEEP = replace(INTENSITIES[3], cutout_size=(8, 8, 8), cutout_count=20)
 LOOKS: dict[tuple[int, str], Appearance] = {
@@ -183,8 +184,8 @@ class Foveate(Method):
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Clean view, corrupted view, restoration."""
         clean, seen = self.looks(batch, progress.seed)
-        restored = {"restored": self.restore(self.net(seen))} if self.restore else {}
-        return {"clean": clean, "corrupted": seen, **restored}
+        found = {"clean": clean, "corrupted": seen}
+        return found | {"restored": self.restore(self.net(seen))} if self.restore else found
 
 
 def refuse(config: Config, *, compared: bool, restored: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from foveate.commands.plan.measure import LARGER, SMALL, Probe, measure, probed_data
 from foveate.commands.pretrain.card import headline, sets_note
 from foveate.commands.pretrain.config import PretrainConfig
+from foveate.commands.pretrain.position import decision, settled
 from foveate.core.types import Ending, FoveateError
 from foveate.data.salts import CACHES
 from foveate.runtime.processes import check_processes
@@ -37,8 +38,10 @@ def plan(config: PretrainConfig) -> str:
     with tempfile.TemporaryDirectory(prefix="foveate-plan-") as scratch:
         alone = replace(alone, out=str(Path(scratch) / "run"))
         probe, cache, counts = probed_data(alone, Path(scratch) / CACHES)
+        alone, position = settled(alone, cache)
         measure(alone, cache, probe)
-    return "\n".join(filter(None, [headline(config), sets_note(config, counts), *report(config, probe)]))
+    lines = [headline(config), sets_note(config, counts), *report(config, probe), decision(position)]
+    return "\n".join(filter(None, lines))
 
 
 def total_seconds(config: PretrainConfig, probe: Probe, step: float) -> float:

@@ -15,6 +15,7 @@ from foveate.data.cache.estimate import estimated_bytes, gib
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.store import disk_errors
 from foveate.data.cache.volumes import Cache
+from foveate.data.position import measure
 from foveate.runtime import images as intake
 from foveate.runtime.selection import images_for_pretraining
 from foveate.train.logging import CONSOLE, say
@@ -41,6 +42,7 @@ def prepare(config: PrepareRun) -> Cache:
     say(f"{len(images)} images; the whole cache takes about {gib(needed)}, {gib(free)} are free")
     cache = intake.decode(images, folder, config.prepare, config.num_workers)
     say(summary(cache))
+    say(measure(cache).sentence)
     say(f"ready: foveate pretrain --data {folder} --out RUN")
     return cache
 

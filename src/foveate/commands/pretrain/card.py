@@ -18,6 +18,7 @@ from foveate.core.dims import defaults
 from foveate.data.cache.volumes import Cache
 from foveate.data.named_sets import shares_of
 from foveate.data.order import Mix, Weighted
+from foveate.data.position import Position
 from foveate.nets.weights.store import Card
 from foveate.runtime.card import ancestor, shared_card
 from foveate.runtime.config import SHARES, RunConfig
@@ -51,7 +52,7 @@ def hours_on_cpu(config: RunConfig) -> float:
     return work * config.accumulate * config.steps / per_second / 3600
 
 
-def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
+def card(config: PretrainConfig, method: Method, cache: Cache, position: Position | None = None) -> Card:
     """What a later user must know of the weights. No path and no identity."""
     return (
         shared_card(config, method, cache)
@@ -63,6 +64,7 @@ def card(config: PretrainConfig, method: Method, cache: Cache) -> Card:
             "initial_weights": ancestor(config.init),
         }
         | ({"sets": sets_of(config, counts_of(cache))} if cache.mix else {})
+        | ({"position": position.as_json()} if position else {})
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.card import counts_of, headline, sets_note
 from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache, sample_cache
+from foveate.commands.pretrain.position import decision, note_position, settled
 from foveate.commands.pretrain.probe import open_probe
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Method
@@ -81,14 +83,18 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         cache = folder.started_with(open_cache(config), out)
         intake.check_volumes(cache, method.crops, config, method.net.stride)
         cache = intake.derived(cache, method.derived)
+        asked, (config, position) = config, settled(config, cache)
+    if position:
+        method = build_method(config)
     check_same(peers, cache.data_hash, "images")
     first = partial(first_batches, cache=cache, fabric=fabric)
     config = fitted(config, build_method, first, fabric, peers, least=LEAST)
     report = start_from(method, config, given, cache) if given else None
     with fabric.rank_zero_first():
         if fabric.is_global_zero:
-            folder.prepare_out(config, out, cache.data_hash, report)
+            folder.prepare_out(replace(config, method=asked.method), out, cache.data_hash, report)
             folder.note_images(cache, out)
+            note_position(position, out)
         held, cache = health.hold_out(cache, config)
         note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
         probe = open_probe(config, method, fabric) if config.probe else None
@@ -102,7 +108,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         tissue = intake.tissue_note(cache, method.crops, config.seed)
-        for note in filter(None, [sets_note(config, counts_of(cache)), tissue]):
+        for note in filter(None, [decision(position), sets_note(config, counts_of(cache)), tissue]):
             log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
@@ -110,7 +116,7 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
         if ending and takes_part(fabric, config):
             recalibrate(method, islice(load(0), CALIBRATION_BATCHES))
         if ending and fabric.is_global_zero:
-            card = pretrain_card.card(config, method, cache)
+            card = pretrain_card.card(config, method, cache, position)
             path = weights.save(method.exported(), card, out / "exported")
             log.note(f"exported {path.relative_to(out)}")
         if not ending:
