@@ -36,6 +36,7 @@ from foveate.train import checkpoint
 from foveate.train.logging import say
 
 OWN_IMAGES = "private/images.txt"  # hashes of the voxels as they are cached
+FOLDS = "folds.json"  # in the folder of a cross-validation
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
 
 
@@ -182,6 +183,26 @@ def started_with(cache: Cache, out: Path) -> Cache:
         )
         return cache.only(keep)
     return cache
+
+
+def fold_folder(out: Path, number: int) -> Path:
+    """The run folder of one fold of a cross-validation."""
+    return out / f"fold_{number}"
+
+
+def runs_in(run: str) -> list[str]:
+    """The runs that a name stands for: itself, or every fold of a cross-validation."""
+    path = Path(run) / FOLDS
+    if not path.is_file():
+        return [run]
+    count = int(json.loads(path.read_text(encoding="utf-8"))["folds"])
+    folders = [fold_folder(Path(run), number) for number in range(count)]
+    if missing := [each.name for each in folders if not (each / "exported" / "card.json").is_file()]:
+        raise FoveateError(
+            f"--run {run}: {', '.join(missing)} has not reached its end; accepted: all folds finished (the "
+            "command of `foveate finetune --folds`, given again, goes on), or the folder of one fold."
+        )
+    return [str(each) for each in folders]
 
 
 def commit() -> str:

@@ -194,3 +194,51 @@ def test_names_in_another_encoding_and_with_strange_line_ends_come_back_from_the
     records = [Record(path=Path(name), relative=name) for name in (*names, "c.png")]
     split = make_split(records, [""] * 3, SplitConfig(source=str(tmp_path)))
     assert [record.relative for record in split["train"]] == names
+
+
+@given(
+    count=st.integers(10, 60), patients=st.integers(0, 30), seed=st.integers(0, 5), folds=st.integers(2, 5)
+)
+def test_every_image_validates_in_one_fold_and_no_patient_in_two(count, patients, seed, folds):
+    records = cohort(count, max(patients, 10) if patients else 0)
+    settings = SplitConfig(seed=seed, test_share=0.2, folds=folds)
+    splits = [make_split(records, [""] * count, replace(settings, fold=k)) for k in range(folds)]
+    tests = names(splits[0]["test"])
+    assert tests
+    assert all(names(split["test"]) == tests for split in splits)
+    validated = [name for split in splits for name in names(split["val"])]
+    assert sorted([*validated, *tests]) == sorted(names(records))
+    for split in splits:
+        assert sorted(names([r for part in split.values() for r in part])) == sorted(names(records))
+    owners = [{patient_of(record) for record in split["val"]} for split in splits]
+    assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])
+
+
+def test_strata_are_mixed_in_every_fold():
+    records = cohort(200)
+    strata = ["rare" if i % 10 == 0 else "common" for i in range(200)]
+    rare = {r.relative for r, s in zip(records, strata, strict=True) if s == "rare"}
+    for fold in range(5):
+        split = make_split(records, strata, SplitConfig(folds=5, fold=fold))
+        assert len(split["val"]) == 40
+        assert 3 <= len(rare & set(names(split["val"]))) <= 5
+
+
+def test_a_test_part_that_the_data_say_is_in_no_fold():
+    records = [*cohort(8, split="train"), *[replace(r, relative=f"t{r.relative}") for r in cohort(2)]]
+    records = [replace(r, split=r.split or "test") for r in records]
+    for fold in range(4):
+        split = make_split(records, [""] * 10, SplitConfig(folds=4, fold=fold))
+        assert names(split["test"]) == names(records[8:])
+        assert (len(split["val"]), len(split["train"])) == (2, 6)
+
+
+@pytest.mark.parametrize("keys", [{"folds": 1}, {"folds": 3, "fold": 3}, {"folds": 3, "source": "a.json"}])
+def test_folds_that_are_none_are_refused(keys):
+    with pytest.raises(FoveateError, match=r"split\.folds"):
+        SplitConfig(**keys)
+
+
+def test_more_folds_than_patients_are_refused():
+    with pytest.raises(FoveateError, match="a fold has no patient, of 3; accepted: fewer folds"):
+        make_split(cohort(6, patients=3), [""] * 6, SplitConfig(folds=4))

@@ -12,32 +12,28 @@ from typing import Any
 
 import numpy as np
 
+from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import (
     Cohort,
     Rows,
     Statistic,
-    judge_answers,
-    judge_masks,
+    judge,
 )
-from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
 from foveate.core import config as parsing
 from foveate.core.files import plain, replace_text
-from foveate.core.tasks import DenseTask, ImageTask
-from foveate.core.types import Array, Ending, FoveateError, Record
-from foveate.data.cache.index import salted_id
-from foveate.data.cache.prepare import cache_folder
-from foveate.data.cohort.draw import PARTS, patient_of
-from foveate.data.cohort.leakage import seen_before
-from foveate.data.cohort.splits import Split, make_split
-from foveate.data.salts import read_salt
+from foveate.core.types import Array, Ending
 from foveate.evaluate.statistics import bca_interval
-from foveate.runtime import images as intake
+from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import Model, memory_explained, open_model
+from foveate.runtime.folder import runs_in
 from foveate.runtime.resources.gpus import take_gpu
-from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
 
+OUT_OF_FOLD = (
+    "every image is scored by the network that was not trained on it; but its fold chose the checkpoint, so "
+    "these scores are somewhat optimistic"
+)
 NO_TEST = (
     "the run's split has no test part: scored on the validation images, which chose the checkpoint, so these "
     "scores are optimistic. Keep images for a test with `foveate finetune --split.test_share 0.2`"
@@ -52,34 +48,38 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
     take_gpu(config.accelerator, config.gpu)
-    model = open_model(config.run, config.accelerator, config.precision)
-    with memory_explained(model.device, "while the images were evaluated"):
-        return evaluated(config, model, Path(config.out))
+    runs = runs_in(config.run)
+    folded = len(runs) > 1 and config.part in ("auto", "val")
+    named: list[list[str]] = [[run] for run in runs] if folded else [runs]
+    models = [open_model(some, config.accelerator, config.precision) for some in named]
+    with memory_explained(models[0].device, "while the images were evaluated"):
+        cohort = out_of_fold(config, runs, models) if folded else load_cohort(config, runs, models[0])
+        return evaluated(config, runs, models, cohort)
 
 
-def evaluated(config: EvaluateConfig, model: Model, out: Path) -> bool:
-    """The same with the run's model."""
-    cohort = load_cohort(config, model)
+def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Model], cohort: Cohort) -> bool:
+    """The same with the models of the runs, and the images."""
+    out = Path(config.out)
     note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
+    note = OUT_OF_FOLD if cohort.owners else note
     out.mkdir(parents=True, exist_ok=True)
-    if isinstance(model.task, DenseTask):
-        rows, statistic, extra = judge_masks(config, model, model.task, cohort, out)
-    else:
-        rows, statistic, extra = judge_answers(config, model, model.task, cohort, out)
-    if words := model.spared():
+    rows, statistic, extra = judge(config, models, cohort, out)
+    for words in filter(None, (model.spared() for model in models)):
         say(words)
     write_cases(out / "cases.csv", cohort, rows)
+    first = models[0]
+    hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
     summary = {
         "part": cohort.part,
         "note": note,
         "cases": len(rows),
         "patients": len(set(cohort.patients)),
         "left_out": cohort.left_out,
-        "task": model.card["task"]["name"],
-        "class_names": list(model.task.class_names),
-        "weights_data_hash": model.card["data_hash"],
+        "task": first.card["task"]["name"],
+        "class_names": list(first.task.class_names),
+        "weights_data_hash": hashes,
         "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")}
-        | {"precision": model.precision},
+        | {"precision": first.precision},
         "metrics": with_intervals(statistic, cohort.patients, config),
         **extra,
     }
@@ -87,88 +87,6 @@ def evaluated(config: EvaluateConfig, model: Model, out: Path) -> bool:
     replace_text(out / "summary.json", text)
     say(table_of(summary))
     return not cohort.left_out
-
-
-def load_cohort(config: EvaluateConfig, model: Model) -> Cohort:
-    """The images of the chosen part."""
-    settings = run_config(config.run)
-    cache = cache_folder(Path(config.out).absolute().parent, Path(config.data), model.prepare)
-    known = cache_folder(Path(config.run).absolute().parent, Path(config.data), model.prepare)
-    cache = known if known.is_dir() else cache
-    found = labelled(settings, Path(config.data))
-    say_notes([*found.notes, found.patients])
-    split = split_of(config, settings, found.records, known)
-    part = config.part if config.part != "auto" else "test" if split["test"] else "val"
-    chosen = list(found.records) if part == "all" else split[part]
-    if not chosen:
-        raise FoveateError(
-            f"--part {part}: the run's split has no images in it; accepted: --part val, whose images "
-            "chose the checkpoint, or --part all on a data set that the run never saw."
-        )
-    wanted = isinstance(model.task, ImageTask) and model.task.uses_validation
-    tuned = split["val"] if part in ("test", "all") and wanted else []
-    names = {record.relative for record in chosen}
-    tuned = [record for record in tuned if record.relative not in names]
-    both = intake.decode([*chosen, *tuned], cache, model.prepare)
-    by_name = {volume.relative: volume for volume in both}
-    encoded = {
-        name: model.seen(v).replaced(labels=settings.task.encode(v.labels)) for name, v in by_name.items()
-    }
-    kept = [record for record in chosen if record.relative in by_name]
-    if not kept:
-        raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
-    if part == "all":
-        warn_of_seen(config.run, kept, [by_name[record.relative].entry.voxel_hash for record in kept])
-    salt = read_salt(cache)
-    return Cohort(
-        volumes=[encoded[record.relative] for record in kept],
-        patients=[salted_id(salt, patient_of(record)) for record in kept],
-        calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
-        part=part,
-        left_out=len(chosen) - len(kept),
-    )
-
-
-def warn_of_seen(run: str, records: Sequence[Record], voxels: Sequence[str]) -> None:
-    """Warn if the run was trained on these images or their patients, whatever the files are called now."""
-    try:
-        seen = len(seen_before(Path(run), records, voxels))
-    except FoveateError as error:
-        say(f"warning: whether the run was trained on these images is not known. {error}")
-        return
-    if seen:
-        parts = "training, validation or pre-training"
-        say(f"warning: {seen} of these images, or their patients, were in the run's {parts}")
-
-
-def split_of(
-    config: EvaluateConfig, settings: FinetuneConfig, records: Sequence[Record], cache: Path
-) -> Split:
-    """The run's own split by the salted names it wrote down; for `all` nothing must be in it."""
-    used = json.loads((Path(config.run) / "split.json").read_text(encoding="utf-8"))
-    salt = read_salt(cache) if cache.is_dir() else b""
-    ids = {salted_id(salt, record.relative): record for record in records} if salt else {}
-    if config.part == "all":
-        return {"train": [], "val": [], "test": []}
-    split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
-    missing = sum(map(len, used.values())) - sum(map(len, split.values()))
-    if "test" not in used and config.part in (
-        "auto",
-        "test",
-    ):  # a run of before they were noted: drawn or read again
-        strata = [settings.task.stratum(record.labels) for record in records]
-        again = make_split(records, strata, settings.split)
-        places = {record.relative: part for part in PARTS for record in again[part]}
-        missing += sum(places.get(r.relative) != part for part in ("train", "val") for r in split[part])
-        split["test"] = again["test"]
-    if missing:
-        raise FoveateError(
-            f"--data {config.data} does not give the split of {config.run} ({missing} of its images are "
-            "missing or in other parts): these are other images, the cache beside the run is gone, or an "
-            "earlier version drew the split. Accepted: the images of the run, or --part all for images that "
-            "it never saw."
-        )
-    return split
 
 
 def with_intervals(
@@ -203,10 +121,10 @@ def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
     """A row per case under its salted name."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["id", "patient", *rows[0]])
-    for volume, patient, row in zip(cohort.volumes, cohort.patients, rows, strict=True):
+    writer.writerow(["id", "patient", *(["fold"] if cohort.owners else []), *rows[0]])
+    for i, (volume, patient, row) in enumerate(zip(cohort.volumes, cohort.patients, rows, strict=True)):
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
-        writer.writerow([volume.entry.id, patient, *cells])
+        writer.writerow([volume.entry.id, patient, *cohort.owners[i : i + 1], *cells])
     replace_text(path, text.getvalue())
 
 

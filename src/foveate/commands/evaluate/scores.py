@@ -34,6 +34,7 @@ class Cohort:
     volumes: list[CachedVolume]
     patients: list[str]  # salted, one per volume
     calibration: list[CachedVolume]  # the run's validation images, where they are at hand
+    owners: Sequence[int] = ()  # which of several models answers each volume; empty: there is one
     part: str = "test"  # that was taken
     left_out: int = 0  # images of the part that could not be used
 
@@ -41,21 +42,33 @@ class Cohort:
 Judged = tuple[Rows, Statistic, Mapping[str, object]]  # what else there is to say
 
 
-def judge_masks(config: EvaluateConfig, model: Model, task: DenseTask, cohort: Cohort, out: Path) -> Judged:
+def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: Path) -> Judged:
+    """Scores of every case by the model that answers it; figures."""
+    tasks = [model.task for model in models]
+    dense = [task for task in tasks if isinstance(task, DenseTask)]
+    if len(dense) == len(tasks):
+        return judge_masks(config, models, dense, cohort, out)
+    return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
+
+
+def judge_masks(
+    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[DenseTask], cohort: Cohort, out: Path
+) -> Judged:
     """Masks of every case; figures of Dice and of the worst."""
     rows: Rows = []
+    owners = cohort.owners or [0] * len(cohort.volumes)
     with counted("evaluating", len(cohort.volumes)) as advance:
-        for volume in cohort.volumes:
-            predicted, truth = masks_of(config, model, task, volume)
+        for volume, k in zip(cohort.volumes, owners, strict=True):
+            predicted, truth = masks_of(config, models[k], tasks[k], volume)
             tolerance = config.nsd_tolerance_mm
             rows.append(metrics.mask_metrics(predicted, truth, volume.spacing_mm, tolerance))
             advance()
-    names = [name for name in task.class_names if f"dice/{name}" in rows[0]]
+    names = [name for name in tasks[0].class_names if f"dice/{name}" in rows[0]]
     figures.draw_scores(out / "dice.png", {n: [r[f"dice/{n}"] for r in rows] for n in names}, "Dice")
     order = sorted(range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["mean_fg_dice"], nan=2.0))
     pictures = []
     for i in order[: config.worst]:
-        predicted, truth = masks_of(config, model, task, cohort.volumes[i])
+        predicted, truth = masks_of(config, models[owners[i]], tasks[owners[i]], cohort.volumes[i])
         sides = {"truth": truth, "prediction": predicted}
         image = torch.from_numpy(whole(cohort.volumes[i])[0])
         drawn = {k: torch.from_numpy(np.stack(list(each.values()))) for k, each in sides.items()}
@@ -88,9 +101,16 @@ def masks_of(
     return predicted, {name: mask & known for name, mask in masks.items()}
 
 
-def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort: Cohort, out: Path) -> Judged:
+def judge_answers(
+    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[ImageTask], cohort: Cohort, out: Path
+) -> Judged:
     """Answers for whole images, as the task scores them; its figures, and the worst cases."""
-    found = answers_of(model, task, cohort.volumes, config.mirror)
+    owners, task = cohort.owners or [0] * len(cohort.volumes), tasks[0]
+    parts = []
+    for k, model in enumerate(models):  # the volumes of a model lie together
+        mine = [volume for volume, owner in zip(cohort.volumes, owners, strict=True) if owner == k]
+        parts.append(answers_of(model, tasks[k], mine, config.mirror))
+    found = Answered(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     names, targets = task.class_names, task.config.targets
     rows: Rows = [
         {
@@ -99,8 +119,10 @@ def judge_answers(config: EvaluateConfig, model: Model, task: ImageTask, cohort:
         }
         for answers, labels in zip(*found, strict=True)
     ]
-    draw_worst(config, task, cohort, found, out)
-    validation = answers_of(model, task, cohort.calibration, config.mirror) if cohort.calibration else None
+    draw_worst(config, [tasks[k] for k in owners], cohort, found, out)
+    validation = (
+        answers_of(models[0], task, cohort.calibration, config.mirror) if cohort.calibration else None
+    )
     extra = task.report(found, validation, out)
     return rows, lambda picked: task.config.score(found.answers[picked], found.labels[picked]), extra
 
@@ -118,14 +140,16 @@ def answers_of(
     return Answered(np.stack(answers).astype(np.float64), labels)
 
 
-def draw_worst(config: EvaluateConfig, task: ImageTask, cohort: Cohort, found: Answered, out: Path) -> None:
-    """Pictures of the cases that are furthest from their labels."""
-    wrong = task.mistakes(found)
+def draw_worst(
+    config: EvaluateConfig, tasks: Sequence[ImageTask], cohort: Cohort, found: Answered, out: Path
+) -> None:
+    """Pictures of the cases that are furthest from their labels; a task for each case."""
+    wrong = tasks[0].mistakes(found)
     order = np.argsort(-wrong, kind="stable").tolist()
     worst = [i for i in order if not np.isnan(wrong[i])][: config.worst]
     if worst:
-        said = [task.caption(found.answers[i], found.labels[i]) for i in worst]
-        cases = [explained(task, cohort.volumes[i], text) for i, text in zip(worst, said, strict=True)]
+        said = [tasks[i].caption(found.answers[i], found.labels[i]) for i in worst]
+        cases = [explained(tasks[i], cohort.volumes[i], text) for i, text in zip(worst, said, strict=True)]
         figures.draw_cases(out / "worst.png", cases)
 
 

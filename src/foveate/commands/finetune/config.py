@@ -86,6 +86,9 @@ class FinetuneConfig(RunConfig):
             "rest": the images of the training patients that have no label or were left out by
             split.train_cases. Empty: labelled images only.
         semi: How they take part.
+        folds: Cross-validation: patients are dealt into so many folds, and for each a run in `out`/fold_K
+            trains on the others; given again, the command skips what is finished. 0: one run.
+        fold: Only this one of them, from 0.
         on_seen: What to do if `init` was pre-trained on test images or on their patients: refuse the run, or
             continue and mark it.
     """
@@ -99,6 +102,8 @@ class FinetuneConfig(RunConfig):
     structures: str = ""
     unlabelled: str = ""
     semi: SemiConfig = field(default_factory=SemiConfig)
+    folds: int = 0
+    fold: int | None = None
     on_seen: OnSeen = "refuse"
 
 

@@ -209,6 +209,12 @@ def facts_of(
     )
 
 
+def scored_images(images: LabelledImages) -> list[Record]:
+    """What no training may have seen: the test part, and in a cross-validation the fold that validates."""
+    folded = images.split["val"] if images.config.split.folds else []
+    return [*images.split["test"], *folded]
+
+
 def with_labels(volume: CachedVolume, labels: dict[str, float]) -> CachedVolume:
     """The same volume with its labels as numbers."""
     return volume.replaced(labels=labels)

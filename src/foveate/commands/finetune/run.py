@@ -15,7 +15,8 @@ from lightning_fabric import Fabric
 
 from foveate.commands.finetune.build import build_task, encoder_of, stride_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
-from foveate.commands.finetune.images import LabelledImages, data_hash, load_images, summary
+from foveate.commands.finetune.folds import cross_validate, fold_of
+from foveate.commands.finetune.images import LabelledImages, data_hash, load_images, scored_images, summary
 from foveate.commands.finetune.semi import measure_of, source_of, trained_from, trained_task
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
@@ -66,6 +67,8 @@ def from_file(path: Path) -> Ending:
 
 def finetune(config: FinetuneConfig) -> Ending:
     """Run to the end or to a signal; at the end weights are exported."""
+    if config.folds or config.fold is not None:
+        return cross_validate(config, finetune)
     config = with_recorded_batch(config)
     if needs_processes(config):
         return run_processes(RANK, config)
@@ -88,7 +91,7 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     config = fitted(config, build_trained, first, fabric, peers, least=least_of(config))
     images = replace(images, config=config)
     verdict = compared_with_pretraining(
-        config.init, images.split["test"], config.on_seen, config.prepare.reading
+        config.init, scored_images(images), config.on_seen, config.prepare.reading
     )
     active = fabric.is_global_zero
     with fabric.rank_zero_first():
@@ -303,7 +306,7 @@ def dry_run(config: FinetuneConfig) -> str:
     import tempfile
 
     check_processes(config)
-    config = on_one_device(config)
+    config = on_one_device(fold_of(config, config.fold or 0) if config.folds else config)
     with tempfile.TemporaryDirectory() as scratch:
         fabric = build_fabric(config)
         images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)

@@ -18,8 +18,8 @@ class PredictConfig:
     """One prediction.
 
     Attributes:
-        run: Folder of a fine-tuning run, or its weights file; several, each with its own --run, answer every
-            image together, and their probabilities are averaged.
+        run: Folder of a fine-tuning run, its weights file, or the folder of a cross-validation. Several, each
+            with its own --run, answer every image together: the mean of their probabilities. So do all folds.
         data: Folder of images, or one file.
         out: Folder for the results; the same command again goes on where it was.
         force: Predict images, too, that are so unlike those of training that the answer means nothing; the

@@ -47,6 +47,7 @@ from foveate.runtime.finetuned import (
     prepared,
     segment_volume,
 )
+from foveate.runtime.folder import runs_in
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
 from foveate.runtime.resources.gpus import take_gpu
 from foveate.train.logging import say
@@ -73,12 +74,13 @@ def run_predict(config: PredictConfig) -> Ending:
 def predict(config: PredictConfig) -> bool:
     """Predict every image; True when none failed."""
     take_gpu(config.accelerator, config.gpu)
-    model, out = open_model(config.runs, config.accelerator, config.precision), Path(config.out)
+    runs = [each for run in config.runs for each in runs_in(run)]
+    model, out = open_model(runs, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
     refuse_among_images(images, out)
     refuse_format(images, model, config.format)
     refuse_settings(config, model)
-    claim(out, config, model.precision)
+    claim(out, config, runs, model.precision)
     trained = trained_facts(model.card, by_voxel=model.dense)
     seat = Seat(
         model=model,
@@ -151,11 +153,9 @@ def refuse_settings(config: PredictConfig, model: Model) -> None:
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 
 
-def claim(out: Path, config: PredictConfig, precision: str) -> None:
+def claim(out: Path, config: PredictConfig, runs: Sequence[str], precision: str) -> None:
     """Write down what makes these results, or refuse a folder whose results were made otherwise."""
-    hashes = sorted(
-        blake2b(weights.locate(run).read_bytes(), digest_size=16).hexdigest() for run in config.runs
-    )
+    hashes = sorted(blake2b(weights.locate(run).read_bytes(), digest_size=16).hexdigest() for run in runs)
     if len(set(hashes)) < len(hashes):
         raise FoveateError("--run: the same weights are named twice; accepted: every run once.")
     ignored = ("run", "data", "out", "force", "accelerator", "gpu", "window.batch_size")

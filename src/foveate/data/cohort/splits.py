@@ -13,6 +13,7 @@ from foveate.data.cohort.draw import (
     PARTS,
     Groups,
     by_patient,
+    cut,
     deal,
     patient_of,
     rarest,
@@ -32,7 +33,8 @@ class SplitConfig:
         source: File with the split: JSON {"train": [names], "val": [...], "test": [...]}, nnU-Net's
             splits_final.json, or a folder with train.txt, val.txt, test.txt; empty: what the data say
             themselves, and where they say nothing, drawn.
-        fold: Which entry of a JSON that holds several.
+        folds: Parts of a cross-validation, of whole patients: part `fold` validates, the others train. 0: no.
+        fold: Which of them, from 0; or which entry of a JSON that holds several.
         val_share: Share of the images that validate where that is drawn.
         test_share: Share of the images that are kept for a test where that is drawn.
         train_cases: Use only so many training cases, the first of one order; 0 uses all.
@@ -42,6 +44,7 @@ class SplitConfig:
     """
 
     source: str = ""
+    folds: int = 0
     fold: int = 0
     val_share: float = 0.2
     test_share: float = 0.0
@@ -56,6 +59,11 @@ class SplitConfig:
                 f"split.val_share {self.val_share} and split.test_share {self.test_share}: accepted are "
                 "shares of at least 0, the first above it, with a sum below 1."
             )
+        if self.folds and not (self.folds > 1 and 0 <= self.fold < self.folds and not self.source):
+            raise FoveateError(
+                f"split.folds {self.folds} with split.fold {self.fold}: accepted are two or more folds, one "
+                "of them from 0, and no split.source, which says the parts (its entry is split.fold)."
+            )
         if self.train_cases and self.train_patients:
             raise FoveateError(
                 f"split.train_cases {self.train_cases} and split.train_patients {self.train_patients}: "
@@ -67,7 +75,9 @@ def make_split(records: Sequence[Record], strata: Sequence[str], config: SplitCo
     """The parts, checked for patients in two of them, the training part cut to its first cases."""
     kinds = {record.relative: name for record, name in zip(records, strata, strict=True)}
     split = given_split(records, config) or own_split(records)
-    if split is None:
+    if config.folds:
+        split = folded_split(records, split, kinds, config)
+    elif split is None:
         split = drawn_split(records, kinds, config, test=True)
     elif not split["val"]:
         split = {**drawn_split(split["train"], kinds, config, test=False), "test": split["test"]}
@@ -100,6 +110,30 @@ def drawn_split(
     parts = deal(groups, strata_of(groups, kinds), shares, config.seed)
     refuse_empty(parts, shares, len(groups))
     return {part: [r for patient in parts.get(part, []) for r in groups[patient]] for part in PARTS}
+
+
+def folded_split(
+    records: Sequence[Record], own: Split | None, kinds: Mapping[str, str], config: SplitConfig
+) -> Split:
+    """One fold of a cross-validation; images for the test, said by the data or drawn, are in none."""
+    test = own["test"] if own else []
+    pool = [*own["train"], *own["val"]] if own else list(records)
+    if not own and config.test_share:
+        groups = by_patient(pool)
+        parts = deal(groups, strata_of(groups, kinds), {"test": config.test_share}, config.seed)
+        refuse_empty(parts, {"test": config.test_share}, len(groups))
+        test, pool = ([r for patient in parts[part] for r in groups[patient]] for part in ("test", "train"))
+    groups = by_patient(pool)
+    order = stratified_order(groups, strata_of(groups, kinds), config.seed)
+    sizes = {patient: len(images) for patient, images in groups.items()}
+    folds = cut(order, sizes, [1 / config.folds] * config.folds)
+    if not all(folds):
+        raise FoveateError(
+            f"split.folds {config.folds}: a fold has no patient, of {len(order)}; accepted: fewer folds."
+        )
+    parts = {"val": folds.pop(config.fold), "train": [patient for fold in folds for patient in fold]}
+    named = {part: [r for patient in parts[part] for r in groups[patient]] for part in ("train", "val")}
+    return {**named, "test": test}
 
 
 def strata_of(groups: Groups, kinds: Mapping[str, str]) -> dict[str, str]:
