@@ -6,6 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from foveate.evaluate import calibration as cal
+from foveate.evaluate.files import LEVELS
 
 
 def slow_ece(confidence, correct, bins):
@@ -58,3 +59,33 @@ def test_contract_temperature_without_labels_or_with_perfect_ones_stays_finite()
     logits = np.array([[5.0, -5.0], [-5.0, 5.0]])
     assert cal.fit_temperature(logits, np.array([np.nan, -1]), "softmax") == 1.0
     assert 0.05 <= cal.fit_temperature(logits, np.array([0, 1]), "softmax") < 0.5  # NLL is 0 below
+
+
+def test_oracle_the_error_of_masks_counts_foreground_only():
+    """9 of 10 sure and 7 of 10 right, whatever the background is."""
+    sure, shape = round(0.9 * LEVELS), (10, 30)
+    levels = np.zeros((3, *shape), np.uint16)
+    levels[0], levels[1, :, :10], levels[0, :, :10] = LEVELS, sure, LEVELS - sure
+    truth = {1: np.zeros(shape, bool), 2: np.zeros(shape, bool)}
+    truth[1][:7, :10] = truth[2][7, :10] = True  # and nothing in the last two rows
+    predicted = {k: levels.argmax(0) == k for k in truth}
+    known = np.ones(shape, bool)
+    error = cal.foreground_error(levels, predicted, truth, known, "softmax")
+    assert error == pytest.approx(0.2, abs=1e-4)
+    known[7:, :10] = False
+    assert cal.foreground_error(levels, predicted, truth, known, "softmax") == pytest.approx(0.1, abs=1e-4)
+    nothing = {k: np.zeros(shape, bool) for k in truth}
+    assert np.isnan(cal.foreground_error(levels, nothing, nothing, known, "softmax"))
+    assert np.isnan(cal.foreground_error(levels, nothing, nothing, known, "sigmoid"))
+
+
+def test_oracle_the_error_of_overlapping_masks_is_that_of_every_class():
+    levels = np.zeros((2, 40), np.uint16)
+    levels[0, :20], levels[1, :10] = round(0.8 * LEVELS), round(0.6 * LEVELS)
+    truth = {0: np.arange(40) < 10, 1: np.arange(40) < 6}
+    predicted = {k: levels[k] > 0 for k in truth}
+    shares = [0.8] * 20 + [0.6] * 10
+    labels = [1] * 10 + [0] * 10 + [1] * 6 + [0] * 4
+    error = cal.foreground_error(levels, predicted, truth, np.ones(40, bool), "sigmoid")
+    assert error == pytest.approx(slow_ece(shares, labels, 15), abs=1e-4)
+    assert error > 0.1

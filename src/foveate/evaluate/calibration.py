@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 
 from foveate.core.types import Array
+from foveate.evaluate.files import LEVELS
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # a perfect validation set would ask for 0, one without signal for infinity
@@ -47,6 +49,36 @@ def calibration_error(shares: Array, labels: Array, kind: Kind) -> float:
     if not len(shares):
         return float("nan")
     return expected_calibration_error(shares.max(1), shares.argmax(1) == labels)
+
+
+def foreground_error(
+    levels: Array, predicted: Mapping[int, Array], truth: Mapping[int, Array], known: Array, kind: Kind
+) -> float:
+    """ECE over the voxels of one image that are foreground in the answer or in truth.
+
+    Where classes exclude each other, of the chosen class; else of every class, over the voxels that are its
+    own in the answer or in truth. NaN without such a voxel.
+
+    Args:
+        levels: Probabilities (K, *S) as whole numbers up to `LEVELS`.
+        predicted: Output -> the mask of the answer (*S).
+        truth: The same in truth.
+        known: Where the truth is known (*S).
+        kind: Whether classes exclude each other.
+    """
+    wheres = {k: known & (predicted[k] | truth[k]) for k in truth}
+    if kind == "sigmoid":
+        shares = [levels[k][where] / LEVELS for k, where in wheres.items()]
+        labels = [truth[k][where] for k, where in wheres.items()]
+        return expected_calibration_error(np.concatenate(shares), np.concatenate(labels))
+    where = np.any(list(wheres.values()), axis=0)
+    inside = levels[:, where] / LEVELS
+    true = np.zeros(inside.shape[1:], dtype=int)
+    for k, mask in truth.items():
+        true[mask[where]] = k
+    if not inside.size:
+        return math.nan
+    return expected_calibration_error(inside.max(0), inside.argmax(0) == true)
 
 
 def negative_log_likelihood(logits: Array, labels: Array, kind: Kind, temperature: float) -> float:

@@ -46,9 +46,10 @@ SPLIT = {"split.test_share": "0.34", "split.val_share": "0.2"}
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimension):  # noqa: F811
     run, data = trained(keys(dimension, **SPLIT))
-    assert judged(run, data, tmp_path / "test")
+    assert judged(run, data, tmp_path / "test", calibration="true")
     summary, rows = results(tmp_path / "test")
     assert summary["cases"] == len(rows) == 2
+    assert 0 < summary["metrics"]["ece_fg"]["value"] < 1
     mean = np.mean([float(row["mean_fg_dice"]) for row in rows])
     assert summary["metrics"]["mean_fg_dice"]["value"] == pytest.approx(mean, abs=1e-5)
     for name in ("dice.png", "worst.png"):

@@ -27,6 +27,8 @@ class EvaluateConfig:
         worst: Number of worst cases to draw.
         draws: Resamples of the bootstrap over patients.
         seed: Seed of the bootstrap.
+        calibration: Score, too, whether the probabilities of masks mean what they say (ece_fg); answers for
+            whole images always have it.
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.
@@ -46,6 +48,7 @@ class EvaluateConfig:
     worst: int = 4
     draws: int = 2000
     seed: int = 0
+    calibration: bool = False
     mirror: Mirror = "none"
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)

@@ -15,7 +15,7 @@ from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.wanted import MAP
-from foveate.evaluate import figures, metrics
+from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.evaluate.members.mirrors import Mirror
 from foveate.runtime.finetuned import Model, segment_volume
@@ -59,9 +59,9 @@ def judge_masks(
     owners = cohort.owners or [0] * len(cohort.volumes)
     with counted("evaluating", len(cohort.volumes)) as advance:
         for volume, k in zip(cohort.volumes, owners, strict=True):
-            predicted, truth = masks_of(config, models[k], tasks[k], volume)
-            tolerance = config.nsd_tolerance_mm
-            rows.append(metrics.mask_metrics(predicted, truth, volume.spacing_mm, tolerance))
+            predicted, truth, error = judged_masks(config, models[k], tasks[k], volume)
+            found = metrics.mask_metrics(predicted, truth, volume.spacing_mm, config.nsd_tolerance_mm)
+            rows.append(found | ({} if error is None else {"ece_fg": error}))
             advance()
     names = [name for name in tasks[0].class_names if f"dice/{name}" in rows[0]]
     figures.draw_scores(out / "dice.png", {n: [r[f"dice/{n}"] for r in rows] for n in names}, "Dice")
@@ -90,15 +90,29 @@ def masks_of(
     config: EvaluateConfig, model: Model, task: DenseTask, volume: CachedVolume
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Predicted and true masks of the classes, both without ignored voxels."""
+    predicted, truth, _ = judged_masks(config, model, task, volume)
+    return predicted, truth
+
+
+def judged_masks(
+    config: EvaluateConfig, model: Model, task: DenseTask, volume: CachedVolume
+) -> tuple[dict[str, Array], dict[str, Array], float | None]:
+    """The same with the calibration error of their probabilities, where it is asked for."""
     if strange := sorted({*volume.map_entry(MAP).values} - set(task.declared)):
         raise FoveateError(
             f"{volume.relative}: its labels hold the values {strange}, which no class of the run declares; "
             f"accepted: {sorted(task.declared)}."
         )
     masks, known = task.truth(volume)
-    found = segment_volume(model, volume, config.window, config.tidy, mirror=config.mirror)
-    predicted = {name: found.mask(task.class_names.index(name)) & known for name in masks}
-    return predicted, {name: mask & known for name, mask in masks.items()}
+    found = segment_volume(model, volume, config.window, config.tidy, config.calibration, config.mirror)
+    outputs = {name: task.class_names.index(name) for name in masks}
+    predicted = {name: found.mask(k) & known for name, k in outputs.items()}
+    error = None
+    if found.probabilities is not None:
+        answer, true = ({k: side[name] for name, k in outputs.items()} for side in (predicted, masks))
+        kind: calibration.Kind = "softmax" if task.activation == "softmax" else "sigmoid"
+        error = calibration.foreground_error(found.probabilities, answer, true, known, kind)
+    return predicted, {name: mask & known for name, mask in masks.items()}, error
 
 
 def judge_answers(
