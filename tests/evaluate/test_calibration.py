@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn.metrics import log_loss
 
 from foveate.evaluate import calibration as cal
-from foveate.evaluate.files import LEVELS
+from foveate.evaluate.members.shares import LEVELS
 
 
 def slow_ece(confidence, correct, bins):

@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from foveate.core.types import FoveateError
 from foveate.evaluate import inference
-from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import Pace, WindowConfig, sliding_window, starts, sweep_axis
+from foveate.evaluate.members.shares import LEVELS
 from foveate.evaluate.segment import TidyConfig, segment
 
 

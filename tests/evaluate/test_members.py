@@ -8,10 +8,10 @@ import torch
 from tests.evaluate.test_inference import Held
 
 from foveate.core.types import FoveateError
-from foveate.evaluate.files import LEVELS
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.members.doubt import Doubt
 from foveate.evaluate.members.mirrors import averaged, mirror_images, side_by_side
+from foveate.evaluate.members.shares import LEVELS
 from foveate.evaluate.segment import TidyConfig, segment
 
 ACTIVATIONS = ["softmax", "sigmoid"]
@@ -143,3 +143,28 @@ def test_oracle_entropy_and_disagreement(activation):
     assert found.disagreement == pytest.approx(1 - np.mean(scores), rel=1e-9)
     assert found.map.max() <= LEVELS
     assert (found.map > 0).any()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_skipped_windows_are_background_for_every_member(activation):
+    array = np.zeros((1, 16, 4), np.float32)
+    array[0, :4] = 1
+
+    def bright(images):
+        return torch.cat([images * 0, images * 9 + 3, images * 0 - 9], 1).repeat(1, 2, 1, 1)
+
+    found = segment(
+        Held(array),
+        bright,
+        patch=(4, 4),
+        classes=3,
+        activation=activation,
+        window=WindowConfig(overlap=0.0, skip_background=True),
+        tidy=TidyConfig(),
+        members=2,
+        doubt="map",
+    )
+    assert found.mask(1)[:4].all()
+    assert not found.mask(1)[4:].any()
+    assert not found.doubt.map[4:].any()
+    assert found.doubt.disagreement == 0

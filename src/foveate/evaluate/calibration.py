@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from foveate.core.types import Array
-from foveate.evaluate.files import LEVELS
+from foveate.evaluate.members.shares import LEVELS
 
 BINS = 15
 TEMPERATURES = (0.05, 20.0)  # a perfect validation set would ask for 0, one without signal for infinity

@@ -12,8 +12,7 @@ from foveate.core.dims import LAYERS
 from foveate.core.files import replace_file
 from foveate.core.types import Array
 from foveate.evaluate.grids import Grid
-
-LEVELS = 65535  # of a stored probability
+from foveate.evaluate.members.shares import LEVELS
 
 
 def mask_suffix(dimension: int) -> str:

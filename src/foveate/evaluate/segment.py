@@ -27,7 +27,7 @@ from foveate.evaluate.members.mirrors import Mirror, averaged, mirror_images, si
 from foveate.evaluate.members.shares import levels_of, mean_of, member_shares
 from foveate.evaluate.postprocess import tidy_labels, tidy_mask
 
-PIECE = 1 << 26  # logits of which probabilities are made at once
+PIECE = 1 << 24  # logits of which probabilities are made at once
 SURE = 30.0  # a logit whose probability is 1 in every digit that is stored
 
 

@@ -14,6 +14,7 @@ from tests.conftest import SHAPES, blobs
 
 from foveate.cli import main
 from foveate.commands.finetune import config as finetune_settings, run as training
+from foveate.commands.predict.config import SPEC
 from foveate.core.types import FoveateError
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate import inference
@@ -169,6 +170,23 @@ def test_runs_that_do_not_fit_are_refused_and_the_field_is_named(runs, tmp_path,
 def test_another_task_is_no_member(runs):
     with pytest.raises(FoveateError, match=r"its task is classification, that of .* is segmentation"):
         open_model([runs["pictures"][0], runs["values"][0]], "cpu")
+
+
+def test_windows_of_background_are_refused_for_whole_images(runs, images, tmp_path, capsys):
+    assert predicted(images("values"), tmp_path / "out", runs["values"][:1], "--skip_background") == 2
+    assert "--skip_background true: the run answers whole images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "flags", "runs_said"),
+    [
+        ({"run": "A, b"}, {}, ("A, b",)),
+        ({"run": ["A", "B"]}, {}, ("A", "B")),
+        ({"run": "C"}, {"run": '["A", "B, c"]'}, ("A", "B, c")),
+    ],
+)
+def test_runs_of_a_file_are_one_or_a_list(keys, flags, runs_said):
+    assert SPEC.resolve(keys, flags).runs == runs_said
 
 
 def test_equal_members_answer_as_one(runs):

@@ -30,7 +30,10 @@ BOTH = (
     *("accelerator", "precision"),
 )
 BOTH_MAY = (*BOTH, "num_workers", "batch_size")
-OURS = ("data", "out", "seed", "init", "split", "split.", "recipe", "config", "on_seen", "method.name")
+OURS = (
+    *("data", "out", "seed", "init", "split", "split.", "folds", "fold"),
+    *("recipe", "config", "on_seen", "method.name"),
+)
 
 
 @final

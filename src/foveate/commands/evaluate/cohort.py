@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
-from foveate.commands.evaluate.scores import Cohort
 from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
 from foveate.core.tasks import ImageTask
 from foveate.core.types import FoveateError, Record

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import (
-    Cohort,
     Rows,
     Statistic,
     judge,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
 import numpy as np
 import torch
 
+from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
@@ -24,19 +23,6 @@ from foveate.train.progress import counted
 
 Rows = list[dict[str, float]]
 Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indices
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Cohort:
-    """The labelled images to score on, decoded, with their patients."""
-
-    volumes: list[CachedVolume]
-    patients: list[str]  # salted, one per volume
-    calibration: list[CachedVolume]  # the run's validation images, where they are at hand
-    owners: Sequence[int] = ()  # which of several models answers each volume; empty: there is one
-    part: str = "test"  # that was taken
-    left_out: int = 0  # images of the part that could not be used
 
 
 Judged = tuple[Rows, Statistic, Mapping[str, object]]  # what else there is to say

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from foveate.evaluate.files import LEVELS
+LEVELS = 65535  # of a stored probability
 
 
 def member_shares(logits: Tensor, members: int, *, exclusive: bool) -> Tensor:
