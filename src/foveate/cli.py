@@ -13,7 +13,7 @@ import os
 import select
 import sys
 from collections.abc import Collection
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 from foveate.core import config as parsing
@@ -176,9 +176,7 @@ def answer(arguments: list[str] | None) -> int:
             print(overview())
             return 0
         if name == "--version":
-            from foveate import __version__
-
-            print(f"foveate {__version__}")
+            print(f"foveate {version('foveate')}")
             return 0
         return execute(found(name), rest).value
     except FoveateError as error:

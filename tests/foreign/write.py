@@ -1,4 +1,4 @@
-"""Exports of small runs and what foveate computes with them, for `judge.py`: write.py FOLDER."""
+"""Exports of small runs and what foveate computes with them, for `judge.py`: write.py FOLDER [FORMAT ...]."""
 
 import json
 import sys
@@ -33,7 +33,7 @@ def runs(folder):
         "narrow": write_run(folder / "narrow", 2, "resnet34", width=8, card={"normalisation": "imagenet"}),
         "unet3d": write_run(folder / "unet3d", 3, "unet3d", width=4),
         "resenc": write_run(folder / "resenc", 3, "resenc", **SMALL),
-        "resnet50_3d": write_run(folder / "resnet50_3d", 3, "resnet50", width=8, norm="group"),
+        "resnet50_3d": write_run(folder / "resnet50_3d", 3, "resnet50", width=8),
         "resnet18_3d": write_run(folder / "resnet18_3d", 3, "resnet18", width=4, shortcut="pad"),
         "swin_2d": write_run(folder / "swin_2d", 2, "swin", width=12, window=3, residual_blocks=True),
         "swin_3d": write_run(folder / "swin_3d", 3, "swin", width=12, window=3),
@@ -88,10 +88,12 @@ CASES = [  # format, run, batch, sizes, more flags
 ]
 
 
-def write(folder):
-    """Every case."""
+def write(folder, formats):
+    """Every case of the formats, of all where none are named."""
     made, listed = runs(folder / "runs"), []
     for form, name, inputs, more in CASES:
+        if formats and form not in formats:
+            continue
         out = folder / f"{name}-{form}{SUFFIX.get(form, '')}"
         assert main(["export", str(made[name]), "--format", form, "--out", str(out), "--force", *more]) == 0
         channels = json.loads((made[name] / "exported" / "card.json").read_text())["in_channels"]
@@ -107,4 +109,4 @@ def write(folder):
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(Path(sys.argv[1]), sys.argv[2:])

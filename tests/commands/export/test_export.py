@@ -29,6 +29,7 @@ def runs(tmp_path_factory):
     write_run(root / "resnet18", 2, "resnet18", **WIDE)
     write_run(root / "narrow", 2, "resnet18", width=8)
     write_run(root / "unet", 3, "unet3d", width=2, levels=2)
+    write_run(root / "grouped", 2, "resnet10", width=8, norm="group")
     write_run(root / "swin", 2, "swin", width=12, window=3)
     write_run(root / "resenc", 3, "resenc", width=4, widest=12, blocks=(1, 2, 1, 2))
     return root
@@ -207,6 +208,7 @@ def test_what_cannot_be_exported_is_said_in_one_sentence(runs, tmp_path, capsys)
         ("onnx", "a.pt2", "unet", "end in .onnx"),
         ("nnunet", "a", "unet", "accepted: resenc in 3D"),
         ("monai", "a.pth", "unet", "accepted are ResNets"),
+        ("monai", "a.pth", "grouped", "accepted: ResNets with batch norm"),
         ("torch-export", "a.pt2", "swin", "accepted: encoders of convolutions"),
         ("huggingface", "a", "nowhere", "there is no such file"),
         ("keras", "a", "unet", "format"),

@@ -16,19 +16,16 @@ from foveate.commands.embed import likeness
 from foveate.commands.embed.config import EmbedConfig
 from foveate.commands.embed.features import Embedded
 from foveate.core.files import replace_text
-from foveate.core.types import Array, FoveateError
-from foveate.data.cache.profiles import PrepareConfig
-from foveate.data.sources.folder import FolderSource
-from foveate.nets.weights.store import Card
-from foveate.runtime.finetuned import prepared
+from foveate.core.types import Array
 from foveate.train.logging import say
 
 SHOWN = 10  # lines of a list in the terminal
 Cell = str | int
 
 
-def report(found: Embedded, config: EmbedConfig, card: Card, prepare: PrepareConfig, out: Path) -> None:
-    """Neighbours, near-duplicates, outliers and suggestions: ids into files, names to the terminal."""
+def report(found: Embedded, config: EmbedConfig, asked: Array | None) -> None:
+    """Neighbours, near-duplicates, outliers and suggestions; with the features of a query its neighbours."""
+    out = Path(config.out)
     rows, centre, factors = likeness.comparable(found.features, found.seen.columns)
     near, apart = likeness.nearest(rows, config.neighbours, found.patients)
     write_pairs(out / "neighbours.csv", near, apart)
@@ -48,8 +45,7 @@ def report(found: Embedded, config: EmbedConfig, card: Card, prepare: PrepareCon
         chosen = likeness.k_centre(rows, config.suggest, found.patients)
         write_rows(found, out / "suggested.csv", [(row,) for row in chosen])
         tell(f"{len(chosen)} to label first, each of another patient", map(found.name, chosen), len(chosen))
-    if config.query:
-        asked = features_of(Path(config.query), found, card, prepare, out)
+    if asked is not None:
         say_nearest(found, config, rows, likeness.transformed(asked, centre, factors))
 
 
@@ -59,16 +55,6 @@ def say_nearest(found: Embedded, config: EmbedConfig, rows: Array, asked: Array)
     for part, (others, distances) in enumerate(zip(near.tolist(), apart.tolist(), strict=True)):
         what = f"nearest to {config.query}" + (f", slice {part}" if len(near) > 1 else "")
         tell(what, (f"{found.name(i)}: {d:.3f}" for i, d in zip(others, distances, strict=True)))
-
-
-def features_of(path: Path, found: Embedded, card: Card, prepare: PrepareConfig, out: Path) -> Array:
-    """Features of an image that is not in the table."""
-    images = [r for r in FolderSource(expected=card["in_channels"]).records(path) if r.role == "image"]
-    if len(images) != 1:
-        raise FoveateError(f"--query {path}: {len(images)} images were found; accepted: one.")
-    with prepared(images[0], prepare, out) as volume:
-        first = found.cache[0]
-        return found.seen.rows(volume.replaced(cut=first.cut) if first.cut else volume)
 
 
 def write_pairs(path: Path, near: Array, apart: Array) -> None:

@@ -24,7 +24,7 @@ from foveate.commands.embed.features import (
 )
 from foveate.commands.embed.findings import as_csv, report
 from foveate.core.files import replace_file, replace_text, write_json
-from foveate.core.types import Ending, FoveateError, Json
+from foveate.core.types import Array, Ending, FoveateError, Json
 from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import is_prepared
 from foveate.data.cache.planes import SlicesConfig
@@ -36,6 +36,7 @@ from foveate.data.sources.folder import FolderSource
 from foveate.nets.weights import store as weights
 from foveate.runtime import images as intake
 from foveate.runtime.config import from_card
+from foveate.runtime.finetuned import prepared
 from foveate.runtime.folder import write_private
 from foveate.runtime.precision import device_of, set_up_device
 from foveate.runtime.selection import say_notes
@@ -69,7 +70,8 @@ def embed(config: EmbedConfig) -> Embedded:
     found = Embedded(seen=seen, cache=cache, features=features, images=images, parts=parts)
     write_tables(found, card, made, out)
     say(f"{len(features)} rows of {features.shape[1]} features from {len(cache)} images: {out / TABLE}")
-    report(found, config, card, prepare_of(card), out)
+    asked = features_of(Path(config.query), found, card, prepare_of(card), out) if config.query else None
+    report(found, config, asked)
     return found
 
 
@@ -107,6 +109,16 @@ def open_images(config: EmbedConfig, card: weights.Card) -> Cache:
     prepare = prepare_of(card)
     cache = intake.decode(wanted, cache_folder(Path(config.out).absolute().parent, data, prepare), prepare)
     return intake.seen_in(cache, card["dimension"], slices)
+
+
+def features_of(path: Path, found: Embedded, card: weights.Card, prepare: PrepareConfig, out: Path) -> Array:
+    """Features of an image that is not in the table."""
+    images = [r for r in FolderSource(expected=card["in_channels"]).records(path) if r.role == "image"]
+    if len(images) != 1:
+        raise FoveateError(f"--query {path}: {len(images)} images were found; accepted: one.")
+    with prepared(images[0], prepare, out) as volume:
+        first = found.cache[0]
+        return found.seen.rows(volume.replaced(cut=first.cut) if first.cut else volume)
 
 
 def prepare_of(card: weights.Card) -> PrepareConfig:

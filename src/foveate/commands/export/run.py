@@ -10,8 +10,10 @@ from pathlib import Path
 
 from foveate.commands.export import graphs, hub, nnunet, state_dicts
 from foveate.commands.export.config import ExportConfig, Format
-from foveate.commands.export.source import Source, open_source
+from foveate.commands.export.source import Source
 from foveate.core.types import Ending, FoveateError
+from foveate.nets.weights import store as weights
+from foveate.runtime.finetuned import load_task
 from foveate.train.logging import say
 
 Writer = Callable[[Source, ExportConfig, Path], list[str]]  # to a new path; what the user should know
@@ -61,6 +63,15 @@ def export(config: ExportConfig) -> list[str]:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return [f"{out}: {lines[0]}", *lines[1:]]
+
+
+def open_source(config: ExportConfig) -> Source:
+    """The weights of --run with what they build; the card says the licence that was given."""
+    tensors, card = weights.read(config.run)
+    if config.licence:
+        card = {**card, "weights_licence": config.licence}
+    task = load_task(config.run)[0] if "task" in card else None
+    return Source(tensors=tensors, card=card, encoder=weights.load_encoder(Path(config.run)), task=task)
 
 
 def new_scratch(out: Path) -> Path:

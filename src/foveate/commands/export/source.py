@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from torch import Tensor
 
-from foveate.commands.export.config import ExportConfig
 from foveate.core.dims import LAYERS
 from foveate.core.networks import Encoder
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Normalisation
 from foveate.nets.weights import store as weights
-from foveate.runtime.finetuned import load_task
 from foveate.views.intensity import GREY_IMAGENET
 
 NORMALISATIONS: dict[Normalisation, str] = {
@@ -88,12 +85,3 @@ class Source:
             strides = zip(self.encoder.strides, self.encoder.channels, strict=True)
             return {f"map_{s}": f"features at stride {s}, {c} channels" for s, c in strides}
         return {"outputs": {"names": list(self.task.class_names), "activation": self.task.activation}}
-
-
-def open_source(config: ExportConfig) -> Source:
-    """The weights of --run with what they build; the card says the licence that was given."""
-    tensors, card = weights.read(config.run)
-    if config.licence:
-        card = {**card, "weights_licence": config.licence}
-    task = load_task(config.run)[0] if "task" in card else None
-    return Source(tensors=tensors, card=card, encoder=weights.load_encoder(Path(config.run)), task=task)

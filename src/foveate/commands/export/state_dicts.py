@@ -21,7 +21,6 @@ from foveate.nets.weights.card import encoder_config
 
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101")
 WIDTH = 64  # of torchvision's stem
-GROUPS = 8  # of `nets.layers.norm_layer`, where 8 divides the channels
 
 
 def write_torchvision(source: Source, config: ExportConfig, path: Path) -> list[str]:
@@ -107,15 +106,13 @@ def write_monai(source: Source, _config: ExportConfig, path: Path) -> list[str]:
 
 
 def resnet_arguments(found: ResNetConfig, dimension: int) -> dict[str, Any]:
-    """Of MONAI's ResNet; refuses what it cannot be."""
-    if found.dilated or (found.norm == "group" and found.width % GROUPS):
+    """Of MONAI's ResNet; refuses what it cannot be: its `norm` reaches the stem alone."""
+    if found.dilated or found.norm != "batch":
         raise FoveateError(
-            f"--format monai: the encoder is {found.name}, dilated: {found.dilated}, norm {found.norm}, "
-            f"width {found.width}; accepted: ResNets that are not dilated, group norm with multiples of "
-            f"{GROUPS}."
+            f"--format monai: the encoder is {found.name}, dilated: {found.dilated}, norm {found.norm}; "
+            "accepted: ResNets with batch norm that are not dilated."
         )
     block, layers = RESNET_BLOCKS[found.name]
-    norms = {"group": ["group", {"num_groups": GROUPS}], "instance": ["instance", {"affine": True}]}
     return {
         "block": "bottleneck" if block.expansion > 1 else "basic",
         "layers": layers,
@@ -126,7 +123,6 @@ def resnet_arguments(found: ResNetConfig, dimension: int) -> dict[str, Any]:
         "shortcut_type": "A" if found.shortcut == "pad" else "B",
         "bias_downsample": False,
         "feed_forward": False,
-        "norm": norms.get(found.norm, "batch"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -117,14 +117,10 @@ def write_all(
         write_dicom(task, found, record, target, seen, grid, WRITERS[dicom])
         return
     if found.labels is not None:
-        labels = onto(found.labels, seen, grid, classes=len(values))
-        dtype = np.uint8 if max(values) < 256 else np.int16
-        write_mask(target, np.array(values, dtype=dtype)[labels], grid)
+        write_mask(target, own_labels(task, found.labels, seen, grid), grid)
         return
-    assert found.masks is not None
     total = np.zeros(grid.shape, dtype=np.uint8)
-    for k, name in enumerate(task.class_names):
-        mask = onto(found.masks[k].view(np.uint8), seen, grid, classes=2)
+    for name, mask in own_masks(task, found, seen, grid):
         write_mask(Path(f"{beside}_{name.replace('/', '_')}{end}"), mask, grid)
         total |= mask
     write_mask(target, total, grid)
@@ -136,6 +132,20 @@ def write_uncertainty(path: Path, levels: Array, grid: Grid) -> None:
         write_mask(path, (levels // (LEVELS // 255)).astype(np.uint8), grid)
     else:
         write_probabilities(path, levels, grid)
+
+
+def own_labels(task: DenseTask, labels: Array, seen: Grid, grid: Grid) -> Array:
+    """The label map on the grid of the file, with the values of the label files."""
+    values = task.label_values
+    dtype = np.uint8 if max(values) < 256 else np.int16
+    return np.asarray(np.array(values, dtype=dtype)[onto(labels, seen, grid, classes=len(values))])
+
+
+def own_masks(task: DenseTask, found: Segmentation, seen: Grid, grid: Grid) -> Iterator[tuple[str, Array]]:
+    """The mask of every class on the grid of the file, one after the other."""
+    assert found.masks is not None
+    for k, name in enumerate(task.class_names):
+        yield name, onto(found.masks[k].view(np.uint8), seen, grid, classes=2)
 
 
 def save_levels(stream: BinaryIO, levels: Array) -> None:

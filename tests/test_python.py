@@ -1,0 +1,56 @@
+"""Everything that the command line does, from Python, by the same functions."""
+
+import inspect
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import foveate
+from foveate.cli import BY_NAME
+from foveate.core.types import FoveateError
+from tests.nets.weights.untrained import write_run
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        Image.fromarray(rng.integers(0, 255, (48, 40), np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_every_function_is_documented_and_typed():
+    for name in set(foveate.__all__) - {"__version__"}:
+        function = getattr(foveate, name)
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not inspect.Signature.empty
+        for parameter in signature.parameters.values():
+            assert parameter.annotation is not inspect.Parameter.empty
+            assert parameter.name == "source" or parameter.name in (function.__doc__ or ""), (name, parameter)
+    missing = set(BY_NAME) - set(foveate.__all__)
+    assert missing == {"demo", "methods", "plan", "compare", "evaluate"}  # the last is `evaluate_run`
+
+
+def test_a_folder_is_scanned_split_prepared_and_embedded(pictures, tmp_path):
+    assert "4" in foveate.scan(pictures, out=tmp_path / "inventory", num_workers=0)
+    assert "test" in foveate.split(pictures, out=tmp_path / "lists", val_share=0.25, test_share=0.25)
+    assert (tmp_path / "lists" / "unlabelled.txt").exists() or (tmp_path / "lists" / "train.txt").exists()
+    assert foveate.prepare(data=pictures, out=tmp_path / "cache", dimension=2) == 4
+    run = write_run(tmp_path / "run", 2, "resnet10", width=4)
+    found = foveate.embed(run=run, data=tmp_path / "cache", out=tmp_path / "features", grid=[64, 32])
+    assert found.features.shape == (4, sum(foveate.load_encoder(run).channels))
+
+
+def test_weights_leave_and_are_converted(tmp_path):
+    run = write_run(tmp_path / "run", 2, "resnet10", width=4)
+    lines = foveate.export(run, format="huggingface", out=tmp_path / "hub", licence="MIT")
+    assert "load_encoder" in lines[-1]
+    report = foveate.convert(
+        tmp_path / "hub" / "model.safetensors", out=tmp_path / "new.safetensors", in_channels=3
+    )
+    assert report.share == 1
+    assert foveate.load_encoder(tmp_path / "new.safetensors").in_channels == 3
+    with pytest.raises(FoveateError, match="did you mean licence"):
+        foveate.export(run, format="huggingface", out=tmp_path / "other", license="MIT")
