@@ -22,7 +22,7 @@ from foveate.core import config as parsing
 from foveate.core.files import plain, replace_file, replace_text
 from foveate.core.types import Dataclass, FoveateError
 from foveate.data.cache.volumes import Cache
-from foveate.nets.weights.store import TransferReport
+from foveate.nets.weights.store import FOLDS, TransferReport
 from foveate.runtime.command import OWN_PATHS, own_paths
 from foveate.runtime.config import (
     PATHS,
@@ -36,7 +36,6 @@ from foveate.train import checkpoint
 from foveate.train.logging import say
 
 OWN_IMAGES = "private/images.txt"  # hashes of the voxels as they are cached
-FOLDS = "folds.json"  # in the folder of a cross-validation
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
 
 

@@ -179,3 +179,5 @@ def test_a_fold_that_validates_counts_as_held_out():
 def test_the_card_of_a_fold_says_which_it_is(folds):
     keys = (weights.locate(f"{folds[0]}/fold_2").parents[1] / "run.yaml").read_text()
     assert "folds: 3, fold: 2" in keys
+    with pytest.raises(FoveateError, match="is a cross-validation; accepted here: one of its folds"):
+        weights.read(folds[0])

@@ -11,8 +11,9 @@ from foveate.commands.finetune.config import FinetuneConfig
 from foveate.core import config as parsing
 from foveate.core.files import replace_text
 from foveate.core.types import Ending, FoveateError
+from foveate.nets.weights.store import FOLDS
 from foveate.runtime.config import PATHS, RESUMABLE
-from foveate.runtime.folder import FOLDS, defaulted, fold_folder
+from foveate.runtime.folder import defaulted, fold_folder
 from foveate.runtime.processes import starter
 from foveate.train import checkpoint
 from foveate.train.logging import say

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 CARD, CHECKSUM = "card.json", "weights_sha256"
+FOLDS = "folds.json"  # in the folder of a cross-validation
 HUB = "model.safetensors"
 FROM_BACKUP = (
     f"Put both back from a backup, or run the training command again, which exports them anew from its "
@@ -78,6 +79,10 @@ def locate(source: str | Path) -> Path:
         file = path / HUB  # as `foveate export --format huggingface` leaves it
     if file.is_file():
         return file
+    if (path / FOLDS).is_file():
+        raise FoveateError(
+            f"{path} is a cross-validation; accepted here: one of its folds, {path / 'fold_0'}."
+        )
     if path.is_dir():
         raise FoveateError(f"{path} holds no exported/weights.safetensors: it has not reached its end.")
     raise FoveateError(f"{path}: there is no such file; accepted: a run folder or its weights.safetensors.")
