@@ -218,7 +218,7 @@ def execute(command: Command, arguments: list[str]) -> Ending:
     flags = written_out(flags)
     refuse_unknown(command.name, flags)
     spec = command.load_spec()
-    yaml_keys, rest = layers(flags, recipes=spec.recipes)
+    yaml_keys, rest = layers(flags, recipes=spec.recipes_of)
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
     if "help" in switches:
         print(command.help_page(given))

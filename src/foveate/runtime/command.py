@@ -95,10 +95,15 @@ class Spec(Generic[C]):
                 usage = " ".join(words.values())
                 raise FoveateError(f"{word.split()[0]} is missing; write `foveate {self.name} {usage}`.")
 
+    @property
+    def recipes_of(self) -> str:
+        """The command whose recipes `--recipe` names; empty: the key has no meaning."""
+        return self.name if self.recipes else ""
+
     def from_keys(self, keys: Mapping[str, Any]) -> C:
         """The configuration that keyword arguments describe, on top of the recipe and the file they name."""
         named = {name: str(keys[name]) for name in ("recipe", "config") if keys.get(name)}
-        base, _ = layers(named, recipes=self.recipes)
+        base, _ = layers(named, recipes=self.recipes_of)
         own = parsing.spelled_out({k: v for k, v in keys.items() if k not in named})
         merged = {**dict(parsing.flatten(base)), **written_out(dict(parsing.flatten(own)))}
         self.require(merged)
@@ -167,12 +172,12 @@ def written_out(keys: Given) -> dict[str, Any]:
     return {SHORT.get(key, key): value for key, value in keys.items()}
 
 
-def layers(flags: Mapping[str, str], *, recipes: bool = True) -> tuple[parsing.Nested, dict[str, str]]:
-    """The keys of the recipe and of the config file, which overrides it, and the other flags."""
+def layers(flags: Mapping[str, str], *, recipes: str = "") -> tuple[parsing.Nested, dict[str, str]]:
+    """The keys of the command's recipe and of the config file, which overrides it, and the other flags."""
     rest = dict(flags)
     recipe = rest.pop("recipe", "") if recipes else ""
     config = rest.pop("config", "")
-    below = parsing.read_yaml(recipe_path(recipe)) if recipe else {}
+    below = parsing.read_yaml(recipe_path(recipes, recipe)) if recipe else {}
     above = parsing.read_yaml(Path(config)) if config else {}
     own = own_paths(Path(config)) if config else {}
     if not (below or own):  # as it was written: keys of a comparison may be dotted and nested
@@ -238,9 +243,9 @@ def named_device(yaml_keys: Given, flags: Given) -> tuple[parsing.Nested, dict[s
     return both[0], both[1]
 
 
-def recipe_path(name: str) -> Path:
-    """The YAML of a recipe inside the package, by file name."""
-    root = Path(str(files("foveate") / "recipes"))
+def recipe_path(command: str, name: str) -> Path:
+    """The YAML of a command's recipe inside the package, by file name."""
+    root = Path(str(files("foveate") / "recipes" / command))
     known = {path.stem: path for path in sorted(root.rglob("*.yaml"))}
     stem = Path(name).stem
     if stem not in known:

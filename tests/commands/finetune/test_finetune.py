@@ -321,7 +321,7 @@ def test_the_python_call_is_the_command(keys, tmp_path):
 def test_the_best_checkpoint_is_the_earlier_of_equal_ones(keys, tmp_path, monkeypatch):
     scores = iter([0.5, 0.7, 0.7, float("nan"), 0.6])
     monkeypatch.setattr(run, "validate", lambda *_: {"score": next(scores)})
-    assert started(keys(2, steps="5", validate_every="1"))
+    assert started(keys(2, steps="5", validate_every="1", **{"tuning.average": "0"}))
     state = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert (state["step"], state["best"]) == (2, 0.7)
     last = torch.load(tmp_path / "run/checkpoints/step-000000005.ckpt", weights_only=True)

@@ -10,7 +10,7 @@ from foveate.commands.pretrain.build import build_method
 from foveate.core import config as parsing
 from foveate.runtime.command import layers
 
-RECIPES = sorted((Path(foveate.__file__).parent / "recipes").rglob("*.yaml"))
+RECIPES = sorted((Path(foveate.__file__).parent / "recipes/pretrain").rglob("*.yaml"))
 HEADER = ("command", "data", "hardware", "hours", "score")
 
 
@@ -21,7 +21,7 @@ def test_a_recipe_resolves_and_says_what_it_costs(path, size, tmp_path):
     assert [sum(line.startswith(f"# {word} ") for line in lines) for word in HEADER] == [1] * len(HEADER)
     assert f"--recipe {path.stem} " in " ".join(lines)
     flags = {"recipe": path.stem, "data": str(tmp_path), "out": str(tmp_path / "run")}
-    nested, rest = layers({**flags, "size": size} if size else flags)
+    nested, rest = layers({**flags, "size": size} if size else flags, recipes="pretrain")
     config = settings.SPEC.resolve(nested, rest)
     given = dict(parsing.flatten(nested))
     settings.SPEC.require({**given, **rest})
@@ -52,7 +52,7 @@ ABLATIONS = {
 
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_an_ablation_changes_what_it_names_and_nothing_else(name):
-    nested, _ = layers({"recipe": f"pcrlv2_{name}"})
+    nested, _ = layers({"recipe": f"pcrlv2_{name}"}, recipes="pretrain")
     plain, ablated = settings.SPEC.resolve({"dimension": 3}, {}), settings.SPEC.resolve(nested, {})
     found = parsing.differences(parsing.to_mapping(plain), parsing.to_mapping(ablated), ())
     assert len(found) == len(ABLATIONS[name])

@@ -41,8 +41,9 @@ from foveate.runtime.resources.cpus import usual_workers
 from foveate.train.optim import OptimConfig, TuningConfig
 from foveate.train.semi.settings import SemiConfig
 
+OF_WHOLE_IMAGES: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
+USUAL_AVERAGE = 0.99  # of itself that the average of the weights keeps at a step
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
-SCRATCH_NORMALISATION: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +139,18 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
         semi=SemiConfig(supervised_steps=supervised_steps(given, row.steps)),
-        tuning=TuningConfig(),
+        tuning=TuningConfig(average=0.0 if given.get("unlabelled") else USUAL_AVERAGE),
         encoder=encoder,
         decoder=DecoderConfig(
             skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.decoder_norm
         ),
         optim=OptimConfig(
-            name="adamw", lr=row.learning_rate, weight_decay=1e-2, warmup_steps=20, clip_norm=5.0
+            name="adamw",
+            lr=row.learning_rate,
+            weight_decay=1e-2,
+            schedule="polynomial",
+            warmup_steps=50,
+            clip_norm=5.0,
         ),
     )
 
@@ -156,8 +162,11 @@ def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
 
 
 def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
-    """As PCRLv2's, so that arms compare; but Hounsfield units mean something, and lung has few of them."""
-    return "none" if given.get("prepare.profile") == "ct" else SCRATCH_NORMALISATION[dimension]
+    """A z-score, or what Hounsfield units mean; of pictures for a value, the constants of their weights."""
+    if given.get("prepare.profile") == "ct":
+        return "none"  # a window in a lung holds little else
+    dense = TASKS[str(given["task.name"])].Config.want == "maps"
+    return "zscore" if dense else OF_WHOLE_IMAGES[dimension]
 
 
 def card_of(given: Mapping[str, Any]) -> weights.Card:
@@ -320,6 +329,7 @@ SPEC = Spec(
     check=check,
     shown=shown,
     note=note,
+    recipes=True,
     found=("dimension",),
 )
 
