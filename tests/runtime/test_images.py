@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import tiny_keys, write_cohort
+from tests.data.readers.dicom.miniatures import write
 
 from foveate.commands.pretrain import run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import FoveateError, Record, Tissue
+from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.sources.folder import FolderSource
 from foveate.runtime import images as intake
 
 
@@ -85,3 +89,14 @@ def test_an_image_that_comes_later_does_not_keep_a_run_from_going_on(tmp_path, c
     assert said.count("data: 2 images") == 2
     assert run.pretrain(settings.SPEC.from_keys(tiny_keys(2, tmp_path / "data", tmp_path / "other", steps=1)))
     assert "data: 3 images" in capsys.readouterr().err
+
+
+def test_colour_of_dicom_is_said_to_become_grey(tmp_path, capsys):
+    colours = np.random.default_rng(0).integers(0, 256, (9, 8, 3)).astype(np.uint8)
+    about = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    about |= {"Rows": 9, "Columns": 8}
+    write(tmp_path / "a", colours, Modality="US", ImagePositionPatient=None, **about)
+    records = [record for record in FolderSource().records(tmp_path) if record.role == "image"]
+    intake.say_of_colour(records, PrepareConfig(colour="keep"))
+    said = capsys.readouterr().err
+    assert "colour in 1 of 1 DICOM pictures that were looked at: it is turned to grey; kept is" in said

@@ -19,7 +19,7 @@ from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.decoding.decoder import decode_flat
 from foveate.data.loader import Mixture, records_of, volume_at
 from foveate.data.readers.channels import missing_reason
-from foveate.data.readers.suffixes import PICTURES, dimension_of, suffix_of
+from foveate.data.readers.suffixes import PICTURES, SUFFIXES, dimension_of, suffix_of
 from foveate.data.readers.unreadable import UnreadableImageError
 from foveate.data.roles.grouped import grouped
 from foveate.data.salts import move_out
@@ -74,14 +74,16 @@ def expanded(images: list[Record], config: PrepareConfig) -> list[Record]:
 def say_of_colour(images: list[Record], config: PrepareConfig) -> None:
     """Whether colour is kept or turned to grey, if a few of the images have any."""
     pictures = [record for record in images if suffix_of(record.path) in PICTURES]
-    looked = sampled(pictures) if pictures else []
-    found = sum(_in_colour(record) for record in looked)
-    if found and config.colour == "grey":
+    if config.colour == "grey":
         how = "it is turned to grey; --channels.colour keep keeps red, green and blue"
     else:
         how = "it is kept: red, green and blue are three channels"
-    if found:
-        say(f"colour in {found} of {len(looked)} pictures that were looked at: {how}")
+    dicom = [r for r in images if suffix_of(r.path) not in SUFFIXES and dimension_of(r) == 2]
+    grey = "it is turned to grey; kept is the colour of PNG, JPEG and TIFF alone"
+    for found, what, done in ((pictures, "pictures", how), (dicom, "DICOM pictures", grey)):
+        looked = sampled(found) if found else []
+        if count := sum(_in_colour(record) for record in looked):
+            say(f"colour in {count} of {len(looked)} {what} that were looked at: {done}")
 
 
 def _in_colour(record: Record) -> bool:

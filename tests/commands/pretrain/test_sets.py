@@ -78,6 +78,7 @@ def test_dry_run_and_plan_say_the_sets(folders, tmp_path):
     said = run.dry_run(config)
     assert "CT 75 % (6 images, 150 samples, so each image 25 times)" in said
     assert "images: 9 found" in said
+    assert "\n\n" not in run.dry_run(config_of(str(folders[0]), tmp_path / "run", steps=1))
     (tmp_path / "scratch").mkdir()
     probe, cache, counts = probed_data(config, tmp_path / "scratch")
     assert (probe.images, counts, len(cache)) == (9, [6, 3], 9)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from skimage.draw import polygon2mask
 
+from foveate.core.types import FoveateError
 from foveate.data.readers.dicom.structures.contours import even_odd
+from foveate.data.writers.dicom import outlines as writers, structure_set
 from foveate.data.writers.dicom.outlines import outlines
 
 
@@ -37,6 +39,29 @@ def test_a_ring_is_one_contour_and_a_piece_in_its_hole_another():
     assert found[1].tolist() == [[4.5, 4.5], [5.5, 4.5], [5.5, 5.5], [4.5, 5.5]]
 
 
+def test_the_work_for_scattered_voxels_grows_with_them(monkeypatch):
+    """Counted, not timed: one turn for every edge."""
+    turns = []
+    right_of = writers._right_of
+    monkeypatch.setattr(writers, "_right_of", lambda *ends: turns.append(1) or right_of(*ends))
+    mask = np.random.default_rng(0).random((256, 256)) < 0.7
+    found = outlines(mask)
+    edges = sum(np.count_nonzero(np.diff(np.pad(mask, 1).astype(int), axis=axis)) for axis in (0, 1))
+    assert len(turns) == edges
+    assert sum(map(area, found)) == mask.sum()
+    assert sum(map(len, found)) > 40_000
+
+
 def test_straight_edges_have_no_points_and_nothing_has_no_contour():
     assert len(outlines(np.ones((30, 20), dtype=bool))[0]) == 4
     assert outlines(np.zeros((30, 20), dtype=bool)) == []
+
+
+def test_more_points_than_programs_read_are_refused(monkeypatch):
+    monkeypatch.setattr(structure_set, "MOST_POINTS", 10)
+    room = structure_set.Room()
+    room.add(np.zeros((10, 2)))
+    with pytest.raises(
+        FoveateError, match="more than 10 points, as masks of scattered voxels have; use --form"
+    ):
+        room.add(np.zeros((1, 2)))

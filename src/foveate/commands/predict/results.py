@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from foveate.core.files import replace_file
 from foveate.core.tasks import DenseTask
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
+from foveate.data.readers.dicom.silence import unquoted
 from foveate.data.readers.dicom.structures.contents import place_of
 from foveate.data.readers.suffixes import SUFFIXES, dimension_of, suffix_of
 from foveate.data.writers.dicom.origin import Origin, origin_of
@@ -157,8 +157,7 @@ def write_dicom(
     task: DenseTask, found: Segmentation, record: Record, target: Path, seen: Grid, grid: Grid, writer: Writer
 ) -> None:
     """One object with every class but the background; classes that overlap lie in it side by side."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's quote what is copied from the input's header
+    with unquoted():
         content = dicom_of(task, found, origin_of(record), seen, grid, writer)
     replace_file(target, lambda stream: stream.write(content))
 

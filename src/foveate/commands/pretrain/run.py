@@ -183,9 +183,9 @@ def dry_run(config: PretrainConfig) -> str:
     parameters = sum(p.numel() for p in method.parameters())
     terms = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
     crops = "; ".join(f"{n}: {spec.count} of {list(spec.grid)}" for n, spec in method.crops.items())
+    sets = f"{note}\n" if (note := sets_note(config, found)) else ""
     return (
-        f"{headline(config)}\n"
-        f"{sets_note(config, found)}\n"
+        f"{headline(config)}\n{sets}"
         f"images: {sum(found)} found, {len(cache)} decoded for this dry run\n"
         f"views per sample: {crops}\n"
         f"parameters: {parameters:,}\n"

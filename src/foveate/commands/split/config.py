@@ -27,6 +27,8 @@ class SplitRun:
         group: Name of a value or column, such as site: images that have it in common stay in one part.
         pairs: How an image and its label map in one folder are named, such as
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
+        structures: Label maps from DICOM RTSTRUCT and SEG, as `finetune` takes them, such as "tumour=GTV*";
+            series without any of them count as unlabelled.
         patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as
             "(P[0-9]+)_", or a group named patient. Empty: patients come from tables, lists, DICOM headers
             and names.
@@ -45,6 +47,7 @@ class SplitRun:
     stratify: tuple[str, ...] = ()
     group: str = ""
     pairs: str = ""
+    structures: str = ""
     patient_pattern: str = ""
     use_given_split: bool = True
     compare_voxels: bool = True

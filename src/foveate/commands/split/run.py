@@ -19,6 +19,7 @@ from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_la
 from foveate.data.cohort.labelled import joined, patients_of_source, with_pairs
 from foveate.data.cohort.leakage import by_role, hashes_of, twins
 from foveate.data.cohort.pairs import Paired
+from foveate.data.cohort.structures import chosen, drawn as structures_in, parsed
 from foveate.data.roles.channels import channel_notes
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
@@ -66,7 +67,9 @@ def listed_images(config: SplitRun) -> list[Record]:
         raise FoveateError(f"{data} is a list of images; name its layout: {names}.")
     records = list(reader.records(data))
     images = [record for record in records if record.role == "image"]
-    if config.source.name == "folder":
+    if config.structures:
+        images = drawn_images(records, config)
+    elif config.source.name == "folder":
         images = paired_images(records, config)
     elif config.pairs:
         raise FoveateError(f"--pairs belongs to --source folder, not to {config.source.name}.")
@@ -113,6 +116,17 @@ def together(records: Sequence[Record], group: str) -> list[list[str]]:
         rest = f"; {lacking} images have no value and go with their patients" if lacking else ""
         say(f"--group {group}: {len(sets)} values, each in one part{rest}")
     return list(sets.values())
+
+
+def drawn_images(records: Sequence[Record], config: SplitRun) -> list[Record]:
+    """DICOM series with the structures that are asked for, and the other images."""
+    if config.source.name != "folder" or config.pairs:
+        raise FoveateError(
+            f"--structures {config.structures}: accepted with --source folder and without --pairs."
+        )
+    found = chosen(structures_in(records), parsed(config.structures), Path(config.data))
+    say_notes(found.notes)
+    return [*found.records, *found.without]
 
 
 def paired_images(records: Sequence[Record], config: SplitRun) -> list[Record]:

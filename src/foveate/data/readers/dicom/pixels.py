@@ -132,6 +132,11 @@ def _by_gdcm(data: DataSet, streams: list[bytes]) -> Array:
     return values if frames > 1 else values[0]
 
 
+def in_colour(data: DataSet) -> bool:
+    """Whether the file has colour, which `stored` turns to grey."""
+    return bool(data.get("SamplesPerPixel", 1) > 1 or data.PhotometricInterpretation == "PALETTE COLOR")
+
+
 def _luminance(data: DataSet, values: Array) -> Array:
     """Grey from colour (ITU-R 601, as for other pictures); palettes are looked up first."""
     if data.PhotometricInterpretation == "PALETTE COLOR":

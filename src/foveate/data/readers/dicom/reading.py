@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence, Sized
 from pathlib import Path
 
 from foveate.data.readers.dicom.deflated import readable
 from foveate.data.readers.dicom.header import CLASS_MODALITY, STORAGE, Header
+from foveate.data.readers.dicom.silence import unquoted
 from foveate.data.readers.dicom.tags import DataSet, Value
 from foveate.data.readers.refusals import RefusalError
 
@@ -27,8 +27,7 @@ def read_header(path: Path) -> Header:
         RefusalError: when they cannot be read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the header
+        with unquoted():
             return _header(path, _few_tags(path))
     except RefusalError:
         raise

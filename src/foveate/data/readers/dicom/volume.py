@@ -20,7 +20,7 @@ from foveate.data.readers.dicom.header import (
     is_volume_by_itself,
     role_of,
 )
-from foveate.data.readers.dicom.pixels import check_size, number, physical, stored, stored_ends
+from foveate.data.readers.dicom.pixels import check_size, in_colour, number, physical, stored, stored_ends
 from foveate.data.readers.dicom.reading import read_header
 from foveate.data.readers.dicom.stacks import affine_of, stacks
 from foveate.data.readers.dicom.tags import DataSet, Value
@@ -41,13 +41,13 @@ def _read_picture(data: DataSet, header: Header) -> Volume:
     stated = len(header.spacing) == 2 and min(header.spacing) > 0  # some radiographs say 0
     spacing = (header.spacing[1], header.spacing[0]) if stated else (1.0, 1.0)
     if header.modality not in PROJECTED:
-        return picture(values, spacing, header.modality)
+        return replace(picture(values, spacing, header.modality), colour=in_colour(data))
     window = _window(data)
     if data.PhotometricInterpretation == "MONOCHROME1":
         total = _ends_total(data, numbers, values)
         values = (total - values.astype(np.float64)).astype(values.dtype)
         window = window and (total - window[1], total - window[0])
-    return replace(picture(values, spacing, header.modality), window=window)
+    return replace(picture(values, spacing, header.modality), window=window, colour=in_colour(data))
 
 
 def _ends_total(data: DataSet, numbers: Array, values: Array) -> float:

@@ -117,13 +117,13 @@ def references(slices: Iterable[Slice]) -> list[Dataset]:
     ]
 
 
-def as_file(data: Dataset) -> bytes:
-    """The file of an object."""
+def as_file(data: Dataset, *, implicit: bool = False) -> bytes:
+    """The file of an object; with implicit value representations, which have room for long values."""
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
     stream = BytesIO()

@@ -8,6 +8,7 @@ readers that count crossings find the same pixels. The area of a polygon is that
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,39 +27,44 @@ SIDES = {  # neighbour that is missing -> where the edge of the pixel runs, cloc
 
 
 def outlines(mask: Array) -> list[Floats]:
-    """Polygons (n, 2) of (column, row) around a mask (columns, rows); centres are whole numbers."""
-    from scipy.ndimage import find_objects, label
+    """Polygons (n, 2) of (column, row) around a mask (columns, rows); centres are whole numbers.
 
-    pieces, _ = label(mask)
-    found = []
-    for number, box in enumerate(find_objects(pieces), 1):
-        corner = np.array([part.start for part in box])
-        loops = _loops(pieces[box] == number)
-        found.append(_without_straight(_joined(loops)) + corner - 0.5)
-    return found
+    Takes time in proportion to the edges of the mask, however many pieces and holes it has.
+    """
+    from scipy.ndimage import label
+
+    pieces, count = label(mask)
+    loops: list[list[list[Vertex]]] = [[] for _ in range(count)]
+    for number, loop in _loops(pieces):
+        loops[number - 1].append(loop)
+    return [_without_straight(_joined(each)) - 0.5 for each in loops]
 
 
-def _loops(piece: Array) -> list[list[Vertex]]:
-    """The boundaries of one piece as corners of pixels, a step apart, inside on the right."""
-    padded = np.pad(piece, 1)
-    ways: dict[Vertex, list[Vertex]] = defaultdict(list)
+def _loops(pieces: Array) -> Iterator[tuple[int, list[Vertex]]]:
+    """The boundaries of numbered pieces as corners of pixels, a step apart, inside on the right.
+
+    The outer boundary of a piece comes before its holes: it reaches further to the left.
+    """
+    padded = np.pad(pieces, 1)
+    ways: dict[Vertex, list[tuple[Vertex, int]]] = defaultdict(list)
     for (dc, dr), (start, end) in SIDES.items():
         neighbour = np.roll(padded, (-dc, -dr), (0, 1))
-        for c, r in np.argwhere(padded & ~neighbour).tolist():
-            ways[c - 1 + start[0], r - 1 + start[1]].append((c - 1 + end[0], r - 1 + end[1]))
-    loops: list[list[Vertex]] = []
-    while ways:
-        here = first = min(ways)  # of the outer boundary comes first: it reaches furthest
-        loop, came = list[Vertex](), (0, -1)
-        while not loop or here != first:
-            loop.append(here)
-            there = min(ways[here], key=lambda end: end != _right_of(here, came))
-            ways[here].remove(there)
-            if not ways[here]:
-                del ways[here]
-            came, here = (there[0] - here[0], there[1] - here[1]), there
-        loops.append(loop)
-    return loops
+        edges = np.argwhere((padded > 0) & (neighbour == 0))
+        for (c, r), number in zip((edges - 1).tolist(), padded[tuple(edges.T)].tolist(), strict=True):
+            ways[c + start[0], r + start[1]].append(((c + end[0], r + end[1]), number))
+    for first in sorted(ways):
+        while first in ways:
+            here, came, loop = first, (0, -1), list[Vertex]()
+            while not loop or here != first:
+                loop.append(here)
+                right = _right_of(here, came)
+                way = min(ways[here], key=lambda way: way[0] != right)
+                ways[here].remove(way)
+                if not ways[here]:
+                    del ways[here]
+                there, number = way
+                came, here = (there[0] - here[0], there[1] - here[1]), there
+            yield number, loop
 
 
 def _right_of(here: Vertex, came: Vertex) -> Vertex:
@@ -69,13 +75,21 @@ def _right_of(here: Vertex, came: Vertex) -> Vertex:
 def _joined(loops: list[list[Vertex]]) -> list[Vertex]:
     """The outer boundary with its holes, from left to right: each over a bridge to what lies left of it."""
     outline, *holes = loops
-    for hole in sorted(holes, key=min):
-        start = min(hole)
-        places = {vertex: i for i, vertex in enumerate(outline)}
-        column = next(c for c in range(start[0], -1, -1) if (c, start[1]) in places)
-        at, turn = places[column, start[1]], hole.index(start)
-        outline = [*outline[: at + 1], *hole[turn:], *hole[:turn], start, *outline[at:]]
-    return outline
+    corners, following = list(outline), [*range(1, len(outline)), 0]
+    places = {vertex: i for i, vertex in enumerate(outline)}
+    for hole in holes:  # each begins with its leftmost corner
+        column, row = hole[0]
+        while (column, row) not in places:
+            column -= 1
+        at, first = places[column, row], len(corners)
+        corners += [*hole, hole[0], (column, row)]  # around the hole, and back over the bridge
+        following += [*range(first + 1, len(corners)), following[at]]
+        following[at] = first
+        places.update(zip(corners[first:], range(first, len(corners)), strict=True))
+    walk = [0]
+    while (step := following[walk[-1]]) != 0:
+        walk.append(step)
+    return [corners[i] for i in walk]
 
 
 def _without_straight(outline: list[Vertex]) -> Floats:

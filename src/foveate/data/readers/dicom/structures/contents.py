@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from foveate.data.readers.dicom.deflated import readable
+from foveate.data.readers.dicom.silence import unquoted
 from foveate.data.readers.dicom.tags import DataSet, Group
 from foveate.data.readers.refusals import RefusalError
 
@@ -36,8 +36,7 @@ def contents_of(path: Path) -> Contents:
         RefusalError: when it cannot be read; nothing of the file is quoted.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the header
+        with unquoted():
             return _contents(path, few_tags(path, TAGS))
     except RefusalError:
         raise
@@ -60,8 +59,7 @@ def few_tags(path: Path, names: list[str]) -> DataSet:
 
 def place_of(path: Path) -> tuple[str, str]:
     """The series and the frame of reference of an image's file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the header
+    with unquoted():
         tags = few_tags(path, ["SeriesInstanceUID", "FrameOfReferenceUID"])
         return str(tags.get("SeriesInstanceUID") or ""), str(tags.get("FrameOfReferenceUID") or "")
 
