@@ -24,7 +24,7 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
-# Seven minutes on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
+# A quarter of an hour and more on two cores: every method and command on a pretended CUDA device; needs a C++ compiler, no GPU.
 test-device: setup
 	$(BIN)/python -m pytest -n 2 -m device tests/device
 
