@@ -12,7 +12,7 @@ from foveate.commands.compare.report import score_of
 from foveate.core.config import to_mapping
 from foveate.core.types import FoveateError
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import Result, lines_of, scores_of
+from foveate.evaluate.comparison import Result, lines_of, resolved_by, scores_of
 from foveate.evaluate.statistics import difference, holm
 from foveate.tasks.classification import Config
 
@@ -137,3 +137,40 @@ def test_tables_hold_the_same_numbers():
     assert float(row["score_mean"]) == pytest.approx(line.score.mean, rel=1e-5)
     assert row["minus_scratch_verdict"] == line.against["scratch"].verdict()
     assert row["minus_scratch_long_mean"] == ""
+
+
+def test_two_arms_that_differ_by_chance_alone_stay_within_what_a_row_resolves():
+    rng, beyond, draws = np.random.default_rng(0), 0, 400
+    for _ in range(draws):
+        one, two = (0.7 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.05, (3, 10)) for _ in range(2))
+        made = [
+            Result(
+                group=("t", "scratch", "full", 1),
+                replicate=(0, seed),
+                scores=dict(zip(PATIENTS, row.tolist(), strict=False)),
+                first_batch="",
+            )
+            for seed, row in enumerate(one)
+        ]
+        beyond += abs(one.mean() - two.mean()) > resolved_by(made, 3)
+    assert beyond / draws == pytest.approx(0.05, abs=0.035)  # 3 standard errors of 400 draws
+    assert math.isnan(resolved_by(made[:1], 1))
+    assert math.isnan(resolved_by(made, 0))
+
+
+def test_a_row_that_cannot_see_three_points_is_exploratory():
+    steady = [*results("good", 0.05), *results("scratch", 0.0)]
+    for result in steady:  # equal means under every seed
+        lift = 0.7 - np.mean(list(result.scores.values()))
+        object.__setattr__(result, "scores", {k: v + lift for k, v in result.scores.items()})
+    found = lines(steady)
+    assert found["good"].resolves == pytest.approx(0, abs=1e-9)
+    assert not found["good"].exploratory
+    loose = [replace(r, scores={k: v + 0.1 * r.replicate[1] for k, v in r.scores.items()}) for r in steady]
+    found = lines(loose)
+    sd = np.std([0.0, 0.1, 0.0], ddof=1)
+    assert found["good"].resolves == pytest.approx(4.302653 * sd * math.sqrt(2 / 3))
+    assert found["good"].exploratory
+    assert lines(results("good", 0.05))["good"].exploratory  # without a reference nothing is known
+    rows = tables.cells_of([found["good"]], REFERENCES, {})["t"]
+    assert rows[1][rows[0].index("resolves")] == f"{found['good'].resolves:.3f}, exploratory"

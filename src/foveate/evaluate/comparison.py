@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 
 from foveate.core.types import Array, FoveateError
 from foveate.evaluate import metrics
-from foveate.evaluate.statistics import Estimate, by_patient, corrected, difference, estimate, pseudo_values
+from foveate.evaluate.statistics import (
+    LEVEL,
+    Estimate,
+    by_patient,
+    corrected,
+    difference,
+    estimate,
+    pseudo_values,
+)
 
 Replicate = tuple[int, int]  # seeds of pre-training and fine-tuning
 Score = Callable[[Array, Array], Mapping[str, float]]  # of answers (N, K) and labels (N, targets)
 Group = tuple[str, str, str, int]  # task, arm, way, labels
+EXPLORATORY = 0.03  # three points: less would be hidden in too many published comparisons
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +50,12 @@ class Line:
     pretraining_sd: float  # of the means over the runs of a pre-training; NaN with one
     against: Mapping[str, Estimate]  # reference -> arm minus reference, on the replicates of both
     note: str = ""  # why something is missing
+    resolves: float = math.nan  # the smallest difference to scratch that its seeds do not hide; NaN: unknown
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether it could not see a difference of a size that matters."""
+        return not self.resolves <= EXPLORATORY
 
 
 def scores_of(
@@ -128,7 +143,29 @@ def line_of(
         one, two = ([table[r] for r in shared] for table in (mine, theirs))
         against[reference] = difference(*paired(one, two), draws=draws)
     score = estimate(matrix(list(mine.values()), patients_of(list(mine.values()))), draws=draws)
-    return Line(group=group, score=score, pretraining_sd=pretraining_sd(mine), against=against, note=note)
+    baseline = tables.get((task, references[0], way, labels), {})
+    return Line(
+        group=group,
+        score=score,
+        pretraining_sd=pretraining_sd(mine),
+        against=against,
+        note=note,
+        resolves=resolved_by(list(baseline.values()), len(set(mine) & set(baseline))),
+    )
+
+
+def resolved_by(baseline: Sequence[Result], shared: int) -> float:
+    """The reach of a difference between two arms that differ by chance alone; NaN where it is unknown.
+
+    Two means over `shared` seeds differ by less in 95 of 100 cases: t sd sqrt(2 / shared), sd being that of
+    the baseline's seeds, each with its own labelled images. Pairs share these, so it is rather too large.
+    """
+    from scipy.special import stdtrit
+
+    if len(baseline) < 2 or not shared:
+        return math.nan
+    sd = float(np.nanmean(matrix(baseline, patients_of(baseline)), axis=1).std(ddof=1))
+    return sd * math.sqrt(2 / shared) * float(stdtrit(len(baseline) - 1, (1 + LEVEL) / 2))
 
 
 def patients_of(results: Sequence[Result]) -> list[str]:

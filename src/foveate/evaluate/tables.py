@@ -29,13 +29,21 @@ def compared(found: Estimate | None) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {p}: {said}"
 
 
+def resolving(line: Line) -> str:
+    """The smallest difference that a line can resolve."""
+    if line.score is None:
+        return "-"
+    size = "unknown" if math.isnan(line.resolves) else f"{line.resolves:.3f}"
+    return f"{size}, exploratory" if line.exploratory else size
+
+
 def cells_of(
     lines: Sequence[Line], references: Sequence[str], hours: Mapping[tuple[str, str], float]
 ) -> dict[str, list[list[str]]]:
     """Rows of text for every task; the first is the head. The probe stands beside what it probes."""
     probes = {(x.group[0], x.group[1], x.group[3]): x for x in lines if x.group[2] == "probe"}
     head = ["arm", "labels", "score (sd over seeds) [95 %]", *(f"minus {r}" for r in references)]
-    head += ["sd over pre-trainings", "frozen encoder", "training hours", "note"]
+    head += ["resolves", "sd over pre-trainings", "frozen encoder", "training hours", "note"]
     tables: dict[str, list[list[str]]] = {}
     for line in lines:
         task, arm, way, labels = line.group
@@ -47,7 +55,7 @@ def cells_of(
         row = [arm, str(labels), interval(line.score) if line.score else "-"]
         row += [compared(line.against.get(reference)) for reference in references]
         note = "; ".join(filter(None, [line.note, f"probe: {probe.note}" if probe and probe.note else ""]))
-        row += [sd, shown, f"{hours.get((task, arm), 0.0):.2f}", note]
+        row += [resolving(line), sd, shown, f"{hours.get((task, arm), 0.0):.2f}", note]
         tables.setdefault(task, [head]).append(row)
     return tables
 
@@ -86,12 +94,14 @@ def as_csv(lines: Sequence[Line], references: Sequence[str]) -> str:
     parts = ["score", *(f"minus_{reference}" for reference in references)]
     names = [f"{part}_{number}" for part in parts for number in NUMBERS]
     verdicts = [f"{part}_verdict" for part in parts[1:]]
-    writer.writerow(["task", "arm", "way", "labels", *names, *verdicts, "pretraining_sd", "note"])
+    writer.writerow(["task", "arm", "way", "labels", *names, *verdicts, "resolves", "pretraining_sd", "note"])
     for line in lines:
         found = [line.score, *(line.against.get(reference) for reference in references)]
         cells = [text_of(value) for each in found for value in numbers_of(each)]
         said = ["" if each is None else each.verdict() for each in found[1:]]
-        writer.writerow([*line.group, *cells, *said, text_of(line.pretraining_sd), line.note])
+        writer.writerow(
+            [*line.group, *cells, *said, *map(text_of, (line.resolves, line.pretraining_sd)), line.note]
+        )
     return stream.getvalue()
 
 

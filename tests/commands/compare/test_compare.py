@@ -298,6 +298,7 @@ def test_the_guard_lets_a_clean_split_through(data, tmp_path):
     [
         ({"arms": {"a": {"method": "pcrlv2", "finetune": {"steps": 9}}}}, "must be equal for all arms"),
         ({"arms": {"a": {"method": "pcrlv2", "pretrain": {"steps": 9}}}}, "must be equal for all arms"),
+        ({"arms": {"a": {"method": "pcrlv2", "finetune": {"tuning.average": 0.9}}}}, "must be equal for all"),
         ({"arms": {"scratch": "pcrlv2"}}, "are added automatically"),
         ({"arms": {"a": "pcrlv3"}}, "did you mean pcrlv2"),
         ({"finetune_seeds": [1, 1]}, "different numbers"),

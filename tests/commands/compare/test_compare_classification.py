@@ -22,7 +22,11 @@ def test_whole_images_with_classes_that_only_the_labels_name(tmp_path):
     task = content["tasks"]["blobs"]
     task["pretrain"]["method"]["global_crops"] = {"grid": [32, 32]}
     task["finetune"] = {"task": "classification", "task.targets": ["finding"], "steps": 2, "batch_size": 2}
-    task["finetune"] |= {"task.crops.grid": [32, 32], "log_every": 1}
+    task["finetune"] |= {
+        "task.crops.grid": [32, 32],
+        "log_every": 1,
+        "task.appearance.normalisation": "zscore",
+    }
     file = write(tmp_path, content, pictures)
     assert compare.compare(resolve(str(file), {"out": str(tmp_path / "out")}))
     tests = [cell for cell in cells(tmp_path / "out").values() if cell["kind"] == "test"]

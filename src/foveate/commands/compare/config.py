@@ -23,7 +23,9 @@ Keys = Mapping[str, Any]  # dotted keys of another command
 
 # The keys that may differ between arms: the method and how its weights are used. All others are shared.
 ARM_PRETRAIN = ("method.", "optim.", "decoder.")
-ARM_FINETUNE = ("tuning.",)
+ARM_FINETUNE = tuple(
+    f"tuning.{name}" for name in ("encoder", "frozen_steps", "layer_decay", "transfer", "norm_statistics")
+)
 # Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
 BOTH = (
     *("size", "dimension", "slices.", "encoder.", "prepare.", "source.", "patient_pattern"),
@@ -44,7 +46,7 @@ class ArmConfig:
     Attributes:
         method: The pre-training method.
         pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
-        finetune: Keys of `foveate finetune` for this arm only: tuning.*
+        finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average
     """
 
     method: str = ""
@@ -62,7 +64,8 @@ class TaskConfig:
         split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it; a relative path
             starts at the folder of the comparison's YAML.
         labels: Numbers of labelled training images; each set contains the smaller ones.
-        count: What `labels` and the other numbers of labels count: "cases", or "patients" with all of theirs.
+        count: What `labels` and the other numbers of labels count: "patients", with all of their images, or
+            "cases", which is refused where a patient is known to have several.
         fractions: The same as shares of the training images, in addition to `labels`.
         metric: The metric that is compared, higher is better: a name of docs/metrics.md.
         choice_labels: Number of labels with which learning rates are chosen; one of the counts.
@@ -109,6 +112,8 @@ class GridConfig:
         only: Arms to run now, separated by commas; empty: all.
         budget_minutes: Start no further run after this many minutes; 0: no limit.
         draws: Resamples of the bootstrap and of the permutation test.
+        allow_different: "inputs": compare arms whose networks see differently normalised images, which the
+            report's title then says; "": refuse them.
     """
 
     out: str = ""
@@ -120,6 +125,7 @@ class GridConfig:
     only: str = ""
     budget_minutes: float = 0.0
     draws: int = 4000
+    allow_different: Literal["", "inputs"] = ""
 
 
 @final

@@ -17,12 +17,16 @@ from foveate.core.files import read_json, replace_text
 from foveate.core.tasks import ImageConfig
 from foveate.core.types import Dimension
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import Group, Line, Result, Score, lines_of, scores_of
+from foveate.evaluate.comparison import EXPLORATORY, Group, Line, Result, Score, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
 
 REFERENCES = (SCRATCH, LONG)
+RESOLVES = (
+    "Resolves: the smallest difference to scratch that seeds alone do not hide, from the spread of scratch "
+    f"over its seeds; a row that cannot see {EXPLORATORY:g} is exploratory, whatever it shows."
+)
 LONGEST = 140  # characters of a reason in a table; failures/ has the whole
 
 
@@ -39,7 +43,7 @@ def write(config: CompareConfig, out: Path) -> str:
     )
     shown = tables.cells_of(lines, REFERENCES, hours_of(config, cells))
     text = "\n\n".join(f"## {task}\n\n{tables.as_markdown(rows)}" for task, rows in shown.items())
-    text = f"{text}\n\n{foot(config, jobs, cells)}\n"
+    text = f"{title(config)}{text}\n\n{foot(config, jobs, cells)}\n"
     replace_text(out / "results.json", "[\n" + ",\n".join(json.dumps(cell) for cell in cells) + "\n]\n")
     replace_text(out / "table.md", text)
     replace_text(out / "table.csv", tables.as_csv(lines, REFERENCES))
@@ -49,6 +53,13 @@ def write(config: CompareConfig, out: Path) -> str:
     for task in config.tasks:
         draw(config, task, lines, out)
     return text
+
+
+def title(config: CompareConfig) -> str:
+    """What a reader must know before the tables; nothing where arms differ in their initial weights only."""
+    if config.grid.allow_different != "inputs":
+        return ""
+    return "# Not a fair comparison: the images may be normalised differently in each arm\n\n"
 
 
 def groups_of(jobs: Sequence[Job]) -> list[Group]:
@@ -117,7 +128,8 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
         f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
     )
     metrics = ", ".join(f"{name}: {task.metric}" for name, task in config.tasks.items())
-    counted = ", ".join(f"{name}: {task.count}" for name, task in config.tasks.items())
+    words = {"cases": "cases, no patient known to have several", "patients": "patients"}
+    counted = "; ".join(f"{name}: {words[task.count]}" for name, task in config.tasks.items())
     commits = ", ".join(dict.fromkeys(c["commit"] for c in cells))
     total = sum(c["seconds"] for c in cells) / 3600
     return "\n".join(
@@ -126,6 +138,7 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
             "own labelled images; intervals are over patients and seeds, differences are paired, p is "
             "Holm-corrected within a task and a reference.",
             f"Labels are counted in {counted}.",
+            RESOLVES,
             f"Learning rates: {', '.join(rates) or '-'}.",
             f"Steps: {', '.join(steps) or '-'}.",
             f"{len(cells)} of {len(jobs)} runs, {total:.2f} hours of training; commit {commits or '-'}.",

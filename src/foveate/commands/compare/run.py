@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from foveate.commands.compare import report as compare_report, work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds
+from foveate.commands.compare.fair import check_fair
 from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
 from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import Job, jobs_of
@@ -38,8 +39,7 @@ def worked_through(bench: Bench) -> Ending:
     """Every run that is left, on this process's GPU; then the report."""
     config = bench.config
     with quiet():
-        for name in config.tasks:
-            work.held_out(bench, name)
+        check_fair(bench)
         measure_missing(bench, keep=True)
     jobs = [job for job in jobs_of(config) if job.arm in config.working]
     todo = [job for job in jobs if not done(bench, job)]
@@ -168,8 +168,7 @@ def dry_run(config: CompareConfig) -> str:
     bench.gpus = config.grid.devices[:1]
     bench.budget = read_json(bench.out / BUDGET) or {}
     with quiet():
-        for name in config.tasks:
-            work.held_out(bench, name)
+        check_fair(bench)
         measure_missing(bench, keep=False)
     jobs = [job for job in jobs_of(config) if job.arm in config.working]
     lines = [f"{'task':<16}{'arm':<24}{'runs':>6}{'s/step':>9}{'hours':>8}"]
