@@ -38,7 +38,7 @@ class Result:
     group: Group
     replicate: Replicate
     scores: Mapping[str, float]  # patient -> score
-    first_batch: str
+    first_batch: str  # a hash; empty: it is meant to differ
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def line_of(
         shared = sorted(set(mine) & set(theirs))
         if reference == arm or not shared:
             continue
-        if uneven := [r for r in shared if mine[r].first_batch != theirs[r].first_batch]:
+        if uneven := [r for r in shared if differ(mine[r].first_batch, theirs[r].first_batch)]:
             note = f"{note}; not compared with {reference}: {len(uneven)} runs saw other batches".lstrip("; ")
             continue
         one, two = ([table[r] for r in shared] for table in (mine, theirs))
@@ -152,6 +152,11 @@ def line_of(
         note=note,
         resolves=resolved_by(list(baseline.values()), len(set(mine) & set(baseline))),
     )
+
+
+def differ(one: str, two: str) -> bool:
+    """Whether two runs saw other batches than they should."""
+    return bool(one and two) and one != two
 
 
 def resolved_by(baseline: Sequence[Result], shared: int) -> float:

@@ -3,8 +3,9 @@
 import pytest
 from tests.commands.compare.test_compare import NAMES, data, grid, resolve, write
 
-from foveate.commands.compare import report
+from foveate.commands.compare import report, work
 from foveate.commands.compare.fair import check_count, check_inputs, normalisations
+from foveate.commands.compare.folder import example
 from foveate.core.types import FoveateError
 
 __all__ = ["data"]
@@ -34,11 +35,15 @@ def test_arms_whose_inputs_differ_are_refused_unless_that_is_allowed(data, tmp_p
 def test_labels_count_patients_where_some_have_several_images(data, tmp_path):
     content = grid(data=str(data))
     config = resolve(str(write(tmp_path, content)), {"out": str(tmp_path / "out")})
-    check_count(config, "blobs")  # nothing names patients
+
+    def train():
+        return work.split_of(example(config, "blobs", tmp_path / "none"))[0]["train"]
+
+    check_count("blobs", train())  # nothing names patients
     owners = dict(zip(NAMES, "aabcdefg", strict=True))
     (data / "patients.csv").write_text("image,patient\n" + "".join(f"{n},p{o}\n" for n, o in owners.items()))
     try:
         with pytest.raises(FoveateError, match="count is cases, but 1 of 2 training patients have several"):
-            check_count(config, "blobs")
+            check_count("blobs", train())
     finally:
         (data / "patients.csv").unlink()

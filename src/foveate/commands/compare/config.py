@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, final
+from typing import Literal, final
 
+from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused
 from foveate.core import config as parsing
-from foveate.core.types import Dataclass, FoveateError
+from foveate.core.types import FoveateError
 from foveate.runtime.command import Given, Spec
 from foveate.runtime.registries import METHODS, TASKS
 
@@ -18,14 +19,14 @@ SCRATCH, LONG = "scratch", "scratch_long"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
 
-C = TypeVar("C", bound=Dataclass)
-Keys = Mapping[str, Any]  # dotted keys of another command
-
 # The keys that may differ between arms: the method and how its weights are used. All others are shared.
 ARM_PRETRAIN = ("method.", "optim.", "decoder.")
-ARM_FINETUNE = tuple(
-    f"tuning.{name}" for name in ("encoder", "frozen_steps", "layer_decay", "transfer", "norm_statistics")
+ARM_FINETUNE = (
+    *(f"tuning.{name}" for name in ("encoder", "frozen_steps", "layer_decay", "transfer", "norm_statistics")),
+    "optim.warmup_steps",
 )
+PLANTED_SEEDS = 10**6  # added to those of scratch: other initial weights, other batches
+TWICE = 2  # the labels of a planted gain
 # Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
 BOTH = (
     *("size", "dimension", "slices.", "encoder.", "prepare.", "source.", "patient_pattern"),
@@ -41,15 +42,22 @@ OURS = (
 @final
 @dataclass(frozen=True, kw_only=True)
 class ArmConfig:
-    """One arm besides scratch and scratch_long, which are always included.
+    """One arm besides scratch and scratch_long, which are always included: a method, weights, or planted.
 
     Attributes:
         method: The pre-training method.
+        weights: A run folder or weights file to start from instead; $VARIABLES of the environment are
+            expanded. What its pre-training saw is checked as far as its run folder says.
+        planted: A check of the comparison itself. "no_gain": scratch again, from other random weights and in
+            another order of the same labelled images; "gain": scratch with twice the labels.
         pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
-        finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average
+        finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average, and
+            optim.warmup_steps
     """
 
     method: str = ""
+    weights: str = ""
+    planted: Literal["", "no_gain", "gain"] = ""
     pretrain: Keys = field(default_factory=dict)
     finetune: Keys = field(default_factory=dict)
 
@@ -143,6 +151,11 @@ class CompareConfig:
         return (SCRATCH, LONG, *self.arms)
 
     @property
+    def pretrained(self) -> tuple[str, ...]:
+        """The arms that a method pre-trains."""
+        return tuple(name for name, arm in self.arms.items() if arm.method)
+
+    @property
     def working(self) -> tuple[str, ...]:
         """The arms to run now: those of `only`, or all."""
         named = [name.strip() for name in self.grid.only.split(",") if name.strip()]
@@ -165,60 +178,6 @@ def read(keys: parsing.Nested, flags: Mapping[str, str], home: Path) -> CompareC
     return config
 
 
-def mapping_of(value: object, name: str, where: str) -> dict[str, Any]:
-    """Something that must be a mapping."""
-    if not isinstance(value, dict) or not value:
-        raise FoveateError(f"{where}: {name} is missing or empty; accepted: a mapping of names.")
-    return value
-
-
-def dotted(value: object, where: str) -> dict[str, Any]:
-    """Nested keys as dotted ones, `method: NAME` spelled out."""
-    if not isinstance(value, dict):
-        raise FoveateError(f"{where} holds {value!r}; accepted: keys and values.")
-    return dict(parsing.flatten(parsing.spelled_out(value)))
-
-
-def checked(keys: Keys, may: Iterable[str], where: str, why: str) -> None:
-    """Refuse keys that are in none of the groups `may`."""
-    for key in keys:
-        if not any(key == each or (each.endswith(".") and key.startswith(each)) for each in may):
-            raise FoveateError(f"{where}.{key}: {why}; accepted: {', '.join(may)}.")
-
-
-def refused(keys: Keys, never: Iterable[str], where: str, why: str) -> None:
-    """Refuse keys that are in one of the groups `never`."""
-    for key in keys:
-        if any(key == each or (each.endswith(".") and key.startswith(each)) for each in never):
-            raise FoveateError(f"{where}.{key}: {why}.")
-
-
-def groups_of(said: object, config: C, where: str) -> tuple[C, dict[str, dict[str, Any]]]:
-    """A Config's plain values parsed, and its groups of dotted keys."""
-    values = dict(mapping_of(said, where, "--config"))
-    if isinstance(values.get("method"), dict):
-        values["method"] = values["method"].get("name", "")
-    named = {k for k, v in parsing.to_mapping(config).items() if isinstance(v, dict)}
-    parts = {name: dotted(values.pop(name), f"{where}.{name}") for name in named if name in values}
-    plain = plain_of(config)
-    try:
-        parsing.check_keys(values, plain, {}, verb="compare")
-        parsed = parsing.parse(plain, values, {})
-    except FoveateError as error:
-        raise FoveateError(f"{where}: {error}") from None
-    return replace(config, **parsing.field_values(parsed)), parts
-
-
-def plain_of(config: Dataclass) -> Dataclass:
-    """The same Config without its groups of keys, for the parser."""
-    values = {k: v for k, v in parsing.field_values(config).items() if not isinstance(v, dict)}
-    named = [(each.name, each.type, each) for each in fields(config) if each.name in values]
-    made = make_dataclass(type(config).__name__, named, frozen=True, kw_only=True)
-    made.__doc__, made.__module__ = type(config).__doc__, __name__
-    plain: Dataclass = made(**values)
-    return plain
-
-
 def arm_of(name: str, said: object) -> ArmConfig:
     """One arm."""
     where = f"arms.{name}"
@@ -228,7 +187,17 @@ def arm_of(name: str, said: object) -> ArmConfig:
             "are added automatically."
         )
     config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
-    METHODS[config.method]  # an unknown one is an error that names the others
+    if sum(map(bool, (config.method, config.weights, config.planted))) != 1:
+        raise FoveateError(f"{where}: accepted is one of method, weights and planted.")
+    if config.method:
+        METHODS[config.method]  # an unknown one is an error that names the others
+    elif "pretrain" in parts:
+        raise FoveateError(f"{where}.pretrain: accepted with {where}.method only: nothing is pre-trained.")
+    if config.planted and "finetune" in parts:
+        raise FoveateError(f"{where}.finetune: a planted arm is trained as scratch; accepted: no keys.")
+    if config.weights:
+        weights = Path(os.path.expandvars(config.weights)).resolve()
+        config = replace(config, weights=str(weights))
     equal = "must be equal for all arms; set it for the task instead"
     checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
     refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"set {where}.method instead")
@@ -305,7 +274,20 @@ def check(config: CompareConfig) -> None:
             needed = key != "choice_labels" or len(grid.learning_rates) > 1
             if needed and (strange := sorted(set(values) - set(counts))):
                 raise FoveateError(f"tasks.{name}.{key} {strange[0]}: accepted are {list(counts)}.")
+    check_gains(config)
     assert config.working
+
+
+def check_gains(config: CompareConfig) -> None:
+    """Refuse a planted gain that lacks labels."""
+    gains = [name for name, arm in config.arms.items() if arm.planted == "gain"]
+    for task in config.tasks.values() if gains else ():
+        most, asked = len(lines_of(task.split, "train")), TWICE * max(counts_of(task))
+        if asked > most:
+            raise FoveateError(
+                f"arms.{gains[0]}: {asked} labels, twice the largest number, are more than the {most} "
+                "training images; accepted: fewer labels, or no planted gain."
+            )
 
 
 def lines_of(split: str, part: str) -> list[str]:

@@ -61,7 +61,7 @@ def measure(bench: Bench, task: str, known: dict[str, Any]) -> None:
     seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
     if SCRATCH not in seconds:
         seconds[SCRATCH] = step_seconds(bench.placed(tuning, {}))
-    for arm in config.arms:
+    for arm in config.pretrained:
         settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
         steps[arm] = settings.steps
         if arm not in seconds:

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from foveate.commands.compare import work
 from foveate.commands.compare.config import SCRATCH, CompareConfig
-from foveate.commands.compare.cost import pretraining
-from foveate.commands.compare.folder import RUNS, Bench, example
-from foveate.core.types import FoveateError
-
-
-def check_fair(bench: Bench) -> None:
-    """Look at every task.
-
-    Raises:
-        FoveateError: naming the first task, and the arms or the patients.
-    """
-    for name, task in bench.config.tasks.items():
-        work.held_out(bench, name)
-        check_inputs(bench.config, name)
-        if task.count == "cases":
-            check_count(bench.config, name)
+from foveate.commands.compare.folder import RUNS, example
+from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys
+from foveate.core.types import FoveateError, Record
+from foveate.nets.weights import store as weights
 
 
 def check_inputs(config: CompareConfig, task: str) -> None:
@@ -43,15 +31,19 @@ def normalisations(config: CompareConfig, task: str) -> dict[str, str]:
     """How images are normalised in every arm."""
     nowhere = Path(config.grid.out) / RUNS / "none"
     found: dict[str, str] = {SCRATCH: example(config, task, nowhere).task.normalisation}
-    for arm in config.arms:
-        found[arm] = pretraining(config, task, arm).method.normalisation
+    for name, arm in config.arms.items():
+        if arm.method:
+            job = Job(kind="pretrain", task=task, arm=name, pretrain_seed=config.grid.pretrain_seeds[0])
+            made = pretrain_config(pretrain_keys(config, job), config.tasks[task], nowhere)
+            found[name] = made.method.normalisation
+        elif arm.weights:
+            found[name] = weights.read(arm.weights)[1].get("normalisation") or "unknown"
     return found
 
 
-def check_count(config: CompareConfig, task: str) -> None:
+def check_count(task: str, train: Sequence[Record]) -> None:
     """Refuse to count images where some are of one patient: ten slices of one teach less than of ten."""
-    split, _ = work.split_of(example(config, task, Path(config.grid.out) / RUNS / "none"))
-    images = Counter(record.patient for record in split["train"] if record.patient)
+    images = Counter(record.patient for record in train if record.patient)
     if several := sum(count > 1 for count in images.values()):
         raise FoveateError(
             f"tasks.{task}.count is cases, but {several} of {len(images)} training patients have several "

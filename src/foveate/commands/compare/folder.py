@@ -154,7 +154,7 @@ class Bench:
 
     def needs(self, job: Job) -> list[Job]:
         """The runs that a job starts from."""
-        before = [self.pretraining(job)] if is_pretrained(job) else []
+        before = [self.pretraining(job)] if is_pretrained(self.config, job) else []
         return before + (self.choice_jobs(job) if job.kind == "test" else [])
 
     def pretraining(self, job: Job) -> Job:
@@ -177,8 +177,9 @@ class Bench:
 
     def tuning(self, job: Job, run: Path) -> FinetuneConfig:
         """The configuration of a fine-tuning."""
-        init = None
-        if is_pretrained(job):
+        arm = self.config.arms.get(job.arm)
+        init = Path(arm.weights) if arm and arm.weights else None
+        if is_pretrained(self.config, job):
             before = self.pretraining(job)
             if self.cell(before) is None:
                 raise FoveateError(f"its pre-training failed: {self.failure(before) or 'not done'}")

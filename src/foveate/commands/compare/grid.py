@@ -11,8 +11,10 @@ from typing import Any, Literal, final
 
 from foveate.commands.compare.config import (
     LONG,
-    SCRATCH,
+    PLANTED_SEEDS,
     SEEDS_PER_PRETRAINING,
+    TWICE,
+    ArmConfig,
     CompareConfig,
     TaskConfig,
     counts_of,
@@ -65,7 +67,9 @@ def jobs_of(config: CompareConfig) -> list[Job]:
     for place, seed in enumerate(config.grid.pretrain_seeds):
         for name, task in config.tasks.items():
             if pretrained_on(config, name) == name:
-                jobs += [Job(kind="pretrain", task=name, arm=arm, pretrain_seed=seed) for arm in config.arms]
+                jobs += [
+                    Job(kind="pretrain", task=name, arm=a, pretrain_seed=seed) for a in config.pretrained
+                ]
             if place == 0:
                 jobs += choices_of(config, name, task)
             jobs += [job for f in config.grid.finetune_seeds for job in tests_of(config, name, task, seed, f)]
@@ -143,7 +147,8 @@ def pretrain_keys(config: CompareConfig, job: Job) -> dict[str, Any]:
 def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int) -> dict[str, Any]:
     """Keys of `foveate finetune`, without folders and weights: validation is at the end, so last is best."""
     task = config.tasks[job.task]
-    own = config.arms[job.arm].finetune if job.arm in config.arms else {}
+    arm = config.arms.get(job.arm, ArmConfig())
+    own = arm.finetune
     keys = {**task.both, **task.finetune, **own}
     if job.way == "probe":
         dense = TASKS[keys["task.name"]].Config.want == "maps"
@@ -152,9 +157,9 @@ def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int)
         keys["steps"] = long_steps
     return {
         **keys,
-        "seed": job.seed,
+        "seed": job.seed + (PLANTED_SEEDS if arm.planted else 0),
         "optim.lr": rate,
-        f"split.train_{task.count}": job.labels,
+        f"split.train_{task.count}": job.labels * (TWICE if arm.planted == "gain" else 1),
         "split.seed": job.seed,
         "keep_checkpoints": 1,
     }
@@ -182,6 +187,6 @@ def fingerprint(keys: Mapping[str, Any]) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def is_pretrained(job: Job) -> bool:
+def is_pretrained(config: CompareConfig, job: Job) -> bool:
     """Whether a job starts from weights of its own arm."""
-    return job.kind != "pretrain" and job.arm not in (SCRATCH, LONG)
+    return job.kind != "pretrain" and job.arm in config.pretrained

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
+from foveate.commands.compare.config import LONG, SCRATCH, ArmConfig, CompareConfig
 from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
 from foveate.core.files import read_json, replace_text
@@ -74,7 +74,7 @@ def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
         group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
         replicate=(cell["pretrain_seed"], cell["finetune_seed"]),
         scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell)),
-        first_batch=cell["first_batch"],
+        first_batch="" if config.arms.get(cell["arm"], ArmConfig()).planted else cell["first_batch"],
     )
 
 

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from foveate.commands.compare import report as compare_report, work
 from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds
-from foveate.commands.compare.fair import check_fair
-from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
+from foveate.commands.compare.fair import check_count, check_inputs
+from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError, example
 from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import Job, jobs_of
 from foveate.core.files import read_json
@@ -57,6 +57,16 @@ def worked_through(bench: Bench) -> Ending:
     if stopped:
         return Ending.STOPPED
     return Ending.INCOMPLETE if failed else Ending.FINISHED
+
+
+def check_fair(bench: Bench) -> None:
+    """Refuse what would make the comparison unfair, before anything is computed."""
+    for name, task in bench.config.tasks.items():
+        work.held_out(bench, name)
+        check_inputs(bench.config, name)
+        if task.count == "cases":
+            split, _ = work.split_of(example(bench.config, name, bench.out / RUNS / "none"))
+            check_count(name, split["train"])
 
 
 def done(bench: Bench, job: Job) -> bool:

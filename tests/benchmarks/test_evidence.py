@@ -1,0 +1,71 @@
+"""The grids of benchmarks/evidence: every key of every arm is known, and the arms are fair."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from foveate.commands.compare.config import SPEC, lines_of
+from foveate.commands.compare.grid import (
+    finetune_config,
+    finetune_keys,
+    jobs_of,
+    pretrain_config,
+    pretrain_keys,
+)
+from foveate.core import config as parsing
+
+FOLDER = Path(__file__).parents[2] / "benchmarks/evidence"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+def test_a_grid_parses_and_its_arms_differ_in_their_weights_only(file, tmp_path, monkeypatch):
+    for name in ("FOVEATE_DATA", "FOVEATE_EVIDENCE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    config = SPEC.resolve(parsing.read_yaml(file), {"out": str(tmp_path / "out")}, FOLDER)
+    seen, trained = {}, {}
+    for job in jobs_of(config):
+        task = replace(config.tasks[job.task], data="")  # the images are elsewhere
+        where = tmp_path / job.name
+        if job.kind == "pretrain":
+            made = pretrain_config(pretrain_keys(config, job), task, where)
+            seen[job.arm] = made.method.normalisation
+        elif job.arm not in trained:
+            keys = finetune_keys(config, job, config.grid.learning_rates[0], 10)
+            made = finetune_config(keys, task, None, where)
+            seen[f"{job.arm} fine-tuned"] = made.task.normalisation
+            trained[job.arm] = replace(
+                made,
+                out="",
+                seed=0,
+                steps=0,
+                tuning=None,
+                split=None,
+                optim=replace(made.optim, warmup_steps=0),
+            )
+    assert set(seen.values()) == {"zscore"}
+    assert set(trained) == set(config.everyone)
+    assert all(each == trained["scratch"] for each in trained.values())
+
+
+def test_the_planted_arms_are_scratch_with_other_draws_and_with_twice_the_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEATE_DATA", str(tmp_path))
+    config = SPEC.resolve(parsing.read_yaml(FOLDER / "acdc.yaml"), {"out": "x"}, FOLDER)
+    jobs = [job for job in jobs_of(config) if job.kind == "test" and job.labels == 3]
+    keys = {job.arm: finetune_keys(config, job, 0.1, 1) for job in jobs if job.seed == 1}
+    assert not [job for job in jobs_of(config) if job.kind == "pretrain" and job.arm in ("again", "twice")]
+    scratch = keys["scratch"]
+    assert keys["again"] == {**scratch, "seed": scratch["seed"] + 10**6}
+    assert keys["twice"] == {**keys["again"], "split.train_patients": 6}
+
+
+@pytest.mark.parametrize("name", ["acdc", "lidc"])
+def test_the_parts_of_a_split_share_no_image_and_no_patient(name):
+    parts = {part: lines_of(str(FOLDER / f"{name}_split"), part) for part in ("train", "val", "test")}
+    assert {part: len(names) for part, names in parts.items()} == {
+        "acdc": {"train": 140, "val": 20, "test": 40},
+        "lidc": {"train": 345, "val": 20, "test": 100},
+    }[name]
+    owners = [{each.split("_frame")[0] for each in names} for names in parts.values()]
+    assert len(set.union(*owners)) == sum(map(len, owners))
