@@ -94,12 +94,23 @@ def test_contract_numbers_get_errors(keys, tmp_path):  # noqa: F811
     run, data = trained(
         keys(2, task="classification", **{"task.kind": "regression", "task.targets": "[age]"}, **SPLIT)
     )
-    assert judged(run, data, tmp_path / "test", part="all")
+    assert judged(run, data, tmp_path / "test", part="all", by="kind,found")
     summary, rows = results(tmp_path / "test")
     errors = [abs(float(r["answer/age"]) - float(r["label/age"])) for r in rows]
     assert len(rows) == 6
     assert summary["metrics"]["mae"]["value"] == pytest.approx(np.mean(errors), rel=1e-4)
     assert summary["metrics"]["mae"]["low"] <= summary["metrics"]["mae"]["value"]
+    assert {column: list(groups) for column, groups in summary["by"].items()} == {
+        "kind": ["a", "b"],
+        "found": ["0", "1"],
+    }
+    odd = [error for error, row in zip(errors, rows, strict=True) if float(row["label/age"]) % 20]
+    for group in (summary["by"]["kind"]["b"], summary["by"]["found"]["1"]):
+        assert (group["cases"], group["patients"]) == (3, 3)
+        assert group["metrics"]["mae"]["value"] == pytest.approx(np.mean(odd), rel=1e-4)
+    assert "by kind:" in verb.table_of(summary)
+    with pytest.raises(FoveateError, match=r"--by site: no table .* accepted are age, found, kind"):
+        judged(run, data, tmp_path / "test", part="all", by="site")
 
 
 def test_contract_other_images_are_not_taken_for_the_runs_test_part(keys, labelled, tmp_path):  # noqa: F811

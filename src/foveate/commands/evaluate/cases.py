@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from foveate.core.types import Json
 from foveate.data.cache.volumes import CachedVolume
 
 
@@ -18,5 +19,6 @@ class Cohort:
     patients: list[str]  # salted, one per volume
     calibration: list[CachedVolume]  # the run's validation images, where they are at hand
     owners: Sequence[int] = ()  # which of several models answers each volume; empty: there is one
+    values: Sequence[Mapping[str, Json]] = ()  # what tables say of each, where subgroups are asked for
     part: str = "test"  # that was taken
     left_out: int = 0  # images of the part that could not be used

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.commands.evaluate.groups import values_of
 from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
 from foveate.core.tasks import ImageTask
 from foveate.core.types import FoveateError, Record
@@ -51,6 +52,7 @@ def out_of_fold(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mo
         patients=[patient for part in parts for patient in part.patients],
         calibration=[],
         owners=[i for i, part in enumerate(parts) for _ in part.volumes],
+        values=[each for part in parts for each in part.values],
         part=FOLDED,
         left_out=sum(part.left_out for part in parts),
     )
@@ -103,6 +105,7 @@ def load_cohort(
         volumes=[encoded[record.relative] for record in kept],
         patients=[salted_id(salt, patient_of(record)) for record in kept],
         calibration=[encoded[record.relative] for record in tuned if record.relative in by_name],
+        values=values_of(config.by, kept, found.records, Path(config.data)),
         part=part,
         left_out=len(chosen) - len(kept),
     )

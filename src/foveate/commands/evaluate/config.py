@@ -24,6 +24,8 @@ class EvaluateConfig:
         part: Which part of the run's split: "auto" is the test part, or with a message the validation part
             where there is none; "all" is every labelled image, for a data set that the run never saw.
         nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
+        by: Columns of a table beside the images, such as "site,sex": every metric is given for each of their
+            values as well, with intervals over its own patients. Empty: none.
         worst: Number of worst cases to draw.
         draws: Resamples of the bootstrap over patients.
         seed: Seed of the bootstrap.
@@ -45,6 +47,7 @@ class EvaluateConfig:
     out: str = ""
     part: Literal["auto", "test", "val", "train", "all"] = "auto"
     nsd_tolerance_mm: float = 1.0
+    by: str = ""
     worst: int = 4
     draws: int = 2000
     seed: int = 0

@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.commands.evaluate.groups import groups_of, lines_of, subgroups
 from foveate.commands.evaluate.scores import (
     Rows,
     Statistic,
@@ -30,6 +32,13 @@ from foveate.runtime.folder import runs_in
 from foveate.runtime.resources.gpus import take_gpu
 from foveate.train.logging import say
 
+SHOWN = (
+    "mean_fg_dice",
+    "auroc",
+    "r2",
+    "mae",
+    "c_index",
+)  # of subgroups in the terminal; summary.json has all
 OUT_OF_FOLD = (
     "every image is scored by the network that was not trained on it; but its fold chose the checkpoint, so "
     "these scores are somewhat optimistic"
@@ -67,6 +76,7 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     for words in filter(None, (model.spared() for model in models)):
         say(words)
     write_cases(out / "cases.csv", cohort, rows)
+    groups, intervals = groups_of(config.by, cohort.values), partial(with_intervals, config=config)
     first = models[0]
     hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
     summary = {
@@ -81,6 +91,7 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
         "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")}
         | {"precision": first.precision},
         "metrics": with_intervals(statistic, cohort.patients, config),
+        **({"by": subgroups(groups, statistic, cohort.patients, intervals)} if groups else {}),
         **extra,
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
@@ -135,4 +146,6 @@ def table_of(summary: Mapping[str, Any]) -> str:
     for key, each in summary["metrics"].items():
         interval = f"  [{each['low']:.3f}, {each['high']:.3f}]" if "low" in each else ""
         lines.append(f"  {key:<28}{each['value']:>9.3f}{interval}")
+    main = [key for key in summary["metrics"] if key in SHOWN] or list(summary["metrics"])[:1]
+    lines += lines_of(summary.get("by", {}), main[:2])
     return "\n".join(lines)
