@@ -223,10 +223,10 @@ def test_each_arm_takes_its_own_best_rate_on_validation(data, tmp_path):
             score = scores[job.arm][[0.001, 0.01, 0.1].index(job.rate)]
             write_json(tmp_path / f"out/cells/{job.name}.json", {"validation": score})
     tests = {job.arm: job for job in jobs_of(config) if job.kind == "test"}
-    assert bench.rate(tests["scratch"]) == 0.01
-    assert bench.rate(tests["restoring"]) == 0.001  # the smaller of two equals
+    assert bench.chosen(tests["scratch"]) == (0.01, 0)
+    assert bench.chosen(tests["restoring"]) == (0.001, 0)  # the smaller of two equals
     with pytest.raises(FoveateError, match="not every learning rate"):
-        bench.rate(tests["scratch_long"])
+        bench.chosen(tests["scratch_long"])
 
 
 def guard_of(file, tmp_path):

@@ -21,7 +21,7 @@ def test_arms_whose_inputs_differ_are_refused_unless_that_is_allowed(data, tmp_p
     file = str(write(tmp_path, content))
     unfair = resolve(file, {"out": str(tmp_path / "out")})
     with pytest.raises(
-        FoveateError, match=r"scratch: zscore, restoring: zscore, other: none.*allow_different"
+        FoveateError, match=r"scratch: zscore, other: none, restoring: zscore.*allow_different"
     ):
         check_inputs(unfair, "blobs")
     allowed = resolve(file, {"out": str(tmp_path / "out"), "allow_different": "inputs"})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
-from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused
+from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused, search_of
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
 from foveate.runtime.command import Given, Spec
@@ -85,6 +85,9 @@ class TaskConfig:
         pretrain: Keys of `foveate pretrain` for all arms.
         finetune: Keys of `foveate finetune` for all arms.
         probe: Keys of `foveate finetune` for the probe.
+        search: Lists of values of optim.warmup_steps, tuning.transfer, tuning.layer_decay or
+            tuning.frozen_steps: every arm tries all combinations with all learning rates; those without
+            weights try what concerns no weights.
     """
 
     data: str = ""
@@ -101,6 +104,12 @@ class TaskConfig:
     pretrain: Keys = field(default_factory=dict)
     finetune: Keys = field(default_factory=dict)
     probe: Keys = field(default_factory=dict)
+    search: Keys = field(default_factory=dict)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether more than the learning rate is searched."""
+        return any(len(values) > 1 for values in self.search.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +243,7 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
         pretrain=parts.get("pretrain", {}),
         finetune=parts.get("finetune", {}),
         probe=parts.get("probe", {}),
+        search=search_of(parts.get("search", {}), f"{where}.search"),
     )
 
 
@@ -271,15 +281,19 @@ def check(config: CompareConfig) -> None:
             ("probe_labels", task.probe_labels),
             ("long_labels", task.long_labels),
         ):
-            needed = key != "choice_labels" or len(grid.learning_rates) > 1
+            needed = key != "choice_labels" or len(grid.learning_rates) > 1 or task.chooses
             if needed and (strange := sorted(set(values) - set(counts))):
                 raise FoveateError(f"tasks.{name}.{key} {strange[0]}: accepted are {list(counts)}.")
-    check_gains(config)
+    check_arms(config)
     assert config.working
 
 
-def check_gains(config: CompareConfig) -> None:
-    """Refuse a planted gain that lacks labels."""
+def check_arms(config: CompareConfig) -> None:
+    """Refuse keys of one arm that are searched for all, and a planted gain that lacks labels."""
+    for name, arm in config.arms.items():
+        for task in config.tasks.values():
+            own = "is searched for every arm; it cannot be set for one"
+            refused(arm.finetune, task.search, f"arms.{name}.finetune", own)
     gains = [name for name, arm in config.arms.items() if arm.planted == "gain"]
     for task in config.tasks.values() if gains else ():
         most, asked = len(lines_of(task.split, "train")), TWICE * max(counts_of(task))

@@ -34,6 +34,7 @@ from foveate.train.logging import say
 
 C = TypeVar("C", bound=RunConfig)
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
+LATE = 0.8  # of a training: what it gains from here on says whether it was long enough
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
 
 
@@ -98,30 +99,31 @@ class Bench:
         """The keys of a run."""
         if job.kind == "pretrain":
             return pretrain_keys(self.config, job)
-        return finetune_keys(self.config, job, self.rate(job), self.long_steps(job.task))
+        rate, variant = self.chosen(job)
+        return finetune_keys(self.config, job, rate, self.long_steps(job.task), variant)
 
     def long_steps(self, task: str) -> int:
         """Fine-tuning steps of scratch_long: as configured, or as measured."""
         return self.config.tasks[task].long_steps or int(self.budget.get(task, {}).get("long_steps", 0))
 
-    def rate(self, job: Job) -> float:
-        """The learning rate: that of a choice, the only one, or the best on the validation images."""
+    def chosen(self, job: Job) -> tuple[float, int]:
+        """Learning rate and variant: those of a choice, the only ones, or the best on validation images."""
         if job.kind == "choice":
-            return job.rate
-        rates = self.config.grid.learning_rates
-        if len(rates) == 1:
-            return rates[0]
-        scores = {rate: score for rate, score in self.choices(job).items() if score is not None}
-        if len(scores) < len(rates):
+            return job.rate, job.variant
+        scores = self.choices(job)
+        if not scores:
+            return self.config.grid.learning_rates[0], 0
+        known = {tried: score for tried, score in scores.items() if score is not None}
+        if len(known) < len(scores):
             raise FoveateError("not every learning rate could be tried")
-        return max(scores, key=lambda rate: (scores[rate], -rate))
+        return max(known, key=lambda tried: (known[tried], -tried[0], -tried[1]))
 
-    def choices(self, job: Job) -> dict[float, float | None]:
-        """Validation scores of an arm's learning rates, as far as they are known."""
+    def choices(self, job: Job) -> dict[tuple[float, int], float | None]:
+        """Validation scores of an arm's learning rates and variants, as far as they are known."""
         found = {}
         for each in self.choice_jobs(job):
             cell = read_json(self.out / CELLS / f"{each.name}.json")
-            found[each.rate] = (cell or {}).get("validation")
+            found[each.rate, each.variant] = (cell or {}).get("validation")
         return found
 
     def choice_jobs(self, job: Job) -> list[Job]:
@@ -169,6 +171,7 @@ class Bench:
             "name": job.name,
             **asdict(job),
             **({"rate": keys["optim.lr"]} if "optim.lr" in keys else {}),
+            **({"searched": {k: keys[k] for k in self.config.tasks[job.task].search if k in keys}}),
             "fingerprint": fingerprint(keys),
             "commit": commit(),
         }
@@ -185,7 +188,10 @@ class Bench:
                 raise FoveateError(f"its pre-training failed: {self.failure(before) or 'not done'}")
             init = self.out / RUNS / before.name
         keys = self.keys(job)
-        return self.placed(finetune_config(keys, self.config.tasks[job.task], init, run), keys)
+        config = finetune_config(keys, self.config.tasks[job.task], init, run)
+        if job.kind == "choice":  # its weights are thrown away, so it may validate before the end as well
+            config = replace(config, validate_every=max(1, round(LATE * config.steps)))
+        return self.placed(config, keys)
 
     def fail(self, job: Job, error: BaseException) -> str:
         """Write the reason without names of images and folders; return it with them, for the terminal."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -43,6 +44,7 @@ class Job:
     labels: int = 0
     finetune_seed: int = 0
     rate: float = 0.0  # of a choice
+    variant: int = 0  # of a choice: which of `variants`
 
     @property
     def name(self) -> str:
@@ -51,7 +53,8 @@ class Job:
         if self.kind == "pretrain":
             return f"{start}-pretrain"
         end = f"n{self.labels}-f{self.finetune_seed}"
-        return f"{start}-{self.way}-{end}" + (f"-rate{self.rate:g}" if self.kind == "choice" else "")
+        tried = f"-rate{self.rate:g}" + (f"-v{self.variant}" if self.variant else "")
+        return f"{start}-{self.way}-{end}" + (tried if self.kind == "choice" else "")
 
     @property
     def seed(self) -> int:
@@ -86,22 +89,31 @@ def pretrained_on(config: CompareConfig, task: str) -> str:
 
 
 def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[Job]:
-    """The runs that choose learning rates; none where there is one."""
-    if len(config.grid.learning_rates) == 1:
+    """The runs that choose learning rates and what else is searched; none where there is one of each."""
+    if len(config.grid.learning_rates) == 1 and not task.chooses:
         return
     for arm in config.everyone:
+        tried = list(product(config.grid.learning_rates, range(len(variants(config, arm, task)))))
         for way in ways_of(arm, task):
-            for rate in config.grid.learning_rates:
+            for rate, variant in tried if len(tried) > 1 else ():
                 yield Job(
                     kind="choice",
                     task=name,
                     arm=arm,
                     way=way,
                     rate=rate,
+                    variant=variant,
                     labels=task.choice_labels,
                     pretrain_seed=config.grid.pretrain_seeds[0],
                     finetune_seed=config.grid.choice_seed,
                 )
+
+
+def variants(config: CompareConfig, arm: str, task: TaskConfig) -> list[dict[str, Any]]:
+    """The combinations of what a task searches beside the learning rate that an arm tries."""
+    weights = arm in config.arms and not config.arms[arm].planted
+    keys = [key for key in sorted(task.search) if weights or key.startswith("optim.")]
+    return [dict(zip(keys, values, strict=True)) for values in product(*(task.search[key] for key in keys))]
 
 
 def tests_of(
@@ -144,12 +156,14 @@ def pretrain_keys(config: CompareConfig, job: Job) -> dict[str, Any]:
     }
 
 
-def finetune_keys(config: CompareConfig, job: Job, rate: float, long_steps: int) -> dict[str, Any]:
+def finetune_keys(
+    config: CompareConfig, job: Job, rate: float, long_steps: int, variant: int = 0
+) -> dict[str, Any]:
     """Keys of `foveate finetune`, without folders and weights: validation is at the end, so last is best."""
     task = config.tasks[job.task]
     arm = config.arms.get(job.arm, ArmConfig())
     own = arm.finetune
-    keys = {**task.both, **task.finetune, **own}
+    keys = {**task.both, **task.finetune, **own, **variants(config, job.arm, task)[variant]}
     if job.way == "probe":
         dense = TASKS[keys["task.name"]].Config.want == "maps"
         keys |= {**FROZEN, **(LIGHT if dense else {}), **task.probe}

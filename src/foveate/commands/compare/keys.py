@@ -11,6 +11,7 @@ from foveate.core.types import Dataclass, FoveateError
 
 C = TypeVar("C", bound=Dataclass)
 Keys = Mapping[str, Any]  # dotted keys of another command
+SEARCHED = ("optim.warmup_steps", "tuning.transfer", "tuning.layer_decay", "tuning.frozen_steps")
 
 
 def mapping_of(value: object, name: str, where: str) -> dict[str, Any]:
@@ -66,3 +67,12 @@ def plain_of(config: Dataclass) -> Dataclass:
     made.__module__ = type(config).__module__  # where the names in its types are found
     plain: Dataclass = made(**values)
     return plain
+
+
+def search_of(keys: Keys, where: str) -> Keys:
+    """The values to try."""
+    checked(keys, SEARCHED, where, "cannot be searched")
+    for key, values in keys.items():
+        if not isinstance(values, list) or not values:
+            raise FoveateError(f"{where}.{key} {values!r}: accepted is a list of values to try.")
+    return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -23,6 +24,7 @@ from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
 
 REFERENCES = (SCRATCH, LONG)
+PLATEAU = 0.01
 RESOLVES = (
     "Resolves: the smallest difference to scratch that seeds alone do not hide, from the spread of scratch "
     f"over its seeds; a row that cannot see {EXPLORATORY:g} is exploratory, whatever it shows."
@@ -122,7 +124,9 @@ def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tup
 def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, Any]]) -> str:
     """What a reader of the table must know."""
     rates = dict.fromkeys(
-        f"{c['task']}/{c['arm']}/{c['way']}: {c['rate']:g}" for c in cells if c["kind"] == "test"
+        " ".join([f"{c['task']}/{c['arm']}/{c['way']}: {c['rate']:g}", *searched(c)])
+        for c in cells
+        if c["kind"] == "test"
     )
     steps = dict.fromkeys(
         f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
@@ -140,9 +144,31 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
             f"Labels are counted in {counted}.",
             RESOLVES,
             f"Learning rates: {', '.join(rates) or '-'}.",
+            plateau(cells),
             f"Steps: {', '.join(steps) or '-'}.",
             f"{len(cells)} of {len(jobs)} runs, {total:.2f} hours of training; commit {commits or '-'}.",
         ]
+    )
+
+
+def searched(cell: Mapping[str, Any]) -> list[str]:
+    """What was chosen beside the learning rate."""
+    return [f"{key}={value}" for key, value in cell.get("searched", {}).items()]
+
+
+def plateau(cells: Sequence[dict[str, Any]]) -> str:
+    """Which arms were still getting better when they ended, in the run that chose their learning rate."""
+    runs: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        name = f"{cell['task']}/{cell['arm']}/{cell['way']}"
+        if "late_gain" in cell and cell["validation"] > runs.get(name, {}).get("validation", -math.inf):
+            runs[name] = cell
+    if not runs:
+        return "Whether trainings were long enough was not checked: no learning rate was chosen."
+    late = [f"{name} {c['late_gain']:+.3f}" for name, c in runs.items() if c["late_gain"] > PLATEAU]
+    found = ", ".join(late) or "none"
+    return (
+        f"Gained more than {PLATEAU:g} in the last fifth of the training (validation, train longer): {found}."
     )
 
 

@@ -136,6 +136,8 @@ def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[s
     }
     if test:
         found |= answers(config, salt)
+    elif before := {row["step"]: row["val/score"] for row in rows if row["step"] < config.steps}:
+        found["late_gain"] = found["validation"] - before[max(before)]
     drop_checkpoints(run)
     return found
 
