@@ -12,7 +12,7 @@ from tests.nets.weights.untrained import write_run
 
 from foveate import load_encoder
 from foveate.cli import main
-from foveate.commands.embed import features, likeness
+from foveate.commands.embed import features, likeness, picture
 from foveate.nets.heads import pooled
 
 COPY, STRANGE = 9, 10
@@ -116,7 +116,7 @@ def test_volumes_give_a_row_for_every_slice(run, tmp_path):
         volume = rng.integers(0, 99, (40, 36, 3 + i)).astype(np.int16)
         (tmp_path / "data").mkdir(exist_ok=True)
         nib.save(nib.Nifti1Image(volume, np.diag([1, 1, 5, 1])), tmp_path / "data" / f"{i}.nii.gz")
-    assert embed(run, tmp_path / "data", tmp_path / "out", "--batch_size", "2") == 0
+    assert embed(run, tmp_path / "data", tmp_path / "out", "--batch_size", "2", "--pictures", "2") == 0
     rows = table(tmp_path / "out" / "rows.csv")
     assert [row["slice"] for row in rows] == ["0", "1", "2", "0", "1", "2", "3"]
     first = {row["id"] for row in rows[:3]}
@@ -143,10 +143,26 @@ def test_a_planted_copy_and_a_stranger_are_found(embedded):
     assert len(chosen) == len(set(chosen)) == 4
 
 
+def test_the_map_has_the_axes_of_scikit_learn(embedded):
+    from sklearn.decomposition import PCA
+
+    rows = np.random.default_rng(2).normal(size=(50, 5)) * [1, 5, 2, 3, 1]
+    places, shares = picture.principal(rows)
+    known = PCA(2).fit(rows)
+    assert np.allclose(np.abs(places), np.abs(known.transform(rows)))
+    assert np.allclose(shares, known.explained_variance_ratio_)
+    with Image.open(embedded / "map.png") as drawn:
+        assert np.asarray(drawn.convert("L")).std() > 5
+        assert not drawn.text
+
+
 def test_the_query_finds_its_own_picture(run, pictures, tmp_path, capsys):
     query = tmp_path / "query.png"
     Image.open(pictures / "p2_04.png").save(query)
-    assert embed(run, pictures, tmp_path / "out", "--query", str(query), "--neighbours", "2") == 0
+    assert (
+        embed(run, pictures, tmp_path / "out", "--query", str(query), "--neighbours", "2", "--pictures", "0")
+        == 0
+    )
     said = capsys.readouterr().err + capsys.readouterr().out
     assert "p2_04.png: 0.000" in said.split("nearest to")[1].splitlines()[1]
 

@@ -20,6 +20,7 @@ class EmbedConfig:
         out: Folder for the features; the same command again goes on where it was.
         query: An image, whose nearest neighbours among those of `data` are named.
         suggest: So many images to label first, of different patients, far from each other; 0: none.
+        pictures: So many images are shown in the map of the features; 0: no map.
         neighbours: Nearest neighbours of every row, of other images and patients.
         outliers: So many images that are least like their neighbours are named.
         grid: Grid that every whole image is sampled on; empty: that of the largest views of the run.
@@ -34,6 +35,7 @@ class EmbedConfig:
     out: str = ""
     query: str = ""
     suggest: int = 0
+    pictures: int = 60
     neighbours: int = 5
     outliers: int = 12
     grid: tuple[int, ...] = ()

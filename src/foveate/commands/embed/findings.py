@@ -15,6 +15,7 @@ import numpy as np
 from foveate.commands.embed import likeness
 from foveate.commands.embed.config import EmbedConfig
 from foveate.commands.embed.features import Embedded
+from foveate.commands.embed.picture import draw_map
 from foveate.core.files import replace_text
 from foveate.core.types import Array
 from foveate.train.logging import say
@@ -41,6 +42,9 @@ def report(found: Embedded, config: EmbedConfig, asked: Array | None) -> None:
         f"the {len(far)} least like their neighbours, in units of the usual distance",
         (f"{found.name(row)}: {score[row]:.1f}" for row in far),
     )
+    if config.pictures and len(rows) > 1:
+        shown = likeness.k_centre(rows, config.pictures, found.images)
+        draw_map(found, rows, shown, out / "map.png")
     if config.suggest:
         chosen = likeness.k_centre(rows, config.suggest, found.patients)
         write_rows(found, out / "suggested.csv", [(row,) for row in chosen])
