@@ -85,7 +85,7 @@ def test_finished_folds_are_skipped_and_no_image_is_in_two(folds, data, tmp_path
 
 def test_every_image_is_scored_by_the_network_that_did_not_see_it(folds, data, tmp_path):
     out, _ = folds
-    score = {"data": str(data), "draws": "50"}
+    score = {"data": str(data), "draws": "20", "worst": "0"}
     assert evaluate(EVALUATE.resolve({}, {"run": out, "out": str(tmp_path / "all"), **score}))
     rows = list(csv.DictReader((tmp_path / "all/cases.csv").open()))
     assert [row["fold"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
@@ -113,12 +113,19 @@ def test_all_folds_predict_together(folds, data, tmp_path):
 
 
 def test_folds_of_classes_are_scored_out_of_fold(data, tmp_path):
-    config = config_of(data, tmp_path / "cv", "classification")
+    config = config_of(data, tmp_path / "cv", "classification", folds="2")
     assert finetune(config) is Ending.FINISHED
-    keys = {"run": config.out, "data": str(data), "out": str(tmp_path / "scores"), "draws": "20"}
+    keys = {
+        "run": config.out,
+        "data": str(data),
+        "out": str(tmp_path / "scores"),
+        "draws": "10",
+        "worst": "0",
+    }
     assert evaluate(EVALUATE.resolve({}, keys))
     rows = list(csv.DictReader((tmp_path / "scores/cases.csv").open()))
-    assert [row["fold"] for row in rows] == ["0", "0", "1", "1", "2", "2"]
+    assert sorted({row["fold"] for row in rows}) == ["0", "1"]
+    assert len({row["id"] for row in rows}) == len(rows) == 6
     with pytest.raises(FoveateError, match="--part train"):
         evaluate(EVALUATE.resolve({}, {**keys, "part": "train"}))
 
