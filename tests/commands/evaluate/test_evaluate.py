@@ -164,6 +164,9 @@ def test_contract_without_a_test_part_the_validation_images_are_scored_and_it_is
 
 def test_contract_with_a_test_part_that_is_scored_and_nothing_is_said(keys, tmp_path, capsys):  # noqa: F811
     run, data = trained(keys(2, **SPLIT))
+    file = Path(run) / "split.json"
+    noted = json.loads(file.read_text())
+    file.write_text(json.dumps(noted | {"unlabelled": ["00" * 16]}))  # of a folder that is not --data
     assert judged(run, data, tmp_path / "out")
     assert "no test part" not in capsys.readouterr().err
     summary, rows = results(tmp_path / "out")

@@ -143,7 +143,7 @@ def split_of(
     if config.part == "all":
         return {"train": [], "val": [], "test": []}
     split = {part: [ids[name] for name in used.get(part, []) if name in ids] for part in PARTS}
-    missing = sum(map(len, used.values())) - sum(map(len, split.values()))
+    missing = sum(len(used.get(part, [])) - len(split[part]) for part in PARTS)  # unlabelled: in none
     if "test" not in used and config.part in (
         "auto",
         "test",
