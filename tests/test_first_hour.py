@@ -6,11 +6,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from pydicom.uid import generate_uid
 
 from foveate.cli import main
 from foveate.testing.cohorts import SHAPES, blobs, write_picture
 from tests.conftest import VIEWS
-from tests.data.readers.dicom.miniatures import write_series
+from tests.data.readers.dicom.drawings import contour, rtstruct, series
 
 PAGE = Path(__file__).parents[1] / "docs/first_hour.md"
 FOLDER = re.compile(r"[A-Z]+(-[A-Z]+)*")  # the reader's own
@@ -43,9 +44,11 @@ def make_volumes(folder: Path) -> None:
 
 
 def make_dicom(folder: Path) -> None:
-    for i in range(3):
-        stored = np.moveaxis(blobs(SHAPES[3], 10 + i), -1, 0).astype(np.int16)
-        write_series(folder / f"s{i}", stored, PatientID=f"P{i}", SeriesInstanceUID=f"1.2.3.{i}")
+    square = [(2.5, 3.5), (2.5, 12.5), (11.5, 12.5), (11.5, 3.5)]
+    for i in range(6):
+        uid, frame = generate_uid(), generate_uid()
+        series(folder / f"s{i}", (20, 26, 24), uid, frame, f"P{i}", value=i)
+        rtstruct(folder / f"s{i}" / "rs", {"GTV": [contour(square, k) for k in range(3, 9)]}, uid, frame)
 
 
 def make_pictures(folder: Path) -> None:
@@ -74,7 +77,8 @@ def test_the_page_as_it_is_written(tmp_path):
         assert main([*placed, *short(words, dimension)]) == 0, words
     masks = sorted(path.name for path in (tmp_path / "MASKS").rglob("*.nii.gz"))
     assert masks == [f"p{i:02d}_image.nii.gz" for i in range(6)]
-    assert len(list((tmp_path / "MASKS-OF-DICOM").rglob("*.nii.gz"))) == 3
+    assert len(list((tmp_path / "STRUCTURES").rglob("*.rtstruct.dcm"))) == 6
+    assert (tmp_path / "REPORT-OF-DICOM/summary.json").is_file()
     assert (tmp_path / "REPORT/worst.png").stat().st_size > 1000
     assert len((tmp_path / "TABLE/predictions.csv").read_text().splitlines()) == 1 + 16
     assert (tmp_path / "REPORT-OF-PICTURES/summary.json").is_file()
