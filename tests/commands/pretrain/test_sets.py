@@ -39,16 +39,16 @@ def mixed(folders, weights=("0.75", "0.25")):
 
 
 def test_a_resumed_run_on_two_sets_is_bit_equal_and_says_what_was_drawn(folders, tmp_path, capsys):
-    keys = {"steps": 10, "save_every": 100, "health_every": 0, "preview_every": 100}
+    keys = {"steps": 6, "save_every": 100, "health_every": 0, "preview_every": 100}
     whole, cut = (config_of(mixed(folders), tmp_path / name, **keys) for name in "ab")
     assert run.pretrain(whole)
-    stop_at(cut, 4)
+    stop_at(cut, 3)
     assert run.pretrain(cut)
     for file in (WEIGHTS, "exported/card.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
     card = json.loads((tmp_path / "a/exported/card.json").read_text())
-    drawn = [volume.relative for volume in records_of(open_cache(whole), seed=0, indices=range(20))]
-    assert len(drawn) == sum(each["samples"] for each in card["sets"].values()) == 20
+    drawn = [volume.relative for volume in records_of(open_cache(whole), seed=0, indices=range(12))]
+    assert len(drawn) == sum(each["samples"] for each in card["sets"].values()) == 12
     assert card["sets"]["CT"] == {"share": 0.75, "images": 6, "samples": card["sets"]["CT"]["samples"]}
     assert card["sets"]["CT"]["samples"] > card["sets"]["MR"]["samples"]
     log = (tmp_path / "a/train.log").read_text()
