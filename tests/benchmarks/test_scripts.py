@@ -11,6 +11,7 @@ SCRIPTS = sorted(ROOT.rglob("*.py"))
 FOLDERS = sorted({path.parent for path in SCRIPTS})
 
 
+@pytest.mark.slow  # a process each; that they follow the package is what mypy looks at as well
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 def test_the_scripts_of_a_folder_can_be_imported(folder):
     names = [path.stem for path in SCRIPTS if path.parent == folder]

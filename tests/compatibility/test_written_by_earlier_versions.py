@@ -58,7 +58,9 @@ def test_a_fine_tuning_goes_on_and_predicts(earlier):
     command = ["finetune", "--data", "labelled", "--task", "segmentation", "--init", "run", "--out", "tuned"]
     keys = ["--dimension", "3", *COMMON, *DEVICE, "--validate_every", "1", "--task.crops.grid", "[8,8,8]"]
     more = ["--split.val_share", "0.25", "--save_every", "1", "--keep_checkpoints", "2", "--steps", "3"]
-    assert main([*command, *keys, *more]) == 0
+    assert main([*command, *keys, *more]) == 2  # the defaults are others now, and the error names them
+    before = ["--optim.schedule", "cosine", "--optim.warmup_steps", "20", "--task.crops.shift", "0"]
+    assert main([*command, *keys, *more, *before, "--tuning.average", "0"]) == 0
     steps = {json.loads(line)["step"] for line in Path("tuned/metrics.jsonl").read_text().splitlines()}
     assert steps == {1, 2, 3}
 
