@@ -126,3 +126,19 @@ def test_a_cache_that_cannot_be_written_is_a_paragraph_wherever_it_is_met(tmp_pa
     for code, words in ((errno.EROFS, "cannot be written"), (errno.ENOSPC, "is full")):
         with pytest.raises(FoveateError, match=words), store.disk_errors(tmp_path):
             raise OSError(code, "x")
+
+
+@pytest.mark.parametrize("number", [0, 3, 6])
+def test_the_pages_that_are_asked_for_hold_the_plane(tmp_path, number):
+    array = np.random.default_rng(0).integers(-999, 999, (1, 190, 180, 7), dtype=np.int16)
+    path = tmp_path / "thick.npy"
+    store.write_array(path, array, (2, 0, 1))
+    mapped = store.open_array(path, str(number))
+    window = np.asarray(mapped[:, number : number + 1])
+    held, start, length = store.pages_of(window)
+    assert window.nbytes in range(store.ANNOUNCED, length + 1)
+    assert held[start : start + length].endswith(array[0, :, :, number].tobytes())
+    low, high = (0, 0, number), (190, 180, number + 1)
+    seen = store.read_window(mapped, (2, 0, 1), low, high, channels=True)
+    assert np.array_equal(seen, array[..., number : number + 1])
+    assert store.pages_of(array) is None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -26,6 +27,7 @@ SUFFIXES: dict[Format, str] = {"npy": ".npy", "blosc2": ".b2nd"}
 OPEN_FILES = 64  # per process; far below any limit on open files
 PIECE_VOXELS = 1 << 22  # of an array in another order that are copied at once to be written
 CHUNK = 64  # voxels along each axis of what is compressed together: a window touches few of them
+ANNOUNCED = 1 << 16  # bytes of a contiguous window that the system is told of before it is read
 BLOCK_VOXELS = 4096  # of a chunk that are decompressed on their own: 16 along three axes, 64 along two
 
 
@@ -128,8 +130,31 @@ def read_window(
     lead = (slice(None),) if channels else ()
     order = axes or range(len(low))
     window = np.asarray(stored[(*lead, *(slice(low[axis], high[axis]) for axis in order))])
+    if window.flags.c_contiguous and window.nbytes >= ANNOUNCED:
+        _announce(window)
     places = [len(lead) + list(order).index(axis) for axis in range(len(low))]
     return window.transpose(*range(len(lead)), *places)
+
+
+def _announce(window: Array) -> None:
+    """Ask for one piece of a mapped file at once: met page by page, it comes from the disk in small parts."""
+    if found := pages_of(window):
+        mapped, start, length = found
+        with suppress(OSError):  # it is a wish: the window is read all the same
+            mapped.madvise(mmap.MADV_WILLNEED, start, length)
+
+
+def pages_of(window: Array) -> tuple[mmap.mmap, int, int] | None:
+    """The map that a contiguous window lies in, and where: first byte of a page, and length."""
+    mapped = window.base
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    if not isinstance(mapped, np.memmap) or not isinstance(mapped.base, mmap.mmap):
+        return None
+    begin = [each.__array_interface__["data"][0] for each in (mapped, window)]
+    first = mapped.offset % mmap.ALLOCATIONGRANULARITY + begin[1] - begin[0]
+    start = first // mmap.PAGESIZE * mmap.PAGESIZE
+    return mapped.base, start, first + window.nbytes - start
 
 
 def _compressed(array: Array) -> bytes:
