@@ -164,21 +164,42 @@ class TaskDefaults:
     grid: tuple[int, ...]  # of a classification
     batch_size: int
     steps: int
-    learning_rate: float
+    learning_rate: float  # where a value of the whole image is learned
+    map_learning_rate: float  # where label maps are
 
 
 TASK_DEFAULTS: dict[tuple[int, str], TaskDefaults] = {
     (2, "paper"): TaskDefaults(
-        patch=(512, 512), grid=(224, 224), batch_size=16, steps=20_000, learning_rate=3e-4
+        patch=(512, 512),
+        grid=(224, 224),
+        batch_size=16,
+        steps=20_000,
+        learning_rate=3e-4,
+        map_learning_rate=3e-4,
     ),
     (2, "small"): TaskDefaults(
-        patch=(256, 256), grid=(128, 128), batch_size=4, steps=400, learning_rate=1e-3
+        patch=(256, 256),
+        grid=(128, 128),
+        batch_size=4,
+        steps=400,
+        learning_rate=2e-3,
+        map_learning_rate=1e-3,
     ),
     (3, "paper"): TaskDefaults(
-        patch=(96, 96, 96), grid=(96, 96, 96), batch_size=2, steps=50_000, learning_rate=3e-4
+        patch=(96, 96, 96),
+        grid=(96, 96, 96),
+        batch_size=2,
+        steps=50_000,
+        learning_rate=3e-4,
+        map_learning_rate=3e-4,
     ),
     (3, "small"): TaskDefaults(
-        patch=(40, 40, 40), grid=(48, 48, 48), batch_size=2, steps=400, learning_rate=3e-3
+        patch=(40, 40, 40),
+        grid=(48, 48, 48),
+        batch_size=2,
+        steps=400,
+        learning_rate=3e-3,
+        map_learning_rate=3e-3,
     ),
 }
 

@@ -335,3 +335,14 @@ def test_a_scratch_run_on_ct_keeps_hounsfield_units_and_others_keep_the_views_of
     assert finetune_settings.default_config(given).task.appearance.normalisation == "zscore"
     ct = finetune_settings.default_config({**given, "prepare.profile": "ct"})
     assert ct.task.appearance.normalisation == "none"
+
+
+def test_what_was_chosen_on_label_maps_is_the_default_of_label_maps_only():
+    given = {"dimension": 2, "init": "none", "size": "small"}
+    maps, values = (
+        finetune_settings.default_config({**given, "task.name": name})
+        for name in ("segmentation", "classification")
+    )
+    assert (maps.optim.schedule, maps.optim.lr, maps.tuning.average) == ("polynomial", 1e-3, 0.99)
+    assert (values.optim.schedule, values.optim.lr, values.tuning.average) == ("cosine", 2e-3, 0.0)
+    assert (maps.task.normalisation, values.task.normalisation) == ("zscore", "imagenet")

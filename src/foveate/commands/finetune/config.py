@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast, final
 
 from foveate.core import config as parsing
-from foveate.core.dims import TASK_DEFAULTS, defaults as table
+from foveate.core.dims import TASK_DEFAULTS, TaskDefaults, defaults as table
 from foveate.core.networks import EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
@@ -139,20 +139,26 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
         semi=SemiConfig(supervised_steps=supervised_steps(given, row.steps)),
-        tuning=TuningConfig(average=0.0 if given.get("unlabelled") else USUAL_AVERAGE),
+        tuning=TuningConfig(average=usual_average(given, task.Config.want)),
         encoder=encoder,
         decoder=DecoderConfig(
             skips=True, upsample=ENCODERS[encoder.name].upsample, norm=encoder.decoder_norm
         ),
-        optim=OptimConfig(
-            name="adamw",
-            lr=row.learning_rate,
-            weight_decay=1e-2,
-            schedule="polynomial",
-            warmup_steps=50,
-            clip_norm=5.0,
-        ),
+        optim=usual_optim(row, task.Config.want),
     )
+
+
+def usual_optim(row: TaskDefaults, want: Want) -> OptimConfig:
+    """How weights move where nothing is said: what was chosen on label maps is for label maps."""
+    usual = OptimConfig(name="adamw", weight_decay=1e-2, clip_norm=5.0)
+    if want == "maps":
+        return replace(usual, lr=row.map_learning_rate, schedule="polynomial", warmup_steps=50)
+    return replace(usual, lr=row.learning_rate, warmup_steps=20)
+
+
+def usual_average(given: Mapping[str, Any], want: Want) -> float:
+    """The average's share of itself; with unlabelled images the teacher is the average."""
+    return USUAL_AVERAGE if want == "maps" and not given.get("unlabelled") else 0.0
 
 
 def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
