@@ -20,8 +20,16 @@ def test_columns_that_make_no_groups_are_refused():
     for count in (1, MOST + 1):
         with pytest.raises(FoveateError, match=f"has {count} different values"):
             groups_in("age", [{"age": i % count} for i in range(40)], ["age"])
-    assert groups_of(" , ", []) == {}
+    assert groups_of(" , ", [], []) == {}
     assert values_of(" , ", [], [], None) == []
+
+
+def test_a_column_with_a_value_for_each_patient_may_hold_names_and_is_refused():
+    values = [{"who": "Ann", "sex": "f"}, {"who": "Bo", "sex": "m"}, {"who": "Ann", "sex": "f"}]
+    with pytest.raises(FoveateError, match="--by who: each of its values is of one patient") as error:
+        groups_of("who", values, ["p", "q", "p"])
+    assert "Ann" not in str(error.value)
+    assert groups_of("sex", values, ["p", "q", "r"]) == {"sex": {"f": [0, 2], "m": [1]}}
 
 
 def test_a_group_has_the_statistic_of_its_cases_over_its_own_patients():

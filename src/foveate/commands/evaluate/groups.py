@@ -42,14 +42,21 @@ def values_of(
     return [record.labels for record in found.joined(kept)]
 
 
-def groups_of(by: str, values: Sequence[Mapping[str, Json]]) -> Groups:
+def groups_of(by: str, values: Sequence[Mapping[str, Json]], patients: Sequence[str]) -> Groups:
     """The cases by the columns that `by` names.
 
     Raises:
-        FoveateError: a column is not there, has more values than `MOST`, or one only.
+        FoveateError: a column is not there, has more values than `MOST`, one only, or one for each patient.
     """
     known = sorted({column for each in values for column in each})
-    return {name: groups_in(name, values, known) for name in columns_in(by)}
+    groups = {name: groups_in(name, values, known) for name in columns_in(by)}
+    for name, members in groups.items():
+        if all(len({patients[place] for place in places}) == 1 for places in members.values()):
+            raise FoveateError(
+                f"--by {name}: each of its values is of one patient: it may be a name, and no group has an "
+                "interval; accepted are columns with a value that several patients have."
+            )
+    return groups
 
 
 def columns_in(by: str) -> list[str]:

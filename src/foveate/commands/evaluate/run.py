@@ -76,7 +76,10 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     for words in filter(None, (model.spared() for model in models)):
         say(words)
     write_cases(out / "cases.csv", cohort, rows)
-    groups, intervals = groups_of(config.by, cohort.values), partial(with_intervals, config=config)
+    groups, intervals = (
+        groups_of(config.by, cohort.values, cohort.patients),
+        partial(with_intervals, config=config),
+    )
     first = models[0]
     hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
     summary = {
