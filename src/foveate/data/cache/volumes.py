@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -233,15 +234,12 @@ class Cache:
         return data_hash(hashes)
 
 
-@final
-class Prepared(Sequence[CachedVolume]):
-    """The images of a finished cache, without their maps, each known when it is asked for."""
+class Volumes(Sequence[CachedVolume]):
+    """Volumes that are made when they are asked for."""
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-    def __len__(self) -> int:
-        return len(self.table)
+    @abstractmethod
+    def at(self, position: int) -> CachedVolume:
+        """The volume of one position."""
 
     @overload
     def __getitem__(self, position: int) -> CachedVolume: ...
@@ -250,6 +248,21 @@ class Prepared(Sequence[CachedVolume]):
     def __getitem__(self, position: int | slice) -> CachedVolume | Sequence[CachedVolume]:
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
+        return self.at(position)
+
+
+@final
+class Prepared(Volumes):
+    """The images of a finished cache, without their maps, each known when it is asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def at(self, position: int) -> CachedVolume:
+        """The volume of one position."""
         return _alone(self.table.path.parent, self.table[position])
 
     def __iter__(self) -> Iterator[CachedVolume]:
@@ -262,7 +275,7 @@ class Prepared(Sequence[CachedVolume]):
 
 
 @final
-class Joined(Sequence[CachedVolume]):
+class Joined(Volumes):
     """The volumes of several caches, one after the other."""
 
     def __init__(self, parts: Sequence[Sequence[CachedVolume]]) -> None:
@@ -272,13 +285,8 @@ class Joined(Sequence[CachedVolume]):
     def __len__(self) -> int:
         return self.ends[-1]
 
-    @overload
-    def __getitem__(self, position: int) -> CachedVolume: ...
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[CachedVolume]: ...
-    def __getitem__(self, position: int | slice) -> CachedVolume | Sequence[CachedVolume]:
-        if isinstance(position, slice):
-            return [self[i] for i in range(*position.indices(len(self)))]
+    def at(self, position: int) -> CachedVolume:
+        """The volume of one position."""
         place = range(len(self))[position]
         part = bisect_right(self.ends, place)
         return self.parts[part][place - self.ends[part]]
