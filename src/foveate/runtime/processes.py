@@ -25,6 +25,7 @@ from torch import nn
 from foveate.core.types import Ending, FoveateError
 from foveate.nets.compiled import compile_parts
 from foveate.nets.layers import laid_out
+from foveate.nets.onednn import sound_in_bfloat16
 from foveate.nets.recompute import recompute_blocks
 from foveate.runtime.config import RunConfig
 from foveate.runtime.precision import Precision, check_precision, device_of, set_up_device
@@ -113,9 +114,6 @@ def build_fabric(config: RunConfig) -> Fabric:
     """Devices, precision and this process among its peers; only the first one speaks."""
     check_processes(config)
     many = config.devices * config.num_nodes > 1
-    # oneDNN: the bfloat16 gradient of a 3D convolution over 2 voxels reads unwritten memory (torch 2.13).
-    sound = config.accelerator != "cpu" or config.precision == "32-true"
-    torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     device_of(config.accelerator)
     set_up_device(
@@ -168,6 +166,15 @@ def settle(model: nn.Module, config: RunConfig) -> None:
     """
     if config.accelerator == "cuda":
         laid_out(model, config.dimension, "cuda")
+    else:
+        sound = config.precision == "32-true" or sound_in_bfloat16(model)
+        torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
+        if not sound:
+            say(
+                "--precision bf16-mixed on a CPU: oneDNN computes this network's strided convolutions wrongly in "
+                "bfloat16; they go without it, many times slower. --precision 32-true is the fast choice here, "
+                "or an encoder without them: unet2d, unet3d."
+            )
     if config.activation_checkpointing:
         recompute_blocks(model)
     if config.sync_batchnorm and config.devices * config.num_nodes > 1:
