@@ -31,9 +31,7 @@ def sound_in_bfloat16(model: nn.Module) -> bool:
     return True
 
 
-def in_full_over_few_planes(
-    conv: nn.Conv3d, forward: Callable[[Tensor], Tensor], image: Tensor
-) -> Tensor:
+def in_full_over_few_planes(conv: nn.Conv3d, forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """One convolution, in float32 where the image has fewer planes than `FEWEST_PLANES`."""
     if image.shape[2] >= FEWEST_PLANES:
         return forward(image)
