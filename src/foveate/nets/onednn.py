@@ -19,7 +19,7 @@ FEWEST_PLANES = 3
 def sound_in_bfloat16(model: nn.Module) -> bool:
     """Prepare a network for bfloat16 on a CPU, in place; whether oneDNN may compute it.
 
-    Convolutions of volumes compute in float32 where they see too few planes: the coarsest maps, which are small.
+    Convolutions of volumes compute in float32 where they see too few planes: on the coarsest maps.
     """
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     if any(set(m.stride) != {1} and set(m.kernel_size) != {1} for m in convolutions):

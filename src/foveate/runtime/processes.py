@@ -171,9 +171,9 @@ def settle(model: nn.Module, config: RunConfig) -> None:
         torch.backends.mkldnn.set_flags(sound)  # type: ignore[no-untyped-call]
         if not sound:
             say(
-                "--precision bf16-mixed on a CPU: oneDNN computes this network's strided convolutions wrongly in "
-                "bfloat16; they go without it, many times slower. --precision 32-true is the fast choice here, "
-                "or an encoder without them: unet2d, unet3d."
+                "--precision bf16-mixed on a CPU: oneDNN computes strided convolutions wrongly in bfloat16: "
+                "this network goes without it, many times slower. Faster here: --precision 32-true, or an "
+                "encoder without strides: unet2d, unet3d."
             )
     if config.activation_checkpointing:
         recompute_blocks(model)
