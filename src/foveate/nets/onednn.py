@@ -24,16 +24,16 @@ def sound_in_bfloat16(model: nn.Module) -> bool:
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     if any(set(m.stride) != {1} and set(m.kernel_size) != {1} for m in convolutions):
         return False
-    for conv in convolutions:
-        if isinstance(conv, nn.Conv3d):
-            # A partial of bound methods: a deep copy of the module, such as a teacher, then calls its own.
-            conv.forward = partial(in_full_over_few_planes, conv, conv.forward)
+    of_volumes: list[nn.Module] = [m for m in convolutions if isinstance(m, nn.Conv3d)]
+    for conv in of_volumes:
+        # A partial of bound methods: a deep copy of the module, such as a teacher, then calls its own.
+        conv.forward = partial(in_full_over_few_planes, conv, conv.forward)
     return True
 
 
-def in_full_over_few_planes(conv: nn.Conv3d, forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
+def in_full_over_few_planes(conv: nn.Module, forward: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
     """One convolution, in float32 where the image has fewer planes than `FEWEST_PLANES`."""
     if image.shape[2] >= FEWEST_PLANES:
         return forward(image)
     with torch.autocast("cpu", enabled=False):
-        return forward(image.to(conv.weight.dtype))
+        return forward(image.to(next(conv.parameters()).dtype))
