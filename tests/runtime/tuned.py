@@ -21,7 +21,15 @@ def half_supervised(data, out):
         "validate_every": 4,
         "unlabelled": "rest",
         "split": {"train_cases": 2},
-        "semi": {"supervised_steps": 2, "momentum": 0.5},
+        "semi": {
+            "supervised_steps": 2,
+            "momentum": 0.5,
+            "ramp_steps": 2,
+            "confidence": 0.6,
+            "threshold": "class",
+            "weighting": "confidence",
+            "balance": 0.5,
+        },
     }
     return {name: value for name, value in keys.items() if name != "method"}
 

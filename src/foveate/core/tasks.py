@@ -165,6 +165,10 @@ class DenseTask(Task):
         """Label value -> the outputs that hold at a voxel of that value; where it has several, the lowest."""
         return {value: (output,) for output, value in enumerate(self.label_values)}
 
+    def canonical(self, labels: Tensor) -> Tensor:
+        """Label values as `codebook` has them; negative where nothing is known. By default as they are."""
+        return labels
+
     @property
     @abstractmethod
     def label_values(self) -> tuple[int, ...]:

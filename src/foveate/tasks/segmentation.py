@@ -138,6 +138,7 @@ class Segmentation(DenseTask):
     weighs_voxels = True
     table: Tensor
     known: Tensor
+    lowest: Tensor
 
     def __init__(self, net: Pyramid, config: Config) -> None:
         super().__init__()
@@ -151,6 +152,7 @@ class Segmentation(DenseTask):
         known = ~torch.isin(torch.arange(len(self.table)), torch.tensor(config.ignore))
         known[-1] = False  # the row of negative values
         self.register_buffer("known", known, persistent=False)
+        self.register_buffer("lowest", torch.tensor(self.label_values), persistent=False)
         finest = len(net.channels) - 1
         if not 0 <= config.deep_supervision <= finest:
             raise FoveateError(
@@ -198,6 +200,12 @@ class Segmentation(DenseTask):
             return super().codebook
         values = sorted({0, *(value for group in self.groups.values() for value in group)})
         return {v: tuple(k for k, group in enumerate(self.groups.values()) if v in group) for v in values}
+
+    def canonical(self, labels: Tensor) -> Tensor:
+        """Of the values of one class the lowest, where classes exclude each other; -1 where none is known."""
+        rows = self.table_rows(labels)
+        same = self.lowest[self.table[rows].argmax(-1)]
+        return torch.where(self.known[rows], same if self.exclusive else labels, -1)
 
     @property
     def declared(self) -> set[int]:

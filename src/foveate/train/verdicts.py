@@ -96,7 +96,8 @@ ADVICE = {
     "drowned": "the encoder follows one term alone; lower that term's weight",
     "diverging": "lower --optim.lr, warm up for longer (--optim.warmup_steps), or set --optim.clip_norm 1",
     "pseudo-labels collapse": "the network teaches itself that a class is not there; train longer on labels "
-    "first (--semi.supervised_steps), lower --semi.unlabelled_weight, or raise --semi.confidence",
+    "first (--semi.supervised_steps), or try --semi.confidence 0.9 with --semi.threshold class, or "
+    "--semi.balance",
     "pseudo-labels drift": "the network confirms its own mistakes; lower --semi.unlabelled_weight, raise "
     "--semi.momentum or --semi.confidence, or compare with a run without --unlabelled",
     "starving": "raise --num_workers, move the cache to a faster disk, or use smaller views",

@@ -94,6 +94,9 @@ def test_a_folder_or_a_cache_is_read_and_what_is_labelled_is_left_out_of_it(keys
 @pytest.mark.parametrize(("dimension", "judged"), [(2, "teacher"), (3, "student")])
 def test_resumed_is_bit_equal_with_the_teacher_and_health_is_written(keys, tmp_path, dimension, judged):
     flags = REST | {"steps": "6", "semi.weights": judged, "semi.health_every": "2", "save_every": "3"}
+    if dimension == 3:
+        flags |= {"semi.confidence": "0.6", "semi.threshold": "class", "semi.balance": "1"}
+        flags |= {"semi.ramp_steps": "3", "semi.weighting": "confidence"}
     assert started(keys(dimension, "a", **flags))
     config = finetune_settings.SPEC.resolve({}, keys(dimension, "b", **flags))
     stop_at(config, 4)

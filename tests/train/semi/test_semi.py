@@ -173,13 +173,13 @@ def test_the_teacher_follows_as_an_explicit_average_does_and_takes_no_gradient()
 def test_labelling_writes_no_statistics_and_either_network_labels(labeller, norm):
     model = semi(labeller=labeller, labeller_norm=norm, batch_norm="together")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    made = model.mixed(batch(2), 7, unlabelled=True)
+    made = model.mixed(batch(2), 7, 0.5)
     after = {k: v for k, v in model.state_dict().items() if v.is_floating_point()}
     assert all(torch.equal(before[k], v) for k, v in after.items())
     assert model.task.training
     assert model.teacher.training
     other = semi(labeller="self" if labeller == "teacher" else "teacher", labeller_norm=norm)
-    theirs = other.mixed(batch(2), 7, unlabelled=True)["regions"]["labels/image"]
+    theirs = other.mixed(batch(2), 7, 0.5)["regions"]["labels/image"]
     assert not torch.equal(made["regions"]["labels/image"], theirs)
     assert set(made["regions"]["labels/image"].unique().tolist()) <= {0, 1, 2}
 
@@ -195,14 +195,14 @@ def test_batch_norm_sees_the_halves_together_apart_or_writes_those_of_the_labell
         start = copy.deepcopy(model)
         losses[how] = model(batch(2), LATE)
         found[how] = statistics(model)
-    half = samples_at(start.mixed(batch(2), 7, unlabelled=True), slice(0, None, 2))
+    half = samples_at(start.mixed(batch(2), 7, 0.5), slice(0, None, 2))
     alone = start.task(half, LATE)
     wanted = statistics(start)
     assert all(torch.equal(found["labelled"][k], wanted[k]) for k in wanted)
     assert any(not torch.equal(found["apart"][k], wanted[k]) for k in wanted)
     assert any(not torch.equal(found["together"][k], found["apart"][k]) for k in wanted)
     assert torch.equal(losses["apart"]["voxel"], losses["labelled"]["voxel"])
-    second = start.task(samples_at(start.mixed(batch(2), 7, unlabelled=True), slice(1, None, 2)), LATE)
+    second = start.task(samples_at(start.mixed(batch(2), 7, 0.5), slice(1, None, 2)), LATE)
     torch.testing.assert_close(losses["apart"]["voxel"], (alone["voxel"] + second["voxel"]) / 2)
 
 

@@ -25,7 +25,7 @@ def measure(model: SemiSupervised, batch: Batch) -> dict[str, float]:
         for network in (model.teacher, model.task):
             with labelling(network, "running"):
                 parts = [
-                    labelled_by(network, few) for few in torch.split(images, PULLED)
+                    labelled_by(network, few, model.lean) for few in torch.split(images, PULLED)
                 ]  # no more memory than a step
             said.append([torch.cat(rows) for rows in zip(*parts, strict=True)])
     (taught, _), (learnt, _) = said
@@ -37,7 +37,7 @@ def measure(model: SemiSupervised, batch: Batch) -> dict[str, float]:
     return {
         "pseudo/agreement": sum(seen) / len(seen) if seen else 1.0,
         "pseudo/confidence": float(sure.mean()),
-        "pseudo/counted": float((sure >= model.config.confidence).float().mean()),
+        "pseudo/counted": float(model.counted(labels, sure).float().mean()),
         **{f"pseudo/share/{name}": share for name, share in shares.items()},
     }
 

@@ -15,6 +15,7 @@ from foveate.core.types import Batch, CropSpec, FoveateError, Progress
 from foveate.data.cohort.wanted import MAP
 from foveate.nets.ema import follow, frozen_copy, risen
 from foveate.nets.layers import running_statistics
+from foveate.train.semi.classes import ClassFigures
 from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged
 from foveate.train.semi.pseudo import labelled_by, largest_only
 from foveate.train.semi.settings import SemiConfig
@@ -42,6 +43,7 @@ class SemiSupervised(Trainable):
         self.task, self.config = task, config
         self.teacher = frozen_copy(task)
         (self.crop,) = task.crops
+        self.classes = ClassFigures(list(task.codebook)) if config.by_class else None
 
     @property
     def crops(self) -> Mapping[str, CropSpec]:
@@ -70,8 +72,9 @@ class SemiSupervised(Trainable):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The task's losses on the mixed batch."""
-        later = progress.step >= self.config.supervised_steps
-        mixed = self.mixed(batch, progress.seed, unlabelled=later)
+        weight = self.config.weight_at(progress.step)
+        later = weight > 0
+        mixed = self.mixed(batch, progress.seed, weight)
         if self.config.batch_norm == "together" or not later:
             losses: dict[str, Tensor] = self.task(mixed, progress)
             return losses
@@ -84,13 +87,18 @@ class SemiSupervised(Trainable):
         return {name: (value + halves[1][name]) / 2 for name, value in halves[0].items()}
 
     @torch.no_grad()
-    def mixed(self, batch: Batch, seed: int, *, unlabelled: bool) -> Batch:
-        """The batch as the task learns from it: pseudo-labels and weights filled in, boxes exchanged."""
+    def mixed(self, batch: Batch, seed: int, weight: float) -> Batch:
+        """The batch as the task learns from it: pseudo-labels and weights filled in, boxes exchanged.
+
+        `weight` is that of a voxel with a pseudo-label; 0 where every sample is a labelled one.
+        """
         name = f"{MAP}/{self.crop}"
         images, labels = batch["crops"][self.crop], batch["regions"][name]
         weights = torch.ones(labels.shape, device=labels.device)
-        if unlabelled:
-            labels, weights = self.filled(images, labels, weights)
+        if self.classes is not None:
+            self.classes.saw_labels(self.task.canonical(labels[::2] if weight else labels))
+        if weight:
+            labels, weights = self.filled(images, labels, weights, weight)
         if self.config.mixing == "paste":
             shape = images.shape[3:]
             lows = drawn(batch, self.boxes, seed, images.device)["low"]
@@ -104,20 +112,41 @@ class SemiSupervised(Trainable):
         }
         return cast(Batch, {**batch, **changed})
 
-    def filled(self, images: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    def filled(self, images: Tensor, labels: Tensor, weights: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """Labels and weights (B, V, *S), those of the unlabelled rows from the labeller."""
         with labelling(self.labeller, self.config.labeller_norm):
-            found, sure = labelled_by(self.labeller, images[1::2].flatten(0, 1))
+            found, sure = labelled_by(self.labeller, images[1::2].flatten(0, 1), self.lean)
+        if self.classes is not None:
+            self.classes.saw_pseudo_labels(found, sure)
+        counts = weight * self.counted(found, sure)
+        if self.config.weighting == "confidence":
+            counts = counts * sure
         if self.config.largest_component:
             found = largest_only(found)
-        counts = self.config.unlabelled_weight * (sure >= self.config.confidence)
         labels, shape = labels.clone(), labels[1::2].shape
         labels[1::2], weights[1::2] = found.reshape(shape), counts.reshape(shape)
         return labels, weights
 
+    @property
+    def lean(self) -> Tensor | None:
+        """What is added to the logarithm of every label value's probability, where shares are kept."""
+        if self.classes is None or not self.config.balance:
+            return None
+        return self.config.balance * self.classes.wanting.log()
+
+    def counted(self, found: Tensor, sure: Tensor) -> Tensor:
+        """Which voxels the labeller is sure enough of."""
+        limit = self.config.confidence
+        if self.classes is None or self.config.threshold == "fixed":
+            return sure >= limit
+        limits = limit * self.classes.easiness.to(sure.dtype)
+        return sure >= limits[self.classes.places(found)]
+
     def after_step(self, progress: Progress) -> None:
         """The average follows, at first more closely."""
         follow(self.teacher, self.task, risen(self.config.momentum, progress))
+        if self.classes is not None:
+            self.classes.step()
 
 
 @contextmanager

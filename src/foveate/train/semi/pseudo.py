@@ -15,21 +15,27 @@ from foveate.evaluate.postprocess import largest_component
 Codebook = Mapping[int, Sequence[int]]  # label value -> the outputs that hold there
 
 
-def pseudo_labels(outputs: Tensor, activation: Activation, codebook: Codebook) -> tuple[Tensor, Tensor]:
+def pseudo_labels(
+    outputs: Tensor, activation: Activation, codebook: Codebook, lean: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The likeliest label value of every voxel and its probability, (B, *S) each, from outputs (B, K, *S).
 
     Where several outputs may hold, a value is as likely as the least likely of its answers; of equally likely
-    ones that count whose product is larger.
+    ones that count whose product is larger. `lean`, one for each value of the codebook, is added to the
+    logarithms of their probabilities before the likeliest is taken.
     """
     entries = tuple((value, tuple(held)) for value, held in codebook.items())
     values, holds = tables(entries, outputs.shape[1], outputs.device)
     outputs = outputs.float()
+    axes = [1] * (outputs.ndim - 2)
+    more = torch.zeros(1, device=outputs.device) if lean is None else lean.float()
+    more = more.view(1, -1, *axes)
     if activation == "softmax":
-        sure, place = outputs.softmax(1).max(1)
+        sure, place = (outputs + more).softmax(1).max(1)
         return values[place], sure
-    states = holds.view(1, *holds.shape, *[1] * (outputs.ndim - 2))  # (1, values, K, 1...)
+    states = holds.view(1, *holds.shape, *axes)  # (1, values, K, 1...)
     agree = torch.where(states, outputs[:, None], -outputs[:, None])
-    place = torch.nn.functional.logsigmoid(agree).sum(2).argmax(1)  # (B, *S)
+    place = (torch.nn.functional.logsigmoid(agree).sum(2) + more).argmax(1)  # (B, *S)
     sure = agree.sigmoid().amin(2).gather(1, place[:, None])[:, 0]
     return values[place], sure
 
@@ -49,9 +55,9 @@ def tables(
 
 
 @torch.no_grad()
-def labelled_by(network: DenseTask, images: Tensor) -> tuple[Tensor, Tensor]:
+def labelled_by(network: DenseTask, images: Tensor, lean: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Pseudo-labels and their probabilities (B, *S) of clean images (B, C, *S)."""
-    return pseudo_labels(network.outputs(images), network.activation, network.codebook)
+    return pseudo_labels(network.outputs(images), network.activation, network.codebook, lean)
 
 
 def largest_only(labels: Tensor) -> Tensor:

@@ -22,7 +22,15 @@ class SemiConfig:
             round, before the first unlabelled image with two labelled ones; "none": windows stay as they are.
         box: Side of the box as a share of the window's.
         unlabelled_weight: How much a voxel with a pseudo-label counts; one with a label counts 1.
+        ramp_steps: Steps after the supervised ones in which `unlabelled_weight` rises in equal parts from 0;
+            0: it is there at once.
         confidence: Voxels of which the labeller is less sure than this count nothing; 0 lets all count.
+        threshold: Whether `confidence` is "fixed", or that of the "class" of which the labeller is surest on
+            average; a class of which it is half as sure has half of it.
+        weighting: Whether voxels with a pseudo-label count "equal" to each other, or with the labeller's
+            "confidence" as a factor.
+        balance: How far the shares of the classes among all voxels that are marked are moved towards those of
+            the labelled windows, 0 to 1: probabilities are multiplied by the ratio to this power, at most 10.
         largest_component: Whether only the largest component of each class in a pseudo-labelled window
             stays; the rest becomes background.
         batch_norm: Whose statistics normalise the windows that are mostly labelled and those that are mostly
@@ -39,7 +47,11 @@ class SemiConfig:
     mixing: Literal["paste", "none"] = "paste"
     box: float = 2 / 3
     unlabelled_weight: float = 0.5
+    ramp_steps: int = 0
     confidence: float = 0.0
+    threshold: Literal["fixed", "class"] = "fixed"
+    weighting: Literal["equal", "confidence"] = "equal"
+    balance: float = 0.0
     largest_component: bool = False
     batch_norm: Literal["together", "apart", "labelled"] = "together"
     labeller_norm: Literal["running", "batch"] = "running"
@@ -52,8 +64,31 @@ class SemiConfig:
             ("momentum", self.momentum, 0 <= self.momentum < 1, "from 0, below 1"),
             ("box", self.box, 0 < self.box < 1, "above 0, below 1"),
             ("unlabelled_weight", self.unlabelled_weight, self.unlabelled_weight > 0, "above 0"),
+            ("ramp_steps", self.ramp_steps, self.ramp_steps >= 0, "0 or more"),
+            ("balance", self.balance, 0 <= self.balance <= 1, "from 0 to 1"),
             ("confidence", self.confidence, 0 <= self.confidence < 1, "from 0, below 1"),
             ("health_every", self.health_every, self.health_every >= 0, "0 or more"),
         ):
             if not fits:
                 raise FoveateError(f"semi.{name} is {value}; accepted: {accepted}.")
+        if self.threshold == "class" and not self.confidence:
+            raise FoveateError(
+                "semi.threshold is class without semi.confidence; accepted: a confidence above 0."
+            )
+
+    @property
+    def by_class(self) -> bool:
+        """Whether the classes are treated differently, so that what is said of each must be known."""
+        return self.threshold == "class" or self.balance > 0
+
+    def weight_at(self, step: int) -> float:
+        """Of a voxel with a pseudo-label at a step.
+
+        >>> config = SemiConfig(supervised_steps=10, ramp_steps=4, unlabelled_weight=0.5)
+        >>> [config.weight_at(step) for step in (9, 10, 11, 13, 14, 50)]
+        [0.0, 0.125, 0.25, 0.5, 0.5, 0.5]
+        """
+        done = step - self.supervised_steps + 1
+        if done <= 0:
+            return 0.0
+        return self.unlabelled_weight * min(1.0, done / max(1, self.ramp_steps))
