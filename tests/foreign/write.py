@@ -4,20 +4,19 @@ import json
 import sys
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.commands.export.balanced import balance, write_picture, write_scan  # noqa: E402
 from tests.nets.weights.untrained import ramp, write_run  # noqa: E402
 
 import foveate  # noqa: E402
 from foveate.cli import main  # noqa: E402
 from foveate.runtime.finetuned import load_task  # noqa: E402
-from foveate.testing.cohorts import blobs  # noqa: E402
+from foveate.testing.cohorts import write_labelled  # noqa: E402
 from foveate.testing.runs import task_keys  # noqa: E402
 from foveate.views.pipeline import normalise  # noqa: E402
 
@@ -38,19 +37,15 @@ def runs(folder):
         "swin_2d": write_run(folder / "swin_2d", 2, "swin", width=12, window=3, residual_blocks=True),
         "swin_3d": write_run(folder / "swin_3d", 3, "swin", width=12, window=3),
     }
-    return made | {"segmentation": fine_tuned(folder)}
+    return made | {name: fine_tuned(folder, name, d) for name, d in (("segmentation", 3), ("flat", 2))}
 
 
-def fine_tuned(folder):
+def fine_tuned(folder, name, dimension):
     """A segmentation after two steps."""
-    for i in range(8):
-        image = blobs((24, 26, 20), i).astype(np.int16)
-        for place, array in (("images", image), ("labels", (image > 500).astype(np.int16))):
-            (folder / "data" / place).mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / "data" / place / f"{i}.nii.gz")
-    keys = task_keys("segmentation", 3, folder / "data", folder / "segmentation", "")
+    data = write_labelled(folder / f"data_{name}", dimension)
+    keys = task_keys("segmentation", dimension, data, folder / name, "")
     assert foveate.finetune(**keys)
-    return folder / "segmentation"
+    return folder / name
 
 
 @torch.no_grad()
@@ -74,6 +69,8 @@ CASES = [  # format, run, batch, sizes, more flags
     ("monai", "resnet18_3d", [(2, (64, 32, 96))], []),
     ("monai", "swin_2d", [(2, (96, 64))], []),
     ("monai", "swin_3d", [(1, (64, 32, 96))], []),
+    ("monai-bundle", "segmentation", [], []),
+    ("monai-bundle", "flat", [], []),
     ("nnunet", "resenc", [(1, (32, 16, 24)), (2, (16, 24, 40))], []),
     *(
         (form, name, sizes, [])
@@ -88,6 +85,16 @@ CASES = [  # format, run, batch, sizes, more flags
 ]
 
 
+def predicted(run, folder, name):
+    """An asymmetric image and what `foveate predict` answers; the run has new weights then."""
+    images, masks = folder / f"{name}-images", folder / f"{name}-masks"
+    (write_picture if name == "flat" else write_scan)(images)
+    balance(run, images)
+    where = ["--run", str(run), "--data", str(images), "--out", str(masks), "--force", "true"]
+    assert main(["predict", *where]) == 0
+    return {"images": images.name, "expected": masks.name}
+
+
 def write(folder, formats):
     """Every case of the formats, of all where none are named."""
     made, listed = runs(folder / "runs"), []
@@ -95,7 +102,13 @@ def write(folder, formats):
         if formats and form not in formats:
             continue
         out = folder / f"{name}-{form}{SUFFIX.get(form, '')}"
+        case = {"format": form, "name": name, "file": out.name, "inputs": len(inputs)}
+        if form == "monai-bundle":
+            case |= predicted(made[name], folder, name)
         assert main(["export", str(made[name]), "--format", form, "--out", str(out), "--force", *more]) == 0
+        listed.append(case)
+        if not inputs:
+            continue
         channels = json.loads((made[name] / "exported" / "card.json").read_text())["in_channels"]
         held = {}
         for number, (batch, sizes) in enumerate(inputs):
@@ -104,7 +117,6 @@ def write(folder, formats):
             for i, y in enumerate(expected(form, made[name], x)):
                 held[f"{number}.{i}"] = y.contiguous()
         save_file(held, folder / f"{out.name}.expected")
-        listed.append({"format": form, "name": name, "file": out.name, "inputs": len(inputs)})
     (folder / "cases.json").write_text(json.dumps(listed))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ def write_folder(source: Source, config: ExportConfig, path: Path) -> list[str]:
         "format": source.card["format"],
     }
     (path / CONFIG).write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    (path / README).write_text(readme(source, figures), encoding="utf-8")
+    text = readme(source, figures, loading(source.card.get("task")))
+    (path / README).write_text(text, encoding="utf-8")
     return [
         "weights, configuration and README for the Hugging Face hub; read the README before you publish it",
         f'Next: foveate.load_encoder("{path.name}"), or --init {path.name}',
@@ -75,8 +76,8 @@ def evaluated(config: ExportConfig, card: weights.Card) -> dict[str, Any] | None
     return dict(found)
 
 
-def readme(source: Source, figures: Mapping[str, Any] | None) -> str:
-    """The model card."""
+def readme(source: Source, figures: Mapping[str, Any] | None, how: Sequence[str]) -> str:
+    """The model card; `how`: lines on how it is loaded."""
     card = source.card
     task = card.get("task", {}).get("name")
     what = f"A {card['encoder']['name']} encoder for {source.dimension}D medical images"
@@ -88,7 +89,7 @@ def readme(source: Source, figures: Mapping[str, Any] | None) -> str:
         "Intended use": [TASK_USE if task else ENCODER_USE, INTENDED],
         "Evaluation": evaluation(figures),
         "Licence": licence(card),
-        "How to load it": loading(task),
+        "How to load it": how,
     }
     titles = [("#" if i == 0 else "##") + f" {title}" for i, title in enumerate(sections)]
     text = "\n\n".join(
@@ -198,7 +199,7 @@ def licence(card: weights.Card) -> list[str]:
     return table({"weights": card.get("weights_licence"), "initial weights": before.get("weights_licence")})
 
 
-def loading(task: str | None) -> list[str]:
+def loading(task: object) -> list[str]:
     """How foveate reads it."""
     lines = ["```", "import foveate", 'encoder = foveate.load_encoder("FOLDER")', "```"]
     return (

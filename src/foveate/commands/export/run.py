@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foveate.commands.export import graphs, hub, nnunet, state_dicts
+from foveate.commands.export.bundle import write as bundle
 from foveate.commands.export.config import ExportConfig, Format
 from foveate.commands.export.source import Source
 from foveate.core.types import Ending, FoveateError
@@ -20,6 +21,7 @@ Writer = Callable[[Source, ExportConfig, Path], list[str]]  # to a new path; wha
 WRITERS: dict[Format, Writer] = {
     "huggingface": hub.write_folder,
     "monai": state_dicts.write_monai,
+    "monai-bundle": bundle.write_bundle,
     "nnunet": nnunet.write_nnunet,
     "onnx": graphs.write_onnx,
     "torch-export": graphs.write_torch_export,
@@ -28,12 +30,13 @@ WRITERS: dict[Format, Writer] = {
 SUFFIXES: dict[Format, tuple[str, ...]] = {  # of a file; none: a folder
     "huggingface": (),
     "monai": (".safetensors", ".pth"),
+    "monai-bundle": (),
     "nnunet": (),
     "onnx": (".onnx",),
     "torch-export": (".pt2",),
     "torchvision": (".safetensors", ".pth"),
 }
-FOLDERS = (frozenset(hub.FILES), frozenset(nnunet.FILES))  # what an exported folder holds
+FOLDERS = tuple(map(frozenset, (hub.FILES, nnunet.FILES, bundle.FILES)))  # what an exported folder holds
 
 
 def run_export(config: ExportConfig) -> Ending:
@@ -52,7 +55,7 @@ def export(config: ExportConfig) -> list[str]:
     try:
         made = scratch / out.name
         lines = WRITERS[config.format](source, config, made)
-        for path in [made] if made.is_file() else made.iterdir():
+        for path in [made] if made.is_file() else files_in(made):
             with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
         if out.is_dir():  # an earlier export: gone only when the new one is complete
@@ -104,5 +107,11 @@ def check_out(out: Path, config: ExportConfig) -> None:
 
 def is_export(folder: Path) -> bool:
     """Whether a folder holds nothing but an export of foveate, or nothing at all."""
-    names = {path.name for path in folder.iterdir()}
+    names = {path.relative_to(folder).as_posix() for path in files_in(folder)}
     return not names or names in FOLDERS
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All of them, without what Python keeps of modules that were run there."""
+    found = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return [path for path in found if path.is_symlink() or not path.is_dir()]

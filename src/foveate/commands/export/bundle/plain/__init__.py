@@ -1,0 +1,1 @@
+"""The Python of a bundle: it needs torch, MONAI and NumPy, and no foveate."""
