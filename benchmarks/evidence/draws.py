@@ -87,9 +87,9 @@ def foveate(*words: str) -> float:
 
 def cell(data: Path, work: Path, arm: str, count: int, draw: int) -> dict[str, object]:
     """Train and judge one arm."""
+    images, run = unlabelled_folder(data, work), work / f"{arm}_{count}_{draw}"
     split = work / f"split_{count}_{draw}.json"
     split.write_text(json.dumps(parts(data / "patients.csv", draw, count)))
-    images, run = unlabelled_folder(data, work), work / f"{arm}_{count}_{draw}"
     initial = work / "pretrained"
     if arm in ("pretrained", "both") and not (initial / "exported" / "weights.safetensors").exists():
         seconds = foveate("pretrain", "--data", str(images), "--out", str(initial), *NETWORK, *PRETRAIN)
@@ -154,6 +154,7 @@ def main() -> None:
         if time.monotonic() - began > 60 * asked.minutes:
             break
         cells.append(cell(asked.data, asked.work, arm, count, draw))
+        RESULTS.parent.mkdir(exist_ok=True)
         staged = RESULTS.with_suffix(".partial")
         staged.write_text(json.dumps(cells, indent=1) + "\n")
         staged.replace(RESULTS)
