@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from foveate.core.rng import key, stream, torch_stream, torch_streams, uniforms
+from foveate.core import rng
+from foveate.core.rng import key, rows_to_draw, stream, torch_stream, torch_streams, uniforms
 
 
 def test_a_stream_is_a_function_of_its_name_alone():
@@ -82,3 +83,16 @@ def test_one_generator_for_many_keys_gives_what_one_for_each_gives():
     one = [torch.randn(n, generator=next(streams)) for n in (3, 17, 40)]
     many = [torch.randn(n, generator=torch_stream(cpu, 1, "noise", i)) for n, i in ((3, 2), (17, 5), (40, 9))]
     assert all(torch.equal(a, b) for a, b in zip(one, many, strict=True))
+
+
+def test_views_of_a_sample_are_drawn_at_once_where_every_draw_is_asked_for_by_the_host(monkeypatch):
+    """On a CPU each has the numbers of its own key, in whatever company."""
+    cpu, keys = torch.device("cpu"), (4, 5, 10, 11)
+    bulk = torch.empty(4, 3, 7)
+    for rows, generator in rows_to_draw(bulk, 1, "noise", keys, 2):
+        rows.normal_(generator=generator)
+    own = [torch.empty(3, 7).normal_(generator=torch_stream(cpu, 1, "noise", i)) for i in keys]
+    assert torch.equal(bulk, torch.stack(own))
+    monkeypatch.setattr(rng, "torch_streams", lambda *named: named[3])
+    elsewhere = list(rows_to_draw(bulk.to("meta"), 1, "noise", keys, 2))
+    assert [(len(rows), counter) for rows, counter in elsewhere] == [(2, 4), (2, 10)]

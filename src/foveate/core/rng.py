@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
 
 
 def key(seed: int, purpose: str, *counters: int) -> int:
@@ -87,3 +88,22 @@ def torch_streams(
     generator = torch.Generator(device=device)
     for counter in counters:
         yield generator.manual_seed(key(seed, purpose, counter) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def rows_to_draw(
+    bulk: Tensor, seed: int, purpose: str, counters: Sequence[int], together: int = 1
+) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """Rows of a tensor on any device, and the generator to fill them with before the next are asked for.
+
+    Args:
+        bulk: what is filled, one row for each counter.
+        seed: of the run.
+        purpose: name of the draw.
+        counters: the keys of the rows.
+        together: how many rows, one after the other, belong to one sample. On a CPU every row has the stream
+            of its own counter all the same; elsewhere they are drawn at once from that of the first, as every
+            draw of its own is an operation that the host asks for.
+    """
+    rows = 1 if bulk.device.type == "cpu" else together
+    streams = torch_streams(bulk.device, seed, purpose, counters[::rows])
+    return zip(torch.split(bulk, rows), streams, strict=True)

@@ -106,11 +106,19 @@ INTENSITIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
-    """The streams of one view of a batch: one per operation and sample."""
+    """The streams of the views of a batch: one per operation and view.
+
+    Attributes:
+        index: Keys of the views.
+        seed: Of the run.
+        view: The name of the view, or of the kind of the views.
+        together: How many, one after the other, are of one sample.
+    """
 
     index: tuple[int, ...]
     seed: int
     view: str
+    together: int = 1
 
     def purpose(self, operation: str) -> str:
         """Name of the streams of an operation."""

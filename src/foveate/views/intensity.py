@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from foveate.core.rng import torch_streams
+from foveate.core.rng import rows_to_draw
 from foveate.views.banded import apply_along_axes, gaussian_bands, gaussian_weights, whole
 
 SMALLEST_DEVIATION = 1e-4  # of images in [0, 1]: below one step of a 12-bit scan, so only constants meet it
@@ -55,11 +55,11 @@ def blur(images: Tensor, kernels: Mapping[str, Tensor]) -> Tensor:
     return images.index_copy(0, rows, apply_along_axes(images.index_select(0, rows), bands))
 
 
-def draw_noise(images: Tensor, index: Sequence[int], *, seed: int, purpose: str) -> Tensor:
-    """Standard normal noise of the shape, device and dtype of `images`, from one stream per sample."""
+def draw_noise(images: Tensor, index: Sequence[int], *, seed: int, purpose: str, together: int = 1) -> Tensor:
+    """Standard normal noise of the shape, device and dtype of `images`, see `rows_to_draw`."""
     noise = torch.empty_like(images)
-    for row, generator in zip(noise, torch_streams(images.device, seed, purpose, index), strict=True):
-        row.normal_(generator=generator)
+    for rows, generator in rows_to_draw(noise, seed, purpose, index, together):
+        rows.normal_(generator=generator)
     return noise
 
 

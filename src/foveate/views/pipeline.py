@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foveate.core.codes import Codes
 from foveate.core.contracts import CropViews, VolumeReader
-from foveate.core.rng import stream, torch_streams
+from foveate.core.rng import rows_to_draw, stream
 from foveate.core.types import Batch, CropSpec, FoveateError, Normalisation
 from foveate.views import intensity
 from foveate.views.appearance import Appearance, CropLook, Draws, view_keys
@@ -183,7 +183,9 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
     raise FoveateError(f"normalisation {how!r} is not one of {', '.join(get_args(Normalisation))}.")
 
 
-def corrupt(clean: Tensor, index: Iterable[int], config: Appearance, *, seed: int, view: str) -> Tensor:
+def corrupt(
+    clean: Tensor, index: Iterable[int], config: Appearance, *, seed: int, view: str, together: int = 1
+) -> Tensor:
     """Corrupt clean views, one operation after the other in the order of `Appearance`.
 
     Never in place; with everything off the result is the input itself.
@@ -194,8 +196,9 @@ def corrupt(clean: Tensor, index: Iterable[int], config: Appearance, *, seed: in
         config: ranges of the draws; what is off costs nothing.
         seed: of the run.
         view: name of the view, so that two views of a sample differ.
+        together: how many views, one after the other, are of one sample.
     """
-    draw = Draws(index=tuple(map(int, index)), seed=seed, view=view)
+    draw = Draws(index=tuple(map(int, index)), seed=seed, view=view, together=together)
     parameters = on_device(draw.parameters(clean.shape[2:], config), clean.device)
     return apply(clean, draw, parameters, config.normalisation)
 
@@ -213,7 +216,9 @@ def apply_intensity(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
     """The operations of `corrupt` that move nothing, in its order."""
     images = intensity.blur(images, drawn)
     if "noise_std" in drawn:
-        noise = intensity.draw_noise(images, draw.index, seed=draw.seed, purpose=draw.purpose("noise"))
+        noise = intensity.draw_noise(
+            images, draw.index, seed=draw.seed, purpose=draw.purpose("noise"), together=draw.together
+        )
         images = intensity.add_noise(images, noise, drawn["noise_std"])
     if "brightness" in drawn:
         images = intensity.scale_intensities(images, drawn["brightness"], drawn["contrast"])
@@ -241,9 +246,9 @@ def shuffle_orders(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
     """Index maps (B, *S) of the local shuffling, whose tickets and orders are drawn on the device."""
     tickets, order = images.new_empty(2, len(images), *images.shape[2:])
     for name, bulk in (("shuffle_ticket", tickets), ("shuffle_order", order)):
-        generators = torch_streams(images.device, draw.seed, draw.purpose(name), draw.index)
-        for row, generator in zip(bulk, generators, strict=True):
-            row.uniform_(generator=generator)
+        purpose = draw.purpose(name)
+        for rows, generator in rows_to_draw(bulk, draw.seed, purpose, draw.index, draw.together):
+            rows.uniform_(generator=generator)
     windows, offsets = drawn["shuffle_window"], drawn["shuffle_offset"]
     return shuffle_maps(windows, offsets, drawn["shuffle_share"], tickets, order)
 
@@ -251,14 +256,17 @@ def shuffle_orders(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
 def corrupt_views(clean: Tensor, index: Iterable[int], config: Appearance, *, seed: int, name: str) -> Tensor:
     """`corrupt` for every view of every sample (B, V, C, *S), each under draws of its own."""
     keys = view_keys(index, clean.shape[1])
-    return corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name).reshape(*clean.shape)
+    count = clean.shape[1]
+    made = corrupt(clean.flatten(0, 1), keys, config, seed=seed, view=name, together=count)
+    return made.reshape(*clean.shape)
 
 
 def corrupted_crop(batch: Batch, name: str, look: Appearance, *, channels: int, seed: int) -> Tensor:
     """The corrupted views (B, V, C, *S) of one kind of crop, for an encoder of `channels` channels."""
     clean = with_channels(batch["crops"][name], channels)
     parameters = drawn(batch, CropLook(crop=name, appearance=look), seed, clean.device)
-    draw = Draws(index=view_keys(batch["index"], clean.shape[1]), seed=seed, view=name)
+    count = clean.shape[1]
+    draw = Draws(index=view_keys(batch["index"], count), seed=seed, view=name, together=count)
     return apply(clean.flatten(0, 1), draw, parameters, look.normalisation).reshape(*clean.shape)
 
 
