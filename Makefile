@@ -44,6 +44,8 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@if test -x $(BIN)/biome; then $(BIN)/biome ci --error-on-warnings src/foveate/pages/assets; \
+	  else echo "JavaScript and CSS were not checked: there is no biome for this kind of machine"; fi
 
 parity: setup
 	$(BIN)/python benchmarks/methods/parity.py $(FOLDER)

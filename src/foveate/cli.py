@@ -129,6 +129,23 @@ OWN = (
         run=f"{IN}embed.run:run_embed",
     ),
     Command(
+        name="report",
+        summary="Show what commands wrote on one page, a file to open offline",
+        usage="RUN [RUN ...] --out report.html [--with_images false]",
+        spec=f"{IN}report.config:SPEC",
+        run=f"{IN}report.run:run_report",
+        positional="run",
+        repeated=("run",),
+    ),
+    Command(
+        name="watch",
+        summary="Show the same page while a run goes on, on this machine alone",
+        usage="RUN [--port N] [--with_images false]",
+        spec=f"{IN}watch.config:SPEC",
+        run=f"{IN}watch.run:run_watch",
+        positional="run",
+    ),
+    Command(
         name="compare",
         summary="Compare pre-training methods and random weights, over labels and seeds",
         usage="--config FILE --out DIR [--only ARM,ARM] [--budget_minutes M]",
@@ -213,7 +230,10 @@ def plugged(name: str) -> Command:
 
 def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
-    words = gathered(["--help" if word == "-h" else word for word in arguments], command.repeated)
+    words = ["--help" if word == "-h" else word for word in arguments]
+    if command.positional in command.repeated:
+        words = keyed(words, command.positional)
+    words = gathered(words, command.repeated)
     flags, switches = parsing.read_flags(words, SWITCHES, command.positional, command.yes)
     flags = written_out(flags)
     refuse_unknown(command.name, flags)
@@ -234,6 +254,25 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         print(command.start_dry_run(config))
         return Ending.FINISHED
     return command.start(config)
+
+
+def keyed(words: list[str], key: str) -> list[str]:
+    """The same words with a key before each that stands alone.
+
+    >>> keyed(["A", "--out", "X", "B", "--help"], "run")
+    ['--run', 'A', '--out', 'X', '--run', 'B', '--help']
+    """
+    named: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--"):
+            named += [f"--{key}", word]
+            continue
+        named.append(word)
+        if "=" not in word and word[2:] not in SWITCHES and queue and not queue[0].startswith("--"):
+            named.append(queue.pop(0))
+    return named
 
 
 def gathered(words: list[str], keys: Collection[str]) -> list[str]:

@@ -36,7 +36,9 @@ def test_the_wheel_is_complete_and_runs_from_elsewhere(tmp_path):
     (wheel,) = tmp_path.glob("foveate-*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
     sources = {
-        str(p.relative_to(ROOT / "src")) for p in (ROOT / "src").rglob("*") if p.suffix in (".py", ".yaml")
+        str(p.relative_to(ROOT / "src"))
+        for p in (ROOT / "src").rglob("*")
+        if p.suffix in (".py", ".yaml", ".js", ".css")
     }
     assert sources <= inside
     target = tmp_path / "site"

@@ -221,6 +221,13 @@ class Method(Trainable):
         """Pictures worth looking at, title -> (B, C, *S) in [0, 1]; the views by default."""
         return {f"view {i}": view for i, view in enumerate(self.views(batch, progress.seed), 1)}
 
+    def marks(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """What it looks at in the clean global views, title -> (B, V, *S) of whole numbers, 0 for nothing.
+
+        By default its derived maps.
+        """
+        return {name: batch["regions"][f"{name}/global"] for name in self.derived}
+
     def measures(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:  # noqa: ARG002
         """What of a batch is worth logging beside the losses when health is measured, name -> scalar."""
         return {}

@@ -11,6 +11,7 @@ choices of ours; patches are disjoint and reach every place; the restored image 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, final
 
@@ -95,6 +96,12 @@ class ContextRestoration(Method):
             weights = 1 + (c.moved_weight - 1) * moved.to(clean)
         restored = self.restore(self.net(corrupted))
         return {"restoration": restoration_error(restored, clean, c.error, weights)}
+
+    def marks(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:
+        """Where patches were swapped."""
+        views = batch["crops"]["global"]
+        moved = moved_by(batch, "global", self.config.global_appearance, seed=seed)
+        return {"swapped": moved.reshape(*views.shape[:2], *views.shape[3:])}
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Clean view, swapped view, restoration."""

@@ -13,7 +13,7 @@ notes on crops, flips and intensities; widths, momentum and the level are choice
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, Self, final
@@ -28,7 +28,7 @@ from foveate.nets.ema import Momentum, TargetMethod, as_target, frozen_copy, mom
 from foveate.nets.heads import mlp, per_cell, pooled
 from foveate.nets.layers import anchored
 from foveate.nets.pyramid import Pyramid
-from foveate.views.alignment import Overlap, aligned
+from foveate.views.alignment import Overlap, aligned, seen_by_both
 from foveate.views.appearance import Appearance
 from foveate.views.drawn import drawn
 from foveate.views.settings import ViewsConfig
@@ -161,6 +161,10 @@ class PGL(TargetMethod):
             losses[term] = (c.local_weight if term == "local" else c.global_weight) * errors
         # Encoder stages below a finer level take part in nothing: a gradient of 0 keeps the graph static.
         return anchored(losses, self, but="target.", wanted=c.features == "encoder" and c.level > 0)
+
+    def marks(self, batch: Batch, seed: int) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """What of each view the other shows as well."""
+        return {"overlap": seen_by_both(batch["affines"]["global"], self.crops["global"].grid)}
 
     def preview(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The views, and what each shows of their overlap: these two must be the same place."""

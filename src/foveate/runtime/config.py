@@ -82,7 +82,7 @@ class RunConfig:
         compile: Compile encoders and decoders with torch.compile, which pays off in long runs on GPUs.
         log_every: Steps between lines of metrics.jsonl.
         save_every: Steps between checkpoints.
-        preview_every: Steps between preview pictures; 0: none.
+        preview_every: Steps between preview pictures; 0: none, nor the views of some samples.
         keep_checkpoints: How many of the newest checkpoints are kept.
         source: Layout of the data set.
         patient_pattern: Regular expression that finds the patient in a path below `data`: one group, such as

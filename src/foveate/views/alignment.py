@@ -133,6 +133,13 @@ def view_bounds(affines: Tensor, view: Sequence[int]) -> tuple[Tensor, Tensor]:
     return middle - reach, middle + reach
 
 
+def seen_by_both(affines: Tensor, view: Sequence[int]) -> Tensor:
+    """Which voxels of two views, with affines (B, 2, n, n+1), the other one shows: bool (B, 2, *view)."""
+    first, second = affines.double().unbind(1)
+    ways = [compose(invert(second), first), compose(invert(first), second)]
+    return torch.stack([inside(way, view) for way in ways], 1)
+
+
 def inside(affines: Tensor, cells: Sequence[int]) -> Tensor:
     """Which points of a grid of `cells` land between the outermost cell centres: bool (B, *cells)."""
     lines = [torch.arange(n, device=affines.device, dtype=affines.dtype) for n in cells]

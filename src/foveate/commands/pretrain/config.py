@@ -36,7 +36,7 @@ class PretrainConfig(RunConfig):
     """One pre-training run, complete.
 
     Attributes:
-        health_every: Steps between health measurements; 0: none.
+        health_every: Steps between health measurements, of which the last is at the end; 0: none.
         holdout: Number of images that are held out of training, to measure health on.
         probe: Labels for a probe of the features: a folder of masks named like the images, or a labels.csv.
         probe_every: Steps between probes.

@@ -44,7 +44,7 @@ def summary(config: PretrainConfig, held: Cache | None) -> str:
     if config.health_every == 0:
         return ""
     where = f"on {len(held)} held-out images" if held else "on training images (--holdout N keeps N out)"
-    return f"; health every {config.health_every} steps, {where}"
+    return f"; health every {config.health_every} steps and at the end, {where}"
 
 
 def measure_of(
@@ -58,7 +58,8 @@ def measure_of(
     look = look_of(config, fabric, method, cache)
 
     def due(step: int) -> dict[str, float]:
-        found = look(step) if config.health_every and step % config.health_every == 0 else {}
+        now = config.health_every and (step % config.health_every == 0 or step == config.steps)
+        found = look(step) if now else {}
         if probe and (step % config.probe_every == 0 or step == config.steps):
             found |= probe()
         return found

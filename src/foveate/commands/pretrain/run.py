@@ -20,6 +20,7 @@ from foveate.commands.pretrain.config import SPEC, PretrainConfig
 from foveate.commands.pretrain.images import open_cache, sample_cache
 from foveate.commands.pretrain.position import decision, note_position, settled
 from foveate.commands.pretrain.probe import open_probe
+from foveate.commands.pretrain.views import note_views
 from foveate.core.config import read_yaml
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Ending, Progress
@@ -97,14 +98,10 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
             note_position(position, out)
         held, cache = health.hold_out(cache, config)
         note_seen(out, cache.volumes, config.init, active=fabric.is_global_zero)
-        probe = open_probe(config, method, fabric) if config.probe else None
-        measure = health.measure_of(config, fabric, method, held or cache, probe)
+        hooks = hooks_of(fabric, method, config, cache, held)
+        if fabric.is_global_zero:
+            note_views(method, config, cache, out)
     load = partial(batches_from, config, cache, method, fabric)
-    hooks = Hooks(
-        preview=partial(draw_preview, fabric, method, config, cache, out),
-        name_volumes=partial(intake.name_volumes, cache, config.seed),
-        measure=measure,
-    )
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
         tissue = intake.tissue_note(cache, method.crops, config.seed)
@@ -123,6 +120,18 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command resumes from it.")
     peers.barrier()
     return ending
+
+
+def hooks_of(
+    fabric: Fabric, method: Method, config: PretrainConfig, cache: Cache, held: Cache | None
+) -> Hooks:
+    """What the loop asks for between its steps."""
+    probe = open_probe(config, method, fabric) if config.probe else None
+    return Hooks(
+        preview=partial(draw_preview, fabric, method, config, cache, Path(config.out)),
+        name_volumes=partial(intake.name_volumes, cache, config.seed),
+        measure=health.measure_of(config, fabric, method, held or cache, probe),
+    )
 
 
 def start_from(

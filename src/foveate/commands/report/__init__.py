@@ -1,0 +1,1 @@
+"""`foveate report`: one page that shows what commands wrote."""

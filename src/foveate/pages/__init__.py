@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: one file, no network; what is put in is escaped."""

@@ -1,0 +1,1 @@
+"""Pages of folders that commands wrote: runs, evaluations, comparisons, features. They need no model."""

@@ -1,0 +1,189 @@
+"""Pages of folders: verdicts at the top, what is half written, hostile words, and a bounded size."""
+
+import json
+import math
+import re
+import time
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from foveate.cli import main
+from foveate.core.types import FoveateError
+from foveate.runtime.report.build import build_page, distinct
+from foveate.runtime.report.curves import place_of
+from foveate.runtime.report.evaluations import mistakes
+from foveate.runtime.report.written import rows_of
+
+HOSTILE = "<b onclick=alert(1)>\"'&</script><script>alert(2)</script>"
+
+
+def write_run(folder, rows, steps=400, **keys):
+    (folder / "previews").mkdir(parents=True)
+    said = {"steps": steps, "batch_size": 4, "method": {"name": "pcrlv2"}, "dimension": 3, **keys}
+    (folder / "run.yaml").write_text(yaml.safe_dump(said))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def training(count, wait=0.05, every=10):
+    return [
+        {"step": every * i, "loss": 1 / i + 0.5, "lr": 1e-3, "data_wait": wait, "seconds_per_step": 0.1}
+        for i in range(1, count + 1)
+    ]
+
+
+def health(step, std):
+    return {"step": step, "features/stride4/std": std, "features/stride8/std": 0.3, "health_seconds": 1.0}
+
+
+RUNS = {
+    "collapsing": [*training(10), health(100, 0.01), health(200, 0.005)],
+    "starving": training(10, wait=0.8),
+    "diverging": [*training(10), *({"step": 100 + i, "loss": 40.0} for i in range(3))],
+    "healthy": [*training(10), health(100, 0.2), health(200, 0.2)],
+}
+
+
+def text_of(*folders, **keys):
+    return "".join(build_page(folders, **keys).parts())
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_verdicts_stand_at_the_top_and_a_healthy_run_has_none(tmp_path, kind):
+    text = text_of(write_run(tmp_path / "run", RUNS[kind]))
+    found = re.findall(r'<div class="verdict"><p><b>(.*?)</b>', text)
+    if kind == "healthy":
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert found[0].startswith(kind)
+        assert text.index('class="verdict"') < text.index("<h2")
+        assert "To do: " in text
+
+
+def test_a_run_that_crashed_is_shown_as_far_as_it_came(tmp_path):
+    run = write_run(tmp_path / "run", training(3))
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 40, "lo')  # the disk was full
+    (run / "previews" / "step-000000010.png").write_bytes(b"\x89PNG broken")
+    (run / "previews" / "views.npz").write_bytes(b"PK")
+    (run / "environment.json").write_text("{")
+    text = text_of(run)
+    assert "not at its end: step 30 of 400" in text
+    assert "step-000000010.png could not be read" in text
+    assert [row["step"] for row in rows_of(run / "metrics.jsonl")] == [10, 20, 30]
+
+
+def test_an_empty_start_has_a_page(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.yaml").write_text("steps: 5\n")
+    assert "step 0 of 5" in text_of(tmp_path / "run")
+
+
+def test_hostile_names_and_messages_are_text(tmp_path):
+    rows = [{**row, f"loss/{HOSTILE}": 1.0, "verdict": HOSTILE} for row in training(3)]
+    run = write_run(tmp_path / HOSTILE.replace("/", "_"), rows, encoder={"name": HOSTILE})
+    (run / "train.log").write_text(HOSTILE)
+    (run / "transfer.json").write_text(json.dumps({"share": 0.5, "matched": [HOSTILE], "notes": [HOSTILE]}))
+    text = text_of(run)
+    assert "<b onclick" not in text
+    assert "<script>alert" not in text
+    assert text.count("<script") == 2
+    assert str(tmp_path) not in text
+
+
+def test_previews_become_a_slider_unless_pixels_are_left_out(tmp_path):
+    run = write_run(tmp_path / "run", training(3))
+    for step in range(1, 21):
+        image = Image.fromarray(np.full((8, 8), step, np.uint8))
+        image.save(run / "previews" / f"step-{step:09d}.png")
+    page = build_page([run])
+    (frames,) = (each["frames"] for name, each in page.data.items() if name.startswith("slider"))
+    assert [frames[0]["label"], frames[-1]["label"]] == ["step 1", "step 20"]
+    assert len(frames) == 12
+    text = text_of(run, images=False)
+    assert "data:image" not in text
+    assert "Pictures are left out" in text
+
+
+def test_several_runs_are_side_by_side_under_names_that_differ(tmp_path):
+    runs = [write_run(tmp_path / name / "run", RUNS[name]) for name in ("healthy", "starving")]
+    text = text_of(*runs)
+    assert "starving/run: starving: the device waits" in text
+    assert "Loss of all runs" in text
+    assert distinct([*runs, runs[0]]) == ["1: run", "2: run", "3: run"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
+    with pytest.raises(FoveateError, match="is no folder of a run; accepted: what pretrain"):
+        build_page([tmp_path])
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report.txt")]) == 2
+    assert "ends in .html" in capsys.readouterr().err
+
+
+def test_the_command_takes_several_folders_and_makes_the_folder_of_the_page(tmp_path):
+    runs = [str(write_run(tmp_path / name, RUNS[name])) for name in ("healthy", "starving")]
+    out = tmp_path / "new" / "page.html"
+    assert main(["report", runs[0], "--out", str(out), runs[1], "--with_images=false"]) == 0
+    assert "starving" in out.read_text()
+
+
+def test_a_long_run_and_many_cases_have_a_bounded_page(tmp_path, capsys):
+    sizes, seconds = {}, {}
+    for count in (1000, 10_000):
+        run = write_run(tmp_path / f"run{count}", training(count, every=1), steps=count)
+        started = time.perf_counter()
+        sizes[count] = len(text_of(run))
+        seconds[count] = time.perf_counter() - started
+    ratio = seconds[10_000] / seconds[1000]
+    with capsys.disabled():
+        print(f"\n10,000 steps: {sizes[10_000]} bytes; against 1,000 steps {ratio:.1f} times the seconds")
+    assert sizes[10_000] < 1.3 * sizes[1000]
+    evaluation = write_evaluation(tmp_path / "evaluation", 200)
+    assert len(text_of(evaluation)) < 200_000
+
+
+def write_evaluation(folder, count):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = [f"id{i},p{i // 2},{dice:.4f}" for i, dice in enumerate(rng.uniform(size=count))]
+    (folder / "cases.csv").write_text("\n".join(["id,patient,mean_fg_dice", *rows]) + "\n")
+    metrics = {"mean_fg_dice": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    summary = {"task": "segmentation", "cases": count, "note": HOSTILE, "metrics": metrics}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_cases_of_an_evaluation_are_sorted_worst_first(tmp_path):
+    page = build_page([write_evaluation(tmp_path / "evaluation", 30)])
+    (table,) = (each for name, each in page.data.items() if name.startswith("table"))
+    assert (table["sort"], table["falling"]) == (2, False)
+    assert table["numbers"] == [False, False, True]
+
+
+def test_answers_are_sorted_by_their_distance_to_the_label():
+    head = ["id", "answer/no", "answer/yes", "label/disease"]
+    logits = [["a", "0", "3", "1"], ["b", "3", "0", "1"]]
+    found = mistakes(head, logits)
+    assert math.isclose(found[0], 1 / (1 + math.exp(3)))
+    assert found[1] > 0.9
+    findings = mistakes(["answer/x", "label/x"], [["0.25", "1"], ["2", "2"]])
+    assert findings == [0.75, 0.0]
+
+
+def test_the_folds_of_a_cross_validation_are_runs(tmp_path):
+    for number in range(2):
+        write_run(tmp_path / f"fold_{number}", RUNS["healthy"])
+    (tmp_path / "folds.json").write_text(json.dumps({"folds": 3}))
+    text = text_of(tmp_path)
+    assert "fold_0: Summary" in text
+    assert "fold_1: Summary" in text
+
+
+def test_keys_have_their_chart():
+    assert place_of("loss") == ("Loss", "all terms")
+    assert place_of("grad_norm/encoder") == ("Length of the gradient", "encoder")
+    assert place_of("restoration/restored/psnr") == ("Health, restoration: psnr", "restored")
