@@ -93,7 +93,7 @@ def compared(dimension: int, words: argparse.Namespace, trainers: dict[str, Trai
         for side, number in sides if turn % 2 == 0 else sides[::-1]:
             keys = {
                 "data": str(data),
-                "out": str(scratch / f"{dimension}-{turn}-{side}"),
+                "out": str(scratch / side / f"{dimension}-{turn}"),  # each side keeps a cache of its own
                 "method": words.method,
                 "size": "small",
                 "steps": WARM + 1 + words.steps,

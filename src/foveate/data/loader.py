@@ -24,6 +24,7 @@ from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.order import volume_of
+from foveate.data.transport import Sent, packed, unpacked
 
 PREFETCH_BATCHES = 2  # of every worker
 PREFETCH_FOR_A_GPU = 4  # its steps are short: one slow image must not stop them
@@ -163,6 +164,13 @@ def _collate(samples: Sequence[_Sample | _Failure], finish: Callable[[Batch], Ba
         return _Failure(_describe_batch(samples, error), traceback.format_exc())
 
 
+def _collate_and_pack(
+    samples: Sequence[_Sample | _Failure], finish: Callable[[Batch], Batch]
+) -> Sent | _Failure:
+    made = _collate(samples, finish)
+    return made if isinstance(made, _Failure) else packed(made)
+
+
 def _as_it_is(batch: Batch) -> Batch:
     return batch
 
@@ -207,7 +215,7 @@ def batches(
     loader = DataLoader(
         _Samples(cache, view_maker, seed),
         batch_sampler=_Schedule(share, range(first_step, steps)),
-        collate_fn=partial(_collate, finish=finish),
+        collate_fn=partial(_collate_and_pack if num_workers else _collate, finish=finish),
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
@@ -238,15 +246,17 @@ def _ending_workers(loader: DataLoader[Any]) -> Iterator[None]:
                         worker.kill()
 
 
-def _unwrapped(item: Batch | _Failure) -> Batch:
+def _unwrapped(item: Batch | Sent | _Failure) -> Batch:
     if isinstance(item, _Failure):
         error = FoveateError(item.text)
         error.add_note(item.trace)
         raise error
-    return item
+    return unpacked(item) if isinstance(item, Sent) else item
 
 
-def _watched(loader: Iterable[Batch | _Failure], num_workers: int) -> Iterator[Batch | _Failure]:
+def _watched(
+    loader: Iterable[Batch | Sent | _Failure], num_workers: int
+) -> Iterator[Batch | Sent | _Failure]:
     """Passes batches on and explains the death of a worker, which may first show as a broken connection."""
     with worker_deaths_explained(num_workers):
         try:

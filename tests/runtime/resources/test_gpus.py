@@ -82,3 +82,11 @@ def test_fabric_is_given_the_gpus_and_a_probe_the_first_of_them(tiny, monkeypatc
         with pytest.raises(FoveateError, match="no such machine"):
             processes.build_fabric(each)
     assert given == [[2, 0], [2], 1]
+
+
+def test_several_gpus_send_gradients_from_where_they_lie(tiny, monkeypatch):
+    given = []
+    monkeypatch.setattr(processes, "Fabric", lambda **options: given.append(options["strategy"]) or 1 / 0)
+    with pytest.raises(FoveateError, match="division by zero"):
+        processes.build_fabric(replace(tiny(2), devices=2))
+    assert given[0]._ddp_kwargs["gradient_as_bucket_view"] is True
