@@ -277,3 +277,9 @@ def test_gamma_and_contrast():
     assert torch.allclose(brightened, torch.tensor([[[[0.5, 0.0, 1.0]]]]))
     flat = intensity.scale_intensities(images, torch.ones(1), torch.zeros(1))
     assert torch.allclose(flat, images.mean().expand_as(flat))
+
+
+def test_image_and_dataset_are_fixed_scales_of_their_windows():
+    images = batch(2)
+    assert torch.allclose(normalise(images, "image") * 0.1 + 0.7, images, atol=1e-6)
+    assert torch.allclose(normalise(images, "dataset") * 0.2 + 0.5, images, atol=1e-6)

@@ -140,6 +140,11 @@ class DenseConfig(TaskConfig):
 
     want: ClassVar[Literal["maps", "values"]] = "maps"
 
+    @property
+    def unknown_values(self) -> tuple[int, ...]:
+        """Values of label maps that say nothing of a voxel; none by default."""
+        return ()
+
 
 class Truth(NamedTuple):
     """What the label map of a case says."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -13,7 +13,7 @@ from foveate.core.types import Dataclass, Dimension, FoveateError, Size
 from foveate.data.cache.complete import complete_entries
 from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.planes import SlicesConfig
-from foveate.data.cache.profiles import PrepareConfig, from_json
+from foveate.data.cache.profiles import PrepareConfig, WindowOf, from_json
 from foveate.data.catalogue import build_source, source_config
 from foveate.data.named_sets import named_sets, paths_of, said_of
 from foveate.nets.encoders.catalogue import ENCODERS
@@ -37,6 +37,11 @@ RESUMABLE = (
     *("health_every", "probe", "probe_every", "loggers"),
 )
 
+# Normalisations that say what 0 and 1 of the intensity window must be, and the windows that do.
+BY_WINDOW: dict[str, tuple[WindowOf, ...]] = {
+    "image": ("foreground",),
+    "dataset": ("dataset", "range"),
+}
 RANDOM_WEIGHTS = "none"  # --init of a fine-tuning from random weights
 
 # Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
@@ -146,6 +151,24 @@ def check_counts(config: RunConfig, **more: int) -> None:
 def not_counted(key: str, number: int) -> FoveateError:
     """An error about a number of steps that may be 0."""
     return FoveateError(f"--{key} {number}: accepted are whole numbers from 1, and 0 for none.")
+
+
+def with_window(prepare: PrepareConfig, given: Mapping[str, Any]) -> PrepareConfig:
+    """The intensity window that the normalisation in the keys needs, where none was said."""
+    how = next((str(given[key]) for key in given if key.endswith("appearance.normalisation")), "")
+    if how in BY_WINDOW and prepare.window == "profile":
+        return replace(prepare, window=BY_WINDOW[how][0])
+    return prepare
+
+
+def check_window(prepare: PrepareConfig, how: str) -> None:
+    """Refuse a normalisation that another intensity window belongs to."""
+    accepted = BY_WINDOW.get(how, ())
+    if accepted and prepare.window not in accepted:
+        raise FoveateError(
+            f"normalisation {how} belongs to --prepare.window {' or '.join(accepted)}, which says where 0 "
+            f"and 1 lie; here it is {prepare.window}. Drop --prepare.window, or say another normalisation."
+        )
 
 
 def encoder_entry(name: str, dimension: Dimension) -> AnyEncoder:

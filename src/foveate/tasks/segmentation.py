@@ -87,6 +87,11 @@ class Config(DenseConfig):
         """That of the appearance."""
         return self.appearance.normalisation
 
+    @property
+    def unknown_values(self) -> tuple[int, ...]:
+        """Those that are ignored."""
+        return self.ignore
+
     def settle(self, facts: LabelFacts) -> Config:
         """The same with classes from the training labels where none were said; refuses other values."""
         ignore = self.ignore or facts.ignore

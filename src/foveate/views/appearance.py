@@ -60,7 +60,9 @@ class Appearance:
         swap_patch_largest: sizes are drawn per swap and axis from `swap_patch` to this; empty: one size.
         swap_count: number of swaps of two patches, one after the other; 0 is off.
         swap_overlaps: let patches overlap in part, which loses voxels, as the published code does.
-        normalisation: zscore per view, imagenet (fixed grey mean and deviation), or none.
+        normalisation: zscore per view, imagenet (fixed grey mean and deviation), or none; by the foreground
+            of the whole image, `image` (with `prepare.window: foreground`), or of the `dataset` (with
+            `prepare.window: dataset`).
         cutout_size: size in voxels of the boxes that are set to 0 after normalisation; empty is off.
         cutout_count: number of such boxes; 0 is off.
     """

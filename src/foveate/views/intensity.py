@@ -18,6 +18,8 @@ from foveate.core.rng import rows_to_draw
 from foveate.views.banded import apply_along_axes, gaussian_bands, gaussian_weights, whole
 
 SMALLEST_DEVIATION = 1e-4  # of images in [0, 1]: below one step of a 12-bit scan, so only constants meet it
+OF_IMAGE = (0.7, 0.1)  # mean and deviation of the foreground with `prepare.window: foreground`, exactly
+OF_DATASET = (0.5, 0.2)  # of labelled voxels between their percentiles 0.5 and 99.5, about: 0.19 if normal
 GREY_IMAGENET = (0.449, 0.226)  # mean and standard deviation of ImageNet, averaged over its colours
 
 

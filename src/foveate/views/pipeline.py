@@ -180,6 +180,10 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
             return intensity.standardise(images)
         case "imagenet":
             return intensity.rescale(images, *intensity.GREY_IMAGENET)
+        case "image":
+            return intensity.rescale(images, *intensity.OF_IMAGE)
+        case "dataset":
+            return intensity.rescale(images, *intensity.OF_DATASET)
     raise FoveateError(f"normalisation {how!r} is not one of {', '.join(get_args(Normalisation))}.")
 
 

@@ -139,7 +139,9 @@ def made_by(seen: Seen, weights_hash: str, cache: Cache) -> dict[str, Json]:
     """What decides on the numbers: another value, other features."""
     contents = blake2b(digest_size=16)
     for volume in cache:
-        contents.update(f"{volume.entry.content_hash} {volume.entry.low} {volume.entry.high}\n".encode())
+        entry = volume.entry
+        ends = " ".join(map(str, (entry.low, entry.high, *entry.windows)))
+        contents.update(f"{entry.content_hash} {ends}\n".encode())
     return {
         "weights": weights_hash,
         "grid": list(seen.grid),

@@ -12,12 +12,14 @@ from foveate.core.networks import Encoder
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Normalisation
 from foveate.nets.weights import store as weights
-from foveate.views.intensity import GREY_IMAGENET
+from foveate.views.intensity import GREY_IMAGENET, OF_DATASET, OF_IMAGE
 
 NORMALISATIONS: dict[Normalisation, str] = {
     "none": "none",
     "zscore": "subtract the mean of the image or patch, divide by its deviation, over all channels together",
     "imagenet": f"subtract {GREY_IMAGENET[0]} and divide by {GREY_IMAGENET[1]}",
+    "image": f"subtract {OF_IMAGE[0]} and divide by {OF_IMAGE[1]}, the foreground's mean and deviation",
+    "dataset": f"subtract {OF_DATASET[0]} and divide by {OF_DATASET[1]}",
 }
 UNIT = "values windowed to [0, 1]"
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast, final
 
+from foveate.commands.finetune.usual import (
+    scratch_normalisation,
+    supervised_steps,
+    usual_average,
+    usual_optim,
+)
 from foveate.core import config as parsing
-from foveate.core.dims import TASK_DEFAULTS, TaskDefaults, defaults as table
+from foveate.core.dims import TASK_DEFAULTS, defaults as table
 from foveate.core.networks import EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
@@ -31,18 +37,18 @@ from foveate.runtime.config import (
     RANDOM_WEIGHTS,
     RunConfig,
     check_counts,
+    check_window,
     choice,
     encoder_entry,
     from_card,
+    with_window,
 )
 from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import TASKS
 from foveate.runtime.resources.cpus import usual_workers
-from foveate.train.optim import OptimConfig, TuningConfig
+from foveate.train.optim import TuningConfig
 from foveate.train.semi.settings import SemiConfig
 
-OF_WHOLE_IMAGES: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
-USUAL_AVERAGE = 0.99  # of itself that the average of the weights keeps at a step
 ADAPTED = ("in_channels", "window")  # of an encoder: the transfer fits weights to another number
 
 
@@ -134,7 +140,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         precision=usual_precision(accelerator),
         num_workers=usual_workers(accelerator, devices_of(given)),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
-        prepare=from_card(PrepareConfig, card.get("intensity") or {}),
+        prepare=with_window(from_card(PrepareConfig, card.get("intensity") or {}), given),
         slices=from_card(SlicesConfig, card.get("slices") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
@@ -146,33 +152,6 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         ),
         optim=usual_optim(row, task.Config.want),
     )
-
-
-def usual_optim(row: TaskDefaults, want: Want) -> OptimConfig:
-    """How weights move where nothing is said: what was chosen on label maps is for label maps."""
-    usual = OptimConfig(name="adamw", weight_decay=1e-2, clip_norm=5.0)
-    if want == "maps":
-        return replace(usual, lr=row.map_learning_rate, schedule="polynomial", warmup_steps=50)
-    return replace(usual, lr=row.learning_rate, warmup_steps=20)
-
-
-def usual_average(given: Mapping[str, Any], want: Want) -> float:
-    """The average's share of itself; with unlabelled images the teacher is the average."""
-    return USUAL_AVERAGE if want == "maps" and not given.get("unlabelled") else 0.0
-
-
-def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
-    """A third of the steps where there are unlabelled images."""
-    steps = str(given.get("steps", usual))
-    return int(steps) // 3 if given.get("unlabelled") and steps.isdecimal() else 0
-
-
-def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
-    """A z-score, or what Hounsfield units mean; of pictures for a value, the constants of their weights."""
-    if given.get("prepare.profile") == "ct":
-        return "none"  # a window in a lung holds little else
-    dense = TASKS[str(given["task.name"])].Config.want == "maps"
-    return "zscore" if dense else OF_WHOLE_IMAGES[dimension]
 
 
 def card_of(given: Mapping[str, Any]) -> weights.Card:
@@ -251,6 +230,7 @@ def labelled(config: FinetuneConfig, data: Path) -> Labelled:
 def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
     """Refuse numbers that make no run, and what contradicts the card of --init."""
     check_counts(config, validate_every=config.validate_every)
+    check_window(config.prepare, config.task.normalisation)
     if config.unlabelled and config.task.want != "maps":
         raise FoveateError(
             f"--unlabelled: --task {config.task.name} cannot learn from pseudo-labels yet; accepted: a task "

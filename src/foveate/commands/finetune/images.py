@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, final
 
 from foveate.commands.finetune.config import FinetuneConfig, labelled
+from foveate.commands.finetune.intensity import decoded_as, seen_through, window_of
+from foveate.core.tasks import DenseConfig, TaskConfig
 from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
@@ -48,6 +50,8 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
 
     `limit` decodes at most that many images of each part, for a dry run.
     """
+    wanted = config.prepare.window
+    config = replace(config, prepare=decoded_as(config.prepare))
     found = labelled(config, Path(config.data))
     say_notes(found.notes)
     split = make_split(found.records, [config.task.stratum(r.labels) for r in found.records], config.split)
@@ -68,6 +72,11 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
     listed = [record.labels for record in split["train"]] if limit else [v.labels for v in parts["train"]]
     task = config.task.settle(facts_of(parts["train"], parts["val"], found, listed))
     unlabelled = load_unlabelled(config, found, split, [*parts["train"], *parts["val"]], cache, limit)
+    if wanted == "dataset":
+        ends = dataset_window(task, parts["train"])
+        config = replace(config, prepare=replace(config.prepare, window="range", intensity_range=ends))
+        parts = {part: [seen_through(v, ends) for v in volumes] for part, volumes in parts.items()}
+        unlabelled = unlabelled and Cache([seen_through(v, ends) for v in unlabelled])
     encoded = {p: Cache([with_labels(v, task.encode(v.labels)) for v in parts[p]]) for p in parts}
     excluded = "" if config.unlabelled == REST else " excluded"
     return LabelledImages(
@@ -78,6 +87,15 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
         unlabelled=unlabelled,
         layout=f"{found.layout}; {found.unlabelled} images without a label{excluded}; {found.patients}",
     )
+
+
+def dataset_window(task: TaskConfig, train: Sequence[CachedVolume]) -> tuple[float, float]:
+    """The intensity window that the labelled voxels of the training images ask for, said in the log."""
+    if not isinstance(task, DenseConfig):
+        raise FoveateError("prepare.window dataset: accepted for tasks that learn label maps.")
+    ends = window_of(train, task.unknown_values)
+    say(f"intensity window of the data set, by its labelled voxels: {ends[0]:g} to {ends[1]:g}")
+    return ends
 
 
 def refuse_whole_volumes(config: FinetuneConfig, records: Sequence[Record]) -> None:

@@ -17,6 +17,7 @@ from foveate.commands.finetune.build import build_task, encoder_of, stride_of
 from foveate.commands.finetune.config import SPEC, FinetuneConfig
 from foveate.commands.finetune.folds import cross_validate, fold_of
 from foveate.commands.finetune.images import LabelledImages, data_hash, load_images, scored_images, summary
+from foveate.commands.finetune.intensity import decoded_as
 from foveate.commands.finetune.semi import measure_of, source_of, trained_from, trained_task
 from foveate.core import config as parsing
 from foveate.core.config import read_yaml
@@ -81,7 +82,8 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     out, peers = Path(config.out), Peers(fabric)
     say(headline(config))
     with fabric.rank_zero_first():
-        images = load_images(config, cache_folder(out.parent, Path(config.data), config.prepare))
+        cache = cache_folder(out.parent, Path(config.data), decoded_as(config.prepare))
+        images = load_images(config, cache)
     config = images.config
     folder.check_resumable(config, out)
     task = build_task(config)
@@ -97,7 +99,7 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     with fabric.rank_zero_first():
         if active:
             folder.prepare_out(config, out, data_hash(images))
-            write_split(config, images, out)
+            write_split(config, images, out, cache)
         note_seen(out, [*images.train, *images.val, *(images.unlabelled or ())], config.init, active=active)
     with RunLog(out, config.steps, active=active, verb="fine-tuning", loggers=config.loggers) as log:
         log.note(f"{summary(images)}{verdict}")
@@ -254,7 +256,7 @@ def restore_best(trained: Trainable, checkpoints: Path) -> float:
     return float(state["best"])
 
 
-def write_split(config: FinetuneConfig, images: LabelledImages, out: Path) -> None:
+def write_split(config: FinetuneConfig, images: LabelledImages, out: Path, cache: Path) -> None:
     """Salted names into the run folder; plain ones only where the user asked for a file."""
     import json
 
@@ -263,7 +265,7 @@ def write_split(config: FinetuneConfig, images: LabelledImages, out: Path) -> No
     }
     if images.unlabelled:
         ids["unlabelled"] = [v.entry.id for v in images.unlabelled]
-    salt = read_salt(cache_folder(out.parent, Path(config.data), config.prepare))
+    salt = read_salt(cache)
     ids["test"] = [salted_id(salt, record.relative) for record in images.split["test"]]
     text = json.dumps(ids, indent=1)
     replace_text(out / "split.json", text + "\n")

@@ -18,11 +18,13 @@ from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.config import (
     RunConfig,
     check_counts,
+    check_window,
     choice,
     encoder_entry,
     found_dimension,
     found_prepare,
     not_counted,
+    with_window,
 )
 from foveate.runtime.precision import accelerator_of, devices_of, usual_precision
 from foveate.runtime.registries import METHODS, base_names, method_defaults
@@ -76,7 +78,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
         precision=usual_precision(accelerator),
         num_workers=usual_workers(accelerator, devices_of(given)),
         source=SOURCES[str(given.get("source.name", "folder"))].Config(),
-        prepare=found_prepare(given),
+        prepare=with_window(found_prepare(given), given),
         method=method,
         encoder=entry.config(name=name, width=entry.widths.get(size, row.width)),
         decoder=DecoderConfig(skips=method.wants_skips, upsample=entry.upsample, norm=norm),
@@ -88,6 +90,7 @@ def default_config(given: Mapping[str, Any]) -> PretrainConfig:
 def check(config: PretrainConfig, defaults: PretrainConfig) -> None:
     """Refuse numbers that make no run, and what contradicts several data sets in `data`."""
     check_counts(config, probe_every=config.probe_every)
+    check_window(config.prepare, config.method.normalisation)
     if config.health_every < 0:
         raise not_counted("health_every", config.health_every)
     if config.data and config.sets != defaults.sets:

@@ -62,7 +62,7 @@ def add_map(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> Ca
 def derived_key(volume: CachedVolume, name: str, spec: DerivedSpec[Dataclass]) -> str:
     """What a map depends on: its configuration, the voxels, and the window they are seen through."""
     entry = volume.entry
-    facts = [VERSION, name, asdict(spec.config), entry.content_hash, entry.low, entry.high]
+    facts = [VERSION, name, asdict(spec.config), entry.content_hash, entry.low, entry.high, *entry.windows]
     facts += [entry.axes] if entry.axes else []  # none: the files of before
     if volume.cut:
         facts.append(f"slices across axis {volume.cut.axis}")

@@ -68,6 +68,7 @@ class CacheEntry:
     statistics: tuple[ChannelStatistics, ...] = ()  # of every channel; (): an earlier version wrote the entry
     checksum: str = ""  # of the file; "" where an earlier version wrote it
     patient: str = ""  # salted hash; "" where nobody said
+    windows: tuple[tuple[float, float], ...] = ()  # of channels with low and high values of their own
 
     @property
     def fingerprint(self) -> tuple[int, int]:
@@ -137,7 +138,8 @@ def parse(line: bytes | str) -> CacheEntry | None:
         return None
     for name in ("shape", "spacing_mm", "axes"):
         values[name] = tuple(values.get(name, ()))
-    values["affine"] = tuple(tuple(row) for row in values["affine"])
+    for name in ("affine", "windows"):
+        values[name] = tuple(tuple(row) for row in values.get(name, ()))
     return CacheEntry(**values)
 
 

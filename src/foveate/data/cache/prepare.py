@@ -83,6 +83,11 @@ def prepare(
     Raises:
         FoveateError: no image is left, the disk is full, or the folder holds another cache.
     """
+    if config.window == "dataset":
+        raise FoveateError(
+            "prepare.window dataset: accepted in `finetune`, where labelled voxels say the window; elsewhere "
+            "say `range` with prepare.intensity_range."
+        )
     listed = list(records)
     images = [record for record in listed if record.role == "image"]
     check_format(config.format)
@@ -254,7 +259,8 @@ def _regridded(
 ) -> tuple[Volume, Mapping[str, Array]]:
     """The part and the voxel size that the configuration asks for."""
     if config.foreground == "crop":
-        window = window_values(histogram(encode(volume.array)), profile, config)
+        by_profile = replace(config, window="profile") if config.window == "foreground" else config
+        window = window_values(histogram(encode(volume.array)), profile, by_profile)
         volume, maps = crop_foreground(volume, maps, window, config.foreground_threshold)
     if config.spacing_mm != "native":
         volume, maps = to_spacing(volume, maps, config.spacing_mm)

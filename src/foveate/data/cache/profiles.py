@@ -7,18 +7,28 @@ the source's own values, so that another window needs no other voxels, and no im
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from foveate.core.types import Colour, FourthAxis, FoveateError, MissingChannels, Reading
+from foveate.core.types import (
+    ChannelStatistics,
+    Colour,
+    FourthAxis,
+    FoveateError,
+    MissingChannels,
+    Reading,
+)
 from foveate.data.cache.encoding import Histogram
 from foveate.data.cache.index import PROFILE
 
 FORMAT_VERSION = 5
 EARLIER = 4  # is read as it is: no statistics, no checksums, axes in the image's own order
+WindowOf = Literal["profile", "percentiles", "range", "foreground", "dataset"]
 Profile = Literal["ct", "mr", "pet", "xray", "us", "generic"]
 DEFAULT_PERCENTILES = (0.5, 99.5)
+FOREGROUND = (-7.0, 3.0)  # ends of the window, in deviations from the mean: the dark half lies below -2
 LEAST_SHARE = 0.01  # of a window of given ends that an image takes up: one in other units looks constant
 
 
@@ -67,7 +77,9 @@ class PrepareConfig:
             is -500 HU.
         format: `npy` is read fastest; `blosc2` (LZ4) takes about two thirds of the space and needs
             `pip install foveate[blosc2]`.
-        window: Override the profile's window for all images: `percentiles` or `range` below.
+        window: Override the profile's window for all images: `percentiles` or `range` below; `foreground`:
+            each channel's foreground has its mean at 0.7 and its deviation at 0.1 of the window; `dataset`:
+            the percentiles 0.5 and 99.5 of the labelled voxels of all training images (`finetune`).
         percentiles: The two percentiles of an image's voxels that become 0 and 1 with `window: percentiles`.
         intensity_range: The two source values that become 0 and 1 with `window: range`, for instance
             [-1000, 1000] in Hounsfield units.
@@ -86,7 +98,7 @@ class PrepareConfig:
     foreground: Literal["keep", "crop"] = "keep"
     foreground_threshold: float = 0.25
     format: Literal["npy", "blosc2"] = "npy"
-    window: Literal["profile", "percentiles", "range"] = "profile"
+    window: WindowOf = "profile"
     percentiles: tuple[float, float] = DEFAULT_PERCENTILES
     intensity_range: tuple[float, float] = (0.0, 1.0)
     fourth_axis: FourthAxis = "error"
@@ -179,6 +191,20 @@ def profile_of(modality: str, config: PrepareConfig) -> Profile:
     if config.profile == "by_modality":
         return BY_MODALITY.get(modality.upper(), "generic")
     return config.profile
+
+
+def foreground_windows(statistics: Sequence[ChannelStatistics]) -> tuple[tuple[float, float], ...]:
+    """The source values of every channel that read as 0 and 1, by its foreground's mean and deviation.
+
+    A channel of one value reads as the foreground's mean.
+    """
+    below, above = FOREGROUND
+    found = []
+    for channel in statistics:
+        mean = channel.foreground.mean
+        unit = channel.foreground.std or channel.whole.std or 1.0
+        found.append((mean + below * unit, mean + above * unit))
+    return tuple(found)
 
 
 def window_values(counts: Histogram, profile: Profile, config: PrepareConfig) -> tuple[float, float]:

@@ -131,6 +131,8 @@ class CachedVolume:
         entry = self.entry
         array = open_array(self.folder / entry.file, entry.checksum or entry.content_hash)
         window = read_window(array, entry.axes, low, high, channels=True)  # (C, *window)
+        if entry.windows:
+            return channelwise(window, entry)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
 
     @property
@@ -156,6 +158,15 @@ class CachedVolume:
             if each.name == name:
                 return each
         raise FoveateError(f"{self.relative or self.entry.id} has no map {name!r}; it has {self.map_names}.")
+
+
+def channelwise(array: Array, entry: CacheEntry) -> Codes:
+    """A window (C, *S) of stored codes as values, every channel in its own intensity window."""
+    rows = [
+        windowed(row[None], scale=entry.scale, offset=entry.offset, low=low, high=high).values()
+        for row, (low, high) in zip(array, entry.windows, strict=True)
+    ]
+    return Codes(np.concatenate(rows), 0.0, 1.0, inside=True)
 
 
 def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...]) -> None:

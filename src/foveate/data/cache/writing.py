@@ -12,7 +12,7 @@ from foveate.core.types import Array, Volume
 from foveate.data.cache.encoding import Encoded, channel_histograms, encode, together
 from foveate.data.cache.index import VOLUMES, CacheEntry, MapEntry, stamped
 from foveate.data.cache.maps import places_of
-from foveate.data.cache.profiles import PrepareConfig, Profile, window_values
+from foveate.data.cache.profiles import PrepareConfig, Profile, foreground_windows, window_values
 from foveate.data.cache.statistics import statistics_of
 from foveate.data.cache.store import SUFFIXES, plane_first, write_array
 
@@ -54,7 +54,9 @@ def write_volume(target: Target, volume: Volume, profile: Profile, config: Prepa
     encoded = encode(volume.array)
     channels = channel_histograms(encoded)
     counts = together(channels)
-    low, high = window_values(counts, profile, config)
+    statistics = statistics_of(channels)
+    windows = foreground_windows(statistics) if config.window == "foreground" else ()
+    low, high = windows[0] if windows else window_values(counts, profile, config)
     file = f"{VOLUMES}/{target.key}{SUFFIXES[config.format]}"
     axes = plane_first(volume.spacing_mm, config.format)
     written = write_array(target.cache / file, encoded.codes, axes)
@@ -81,8 +83,9 @@ def write_volume(target: Target, volume: Volume, profile: Profile, config: Prepa
         source_stamp=target.fingerprint[1],
         maps=(),
         axes=axes,
-        statistics=statistics_of(channels),
+        statistics=statistics,
         checksum=written.checksum,
+        windows=windows if len(windows) > 1 else (),
     )
 
 

@@ -1,0 +1,43 @@
+"""What a fine-tuning does where nothing is said: rates, averages, how the input is normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from foveate.core.dims import TaskDefaults
+from foveate.core.types import Dimension, Normalisation
+from foveate.data.cohort.wanted import Want
+from foveate.runtime.registries import TASKS
+from foveate.train.optim import OptimConfig
+
+OF_WHOLE_IMAGES: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
+USUAL_AVERAGE = 0.99  # of itself that the average of the weights keeps at a step
+
+
+def usual_optim(row: TaskDefaults, want: Want) -> OptimConfig:
+    """How weights move where nothing is said: what was chosen on label maps is for label maps."""
+    usual = OptimConfig(name="adamw", weight_decay=1e-2, clip_norm=5.0)
+    if want == "maps":
+        return replace(usual, lr=row.map_learning_rate, schedule="polynomial", warmup_steps=50)
+    return replace(usual, lr=row.learning_rate, warmup_steps=20)
+
+
+def usual_average(given: Mapping[str, Any], want: Want) -> float:
+    """The average's share of itself; with unlabelled images the teacher is the average."""
+    return USUAL_AVERAGE if want == "maps" and not given.get("unlabelled") else 0.0
+
+
+def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
+    """A third of the steps where there are unlabelled images."""
+    steps = str(given.get("steps", usual))
+    return int(steps) // 3 if given.get("unlabelled") and steps.isdecimal() else 0
+
+
+def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:
+    """A z-score, or what Hounsfield units mean; of pictures for a value, the constants of their weights."""
+    if given.get("prepare.profile") == "ct":
+        return "none"  # a window in a lung holds little else
+    dense = TASKS[str(given["task.name"])].Config.want == "maps"
+    return "zscore" if dense else OF_WHOLE_IMAGES[dimension]
