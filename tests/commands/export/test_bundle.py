@@ -146,6 +146,9 @@ def test_its_network_is_that_of_the_run(dimension, name, keys):
         x = ramp(*(n * net.stride for n in (2, 3, 1)[:dimension]), batch=2)
         mine = theirs.head(net(normalise(x, "zscore"))[-1])
         assert (theirs(x) - mine).abs().max() <= 1e-5 * mine.abs().max()
+        for how in ("none", "imagenet", "dataset"):
+            theirs.normalisation = how
+            torch.testing.assert_close(theirs.normalised(x), normalise(x, how))
 
 
 def test_a_bundle_holds_no_name_and_says_what_it_is(run, volumes, tmp_path, capsys):

@@ -27,8 +27,9 @@ def window_of(card: Card) -> Window:
     said = as_trained(from_card(PrepareConfig, card["intensity"]), trained_facts(card, by_voxel=True))
     if said.window == "profile":
         return WINDOWS[profile_of("", said)]
-    ends = said.percentiles if said.window == "percentiles" else said.intensity_range
-    return Window(kind=said.window, ends=ends)
+    if said.window == "percentiles":
+        return Window(kind="percentiles", ends=said.percentiles)
+    return Window(kind="range", ends=said.intensity_range)
 
 
 def inference(source: Source, task: DenseTask) -> dict[str, Any]:

@@ -59,12 +59,13 @@ def segmentation_of(source: Source) -> DenseTask:
     differs = {
         f"prepare.spacing_mm {prepare.spacing_mm}": prepare.spacing_mm != "native",
         f"prepare.foreground {prepare.foreground}": prepare.foreground != "keep",
+        f"prepare.window {prepare.window}": prepare.window == "foreground",
         f"{card['in_channels']} channels": card["in_channels"] != depth,
     }
     if wrong := [what for what, is_so in differs.items() if is_so]:
         raise FoveateError(
             f"--format monai-bundle: RUN has {', '.join(wrong)}; accepted: images of one channel, seen whole "
-            "in their own voxel size. --format onnx and torch-export take any."
+            "in their own voxel size, with an intensity window of a range or of percentiles. --format onnx and torch-export take any."
         )
     return task
 

@@ -77,7 +77,7 @@ class Network(nn.Module):
         encoder: Its name and its arguments.
         decoder: Its arguments.
         classes: Outputs of every voxel.
-        normalisation: Of the images: "zscore", "imagenet" or "none".
+        normalisation: Of the images: "zscore", "imagenet", "dataset" or "none".
     """
 
     def __init__(
@@ -105,6 +105,8 @@ class Network(nn.Module):
         """Of every image or window by itself."""
         if self.normalisation == "imagenet":
             return torch.add(images.new_full((), -MEAN / DEVIATION), images, alpha=1 / DEVIATION)
+        if self.normalisation == "dataset":
+            return (images - 0.5) / 0.2
         if self.normalisation == "zscore":
             over = tuple(range(1, images.ndim))
             centred = images - images.mean(over, keepdim=True)
