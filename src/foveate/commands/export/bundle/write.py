@@ -65,7 +65,8 @@ def segmentation_of(source: Source) -> DenseTask:
     if wrong := [what for what, is_so in differs.items() if is_so]:
         raise FoveateError(
             f"--format monai-bundle: RUN has {', '.join(wrong)}; accepted: images of one channel, seen whole "
-            "in their own voxel size, with an intensity window of a range or of percentiles. --format onnx and torch-export take any."
+            "in their own voxel size, with an intensity window of a range or of percentiles. --format onnx "
+            "and torch-export take any."
         )
     return task
 
