@@ -18,6 +18,7 @@ EVERY = {
     "brightness": {"brightness": 0.4},
     "gamma": {"log_gamma": (0.1, 0.3)},
     "bezier": {"bezier_strength": 1.0, "bezier_falling": 0.5},
+    "low_resolution": {"low_resolution": (0.3, 0.6)},
     "shuffle": {"shuffle_window": (4, 3, 3)},
     "paint": {"paint_windows": 3, "paint_outside": 0.5},
 }
@@ -132,3 +133,24 @@ def test_moved_voxels_are_those_of_the_swap():
     assert 0 < moved.float().mean() < 1
     none = replace(config, swap_count=0)
     assert torch.equal(corrupted_crop(batch, "global", none, channels=1, seed=7), views)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_low_resolution_is_that_of_a_slow_loop(n):
+    images = images_of(n, 2)
+    shape = images.shape[2:]
+    sizes = torch.tensor([[3, 5, 2][:n], list(shape)])
+    found = intensity.lower_resolution(images, sizes, torch.tensor([0, 1]))
+    assert torch.equal(found[1], images[1])  # as many voxels as there were
+    expected = images[0].double().numpy()
+    for axis, (size, coarse) in enumerate(zip(shape, sizes[0].tolist(), strict=True)):
+        lines = np.moveaxis(expected, axis + 1, -1)
+        kept = lines[..., [math.floor((i + 0.5) * size / coarse) for i in range(coarse)]]
+        fine = np.empty(lines.shape)
+        for place in np.ndindex(lines.shape[:-1]):
+            at = (np.arange(size) + 0.5) * coarse / size - 0.5
+            fine[place] = np.interp(at, np.arange(coarse), kept[place])
+        expected = np.moveaxis(fine, -1, axis + 1)
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    alone = intensity.lower_resolution(images, sizes[:1], torch.tensor([1]))
+    assert torch.equal(alone[0], images[0])

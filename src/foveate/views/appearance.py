@@ -41,6 +41,9 @@ class Appearance:
         brightness: half-range b of a factor from [1 - b, 1 + b] on all values; 0 is off.
         brightness_probability: share of the views whose brightness changes.
         contrast: half-range c of a factor from [1 - c, 1 + c] about the mean of the view; 0 is off.
+        low_resolution: range of the share of the voxels along every axis that is kept (the nearest ones)
+            before the view is made as large as it was, linearly; (1, 1) is off.
+        low_resolution_probability: share of the views that this happens to.
         log_gamma: range of the logarithm of the exponent that values are raised to.
         gamma_probability: share of the views that this happens to.
         bias_field: half-range of the coefficients of log(field), a cubic polynomial of the place; 0 is off.
@@ -74,6 +77,8 @@ class Appearance:
     brightness: float = 0.0
     brightness_probability: float = 1.0
     contrast: float = 0.0
+    low_resolution: tuple[float, float] = (1.0, 1.0)
+    low_resolution_probability: float = 1.0
     log_gamma: tuple[float, float] = (0.0, 0.0)
     gamma_probability: float = 1.0
     bias_field: float = 0.0
@@ -145,7 +150,10 @@ class Draws:
 
     def parameters(self, shape: Sequence[int], config: Appearance) -> dict[str, Tensor]:
         """All that `corrupt` asks of the host for views (*S), by name; of what is off nothing."""
-        return self.intensities(len(shape), config) | self.contexts(shape, config)
+        found = self.intensities(len(shape), config) | self.contexts(shape, config)
+        if min(config.low_resolution) < 1 and config.low_resolution_probability:
+            found |= self.coarse_sizes(shape, config)
+        return found
 
     def intensities(self, axes: int, config: Appearance) -> dict[str, Tensor]:
         """Of the operations that move nothing."""
@@ -181,6 +189,15 @@ class Draws:
         if config.cutout_count and config.cutout_size:
             found["cutout"] = self.hole_masks(shape, config)
         return found
+
+    def coarse_sizes(self, shape: Sequence[int], config: Appearance) -> dict[str, Tensor]:
+        """The views (R,) that lose resolution, and their voxels along each axis (R, n)."""
+        chosen = self.chosen("low_resolution", config.low_resolution_probability)
+        rows = chosen[:, 0].nonzero()[:, 0]
+        shares = self.uniform("low_resolution", config.low_resolution)[rows]
+        sizes = torch.tensor(shape)
+        kept = (shares * sizes).round().long().clamp_min(1)
+        return {"low_resolution_rows": rows, "low_resolution": torch.minimum(kept, sizes)}
 
     def intensity_factors(self, config: Appearance) -> dict[str, Tensor]:
         """Brightness and contrast (B,) each."""

@@ -79,6 +79,39 @@ def scale_intensities(images: Tensor, brightness: Tensor, contrast: Tensor) -> T
     return torch.addcmul(about, images, _per_sample(brightness * contrast, images))
 
 
+def lower_resolution(images: Tensor, sizes: Tensor, rows: Tensor) -> Tensor:
+    """Keep the nearest voxels of a coarser grid, and go back to the size of before, linearly.
+
+    Whole numbers decide which voxels those are: every device takes the same.
+
+    Args:
+        images: (B, C, *S).
+        sizes: (R, n) voxels along each axis of the coarser grids, 1 to those of S.
+        rows: (R,) samples that they are for: the others are left alone.
+    """
+    if not len(rows):
+        return images
+    there = rows.to(images.device)
+    found = images.index_select(0, there)
+    for axis, size in enumerate(images.shape[2:]):
+        coarse = sizes.to(images.device)[:, axis, None]
+        double = 2 * torch.arange(size, device=images.device) + 1
+        place = (double * coarse - size).clamp_min(0).minimum(2 * size * (coarse - 1))
+        left = place // (2 * size)
+        shares = (place % (2 * size)) / (2 * size)
+        ends = []
+        for cell in (left, (left + 1).minimum(coarse - 1)):
+            source = (2 * cell + 1) * size // (2 * coarse)
+            ends.append(found.gather(axis + 2, _along(source, axis, found).expand_as(found)))
+        found = torch.lerp(*ends, _along(shares.to(found.dtype), axis, found))
+    return images.index_copy(0, there, found)
+
+
+def _along(values: Tensor, axis: int, images: Tensor) -> Tensor:
+    """Values (R, size) as (R, 1, ..., size, ..., 1), which go along an axis of images."""
+    return values.view(len(values), *(s if a == axis + 1 else 1 for a, s in enumerate(images.shape[1:])))
+
+
 def apply_gamma(images: Tensor, log_gammas: Tensor, *, some_off: bool = True) -> Tensor:
     """Raise values, clamped to at least 0, to the power exp(`log_gammas`) (B,).
 

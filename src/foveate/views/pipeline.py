@@ -226,6 +226,9 @@ def apply_intensity(images: Tensor, draw: Draws, drawn: Parameters) -> Tensor:
         images = intensity.add_noise(images, noise, drawn["noise_std"])
     if "brightness" in drawn:
         images = intensity.scale_intensities(images, drawn["brightness"], drawn["contrast"])
+    if "low_resolution" in drawn:
+        sizes, rows = drawn["low_resolution"], drawn["low_resolution_rows"]
+        images = intensity.lower_resolution(images, sizes, rows)
     if "log_gamma" in drawn:
         images = intensity.apply_gamma(images, drawn["log_gamma"], some_off=len(drawn["gamma_off"]) > 0)
     if "bias_field" in drawn:
