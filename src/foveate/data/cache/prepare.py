@@ -83,11 +83,7 @@ def prepare(
     Raises:
         FoveateError: no image is left, the disk is full, or the folder holds another cache.
     """
-    if config.window == "dataset":
-        raise FoveateError(
-            "prepare.window dataset: accepted in `finetune`, where labelled voxels say the window; elsewhere "
-            "say `range` with prepare.intensity_range."
-        )
+    _refuse_unsettled(config)
     listed = list(records)
     images = [record for record in listed if record.role == "image"]
     check_format(config.format)
@@ -115,6 +111,14 @@ def prepare(
         _refuse_empty(rejects)
     rejected = [Reject(relative=record.relative, reason=reason) for record, reason in rejects]
     return Cache(volumes, rejected, (*of_before, *notes))
+
+
+def _refuse_unsettled(config: PrepareConfig) -> None:
+    if config.window == "dataset":
+        raise FoveateError(
+            "prepare.window dataset: accepted in `finetune`, where labelled voxels say the window; elsewhere "
+            "say `range` with prepare.intensity_range."
+        )
 
 
 def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
