@@ -103,7 +103,7 @@ def lower_resolution(images: Tensor, sizes: Tensor, rows: Tensor) -> Tensor:
         for cell in (left, (left + 1).minimum(coarse - 1)):
             source = (2 * cell + 1) * size // (2 * coarse)
             ends.append(found.gather(axis + 2, _along(source, axis, found).expand_as(found)))
-        found = torch.lerp(*ends, _along(shares.to(found.dtype), axis, found))
+        found = torch.lerp(ends[0], ends[1], _along(shares.to(found.dtype), axis, found))
     return images.index_copy(0, there, found)
 
 
