@@ -17,9 +17,9 @@ from tests.conftest import SHAPES, blobs
 from foveate.cli import main
 from foveate.commands.compare import (
     folder as compare_bench,
+    held,
     report as compare_report,
     run as compare,
-    work as compare_work,
 )
 from foveate.commands.compare.config import SPEC
 from foveate.commands.compare.grid import (
@@ -234,7 +234,7 @@ def guard_of(file, tmp_path):
     jobs = jobs_of(config)
     task = config.tasks["blobs"]
     tuning = finetune_config(finetune_keys(config, jobs[1], 0.01, 1), task, None, tmp_path / "x")
-    return compare_work.guard(tuning, pretrain_config(pretrain_keys(config, jobs[0]), task, tmp_path / "x"))
+    return held.guard(tuning, pretrain_config(pretrain_keys(config, jobs[0]), task, tmp_path / "x"))
 
 
 def two_tasks(data):
@@ -268,7 +268,7 @@ def test_the_guard_of_a_task_looks_at_pre_trainings_it_shares(data, tmp_path):
     file = write(tmp_path, two_tasks(mine), {"unlabelled": ["images/copy.nii.gz"]})
     bench = compare_bench.Bench(resolve(str(file), {"out": str(tmp_path / "out")}))
     with pytest.raises(FoveateError, match="have equal voxels"):
-        compare_work.held_out(bench, "fewer")
+        held.held_out(bench, "fewer")
 
 
 @pytest.mark.parametrize("place", ["val", "test"])

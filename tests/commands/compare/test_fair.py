@@ -3,9 +3,9 @@
 import pytest
 from tests.commands.compare.test_compare import NAMES, data, grid, resolve, write
 
-from foveate.commands.compare import report, work
+from foveate.commands.compare import held, report
 from foveate.commands.compare.fair import check_count, check_inputs, normalisations
-from foveate.commands.compare.folder import example
+from foveate.commands.compare.grid import example
 from foveate.core.types import FoveateError
 
 __all__ = ["data"]
@@ -37,7 +37,7 @@ def test_labels_count_patients_where_some_have_several_images(data, tmp_path):
     config = resolve(str(write(tmp_path, content)), {"out": str(tmp_path / "out")})
 
     def train():
-        return work.split_of(example(config, "blobs", tmp_path / "none"))[0]["train"]
+        return held.split_of(example(config, "blobs", tmp_path / "none"))[0]["train"]
 
     check_count("blobs", train())  # nothing names patients
     owners = dict(zip(NAMES, "aabcdefg", strict=True))

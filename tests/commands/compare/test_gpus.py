@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.commands.compare.test_claims import held
 from tests.commands.compare.test_compare import data, grid, resolve, write  # noqa: F401 - fixtures
 
-from foveate.commands.compare.config import SCRATCH
+from foveate.commands.compare.arms import SCRATCH
 from foveate.commands.compare.folder import CLAIMS, Bench, StoppedError
 from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import jobs_of

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, final
 
+from foveate.commands.compare.arms import LONG, NAME, SCRATCH, TWICE, ArmConfig, arm_of, check_after
 from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused, search_of
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
 from foveate.runtime.command import Given, Spec
-from foveate.runtime.registries import METHODS, TASKS
+from foveate.runtime.registries import TASKS
 
-SCRATCH, LONG = "scratch", "scratch_long"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
 
-# The keys that may differ between arms: the method and how its weights are used. All others are shared.
-ARM_PRETRAIN = ("method.", "optim.", "decoder.")
-ARM_FINETUNE = (
-    *(f"tuning.{name}" for name in ("encoder", "frozen_steps", "layer_decay", "transfer", "norm_statistics")),
-    "optim.warmup_steps",
-)
-PLANTED_SEEDS = 10**6  # added to those of scratch: other initial weights, other batches
-TWICE = 2  # the labels of a planted gain
 # Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
 BOTH = (
     *("size", "dimension", "slices.", "encoder.", "prepare.", "source.", "patient_pattern"),
@@ -35,31 +25,8 @@ BOTH = (
 BOTH_MAY = (*BOTH, "num_workers", "batch_size")
 OURS = (
     *("data", "out", "seed", "init", "split", "split.", "folds", "fold"),
-    *("recipe", "config", "on_seen", "method.name"),
+    *("recipe", "config", "on_seen", "method.name", "unlabelled"),
 )
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class ArmConfig:
-    """One arm besides scratch and scratch_long, which are always included: a method, weights, or planted.
-
-    Attributes:
-        method: The pre-training method.
-        weights: A run folder or weights file to start from instead; $VARIABLES of the environment are
-            expanded. What its pre-training saw is checked as far as its run folder says.
-        planted: A check of the comparison itself. "no_gain": scratch again, from other random weights and in
-            another order of the same labelled images; "gain": scratch with twice the labels.
-        pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
-        finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average, and
-            optim.warmup_steps
-    """
-
-    method: str = ""
-    weights: str = ""
-    planted: Literal["", "no_gain", "gain"] = ""
-    pretrain: Keys = field(default_factory=dict)
-    finetune: Keys = field(default_factory=dict)
 
 
 @final
@@ -164,6 +131,15 @@ class CompareConfig:
         """The arms that a method pre-trains."""
         return tuple(name for name, arm in self.arms.items() if arm.method)
 
+    def origin(self, name: str) -> str:
+        """The arm whose pre-trained weights an arm starts with: itself, or the one that it comes after."""
+        return self.arms[name].after or name if name in self.arms else name
+
+    def own_keys(self, name: str) -> Keys:
+        """Keys of fine-tuning of an arm only; those of the arm that it comes after apply as well."""
+        before, own = (self.arms.get(each, ArmConfig()).finetune for each in (self.origin(name), name))
+        return {**before, **own}
+
     @property
     def working(self) -> tuple[str, ...]:
         """The arms to run now: those of `only`, or all."""
@@ -187,33 +163,6 @@ def read(keys: parsing.Nested, flags: Mapping[str, str], home: Path) -> CompareC
     return config
 
 
-def arm_of(name: str, said: object) -> ArmConfig:
-    """One arm."""
-    where = f"arms.{name}"
-    if not NAME.fullmatch(name) or name in (SCRATCH, LONG):
-        raise FoveateError(
-            f"{where}: accepted are names of small letters, digits and underscores; {SCRATCH} and {LONG} "
-            "are added automatically."
-        )
-    config, parts = groups_of({"method": said} if isinstance(said, str) else said, ArmConfig(), where)
-    if sum(map(bool, (config.method, config.weights, config.planted))) != 1:
-        raise FoveateError(f"{where}: accepted is one of method, weights and planted.")
-    if config.method:
-        METHODS[config.method]  # an unknown one is an error that names the others
-    elif "pretrain" in parts:
-        raise FoveateError(f"{where}.pretrain: accepted with {where}.method only: nothing is pre-trained.")
-    if config.planted and "finetune" in parts:
-        raise FoveateError(f"{where}.finetune: a planted arm is trained as scratch; accepted: no keys.")
-    if config.weights:
-        weights = Path(os.path.expandvars(config.weights)).resolve()
-        config = replace(config, weights=str(weights))
-    equal = "must be equal for all arms; set it for the task instead"
-    checked(parts.get("pretrain", {}), ARM_PRETRAIN, f"{where}.pretrain", equal)
-    refused(parts.get("pretrain", {}), ("method.name",), f"{where}.pretrain", f"set {where}.method instead")
-    checked(parts.get("finetune", {}), ARM_FINETUNE, f"{where}.finetune", equal)
-    return replace(config, pretrain=parts.get("pretrain", {}), finetune=parts.get("finetune", {}))
-
-
 def task_of(name: str, said: object, home: Path) -> TaskConfig:
     """One task, its paths complete."""
     where = f"tasks.{name}"
@@ -230,6 +179,8 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     for part in ("pretrain", "finetune", "probe"):
         refused(parts.get(part, {}), BOTH, f"{where}.{part}", f"set it in {where}.both, for all arms")
     refused(parts.get("finetune", {}), ("optim.lr",), f"{where}.finetune", "set learning_rates instead")
+    ours = "set it in arms.NAME.finetune of an arm with unlabelled"
+    refused(parts.get("finetune", {}), ("semi.",), f"{where}.finetune", ours)
     if "task.name" not in parts.get("finetune", {}):
         raise FoveateError(f"{where}.finetune.task is missing; accepted: {', '.join(TASKS)}.")
     data = os.path.expandvars(config.data)
@@ -294,6 +245,7 @@ def check_arms(config: CompareConfig) -> None:
         for task in config.tasks.values():
             own = "is searched for every arm; it cannot be set for one"
             refused(arm.finetune, task.search, f"arms.{name}.finetune", own)
+    check_after(config.arms)
     gains = [name for name, arm in config.arms.items() if arm.planted == "gain"]
     for task in config.tasks.values() if gains else ():
         most, asked = len(lines_of(task.split, "train")), TWICE * max(counts_of(task))

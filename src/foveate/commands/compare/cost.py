@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,14 @@ from typing import Any
 
 import torch
 
-from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
-from foveate.commands.compare.folder import BUDGET, RUNS, Bench, example
-from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys, pretrained_on
+from foveate.commands.compare.arms import LONG, SCRATCH
+from foveate.commands.compare.config import CompareConfig
+from foveate.commands.compare.folder import BUDGET, RUNS, Bench
+from foveate.commands.compare.grid import Job, example, pretrain_config, pretrain_keys, pretrained_on
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig
 from foveate.commands.finetune.images import load_images
+from foveate.commands.finetune.semi import source_of, trained_from
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.commands.pretrain.images import sample_cache
@@ -67,9 +69,25 @@ def measure(bench: Bench, task: str, known: dict[str, Any]) -> None:
         if arm not in seconds:
             with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
                 seconds[arm] = step_seconds(bench.placed(settings, {}))
+    for arm in semi_supervised(config):
+        tuning = example(config, task, Path(config.grid.out) / RUNS / "none", arm)
+        if tuned(arm) not in seconds:
+            with contextlib.suppress(Exception):
+                seconds[tuned(arm)] = step_seconds(bench.placed(tuning, {}))
     known["steps"] = steps
     if "long_steps" not in known:
-        known["long_steps"] = long_steps(steps, seconds)
+        origins = {arm: (config.origin(arm), tuned(arm)) for arm in semi_supervised(config)}
+        known["long_steps"] = long_steps(steps, seconds, origins)
+
+
+def semi_supervised(config: CompareConfig) -> list[str]:
+    """The arms whose fine-tuning learns from unlabelled images as well."""
+    return [name for name, arm in config.arms.items() if arm.unlabelled]
+
+
+def tuned(arm: str) -> str:
+    """The key for a step of such a fine-tuning, in which half of the batch is unlabelled."""
+    return f"{arm}/unlabelled"
 
 
 def pretraining(config: CompareConfig, task: str, arm: str) -> PretrainConfig:
@@ -79,25 +97,45 @@ def pretraining(config: CompareConfig, task: str, arm: str) -> PretrainConfig:
     return pretrain_config(pretrain_keys(config, job), config.tasks[task], nowhere)
 
 
-def long_steps(steps: dict[str, int], seconds: dict[str, Sequence[float]]) -> int:
-    """Fine-tuning steps that take as much work as the most expensive pre-training and a fine-tuning together.
+def long_steps(
+    steps: Mapping[str, int],
+    seconds: Mapping[str, Sequence[float]],
+    tunings: Mapping[str, tuple[str, str]],
+) -> int:
+    """Fine-tuning steps that take as much work as the most expensive pre-training and fine-tuning together.
 
-    >>> long_steps({"scratch": 400, "a": 300}, {"scratch": [0, 0, 0.2], "a": [0, 0, 0.4]})
+    Args:
+        steps: Of the fine-tuning of scratch, and of the pre-trainings.
+        seconds: Of their steps; the third is the work.
+        tunings: Arms with another fine-tuning: whose pre-training it follows, and the key of its seconds.
+
+    >>> long_steps({"scratch": 400, "a": 300}, {"scratch": [0, 0, 0.2], "a": [0, 0, 0.4]}, {})
     1000
     """
-    works = [steps[arm] * each[2] for arm, each in seconds.items() if arm in steps and arm != SCRATCH]
-    return steps[SCRATCH] + round(max(works, default=0.0) / seconds[SCRATCH][2])
+    usual, no = seconds[SCRATCH][2], (0.0, 0.0, 0.0)
+    before = {arm: count * seconds.get(arm, no)[2] for arm, count in steps.items() if arm != SCRATCH}
+    works = [work + steps[SCRATCH] * usual for work in before.values()]
+    works += [
+        before.get(origin, 0.0) + steps[SCRATCH] * seconds.get(key, no)[2] for origin, key in tunings.values()
+    ]
+    return max(steps[SCRATCH], round(max(works, default=0.0) / usual))
 
 
 def seconds(bench: Bench, job: Job) -> float:
     """What a run is expected to take: computing and reading side by side where a worker reads."""
     known = bench.budget[job.task]
     who = job.arm if job.kind == "pretrain" else SCRATCH
-    steps, each = known["steps"].get(who, 0), known["seconds"].get(who, (0.0, 0.0, 0.0))
+    steps = known["steps"].get(who, 0)
+    each = step_of(known["seconds"], job.arm, job.kind) or (0.0, 0.0, 0.0)
     if job.arm == LONG:
         steps = bench.long_steps(job.task)
     workers = bench.config.tasks[job.task].both.get("num_workers", 1)
     return float(steps * (max(each[:2]) if workers else sum(each[:2])))
+
+
+def step_of(known: Mapping[str, Sequence[float]], arm: str, kind: str) -> Sequence[float] | None:
+    """Seconds of a step of an arm's pre-training or fine-tuning, where they could be measured."""
+    return known.get(arm) if kind == "pretrain" else known.get(tuned(arm), known[SCRATCH])
 
 
 def hours(bench: Bench, jobs: Sequence[Job]) -> float:
@@ -117,9 +155,11 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
+            if config.unlabelled:  # every step is one of the dear ones, which comes out a little too high
+                config = replace(config, semi=replace(config.semi, supervised_steps=0))
             images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
-            config, cache = images.config, images.train
-            trained: Trainable = build_task(config)
+            config, cache = images.config, source_of(images.config, images.train, images.unlabelled)
+            trained: Trainable = trained_from(build_task(config), config)[0]
         else:
             trained = build_method(config)
             cache = sample_cache(config, Path(scratch) / CACHES)[1]

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from foveate.commands.compare.config import SCRATCH, CompareConfig
-from foveate.commands.compare.folder import RUNS, example
-from foveate.commands.compare.grid import Job, pretrain_config, pretrain_keys
+from foveate.commands.compare.arms import SCRATCH
+from foveate.commands.compare.config import CompareConfig
+from foveate.commands.compare.folder import RUNS
+from foveate.commands.compare.grid import Job, example, pretrain_config, pretrain_keys
 from foveate.core.types import FoveateError, Record
 from foveate.nets.weights import store as weights
 

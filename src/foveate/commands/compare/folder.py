@@ -11,7 +11,8 @@ from typing import Any, TypeVar, final
 
 import torch
 
-from foveate.commands.compare.config import SCRATCH, CompareConfig
+from foveate.commands.compare.arms import ArmConfig
+from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.grid import (
     Job,
     finetune_config,
@@ -41,10 +42,18 @@ PATIENCE = 2.0  # seconds between two looks at what other processes are at work 
 @final
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Validation and test images of a task with their voxel hashes, and names that must reach no file."""
+    """Images of a task that are held out, with their voxel hashes, and names that must reach no file.
+
+    Attributes:
+        records: Validation images, then test images.
+        hashes: Of each.
+        validation: How many of them are for validation.
+        names: Of all images of the task.
+    """
 
     records: Sequence[Record]
     hashes: Sequence[str | None]
+    validation: int
     names: frozenset[str]
 
 
@@ -162,7 +171,9 @@ class Bench:
     def pretraining(self, job: Job) -> Job:
         """The run that a job starts from."""
         task = pretrained_on(self.config, job.task)
-        return Job(kind="pretrain", task=task, arm=job.arm, pretrain_seed=job.pretrain_seed)
+        return Job(
+            kind="pretrain", task=task, arm=self.config.origin(job.arm), pretrain_seed=job.pretrain_seed
+        )
 
     def keep(self, job: Job, found: Mapping[str, Any]) -> None:
         """Write the result of a finished run."""
@@ -180,15 +191,16 @@ class Bench:
 
     def tuning(self, job: Job, run: Path) -> FinetuneConfig:
         """The configuration of a fine-tuning."""
-        arm = self.config.arms.get(job.arm)
-        init = Path(arm.weights) if arm and arm.weights else None
+        none = ArmConfig()
+        arm, start = (self.config.arms.get(n, none) for n in (job.arm, self.config.origin(job.arm)))
+        init = Path(start.weights) if start.weights else None
         if is_pretrained(self.config, job):
             before = self.pretraining(job)
             if self.cell(before) is None:
                 raise FoveateError(f"its pre-training failed: {self.failure(before) or 'not done'}")
             init = self.out / RUNS / before.name
         keys = self.keys(job)
-        config = finetune_config(keys, self.config.tasks[job.task], init, run)
+        config = finetune_config(keys, self.config.tasks[job.task], init, run, arm.unlabelled)
         if job.kind == "choice":  # its weights are thrown away, so it may validate before the end as well
             config = replace(config, validate_every=max(1, round(LATE * config.steps)))
         return self.placed(config, keys)
@@ -200,15 +212,6 @@ class Bench:
         names = {*(held.names if held else ()), self.config.tasks[job.task].data, str(self.out)}
         write_json(self.out / FAILURES / f"{job.name}.json", {"reason": without(reason, names)})
         return reason
-
-
-def example(config: CompareConfig, task: str, nowhere: Path) -> FinetuneConfig:
-    """A fine-tuning of scratch."""
-    job = next(
-        job for job in jobs_of(config) if job.task == task and job.kind == "test" and job.arm == SCRATCH
-    )
-    keys = finetune_keys(config, job, config.grid.learning_rates[0], 1)
-    return finetune_config(keys, config.tasks[task], None, nowhere)
 
 
 def without(reason: str, names: set[str]) -> str:

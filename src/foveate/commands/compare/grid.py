@@ -10,20 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, final
 
-from foveate.commands.compare.config import (
-    LONG,
-    PLANTED_SEEDS,
-    SEEDS_PER_PRETRAINING,
-    TWICE,
-    ArmConfig,
-    CompareConfig,
-    TaskConfig,
-    counts_of,
-)
+from foveate.commands.compare.arms import LONG, PLANTED_SEEDS, SCRATCH, TWICE, ArmConfig
+from foveate.commands.compare.config import SEEDS_PER_PRETRAINING, CompareConfig, TaskConfig, counts_of
 from foveate.commands.finetune.config import SPEC as FINETUNE, FinetuneConfig
 from foveate.commands.pretrain.config import SPEC as PRETRAIN, PretrainConfig
 from foveate.core import config as parsing
-from foveate.runtime.config import RANDOM_WEIGHTS
+from foveate.runtime.config import RANDOM_WEIGHTS, REST
 from foveate.runtime.registries import TASKS
 
 Way = Literal["full", "probe"]
@@ -94,7 +86,7 @@ def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[J
         return
     for arm in config.everyone:
         tried = list(product(config.grid.learning_rates, range(len(variants(config, arm, task)))))
-        for way in ways_of(arm, task):
+        for way in ways_of(config, arm, task):
             for rate, variant in tried if len(tried) > 1 else ():
                 yield Job(
                     kind="choice",
@@ -111,7 +103,8 @@ def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[J
 
 def variants(config: CompareConfig, arm: str, task: TaskConfig) -> list[dict[str, Any]]:
     """The combinations of what a task searches beside the learning rate that an arm tries."""
-    weights = arm in config.arms and not config.arms[arm].planted
+    starts = config.arms.get(arm, ArmConfig()).starts
+    weights = bool(starts) and starts != ("planted",)
     keys = [key for key in sorted(task.search) if weights or key.startswith("optim.")]
     return [dict(zip(keys, values, strict=True)) for values in product(*(task.search[key] for key in keys))]
 
@@ -122,7 +115,7 @@ def tests_of(
     """The runs of one replicate."""
     for labels in counts_of(task):
         for arm in config.everyone:
-            for way in ways_of(arm, task):
+            for way in ways_of(config, arm, task):
                 counts = task.probe_labels if way == "probe" else counts_of(task)
                 if arm == LONG:
                     counts = task.long_labels or counts
@@ -138,9 +131,10 @@ def tests_of(
                     )
 
 
-def ways_of(arm: str, task: TaskConfig) -> tuple[Way, ...]:
-    """A longer training of random features is no other probe."""
-    return ("full", "probe") if task.probe_labels and arm != LONG else ("full",)
+def ways_of(config: CompareConfig, arm: str, task: TaskConfig) -> tuple[Way, ...]:
+    """A longer training is no other probe of random features; a frozen encoder has no unlabelled images."""
+    probed = task.probe_labels and arm != LONG and not config.arms.get(arm, ArmConfig()).unlabelled
+    return ("full", "probe") if probed else ("full",)
 
 
 def pretrain_keys(config: CompareConfig, job: Job) -> dict[str, Any]:
@@ -161,14 +155,16 @@ def finetune_keys(
 ) -> dict[str, Any]:
     """Keys of `foveate finetune`, without folders and weights: validation is at the end, so last is best."""
     task = config.tasks[job.task]
-    arm = config.arms.get(job.arm, ArmConfig())
-    own = arm.finetune
+    arm, own = config.arms.get(job.arm, ArmConfig()), config.own_keys(job.arm)
     keys = {**task.both, **task.finetune, **own, **variants(config, job.arm, task)[variant]}
     if job.way == "probe":
         dense = TASKS[keys["task.name"]].Config.want == "maps"
         keys |= {**FROZEN, **(LIGHT if dense else {}), **task.probe}
     if job.arm == LONG:
         keys["steps"] = long_steps
+    if arm.unlabelled:  # a folder is elsewhere in another place
+        keys["unlabelled"] = REST if arm.unlabelled == REST else "a folder"
+        keys.pop("tuning.average", None)  # the teacher is the average
     return {
         **keys,
         "seed": job.seed + (PLANTED_SEEDS if arm.planted else 0),
@@ -186,10 +182,11 @@ def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path) -> Pre
 
 
 def finetune_config(
-    keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path
+    keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path, unlabelled: str = ""
 ) -> FinetuneConfig:
     """A fine-tuning on a task's split; it validates after its last step and at no other time."""
     said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
+    said |= {"unlabelled": unlabelled} if unlabelled else {}
     said["init"] = str(init) if init else RANDOM_WEIGHTS
     said["preview_every"] = said["validate_every"] = 10**9
     return FINETUNE.resolve(parsing.nest(said), {})
@@ -202,5 +199,23 @@ def fingerprint(keys: Mapping[str, Any]) -> str:
 
 
 def is_pretrained(config: CompareConfig, job: Job) -> bool:
-    """Whether a job starts from weights of its own arm."""
-    return job.kind != "pretrain" and job.arm in config.pretrained
+    """Whether a job starts from weights that a method of this comparison makes."""
+    return job.kind != "pretrain" and config.origin(job.arm) in config.pretrained
+
+
+def working_jobs(config: CompareConfig) -> list[Job]:
+    """The runs to do now: those of `only`, with the pre-trainings that they start from."""
+    origins = {config.origin(arm) for arm in config.working}
+    return [
+        job
+        for job in jobs_of(config)
+        if job.arm in config.working or (job.kind == "pretrain" and job.arm in origins)
+    ]
+
+
+def example(config: CompareConfig, task: str, nowhere: Path, arm: str = SCRATCH) -> FinetuneConfig:
+    """A fine-tuning of an arm, from random weights."""
+    job = next(job for job in jobs_of(config) if (job.task, job.kind, job.arm) == (task, "test", arm))
+    keys = finetune_keys(config, job, config.grid.learning_rates[0], 1)
+    unlabelled = config.arms.get(arm, ArmConfig()).unlabelled
+    return finetune_config(keys, config.tasks[task], None, nowhere, unlabelled)

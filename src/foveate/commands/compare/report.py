@@ -7,11 +7,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from foveate.commands.compare.config import LONG, SCRATCH, ArmConfig, CompareConfig
+from foveate.commands.compare.arms import LONG, SCRATCH, ArmConfig
+from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
 from foveate.core.files import read_json, replace_text
@@ -116,8 +118,9 @@ def hours_of(config: CompareConfig, cells: Sequence[dict[str, Any]]) -> dict[tup
     for cell in cells:
         before = cell["kind"] == "pretrain"
         users = [t for t in config.tasks if (pretrained_on(config, t) if before else t) == cell["task"]]
-        for task in users:
-            hours[task, cell["arm"]] += cell["seconds"] / 3600
+        arms = [arm for arm in config.arms if before and config.origin(arm) == cell["arm"]] or [cell["arm"]]
+        for task, arm in product(users, arms):
+            hours[task, arm] += cell["seconds"] / 3600
     return hours
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shutil
 import time
 from collections import defaultdict
@@ -13,13 +14,14 @@ from typing import Any, final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from foveate.commands.compare import report as compare_report, work
-from foveate.commands.compare.config import LONG, SCRATCH, CompareConfig
-from foveate.commands.compare.cost import hours, measure_missing, seconds
+from foveate.commands.compare import held, report as compare_report, work
+from foveate.commands.compare.arms import LONG
+from foveate.commands.compare.config import CompareConfig
+from foveate.commands.compare.cost import hours, measure_missing, seconds, step_of
 from foveate.commands.compare.fair import check_count, check_inputs
-from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError, example
+from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
 from foveate.commands.compare.gpus import claimed
-from foveate.commands.compare.grid import Job, jobs_of
+from foveate.commands.compare.grid import Job, example, working_jobs
 from foveate.core.files import read_json
 from foveate.core.types import Ending
 from foveate.train.logging import CONSOLE
@@ -41,7 +43,7 @@ def worked_through(bench: Bench) -> Ending:
     with quiet():
         check_fair(bench)
         measure_missing(bench, keep=True)
-    jobs = [job for job in jobs_of(config) if job.arm in config.working]
+    jobs = working_jobs(config)
     todo = [job for job in jobs if not done(bench, job)]
     OWN.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done, about {hours(bench, todo):.1f} h left")
     stopped = False
@@ -62,10 +64,10 @@ def worked_through(bench: Bench) -> Ending:
 def check_fair(bench: Bench) -> None:
     """Refuse what would make the comparison unfair, before anything is computed."""
     for name, task in bench.config.tasks.items():
-        work.held_out(bench, name)
+        held.held_out(bench, name)
         check_inputs(bench.config, name)
         if task.count == "cases":
-            split, _ = work.split_of(example(bench.config, name, bench.out / RUNS / "none"))
+            split, _ = held.split_of(example(bench.config, name, bench.out / RUNS / "none"))
             check_count(name, split["train"])
 
 
@@ -180,12 +182,13 @@ def dry_run(config: CompareConfig) -> str:
     with quiet():
         check_fair(bench)
         measure_missing(bench, keep=False)
-    jobs = [job for job in jobs_of(config) if job.arm in config.working]
+    jobs = working_jobs(config)
     lines = [f"{'task':<16}{'arm':<24}{'runs':>6}{'s/step':>9}{'hours':>8}"]
     for task in config.tasks:
         for arm in config.working:
             mine = [job for job in jobs if (job.task, job.arm) == (task, arm)]
-            step = bench.budget[task]["seconds"].get(arm, bench.budget[task]["seconds"][SCRATCH])[0]
+            known, kind = bench.budget[task]["seconds"], "pretrain" if arm in config.pretrained else "test"
+            step = (step_of(known, arm, kind) or [math.nan])[0]
             lines.append(f"{task:<16}{arm:<24}{len(mine):>6}{step:>9.3f}{hours(bench, mine):>8.2f}")
         lines.append(f"{task}: {bench.long_steps(task)} fine-tuning steps for {LONG}")
     total = {kind: sum(job.kind == kind for job in jobs) for kind in ("pretrain", "choice", "test")}

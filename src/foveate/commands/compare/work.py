@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from hashlib import blake2b
@@ -14,33 +14,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError, example
-from foveate.commands.compare.grid import Job, jobs_of, pretrain_config, pretrain_keys, pretrained_on
+from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError
+from foveate.commands.compare.grid import Job, pretrain_config
+from foveate.commands.compare.held import held_out, split_of
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune import run as finetune
 from foveate.commands.finetune.build import build_task
-from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
+from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
 from foveate.core.contracts import Trainable
 from foveate.core.tasks import DenseTask
-from foveate.core.types import Batch, FoveateError, Record
+from foveate.core.types import Batch, FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.draw import patient_of
-from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels, seen_before
-from foveate.data.cohort.splits import Split, SplitConfig, make_split
+from foveate.data.cohort.leakage import seen_before
 from foveate.evaluate.metrics import mask_metrics
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.processes import build_fabric
-from foveate.runtime.selection import images_for_pretraining
 from foveate.runtime.steps import batches_from
+from foveate.train.semi.settings import SemiConfig
 
 
 def work(bench: Bench, job: Job) -> None:
@@ -51,61 +51,11 @@ def work(bench: Bench, job: Job) -> None:
         config = bench.placed(pretrain_config(keys, task, run), keys)
         found = run_pretraining(config, held_out(bench, job.task))
     else:
-        found = run_finetuning(bench.tuning(job, run), bench.salt, test=job.kind == "test")
+        tuning, held = bench.tuning(job, run), held_out(bench, job.task)
+        found = run_finetuning(tuning, held, bench.salt, test=job.kind == "test")
     if found is None:
         raise StoppedError
     bench.keep(job, found)
-
-
-def held_out(bench: Bench, task: str) -> HeldOut:
-    """Validation and test images of a task, checked against its training images, once."""
-    if task not in bench.held:
-        start = ("pretrain", pretrained_on(bench.config, task))
-        first = next((job for job in jobs_of(bench.config) if (job.kind, job.task) == start), None)
-        plan, nowhere = bench.config.tasks[task], bench.out / RUNS / "none"
-        seen = pretrain_config(pretrain_keys(bench.config, first), plan, nowhere) if first else None
-        bench.held[task] = guard(example(bench.config, task, nowhere), seen)
-    return bench.held[task]
-
-
-def guard(config: FinetuneConfig, pretraining: PretrainConfig | None) -> HeldOut:
-    """Refuse a split whose validation or test images or patients are in the pre-training set, or shared.
-
-    Raises:
-        FoveateError: naming the first such image.
-    """
-    split, everything = split_of(config)
-    seen = (
-        []
-        if pretraining is None
-        else images_for_pretraining(
-            pretraining.source, Path(pretraining.data), pretraining.split, pretraining.patient_pattern
-        )
-    )
-    held = [*split["val"], *split["test"]]
-    parts = {"training": [*split["train"], *seen], "val": split["val"], "test": split["test"]}
-    patients = {record.patient for record in parts["training"]} - {""}
-    if shared := [record.relative for record in held if record.patient in patients]:
-        raise FoveateError(
-            f"{shared[0]} is for validation or the test, and its patient is in the training or pre-training "
-            "set; accepted: every patient in one part only."
-        )
-    unique = {record.relative: record for records in parts.values() for record in records}
-    hashes = dict(zip(unique, hashes_of(list(unique.values()), reading=config.prepare.reading), strict=True))
-    names = {part: dict.fromkeys(record.relative for record in records) for part, records in parts.items()}
-    refuse_shared_voxels(names, hashes)
-    return HeldOut(
-        records=held,
-        hashes=[hashes[record.relative] for record in held],
-        names=frozenset(record.relative for record in [*everything, *seen]),
-    )
-
-
-def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
-    """The whole split of a task, whatever the number of labels, and all labelled images."""
-    records = labelled(config, Path(config.data)).records
-    strata = [config.task.stratum(record.labels) for record in records]
-    return make_split(records, strata, SplitConfig(source=config.split.source)), records
 
 
 def run_pretraining(config: PretrainConfig, held: HeldOut) -> dict[str, Any] | None:
@@ -121,13 +71,18 @@ def run_pretraining(config: PretrainConfig, held: HeldOut) -> dict[str, Any] | N
     return {"steps": config.steps, "batch_size": config.batch_size, "seconds": seconds}
 
 
-def run_finetuning(config: FinetuneConfig, salt: bytes, *, test: bool) -> dict[str, Any] | None:
+def run_finetuning(
+    config: FinetuneConfig, held: HeldOut, salt: bytes, *, test: bool
+) -> dict[str, Any] | None:
     """Fine-tune, then predict the test images unless it chooses a learning rate; None after a signal."""
     if not finetune.finetune(config):
         return None
     run = Path(config.out)
+    if leaks := seen_before(run, held.records[held.validation :], held.hashes[held.validation :]):
+        name, why = next(iter(leaks.items()))
+        raise FoveateError(f"{name} is an image for the test, and {why}.")
     rows = [row for row in metrics_of(run) if "val/score" in row]
-    found = {
+    found: dict[str, Any] = {
         "steps": config.steps,
         "batch_size": config.batch_size,
         "seconds": seconds_of(run),
@@ -181,8 +136,11 @@ def cache_place(config: RunConfig) -> Path:
 
 
 def first_batch(config: FinetuneConfig) -> str:
-    """A hash of the bytes of the first batch: equal for all arms with equal labels and seed."""
-    config = replace(config, num_workers=0)
+    """A hash of the bytes of the first batch: equal for all arms with equal labels and seed.
+
+    For an arm with unlabelled images it is the one that its labelled images alone would make.
+    """
+    config = replace(config, num_workers=0, unlabelled="", semi=SemiConfig())
     images = load_images(config, cache_place(config))
     config = images.config
     with closing(batches(config, images.train, build_task(config))) as source:
