@@ -12,8 +12,8 @@ from foveate.commands.compare.report import score_of
 from foveate.core.config import to_mapping
 from foveate.core.types import FoveateError
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import Result, lines_of, resolved_by, scores_of
-from foveate.evaluate.statistics import difference, holm
+from foveate.evaluate.comparison import Result, levels_of, lines_of, resolved_by, scores_of, sets_of
+from foveate.evaluate.statistics import difference, estimate, holm
 from foveate.tasks.classification import Config
 
 PATIENTS = [f"p{i:02d}" for i in range(20)]
@@ -30,7 +30,7 @@ def results(arm, gain, seeds=((0, 0), (0, 1), (1, 0)), batch="same", way="full",
         made.append(
             Result(
                 group=("t", arm, way, labels),
-                replicate=seed,
+                replicate=(seed[0], 0, seed[1]),
                 scores=dict(zip(PATIENTS, scores.tolist(), strict=True)),
                 first_batch=f"{batch}{seed}",
             )
@@ -143,19 +143,61 @@ def test_two_arms_that_differ_by_chance_alone_stay_within_what_a_row_resolves():
     rng, beyond, draws = np.random.default_rng(0), 0, 400
     for _ in range(draws):
         one, two = (0.7 + rng.normal(0, 0.02, (3, 1)) + rng.normal(0, 0.05, (3, 10)) for _ in range(2))
-        made = [
-            Result(
-                group=("t", "scratch", "full", 1),
-                replicate=(0, seed),
-                scores=dict(zip(PATIENTS, row.tolist(), strict=False)),
-                first_batch="",
-            )
-            for seed, row in enumerate(one)
-        ]
+        made = baseline(one, [(0, 0, seed) for seed in range(3)])
         beyond += abs(one.mean() - two.mean()) > resolved_by(made, 3)
     assert beyond / draws == pytest.approx(0.05, abs=0.035)  # 3 standard errors of 400 draws
-    assert math.isnan(resolved_by(made[:1], 1))
+    assert math.isnan(resolved_by(baseline(one[:1], [(0, 0, 0)]), 1))
     assert math.isnan(resolved_by(made, 0))
+
+
+def baseline(rows, replicates):
+    """Results of scratch."""
+    return {
+        replicate: Result(
+            group=("t", "scratch", "full", 1),
+            replicate=replicate,
+            scores=dict(zip(PATIENTS, row.tolist(), strict=False)),
+            first_batch="",
+        )
+        for replicate, row in zip(replicates, rows, strict=True)
+    }
+
+
+def test_where_seeds_share_their_labelled_sets_these_do_not_widen_what_a_row_resolves():
+    rng, beyond, draws = np.random.default_rng(1), 0, 400
+    replicates = [(0, drawn, seed) for drawn in (1, 2, 3) for seed in (0, 1)]
+    for _ in range(draws):
+        sets = np.repeat(rng.normal(0, 0.2, (3, 1)), 2, axis=0)  # the same for both arms
+        one, two = (0.7 + sets + rng.normal(0, 0.02, (6, 1)) + rng.normal(0, 0.05, (6, 10)) for _ in range(2))
+        beyond += abs(one.mean() - two.mean()) > resolved_by(baseline(one, replicates), 6)
+    assert beyond / draws == pytest.approx(0.05, abs=0.035)
+    single = baseline(one[::2], replicates[::2])
+    assert math.isnan(resolved_by(single, 3))  # a seed a set says nothing of the spread of seeds
+
+
+def test_trainings_on_one_labelled_set_are_one_draw_of_it():
+    rng, wrong, forgotten, draws = np.random.default_rng(2), 0, 0, 200
+    replicates = [(0, drawn, seed) for drawn in (1, 2, 3) for seed in (0, 1)]
+    for _ in range(draws):
+        sets = np.repeat(rng.normal(0, 0.5, (3, 1)), 2, axis=0)
+        table = sets + rng.normal(0, 0.1, (6, 1)) + rng.normal(0, 0.3, (6, 20))
+        found = estimate(table, levels=levels_of(replicates), sets=sets_of(replicates), draws=300)
+        wrong += not found.low <= 0 <= found.high
+        plain = estimate(table, draws=300)
+        forgotten += not plain.low <= 0 <= plain.high
+    assert found.verdict().endswith(")")
+    assert "20 patients x 6 seeds on 3 labelled sets" in found.verdict()
+    assert wrong / draws < 0.1 < forgotten / draws  # 2.5 % + 3 standard errors; forgotten: about a fifth
+
+
+def test_levels_are_sets_and_where_there_are_three_of_them_pre_trainings():
+    assert levels_of([(0, 0, 0), (0, 0, 1), (1, 0, 0)]) == [(0,), (1,), (2,)]
+    assert levels_of([(0, 1, 5), (0, 1, 6), (0, 2, 5)]) == [(0, 5), (0, 6), (1, 5)]
+    assert levels_of([(p, 1, 0) for p in range(3)]) == [(0, 0, 0), (1, 1, 0), (2, 2, 0)]
+    assert (sets_of([(0, 0, 0)]), sets_of([(0, 1, 0), (1, 1, 0), (1, 1, 1)])) == (0, 2)
+    one = estimate(np.array([[0.5, 0.6, 0.5], [0.5, 0.55, 0.6]]), levels=[(0, 0), (0, 1)], sets=1)
+    assert not one.resolvable
+    assert one.low > 0  # an interval about that set
 
 
 def test_a_row_that_cannot_see_three_points_is_exploratory():
@@ -166,7 +208,7 @@ def test_a_row_that_cannot_see_three_points_is_exploratory():
     found = lines(steady)
     assert found["good"].resolves == pytest.approx(0, abs=1e-9)
     assert not found["good"].exploratory
-    loose = [replace(r, scores={k: v + 0.1 * r.replicate[1] for k, v in r.scores.items()}) for r in steady]
+    loose = [replace(r, scores={k: v + 0.1 * r.replicate[2] for k, v in r.scores.items()}) for r in steady]
     found = lines(loose)
     sd = np.std([0.0, 0.1, 0.0], ddof=1)
     assert found["good"].resolves == pytest.approx(4.302653 * sd * math.sqrt(2 / 3))

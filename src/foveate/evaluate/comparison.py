@@ -1,7 +1,7 @@
 """From finished runs of a comparison to its lines: scores, differences to a reference, verdicts.
 
-A replicate is one pre-training seed with one fine-tuning seed: its own labelled images, batches and initial
-weights, the same for all arms. Differences are taken within replicate and patient.
+A replicate is one pre-training seed with one set of labelled images and one fine-tuning seed: its own batches
+and initial weights, the same for all arms. Differences are taken within replicate and patient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from foveate.evaluate.statistics import (
     pseudo_values,
 )
 
-Replicate = tuple[int, int]  # seeds of pre-training and fine-tuning
+Replicate = tuple[int, int, int]  # seed of pre-training, labelled set, seed of fine-tuning
+FEWEST_PRETRAININGS = 3  # whose spread is a part of the interval; of fewer it is printed
 Score = Callable[[Array, Array], Mapping[str, float]]  # of answers (N, K) and labels (N, targets)
 Group = tuple[str, str, str, int]  # task, arm, way, labels
 EXPLORATORY = 0.03  # three points: less would be hidden in too many published comparisons
@@ -140,9 +141,12 @@ def line_of(
         if uneven := [r for r in shared if differ(mine[r].first_batch, theirs[r].first_batch)]:
             note = f"{note}; not compared with {reference}: {len(uneven)} runs saw other batches".lstrip("; ")
             continue
-        one, two = ([table[r] for r in shared] for table in (mine, theirs))
-        against[reference] = difference(*paired(one, two), draws=draws)
-    score = estimate(matrix(list(mine.values()), patients_of(list(mine.values()))), draws=draws)
+        one, two = ([each[r] for r in shared] for each in (mine, theirs))
+        against[reference] = difference(
+            *paired(one, two), levels=levels_of(shared), sets=sets_of(shared), draws=draws
+        )
+    table = matrix(list(mine.values()), patients_of(list(mine.values())))
+    score = estimate(table, levels=levels_of(list(mine)), sets=sets_of(mine), draws=draws)
     baseline = tables.get((task, references[0], way, labels), {})
     return Line(
         group=group,
@@ -150,7 +154,7 @@ def line_of(
         pretraining_sd=pretraining_sd(mine),
         against=against,
         note=note,
-        resolves=resolved_by(list(baseline.values()), len(set(mine) & set(baseline))),
+        resolves=resolved_by(baseline, len(set(mine) & set(baseline))),
     )
 
 
@@ -159,18 +163,43 @@ def differ(one: str, two: str) -> bool:
     return bool(one and two) and one != two
 
 
-def resolved_by(baseline: Sequence[Result], shared: int) -> float:
+def levels_of(replicates: Sequence[Replicate]) -> list[tuple[int, ...]]:
+    """What the trainings share: a labelled set, and where there are enough of these a pre-training."""
+    many = len({pretraining for pretraining, *_ in replicates}) >= FEWEST_PRETRAININGS
+    numbers = {each: place for place, each in enumerate(dict.fromkeys((p, s) for p, s, _ in replicates))}
+    found: list[tuple[int, ...]] = []
+    for place, (pretraining, drawn, seed) in enumerate(replicates):
+        own = (numbers[pretraining, drawn], seed) if drawn else (place,)
+        found.append((pretraining, *own) if many else own)
+    return found
+
+
+def sets_of(replicates: Iterable[Replicate]) -> int:
+    """How many sets of labelled images they share; 0 where every seed draws its own."""
+    return len({(pretraining, drawn) for pretraining, drawn, _ in replicates if drawn})
+
+
+def resolved_by(baseline: Mapping[Replicate, Result], shared: int) -> float:
     """The reach of a difference between two arms that differ by chance alone; NaN where it is unknown.
 
-    Two means over `shared` seeds differ by less in 95 of 100 cases: t sd sqrt(2 / shared), sd being that of
-    the baseline's seeds, each with its own labelled images. Pairs share these, so it is rather too large.
+    Two means over `shared` trainings differ by less in 95 of 100 cases: t sd sqrt(2 / shared), sd being that
+    of the baseline's seeds. Where several seeds have the same labelled images it is the spread within these;
+    else every seed has its own images, which pairs share, so it is rather too large.
     """
     from scipy.special import stdtrit
 
-    if len(baseline) < 2 or not shared:
+    results = list(baseline.values())
+    if len(results) < 2 or not shared:
         return math.nan
-    sd = float(np.nanmean(matrix(baseline, patients_of(baseline)), axis=1).std(ddof=1))
-    return sd * math.sqrt(2 / shared) * float(stdtrit(len(baseline) - 1, (1 + LEVEL) / 2))
+    means = np.nanmean(matrix(results, patients_of(results)), axis=1)
+    sets: dict[tuple[int, int], list[float]] = {}
+    for (pretraining, drawn, _), mean in zip(baseline, means.tolist(), strict=True):
+        sets.setdefault((pretraining, drawn) if drawn else (0, 0), []).append(mean)
+    degrees = sum(len(each) - 1 for each in sets.values())
+    if not degrees:
+        return math.nan
+    squares = sum(float(np.var(each)) * len(each) for each in sets.values())
+    return math.sqrt(squares / degrees * 2 / shared) * float(stdtrit(degrees, (1 + LEVEL) / 2))
 
 
 def patients_of(results: Sequence[Result]) -> list[str]:
@@ -192,7 +221,7 @@ def paired(one: Sequence[Result], two: Sequence[Result]) -> tuple[NDArray[np.flo
 def pretraining_sd(results: Mapping[Replicate, Result]) -> float:
     """Standard deviation of the means over the runs of every pre-training."""
     means: dict[int, list[float]] = {}
-    for (seed, _), result in results.items():
+    for (seed, *_), result in results.items():
         means.setdefault(seed, []).append(metrics.mean(list(result.scores.values())))
     values = [float(np.mean(each)) for each in means.values()]
     return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

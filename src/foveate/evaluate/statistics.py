@@ -2,7 +2,8 @@
 
 Scores are a table (seeds, patients): every seed answered every patient. Both are samples of more patients
 and more seeds, and a mean over the table varies with both. Seeds are few: resampling three of them pretends
-to know their spread, so their part of an interval is Student's t, while patients are resampled
+to know their spread, so their part of an interval is Student's t, while patients are resampled. Trainings
+that share something, such as their labelled images, are one draw of it and count by their mean
 (docs/statistics.md, which also shows by simulation that 95 % intervals hold 95 % of the time).
 """
 
@@ -20,6 +21,7 @@ from foveate.core.rng import stream
 from foveate.core.types import FoveateError
 
 Floats = NDArray[np.float64]
+Levels = Sequence[tuple[int, ...]]  # of every row: what it shares with others, from the widest on
 DRAWS = 4000
 LEVEL = 0.95
 FEWEST_RESAMPLED = 6  # patients; below, their part of an interval is Student's t as well
@@ -37,16 +39,18 @@ class Estimate:
     seeds: int
     patients: int
     p_holm: float = math.nan  # set by `corrected`
+    sets: int = 0  # of labelled images that the trainings share; 0: every training has its own
 
     @property
     def resolvable(self) -> bool:
-        """Whether this many patients and seeds tell it from 0; one seed never does."""
+        """Whether this many patients and seeds tell it from 0; one seed never does, nor one labelled set."""
         p = self.p if math.isnan(self.p_holm) else self.p_holm
-        return self.seeds > 1 and p < 1 - LEVEL and not self.low <= 0 <= self.high
+        return self.seeds > 1 and self.sets != 1 and p < 1 - LEVEL and not self.low <= 0 <= self.high
 
     def verdict(self) -> str:
         """A sentence for a table of differences."""
         n = f"n = {self.patients} patients x {self.seeds} seed{'s' * (self.seeds > 1)}"
+        n += f" on {self.sets} labelled set{'s' * (self.sets > 1)}" if self.sets else ""
         if self.resolvable:
             return f"{'better' if self.mean > 0 else 'worse'} ({n})"
         reach = "training noise unknown" if self.seeds == 1 else f"+-{(self.high - self.low) / 2:.3f}"
@@ -93,16 +97,59 @@ def split(scores: Floats) -> Parts:
     )
 
 
-def estimate(scores: Sequence[Sequence[float]] | Floats, *, seed: int = 0, draws: int = DRAWS) -> Estimate:
-    """Mean of a table (seeds, patients) with its 95 % interval, and p of "the mean is 0"."""
+def gathered(scores: Floats, levels: Levels) -> Floats:
+    """Rows for `split`: the means of what trainings share on the widest level that has more than one of it.
+
+    Groups of different sizes count equally within what holds them.
+
+    >>> gathered(np.array([[1.0, 1], [3, 3], [5, 5]]), [(1, 1), (1, 2), (2, 1)])
+    array([[2., 2.],
+           [5., 5.]])
+    """
+    nodes = {tuple(level): row for level, row in zip(levels, scores, strict=True)}
+    for depth in range(len(levels[0]) - 1, 0, -1):
+        parents: dict[tuple[int, ...], list[Floats]] = {}
+        for node, row in nodes.items():
+            parents.setdefault(node[:depth], []).append(row)
+        if len(parents) == 1:  # one of it says nothing of others
+            break
+        nodes = {parent: np.mean(rows, axis=0) for parent, rows in parents.items()}
+    return np.array(list(nodes.values()))
+
+
+def estimate(
+    scores: Sequence[Sequence[float]] | Floats,
+    *,
+    levels: Levels = (),
+    sets: int = 0,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Estimate:
+    """Mean of a table (seeds, patients) with its 95 % interval, and p of "the mean is 0".
+
+    Args:
+        scores: The table.
+        levels: What each row shares with others, such as (labelled set, seed); empty: nothing.
+        sets: How many labelled sets that is, to be said with the result.
+        seed: Of the draws.
+        draws: Resamples.
+    """
     cells = table(scores)
-    parts = split(cells)
+    rows = gathered(cells, levels) if levels else cells
+    parts = split(rows)
     deviates = studentised(parts.by_patient, seed=seed, draws=draws)
-    low, high = bounds(parts, deviates, len(cells), 1 - LEVEL)
+    low, high = bounds(parts, deviates, len(rows), 1 - LEVEL)
     sd = float(cells.mean(1).std(ddof=1)) if len(cells) > 1 else math.nan
-    p = max(sign_flip_p(parts, seed=seed, draws=draws), bootstrap_p(parts, deviates, len(cells)))
+    p = max(sign_flip_p(parts, seed=seed, draws=draws), bootstrap_p(parts, deviates, len(rows)))
     return Estimate(
-        mean=parts.mean, seed_sd=sd, low=low, high=high, p=p, seeds=len(cells), patients=cells.shape[1]
+        mean=parts.mean,
+        seed_sd=sd,
+        low=low,
+        high=high,
+        p=p,
+        seeds=len(cells),
+        patients=cells.shape[1],
+        sets=sets,
     )
 
 
@@ -110,6 +157,8 @@ def difference(
     arm: Sequence[Sequence[float]] | Floats,
     reference: Sequence[Sequence[float]] | Floats,
     *,
+    levels: Levels = (),
+    sets: int = 0,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Estimate:
@@ -120,7 +169,7 @@ def difference(
             f"Arm and reference have scores {one.shape} and {two.shape} (seeds, patients); "
             "pairs need equal shapes."
         )
-    return estimate(one - two, seed=seed, draws=draws)
+    return estimate(one - two, levels=levels, sets=sets, seed=seed, draws=draws)
 
 
 def studentised(by_patient: Floats, *, seed: int, draws: int) -> Floats:

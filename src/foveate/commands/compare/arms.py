@@ -44,6 +44,7 @@ class ArmConfig:
         unlabelled: Images without labels that this arm's fine-tuning learns from as well: "rest", the images
             of the training patients that are not labelled in this cell, or a folder. With no method, weights
             or after, it starts from random weights.
+        labels: The only numbers of labels that this arm runs with; empty: all of a task's.
         pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
         finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average,
             optim.warmup_steps, and semi.* where it has unlabelled images
@@ -54,6 +55,7 @@ class ArmConfig:
     after: str = ""
     planted: Literal["", "no_gain", "gain"] = ""
     unlabelled: str = ""
+    labels: tuple[int, ...] = ()
     pretrain: Keys = field(default_factory=dict)
     finetune: Keys = field(default_factory=dict)
 

@@ -16,6 +16,7 @@ from foveate.runtime.command import Given, Spec
 from foveate.runtime.registries import TASKS
 
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
+SEEDS_PER_SET, MOST_SETS = 10**5, 9  # nor do those on different sets of labelled images
 
 # Set once per task for pre-training and fine-tuning, so that scratch has the same network as the others.
 BOTH = (
@@ -45,6 +46,9 @@ class TaskConfig:
         metric: The metric that is compared, higher is better: a name of docs/metrics.md.
         choice_labels: Number of labels with which learning rates are chosen; one of the counts.
         probe_labels: Numbers of labels with which features are probed; all counts, or some of them.
+        label_sets: How many sets of labelled images are drawn for each of the counts, in ascending order;
+            with every set all seeds are run. Empty: every seed draws its own set.
+        seeds: How many of finetune_seeds are run for each of the counts, in ascending order; empty: all.
         long_labels: Numbers of labels for scratch_long, which is the most expensive; empty: all counts.
         long_steps: Fine-tuning steps of scratch_long; 0: as many as take the time of the most expensive
             arm's pre-training and fine-tuning, measured once and recorded in budget.json.
@@ -65,6 +69,8 @@ class TaskConfig:
     metric: str = "mean_fg_dice"
     choice_labels: int = 0
     probe_labels: tuple[int, ...] = ()
+    label_sets: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
     long_labels: tuple[int, ...] = ()
     long_steps: int = 0
     both: Keys = field(default_factory=dict)
@@ -96,6 +102,9 @@ class GridConfig:
         only: Arms to run now, separated by commas; empty: all.
         budget_minutes: Start no further run after this many minutes; 0: no limit.
         draws: Resamples of the bootstrap and of the permutation test.
+        cells: Folder of finished runs that outlives `out`, such as one in a repository: what is there is
+            taken over where grid, code and data agree, and every run that finishes is written there as well.
+            Empty: none.
         allow_different: "inputs": compare arms whose networks see differently normalised images, which the
             report's title then says; "": refuse them.
     """
@@ -109,6 +118,7 @@ class GridConfig:
     only: str = ""
     budget_minutes: float = 0.0
     draws: int = 4000
+    cells: str = ""
     allow_different: Literal["", "inputs"] = ""
 
 
@@ -235,12 +245,28 @@ def check(config: CompareConfig) -> None:
             needed = key != "choice_labels" or len(grid.learning_rates) > 1 or task.chooses
             if needed and (strange := sorted(set(values) - set(counts))):
                 raise FoveateError(f"tasks.{name}.{key} {strange[0]}: accepted are {list(counts)}.")
+        check_sets(name, task, len(grid.finetune_seeds))
     check_arms(config)
     assert config.working
 
 
+def check_sets(name: str, task: TaskConfig, seeds: int) -> None:
+    """Refuse numbers of labelled sets and of seeds that do not fit the counts."""
+    counts = counts_of(task)
+    for key, numbers, most in (("label_sets", task.label_sets, MOST_SETS), ("seeds", task.seeds, seeds)):
+        if numbers and (len(numbers) != len(counts) or not 1 <= min(numbers) <= max(numbers) <= most):
+            raise FoveateError(
+                f"tasks.{name}.{key} {list(numbers)}: accepted are numbers from 1 to {most}, one for each of "
+                f"the {len(counts)} counts in ascending order."
+            )
+
+
 def check_arms(config: CompareConfig) -> None:
     """Refuse keys of one arm that are searched for all, and a planted gain that lacks labels."""
+    known = {count for task in config.tasks.values() for count in counts_of(task)}
+    for name, arm in config.arms.items():
+        if strange := sorted(set(arm.labels) - known):
+            raise FoveateError(f"arms.{name}.labels {strange[0]}: accepted are {sorted(known)}.")
     for name, arm in config.arms.items():
         for task in config.tasks.values():
             own = "is searched for every arm; it cannot be set for one"

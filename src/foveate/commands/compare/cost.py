@@ -36,23 +36,33 @@ from foveate.train.loop import Recent, Stepping, training_step
 from foveate.train.optim import build_optimizer
 
 
-def measure_missing(bench: Bench, *, keep: bool) -> None:
-    """Measure what BUDGET lacks: a step of every arm and task, and the steps of scratch_long."""
+def measure_missing(bench: Bench, *, keep: bool, before: Mapping[str, Any]) -> None:
+    """Measure what BUDGET lacks: a step of every arm and task, and the steps of scratch_long.
+
+    Args:
+        bench: The comparison.
+        keep: Write it down.
+        before: What was found in another place: the steps of scratch_long stay as they are there.
+    """
     if keep:
         with bench.alone(BUDGET):  # the first process measures for all
             bench.budget = read_json(bench.out / BUDGET) or {}
-            measure_all(bench)
+            measure_all(bench, before)
             write_json(bench.out / BUDGET, bench.budget)
     else:
-        measure_all(bench)
+        measure_all(bench, before)
 
 
-def measure_all(bench: Bench) -> None:
+def measure_all(bench: Bench, carried: Mapping[str, Any]) -> None:
     """Measure every task."""
     for name in bench.config.tasks:
         known = bench.budget.setdefault(name, {"seconds": {}})
-        before = bench.budget[pretrained_on(bench.config, name)]["seconds"]
-        known["seconds"] |= {a: s for a, s in before.items() if a != SCRATCH and a not in known["seconds"]}
+        if "long_steps" in carried.get(name, {}):
+            known.setdefault("long_steps", carried[name]["long_steps"])
+        before = bench.budget[pretrained_on(bench.config, name)]
+        for what in ("seconds", "losses"):
+            mine, theirs = known.setdefault(what, {}), before.get(what, {})
+            mine |= {a: s for a, s in theirs.items() if "/" not in a and a not in (SCRATCH, *mine)}
         measure(bench, name, known)
 
 
@@ -60,24 +70,33 @@ def measure(bench: Bench, task: str, known: dict[str, Any]) -> None:
     """Computing, reading and work seconds of a step, where not known; an arm that fails is excluded."""
     config = bench.config
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
-    seconds, steps = known["seconds"], {SCRATCH: tuning.steps}
-    if SCRATCH not in seconds:
-        seconds[SCRATCH] = step_seconds(bench.placed(tuning, {}))
+    steps = {SCRATCH: tuning.steps}
+    look(bench, known, SCRATCH, tuning)
+    every = not (config.tasks[task].long_steps or "long_steps" in known)  # it takes the dearest of all
+    origins = {config.origin(arm) for arm in config.working}
     for arm in config.pretrained:
         settings = pretraining(config, task, arm)  # a key that is wrong stops here, before the first run
         steps[arm] = settings.steps
-        if arm not in seconds:
+        if every or arm in origins:
             with contextlib.suppress(Exception):  # the run itself fails in the same way, and is reported
-                seconds[arm] = step_seconds(bench.placed(settings, {}))
+                look(bench, known, arm, settings)
     for arm in semi_supervised(config):
-        tuning = example(config, task, Path(config.grid.out) / RUNS / "none", arm)
-        if tuned(arm) not in seconds:
+        own = example(config, task, Path(config.grid.out) / RUNS / "none", arm)
+        if every or arm in config.working:
             with contextlib.suppress(Exception):
-                seconds[tuned(arm)] = step_seconds(bench.placed(tuning, {}))
+                look(bench, known, tuned(arm), own)
     known["steps"] = steps
     if "long_steps" not in known:
-        origins = {arm: (config.origin(arm), tuned(arm)) for arm in semi_supervised(config)}
-        known["long_steps"] = long_steps(steps, seconds, origins)
+        tunings = {arm: (config.origin(arm), tuned(arm)) for arm in semi_supervised(config)}
+        known["long_steps"] = long_steps(steps, known["seconds"], tunings)
+
+
+def look(bench: Bench, known: dict[str, Any], who: str, config: PretrainConfig | FinetuneConfig) -> None:
+    """Measure the first steps of a training where they are not known: their seconds and their losses."""
+    losses = known.setdefault("losses", {})
+    if who not in known["seconds"] or who not in losses:
+        seconds, losses[who] = first_steps(bench.placed(config, {}))
+        known["seconds"].setdefault(who, seconds)
 
 
 def semi_supervised(config: CompareConfig) -> list[str]:
@@ -146,11 +165,12 @@ def hours(bench: Bench, jobs: Sequence[Job]) -> float:
 MEASURED_STEPS = 4
 
 
-def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float, float]:
-    """Seconds of a step's computing, of making its batch, and of the processors' work in computing.
+def first_steps(config: PretrainConfig | FinetuneConfig) -> tuple[tuple[float, float, float], list[float]]:
+    """Seconds of a step's computing, of making its batch, and of the processors' work in computing; losses.
 
     The least of a few after one to warm up. The work is what budgets are compared by: on a machine that
-    others use as well, the clock on the wall counts them too.
+    others use as well, the clock on the wall counts them too. The losses of all of them say whether another
+    version of the code computes the same.
     """
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -165,12 +185,13 @@ def step_seconds(config: PretrainConfig | FinetuneConfig) -> tuple[float, float,
             cache = sample_cache(config, Path(scratch) / CACHES)[1]
         with closing(batches_from(config, cache, trained, build_fabric(config), 0)) as source:
             taken = list(timed(config, trained, source))
-    computing, reading, work = (min(each) * config.accumulate for each in zip(*taken[1:], strict=True))
-    return computing, reading, work
+    times = [each[:3] for each in taken[1:]]
+    computing, reading, work = (min(each) * config.accumulate for each in zip(*times, strict=True))
+    return (computing, reading, work), [float(f"{each[3]:.6g}") for each in taken]
 
 
 def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Iterator[tuple[float, ...]]:
-    """Seconds of computing, reading and work for every step."""
+    """Seconds of computing, reading and work for every step, and its loss."""
     fabric = build_fabric(config)
     net, optimizer = fabric.setup(trained, build_optimizer(trained, config.optim))
     worked = time.process_time if config.accelerator == "cpu" else time.perf_counter
@@ -180,5 +201,5 @@ def timed(config: RunConfig, trained: Trainable, source: Iterator[Batch]) -> Ite
         read, before = time.perf_counter(), worked()
         progress = Progress(step, config.steps, config.seed)
         losses, _ = training_step(fabric, net, optimizer, iter([batch]), progress, Stepping(), Recent())
-        torch.stack(list(losses.values())).sum().item()  # waits for the device
-        yield time.perf_counter() - read, read - started, worked() - before
+        loss = float(torch.stack(list(losses.values())).sum().item())  # waits for the device
+        yield time.perf_counter() - read, read - started, worked() - before, loss

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from foveate.train.logging import say
 
 C = TypeVar("C", bound=RunConfig)
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
+EXPORTED = "exported/card.json"  # written last
 LATE = 0.8  # of a training: what it gains from here on says whether it was long enough
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
 
@@ -56,6 +57,11 @@ class HeldOut:
     validation: int
     names: frozenset[str]
 
+    @property
+    def tests(self) -> Sequence[Record]:
+        """The test images."""
+        return self.records[self.validation :]
+
 
 class StoppedError(Exception):
     """A signal stopped the comparison; the current run is saved."""
@@ -70,6 +76,7 @@ class Bench:
         self.budget: dict[str, Any] = {}
         self.held: dict[str, HeldOut] = {}
         self.gpus: tuple[int, ...] = ()  # of this process; empty: not chosen
+        self.kept: list[Callable[[Job, dict[str, Any]], None]] = []  # told of every run that finishes
 
     def placed(self, config: C, keys: Mapping[str, Any]) -> C:
         """A run of one process on this process's GPU; its workers leave CPUs for processes on other GPUs."""
@@ -93,12 +100,21 @@ class Bench:
     def cell(self, job: Job) -> dict[str, Any] | None:
         """The result of a finished run; refuses one that had another configuration."""
         found = read_json(self.out / CELLS / f"{job.name}.json")
-        if found and found["fingerprint"] != fingerprint(self.keys(job)):
-            raise FoveateError(
-                f"--out {self.out} holds {job.name} with another configuration; accepted: the values that "
-                "it was started with (more arms, labels and seeds may be added), or another --out."
-            )
+        if found:
+            self.check_fingerprint(job, found, f"--out {self.out}")
         return found
+
+    def check_fingerprint(self, job: Job, found: Mapping[str, Any], where: str) -> None:
+        """Refuse a finished run that had another configuration."""
+        if found["fingerprint"] != fingerprint(self.keys(job)):
+            raise FoveateError(
+                f"{where} holds {job.name} with another configuration; accepted: the values that "
+                "it was started with (more arms, labels and seeds may be added), or another folder."
+            )
+
+    def has_weights(self, job: Job) -> bool:
+        """Whether the weights of a finished pre-training are in this folder."""
+        return (self.out / RUNS / job.name / EXPORTED).exists()
 
     def failure(self, job: Job) -> str:
         """Why a run failed when it was last tried; empty where it did not."""
@@ -187,6 +203,8 @@ class Bench:
             "commit": commit(),
         }
         write_json(self.out / CELLS / f"{job.name}.json", {**facts, **found})
+        for tell in self.kept:
+            tell(job, {**facts, **found})
         (self.out / FAILURES / f"{job.name}.json").unlink(missing_ok=True)
 
     def tuning(self, job: Job, run: Path) -> FinetuneConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from foveate.commands.compare.arms import LONG, PLANTED_SEEDS, SCRATCH, TWICE, ArmConfig
-from foveate.commands.compare.config import SEEDS_PER_PRETRAINING, CompareConfig, TaskConfig, counts_of
-from foveate.commands.finetune.config import SPEC as FINETUNE, FinetuneConfig
+from foveate.commands.compare.config import (
+    SEEDS_PER_PRETRAINING,
+    SEEDS_PER_SET,
+    CompareConfig,
+    TaskConfig,
+    counts_of,
+)
+from foveate.commands.finetune.config import SPEC as FINETUNE, FinetuneConfig, labelled
 from foveate.commands.pretrain.config import SPEC as PRETRAIN, PretrainConfig
 from foveate.core import config as parsing
+from foveate.core.types import Record
+from foveate.data.cohort.splits import Split, SplitConfig, make_split
 from foveate.runtime.config import RANDOM_WEIGHTS, REST
 from foveate.runtime.registries import TASKS
 
@@ -34,6 +42,7 @@ class Job:
     pretrain_seed: int
     way: Way = "full"
     labels: int = 0
+    label_set: int = 0  # from 1; 0: the seed draws the labelled images
     finetune_seed: int = 0
     rate: float = 0.0  # of a choice
     variant: int = 0  # of a choice: which of `variants`
@@ -44,7 +53,8 @@ class Job:
         start = f"{self.task}-{self.arm}-p{self.pretrain_seed}"
         if self.kind == "pretrain":
             return f"{start}-pretrain"
-        end = f"n{self.labels}-f{self.finetune_seed}"
+        drawn = f"l{self.label_set}-" if self.label_set else ""
+        end = f"n{self.labels}-{drawn}f{self.finetune_seed}"
         tried = f"-rate{self.rate:g}" + (f"-v{self.variant}" if self.variant else "")
         return f"{start}-{self.way}-{end}" + (tried if self.kind == "choice" else "")
 
@@ -53,22 +63,31 @@ class Job:
         """Seed of the run."""
         if self.kind == "pretrain":
             return self.pretrain_seed
-        return self.pretrain_seed * SEEDS_PER_PRETRAINING + self.finetune_seed
+        start = self.pretrain_seed * SEEDS_PER_PRETRAINING + self.finetune_seed
+        return start + self.label_set * SEEDS_PER_SET
+
+    @property
+    def split_seed(self) -> int:
+        """Seed of the draw of labelled images."""
+        if not self.label_set:
+            return self.seed
+        return self.pretrain_seed * SEEDS_PER_PRETRAINING + self.label_set - 1
 
 
 def jobs_of(config: CompareConfig) -> list[Job]:
-    """All runs, each after those it needs, replicates outermost: a part of the grid has full tables."""
-    jobs = []
+    """All runs, an arm after the other: what stops early has whole rows and uses its pre-trainings first."""
+    jobs: dict[Job, None] = {}
     for place, seed in enumerate(config.grid.pretrain_seeds):
-        for name, task in config.tasks.items():
-            if pretrained_on(config, name) == name:
-                jobs += [
-                    Job(kind="pretrain", task=name, arm=a, pretrain_seed=seed) for a in config.pretrained
-                ]
-            if place == 0:
-                jobs += choices_of(config, name, task)
-            jobs += [job for f in config.grid.finetune_seeds for job in tests_of(config, name, task, seed, f)]
-    return jobs
+        for arm in config.everyone:
+            for name, task in config.tasks.items():
+                origin = config.origin(arm)
+                if origin in config.pretrained:
+                    on = pretrained_on(config, name)
+                    jobs[Job(kind="pretrain", task=on, arm=origin, pretrain_seed=seed)] = None
+                if place == 0:
+                    jobs |= dict.fromkeys(choices_of(config, arm, name, task))
+                jobs |= dict.fromkeys(tests_of(config, arm, name, task, seed))
+    return list(jobs)
 
 
 def pretrained_on(config: CompareConfig, task: str) -> str:
@@ -80,25 +99,24 @@ def pretrained_on(config: CompareConfig, task: str) -> str:
     return next(name for name, each in config.tasks.items() if facts(each) == facts(config.tasks[task]))
 
 
-def choices_of(config: CompareConfig, name: str, task: TaskConfig) -> Iterator[Job]:
-    """The runs that choose learning rates and what else is searched; none where there is one of each."""
+def choices_of(config: CompareConfig, arm: str, name: str, task: TaskConfig) -> Iterator[Job]:
+    """The runs that choose an arm's learning rate and what else is searched; none where nothing is."""
     if len(config.grid.learning_rates) == 1 and not task.chooses:
         return
-    for arm in config.everyone:
-        tried = list(product(config.grid.learning_rates, range(len(variants(config, arm, task)))))
-        for way in ways_of(config, arm, task):
-            for rate, variant in tried if len(tried) > 1 else ():
-                yield Job(
-                    kind="choice",
-                    task=name,
-                    arm=arm,
-                    way=way,
-                    rate=rate,
-                    variant=variant,
-                    labels=task.choice_labels,
-                    pretrain_seed=config.grid.pretrain_seeds[0],
-                    finetune_seed=config.grid.choice_seed,
-                )
+    tried = list(product(config.grid.learning_rates, range(len(variants(config, arm, task)))))
+    for way in ways_of(config, arm, task):
+        for rate, variant in tried if len(tried) > 1 else ():
+            yield Job(
+                kind="choice",
+                task=name,
+                arm=arm,
+                way=way,
+                rate=rate,
+                variant=variant,
+                labels=task.choice_labels,
+                pretrain_seed=config.grid.pretrain_seeds[0],
+                finetune_seed=config.grid.choice_seed,
+            )
 
 
 def variants(config: CompareConfig, arm: str, task: TaskConfig) -> list[dict[str, Any]]:
@@ -109,26 +127,28 @@ def variants(config: CompareConfig, arm: str, task: TaskConfig) -> list[dict[str
     return [dict(zip(keys, values, strict=True)) for values in product(*(task.search[key] for key in keys))]
 
 
-def tests_of(
-    config: CompareConfig, name: str, task: TaskConfig, seed: int, finetune_seed: int
-) -> Iterator[Job]:
-    """The runs of one replicate."""
-    for labels in counts_of(task):
-        for arm in config.everyone:
-            for way in ways_of(config, arm, task):
-                counts = task.probe_labels if way == "probe" else counts_of(task)
-                if arm == LONG:
-                    counts = task.long_labels or counts
-                if labels in counts:
-                    yield Job(
-                        kind="test",
-                        task=name,
-                        arm=arm,
-                        way=way,
-                        labels=labels,
-                        pretrain_seed=seed,
-                        finetune_seed=finetune_seed,
-                    )
+def tests_of(config: CompareConfig, arm: str, name: str, task: TaskConfig, seed: int) -> Iterator[Job]:
+    """The runs of an arm that answer the test images."""
+    counts = counts_of(task)
+    sets, seeds = task.label_sets or (0,) * len(counts), task.seeds or (None,) * len(counts)
+    own = config.arms.get(arm, ArmConfig()).labels or (task.long_labels if arm == LONG else ()) or counts
+    for labels, many, first in zip(counts, sets, seeds, strict=True):
+        for drawn, finetune_seed, way in product(
+            range(1, many + 1) if many else (0,),
+            config.grid.finetune_seeds[:first],
+            ways_of(config, arm, task),
+        ):
+            if labels in (task.probe_labels if way == "probe" else own):
+                yield Job(
+                    kind="test",
+                    task=name,
+                    arm=arm,
+                    way=way,
+                    labels=labels,
+                    label_set=drawn,
+                    pretrain_seed=seed,
+                    finetune_seed=finetune_seed,
+                )
 
 
 def ways_of(config: CompareConfig, arm: str, task: TaskConfig) -> tuple[Way, ...]:
@@ -170,7 +190,7 @@ def finetune_keys(
         "seed": job.seed + (PLANTED_SEEDS if arm.planted else 0),
         "optim.lr": rate,
         f"split.train_{task.count}": job.labels * (TWICE if arm.planted == "gain" else 1),
-        "split.seed": job.seed,
+        "split.seed": job.split_seed,
         "keep_checkpoints": 1,
     }
 
@@ -219,3 +239,10 @@ def example(config: CompareConfig, task: str, nowhere: Path, arm: str = SCRATCH)
     keys = finetune_keys(config, job, config.grid.learning_rates[0], 1)
     unlabelled = config.arms.get(arm, ArmConfig()).unlabelled
     return finetune_config(keys, config.tasks[task], None, nowhere, unlabelled)
+
+
+def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
+    """The whole split of a task, whatever the number of labels, and all labelled images."""
+    records = labelled(config, Path(config.data)).records
+    strata = [config.task.stratum(record.labels) for record in records]
+    return make_split(records, strata, SplitConfig(source=config.split.source)), records

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foveate.commands.compare.folder import RUNS, Bench, HeldOut
-from foveate.commands.compare.grid import example, jobs_of, pretrain_config, pretrain_keys, pretrained_on
-from foveate.commands.finetune.config import FinetuneConfig, labelled
+from foveate.commands.compare.grid import (
+    example,
+    jobs_of,
+    pretrain_config,
+    pretrain_keys,
+    pretrained_on,
+    split_of,
+)
+from foveate.commands.finetune.config import FinetuneConfig
 from foveate.commands.pretrain.config import PretrainConfig
-from foveate.core.types import FoveateError, Record
+from foveate.core.types import FoveateError
 from foveate.data.cache.index import is_prepared
 from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.leakage import hashes_of, refuse_shared_voxels
-from foveate.data.cohort.splits import Split, SplitConfig, make_split
 from foveate.runtime.config import REST
 from foveate.runtime.selection import images_for_pretraining
 
@@ -78,10 +84,3 @@ def guard(
         validation=len(split["val"]),
         names=frozenset(record.relative for record in [*everything, *seen, *others.values()]),
     )
-
-
-def split_of(config: FinetuneConfig) -> tuple[Split, Sequence[Record]]:
-    """The whole split of a task, whatever the number of labels, and all labelled images."""
-    records = labelled(config, Path(config.data)).records
-    strata = [config.task.stratum(record.labels) for record in records]
-    return make_split(records, strata, SplitConfig(source=config.split.source)), records

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, final
 
 from rich.console import Console
@@ -16,12 +17,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.commands.compare import held, report as compare_report, work
 from foveate.commands.compare.arms import LONG
+from foveate.commands.compare.cells import carried, place_of, take_over
 from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.cost import hours, measure_missing, seconds, step_of
 from foveate.commands.compare.fair import check_count, check_inputs
 from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench, StoppedError
 from foveate.commands.compare.gpus import claimed
-from foveate.commands.compare.grid import Job, example, working_jobs
+from foveate.commands.compare.grid import Job, example, split_of, working_jobs
 from foveate.core.files import read_json
 from foveate.core.types import Ending
 from foveate.train.logging import CONSOLE
@@ -42,9 +44,11 @@ def worked_through(bench: Bench) -> Ending:
     config = bench.config
     with quiet():
         check_fair(bench)
-        measure_missing(bench, keep=True)
+        measure_missing(bench, keep=True, before=carried(bench))
     jobs = working_jobs(config)
-    todo = [job for job in jobs if not done(bench, job)]
+    if config.grid.cells:
+        OWN.print(take_over(bench), markup=False)
+    todo = left_of(bench, jobs)
     OWN.print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are done, about {hours(bench, todo):.1f} h left")
     stopped = False
     try:
@@ -67,8 +71,15 @@ def check_fair(bench: Bench) -> None:
         held.held_out(bench, name)
         check_inputs(bench.config, name)
         if task.count == "cases":
-            split, _ = held.split_of(example(bench.config, name, bench.out / RUNS / "none"))
+            split, _ = split_of(example(bench.config, name, bench.out / RUNS / "none"))
             check_count(name, split["train"])
+
+
+def left_of(bench: Bench, jobs: Sequence[Job]) -> list[Job]:
+    """The runs that are not finished, and the pre-trainings that these need and whose weights are gone."""
+    open_ones = [job for job in jobs if not done(bench, job)]
+    starts = {need for job in open_ones for need in bench.needs(job) if need.kind == "pretrain"}
+    return [job for job in jobs if job in open_ones or (job in starts and not bench.has_weights(job))]
 
 
 def done(bench: Bench, job: Job) -> bool:
@@ -98,7 +109,8 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
                         continue
                     left = sum(pace.expected(bench, each) for each in [*passed, *waiting[place:]])
                     shown(finished, job.name, left)
-                    finished += done(bench, job) or attempt(bench, job, pace)
+                    again = job.kind == "pretrain" and not bench.has_weights(job)
+                    finished += (done(bench, job) and not again) or attempt(bench, job, pace)
             if len(passed) == len(waiting):
                 if not said:
                     OWN.print(
@@ -181,8 +193,10 @@ def dry_run(config: CompareConfig) -> str:
     bench.budget = read_json(bench.out / BUDGET) or {}
     with quiet():
         check_fair(bench)
-        measure_missing(bench, keep=False)
-    jobs = working_jobs(config)
+        measure_missing(bench, keep=False, before=carried(bench))
+    jobs, folders = working_jobs(config), [bench.out]
+    folders += [Path(config.grid.cells)] if config.grid.cells else []
+    left = [job for job in jobs if not any(place_of(folder, job).exists() for folder in folders)]
     lines = [f"{'task':<16}{'arm':<24}{'runs':>6}{'s/step':>9}{'hours':>8}"]
     for task in config.tasks:
         for arm in config.working:
@@ -194,6 +208,7 @@ def dry_run(config: CompareConfig) -> str:
     total = {kind: sum(job.kind == kind for job in jobs) for kind in ("pretrain", "choice", "test")}
     lines.append(
         f"{len(jobs)} runs ({total['pretrain']} pre-trainings, {total['choice']} to choose learning rates, "
-        f"{total['test']} tested), about {hours(bench, jobs):.1f} h; nothing was written"
+        f"{total['test']} tested), about {hours(bench, jobs):.1f} h, of which {len(left)} are left, about "
+        f"{hours(bench, left):.1f} h; nothing was written"
     )
     return "\n".join(lines)

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 
 from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError
-from foveate.commands.compare.grid import Job, pretrain_config
-from foveate.commands.compare.held import held_out, split_of
+from foveate.commands.compare.grid import Job, pretrain_config, split_of
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune import run as finetune
@@ -49,9 +48,9 @@ def work(bench: Bench, job: Job) -> None:
     if job.kind == "pretrain":
         keys = bench.keys(job)
         config = bench.placed(pretrain_config(keys, task, run), keys)
-        found = run_pretraining(config, held_out(bench, job.task))
+        found = run_pretraining(config, bench.held[job.task])
     else:
-        tuning, held = bench.tuning(job, run), held_out(bench, job.task)
+        tuning, held = bench.tuning(job, run), bench.held[job.task]
         found = run_finetuning(tuning, held, bench.salt, test=job.kind == "test")
     if found is None:
         raise StoppedError
