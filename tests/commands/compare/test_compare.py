@@ -231,10 +231,10 @@ def test_each_arm_takes_its_own_best_rate_on_validation(data, tmp_path):
 
 def guard_of(file, tmp_path):
     config = resolve(str(file), {"out": str(tmp_path / "out")})
-    jobs = jobs_of(config)
+    first = {job.kind: job for job in reversed(jobs_of(config))}
     task = config.tasks["blobs"]
-    tuning = finetune_config(finetune_keys(config, jobs[1], 0.01, 1), task, None, tmp_path / "x")
-    return held.guard(tuning, pretrain_config(pretrain_keys(config, jobs[0]), task, tmp_path / "x"))
+    tuning = finetune_config(finetune_keys(config, first["test"], 0.01, 1), task, None, tmp_path / "x")
+    return held.guard(tuning, pretrain_config(pretrain_keys(config, first["pretrain"]), task, tmp_path / "x"))
 
 
 def two_tasks(data):
@@ -340,5 +340,6 @@ def test_what_a_run_is_told_does_not_depend_on_where_the_command_is_given(data, 
         config = resolve(os.path.relpath(file), {"out": os.path.relpath(tmp_path / "out")})
         bench, jobs = compare_bench.Bench(config), jobs_of(config)
         told.append([bench.tuning(job, bench.out / job.name) for job in jobs if job.arm == "scratch"])
-        told[-1].append(pretrain_config(bench.keys(jobs[0]), config.tasks["blobs"], bench.out / jobs[0].name))
+        before = next(job for job in jobs if job.kind == "pretrain")
+        told[-1].append(pretrain_config(bench.keys(before), config.tasks["blobs"], bench.out / before.name))
     assert told[0] == told[1]
