@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-device check parity compare-small fuzz clean
+.PHONY: setup demo test test-slow test-device check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -55,6 +55,10 @@ compare-small: setup
 	@test -d "$$FOVEATE_DATA/msd_hippocampus" || { echo "set FOVEATE_DATA to the folder with msd_hippocampus"; exit 2; }
 	$(BIN)/foveate compare --config benchmarks/evidence/fewlabel/small.yaml --out compare-small
 	$(BIN)/python benchmarks/evidence/fewlabel/agree.py compare-small/table.csv benchmarks/evidence/fewlabel/small/table.csv
+
+# Many hours: the grids of benchmarks/evidence. FOVEATE_DATA, FOVEATE_EVIDENCE and OUT as the script says; goes on after a stop.
+evidence: setup
+	PYTHON=$(CURDIR)/$(BIN)/python benchmarks/evidence/run.sh $(GRIDS)
 
 fuzz: setup
 	$(BIN)/python -W ignore benchmarks/data/fuzz.py $(or $(COUNT),20000) $(or $(SEED),0)

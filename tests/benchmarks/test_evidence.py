@@ -14,6 +14,7 @@ from foveate.commands.compare.grid import (
     pretrain_keys,
 )
 from foveate.core import config as parsing
+from foveate.train.semi.settings import SemiConfig
 
 FOLDER = Path(__file__).parents[2] / "benchmarks/evidence"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -29,11 +30,14 @@ def test_a_grid_parses_and_its_arms_differ_in_their_weights_only(file, tmp_path,
         task = replace(config.tasks[job.task], data="")  # the images are elsewhere
         where = tmp_path / job.name
         if job.kind == "pretrain":
-            made = pretrain_config(pretrain_keys(config, job), task, where)
+            keys = pretrain_keys(config, job)
+            made = pretrain_config({k: v for k, v in keys.items() if k != "method.schedule"}, task, where)
             seen[job.arm] = made.method.normalisation
         elif job.arm not in trained:
             keys = finetune_keys(config, job, config.grid.learning_rates[0], 10)
-            made = finetune_config(keys, task, None, where)
+            unlabelled = config.arms[job.arm].unlabelled if job.arm in config.arms else ""
+            made = finetune_config(keys, task, None, where, unlabelled)
+            made = replace(made, unlabelled="", semi=SemiConfig())
             seen[f"{job.arm} fine-tuned"] = made.task.normalisation
             trained[job.arm] = replace(made, out="", seed=0, steps=0, tuning=None, split=None)
     assert set(seen.values()) == {"zscore"}
@@ -42,14 +46,15 @@ def test_a_grid_parses_and_its_arms_differ_in_their_weights_only(file, tmp_path,
 
 
 def test_the_planted_arms_are_scratch_with_other_draws_and_with_twice_the_labels(tmp_path, monkeypatch):
-    monkeypatch.setenv("FOVEATE_DATA", str(tmp_path))
+    for name in ("FOVEATE_DATA", "FOVEATE_EVIDENCE"):
+        monkeypatch.setenv(name, str(tmp_path))
     config = SPEC.resolve(parsing.read_yaml(FOLDER / "acdc.yaml"), {"out": "x"}, FOLDER)
-    jobs = [job for job in jobs_of(config) if job.kind == "test" and job.labels == 3]
-    keys = {job.arm: finetune_keys(config, job, 0.1, 1) for job in jobs if job.seed == 1}
+    jobs = [job for job in jobs_of(config) if job.kind == "test" and (job.labels, job.label_set) == (1, 1)]
+    keys = {job.arm: finetune_keys(config, job, 0.1, 1) for job in jobs if job.finetune_seed == 0}
     assert not [job for job in jobs_of(config) if job.kind == "pretrain" and job.arm in ("again", "twice")]
     scratch = keys["scratch"]
     assert keys["again"] == {**scratch, "seed": scratch["seed"] + 10**6}
-    assert keys["twice"] == {**keys["again"], "split.train_patients": 6}
+    assert keys["twice"] == {**keys["again"], "split.train_patients": 2}
 
 
 @pytest.mark.parametrize("name", ["acdc", "lidc"])

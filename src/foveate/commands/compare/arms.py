@@ -35,16 +35,19 @@ class ArmConfig:
 
     Attributes:
         method: The pre-training method.
-        weights: A run folder or weights file to start from instead; $VARIABLES of the environment are
-            expanded. What its pre-training saw is checked as far as its run folder says.
+        weights: A run folder or weights file to start from instead, or with a method to start its
+            pre-training from; $VARIABLES of the environment are expanded. What it has seen is checked as far
+            as its run folder says.
         after: Another arm, with whose pre-trained weights and keys of `finetune` this one starts; its own
             keys go before those.
         planted: A check of the comparison itself. "no_gain": scratch again, from other random weights and in
-            another order of the same labelled images; "gain": scratch with twice the labels.
+            another order of the same labelled images; "gain": scratch with twice the labels; "shuffled", with
+            a method: it is pre-trained on images whose voxels are permuted.
         unlabelled: Images without labels that this arm's fine-tuning learns from as well: "rest", the images
             of the training patients that are not labelled in this cell, or a folder. With no method, weights
             or after, it starts from random weights.
         labels: The only numbers of labels that this arm runs with; empty: all of a task's.
+        seeds: How many seeds it is run with at the most; 0: as many as the task says.
         pretrain: Keys of `foveate pretrain` for this arm only: method.*, optim.*, decoder.*
         finetune: Keys of `foveate finetune` for this arm only: tuning.*, but not tuning.average,
             optim.warmup_steps, and semi.* where it has unlabelled images
@@ -53,17 +56,24 @@ class ArmConfig:
     method: str = ""
     weights: str = ""
     after: str = ""
-    planted: Literal["", "no_gain", "gain"] = ""
+    planted: Literal["", "no_gain", "gain", "shuffled"] = ""
     unlabelled: str = ""
     labels: tuple[int, ...] = ()
+    seeds: int = 0
     pretrain: Keys = field(default_factory=dict)
     finetune: Keys = field(default_factory=dict)
 
     @property
     def starts(self) -> tuple[str, ...]:
-        """What it starts from, by name; none: random weights."""
-        said = (self.method, self.weights, self.after, self.planted)
+        """What its fine-tuning starts from, by name; none: random weights."""
+        before = "" if self.method else self.weights  # else the pre-training starts there
+        said = (self.method, before, self.after, self.other_scratch)
         return tuple(name for name, value in zip(STARTS, said, strict=True) if value)
+
+    @property
+    def other_scratch(self) -> str:
+        """How it is planted, where it is scratch with other draws: "" for all others."""
+        return "" if self.planted == "shuffled" else self.planted
 
 
 def arm_of(name: str, said: object) -> ArmConfig:
@@ -84,10 +94,12 @@ def arm_of(name: str, said: object) -> ArmConfig:
         METHODS[config.method]  # an unknown one is an error that names the others
     elif "pretrain" in parts:
         raise FoveateError(f"{where}.pretrain: accepted with {where}.method only: nothing is pre-trained.")
-    if config.planted and ("finetune" in parts or config.unlabelled):
+    if config.other_scratch and ("finetune" in parts or config.unlabelled):
         raise FoveateError(
             f"{where}: a planted arm is trained as scratch; accepted: no finetune and no unlabelled."
         )
+    if config.planted == "shuffled" and not config.method:
+        raise FoveateError(f"{where}.planted shuffled: accepted with {where}.method only.")
     config = replace(
         config,
         weights=complete(config.weights, f"{where}.weights"),

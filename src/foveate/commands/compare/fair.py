@@ -9,7 +9,7 @@ from pathlib import Path
 from foveate.commands.compare.arms import SCRATCH
 from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.folder import RUNS
-from foveate.commands.compare.grid import Job, example, pretrain_config, pretrain_keys
+from foveate.commands.compare.grid import Job, example, pretraining
 from foveate.core.types import FoveateError, Record
 from foveate.nets.weights import store as weights
 
@@ -29,14 +29,14 @@ def check_inputs(config: CompareConfig, task: str) -> None:
 
 
 def normalisations(config: CompareConfig, task: str) -> dict[str, str]:
-    """How images are normalised in every arm."""
+    """How images are normalised in every arm that is run now."""
     nowhere = Path(config.grid.out) / RUNS / "none"
     found: dict[str, str] = {SCRATCH: example(config, task, nowhere).task.normalisation}
-    for name, arm in config.arms.items():
+    for name in dict.fromkeys(config.origin(name) for name in config.working if name in config.arms):
+        arm = config.arms[name]
         if arm.method:
             job = Job(kind="pretrain", task=task, arm=name, pretrain_seed=config.grid.pretrain_seeds[0])
-            made = pretrain_config(pretrain_keys(config, job), config.tasks[task], nowhere)
-            found[name] = made.method.normalisation
+            found[name] = pretraining(config, job, nowhere).method.normalisation
         elif arm.weights:
             found[name] = weights.read(arm.weights)[1].get("normalisation") or "unknown"
     return found

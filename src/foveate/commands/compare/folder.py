@@ -211,7 +211,7 @@ class Bench:
         """The configuration of a fine-tuning."""
         none = ArmConfig()
         arm, start = (self.config.arms.get(n, none) for n in (job.arm, self.config.origin(job.arm)))
-        init = Path(start.weights) if start.weights else None
+        init = Path(start.weights) if start.weights and not start.method else None
         if is_pretrained(self.config, job):
             before = self.pretraining(job)
             if self.cell(before) is None:

@@ -132,10 +132,11 @@ def tests_of(config: CompareConfig, arm: str, name: str, task: TaskConfig, seed:
     counts = counts_of(task)
     sets, seeds = task.label_sets or (0,) * len(counts), task.seeds or (None,) * len(counts)
     own = config.arms.get(arm, ArmConfig()).labels or (task.long_labels if arm == LONG else ()) or counts
+    most = config.arms.get(arm, ArmConfig()).seeds or None
     for labels, many, first in zip(counts, sets, seeds, strict=True):
         for drawn, finetune_seed, way in product(
             range(1, many + 1) if many else (0,),
-            config.grid.finetune_seeds[:first],
+            config.grid.finetune_seeds[:first][:most],
             ways_of(config, arm, task),
         ):
             if labels in (task.probe_labels if way == "probe" else own):
@@ -187,7 +188,7 @@ def finetune_keys(
         keys.pop("tuning.average", None)  # the teacher is the average
     return {
         **keys,
-        "seed": job.seed + (PLANTED_SEEDS if arm.planted else 0),
+        "seed": job.seed + (PLANTED_SEEDS if arm.other_scratch else 0),
         "optim.lr": rate,
         f"split.train_{task.count}": job.labels * (TWICE if arm.planted == "gain" else 1),
         "split.seed": job.split_seed,
@@ -195,10 +196,17 @@ def finetune_keys(
     }
 
 
-def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path) -> PretrainConfig:
+def pretrain_config(keys: Mapping[str, Any], task: TaskConfig, out: Path, init: str = "") -> PretrainConfig:
     """A pre-training on the training images of a task's split."""
     said = {**keys, "data": task.data, "split": task.split, "out": str(out)}
+    said |= {"init": init} if init else {}
     return PRETRAIN.resolve(parsing.nest({"preview_every": 10**9, **said}), {})
+
+
+def pretraining(config: CompareConfig, job: Job, out: Path) -> PretrainConfig:
+    """The pre-training of an arm."""
+    keys = pretrain_keys(config, job)
+    return pretrain_config(keys, config.tasks[job.task], out, config.arms[job.arm].weights)
 
 
 def finetune_config(

@@ -8,11 +8,10 @@ from pathlib import Path
 from foveate.commands.compare.folder import RUNS, Bench, HeldOut
 from foveate.commands.compare.grid import (
     example,
-    jobs_of,
-    pretrain_config,
-    pretrain_keys,
     pretrained_on,
+    pretraining,
     split_of,
+    working_jobs,
 )
 from foveate.commands.finetune.config import FinetuneConfig
 from foveate.commands.pretrain.config import PretrainConfig
@@ -28,22 +27,20 @@ def held_out(bench: Bench, task: str) -> HeldOut:
     """Validation and test images of a task, checked against its training images, once."""
     if task not in bench.held:
         start = ("pretrain", pretrained_on(bench.config, task))
-        first = next((job for job in jobs_of(bench.config) if (job.kind, job.task) == start), None)
-        plan, nowhere = bench.config.tasks[task], bench.out / RUNS / "none"
-        seen = pretrain_config(pretrain_keys(bench.config, first), plan, nowhere) if first else None
+        first = next((job for job in working_jobs(bench.config) if (job.kind, job.task) == start), None)
+        nowhere = bench.out / RUNS / "none"
+        seen = pretraining(bench.config, first, nowhere) if first else None
         folders = dict.fromkeys(arm.unlabelled for arm in bench.config.arms.values())
         bench.held[task] = guard(example(bench.config, task, nowhere), seen, list(folders))
     return bench.held[task]
 
 
-def guard(
-    config: FinetuneConfig, pretraining: PretrainConfig | None, unlabelled: Sequence[str] = ()
-) -> HeldOut:
+def guard(config: FinetuneConfig, before: PretrainConfig | None, unlabelled: Sequence[str] = ()) -> HeldOut:
     """Refuse a split whose validation or test images or patients are in the pre-training set, or shared.
 
     Args:
         config: A fine-tuning of the task.
-        pretraining: A pre-training for it.
+        before: A pre-training for it.
         unlabelled: What arms learn from without labels; "rest" is a part of the training images.
 
     Raises:
@@ -52,10 +49,8 @@ def guard(
     split, everything = split_of(config)
     seen = (
         []
-        if pretraining is None
-        else images_for_pretraining(
-            pretraining.source, Path(pretraining.data), pretraining.split, pretraining.patient_pattern
-        )
+        if before is None
+        else images_for_pretraining(before.source, Path(before.data), before.split, before.patient_pattern)
     )
     others = {
         f"{folder}/{record.relative}": record

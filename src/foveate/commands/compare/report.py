@@ -78,7 +78,7 @@ def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
         group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
         replicate=(cell["pretrain_seed"], cell.get("label_set", 0), cell["finetune_seed"]),
         scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell)),
-        first_batch="" if config.arms.get(cell["arm"], ArmConfig()).planted else cell["first_batch"],
+        first_batch="" if config.arms.get(cell["arm"], ArmConfig()).other_scratch else cell["first_batch"],
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from foveate.commands.compare.folder import RUNS, Bench, HeldOut, StoppedError
-from foveate.commands.compare.grid import Job, pretrain_config, split_of
+from foveate.commands.compare.grid import Job, pretraining, split_of
+from foveate.commands.compare.shuffled import SHUFFLED, shuffled
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.scores import answers_of, masks_of
 from foveate.commands.finetune import run as finetune
@@ -44,10 +45,11 @@ from foveate.train.semi.settings import SemiConfig
 
 def work(bench: Bench, job: Job) -> None:
     """Do a run and keep its result."""
-    task, run = bench.config.tasks[job.task], bench.out / RUNS / job.name
+    run = bench.out / RUNS / job.name
     if job.kind == "pretrain":
-        keys = bench.keys(job)
-        config = bench.placed(pretrain_config(keys, task, run), keys)
+        config = bench.placed(pretraining(bench.config, job, run), bench.keys(job))
+        if bench.config.arms[job.arm].planted == "shuffled":
+            config = shuffled(config, bench.out / SHUFFLED / job.name)
         found = run_pretraining(config, bench.held[job.task])
     else:
         tuning, held = bench.tuning(job, run), bench.held[job.task]
