@@ -70,10 +70,3 @@ def test_values_that_mean_nothing_are_refused(wrong):
 def test_torch_chooses_how_many_weights_an_update_takes_at_a_time(name):
     optimizer = build_optimizer(nn.Linear(2, 2), OptimConfig(name=name))
     assert (optimizer.defaults["foreach"], optimizer.defaults["fused"]) == (None, None)
-
-
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_torch_is_left_to_update_many_weights_at_once_on_a_gpu(name):
-    """A False for `foreach` or `fused` switches both off: one operation for each weight."""
-    optimizer = build_optimizer(nn.Linear(2, 2), OptimConfig(name=name))
-    assert all(group[how] is None for group in optimizer.param_groups for how in ("foreach", "fused"))

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 from tests.commands.finetune.test_finetune import keys, labelled, started  # noqa: F401 - fixtures
 
 from foveate.commands.finetune import config as finetune_settings, run
@@ -36,3 +37,23 @@ def test_validations_predict_as_they_are_asked_to(keys, tmp_path, monkeypatch): 
     for key, value in (("validation.cases", "-1"), ("validation.overlap", "1")):
         with pytest.raises(FoveateError, match=f"--{key} -?1.*accepted are numbers from"):
             finetune_settings.SPEC.resolve({}, keys(2, **{key: value}))
+
+
+def test_validations_and_their_pictures_compute_as_training_does(keys, monkeypatch):  # noqa: F811
+    """In another precision other weights could be the best."""
+    seen = {"judged": set(), "outlines": set()}
+
+    def noted(name, answer):
+        def note(*_):
+            seen[name].add(torch.is_autocast_enabled("cpu"))
+            return answer
+
+        monkeypatch.setattr(f"foveate.tasks.segmentation.Segmentation.{name}", note)
+
+    noted("judged", [0.5])
+    noted("outlines", [])
+    for precision, half in (("32-true", False), ("bf16-mixed", True)):
+        assert started(keys(2, out=precision, precision=precision, steps="2"))
+        assert seen == {"judged": {half}, "outlines": {half}}
+        for each in seen.values():
+            each.clear()

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -111,6 +112,18 @@ def test_the_probe_has_the_workers_of_the_run(tiny, monkeypatch):
     )
     plan.plan(tiny(2, num_workers=5, health_every=0))
     assert used == [1, 1, 5, 5, 0]  # memory, memory, the steps, recalibration, the making of one sample
+
+
+def test_seconds_are_read_when_the_device_is_done(tiny, monkeypatch):
+    """Of a step, a preview, health and a checkpoint: the host's clock says when they were asked for."""
+    quick(monkeypatch)
+    clock = count(step=1000.0)
+    monkeypatch.setattr(measure, "device_clock", lambda _accelerator: next(clock))
+    probes, timed = [], measure.timed
+    monkeypatch.setattr(measure, "timed", lambda *asked: probes.append(timed(*asked)) or probes[0])
+    plan.plan(tiny(2))
+    (found,) = probes
+    assert min([*found.steps, found.preview, found.health, found.save]) >= 1000
 
 
 def test_spread_widens_with_the_steps():
