@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-slow test-device check parity compare-small evidence fuzz clean
+.PHONY: setup demo docs test test-slow test-device check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -38,6 +38,12 @@ test-export:
 	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --target $(EXPORTS)/foveate .
 	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/write.py $(EXPORTS)
 	.venv-export/bin/python -I -W ignore tests/foreign/judge.py $(EXPORTS)
+
+# The documentation as a site in build/site, with a search that needs no server; a warning is an error.
+docs: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r docs/requirements.txt
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs/site . build/site
+	@echo "build/site/index.html"
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -277,7 +277,7 @@ def _sections(config: Dataclass, prefix: str, title: str, found: Set[str]) -> It
         if name == "name" and prefix[:-1] in CHOICES:
             rows.append(help_row(f"--{prefix[:-1]} NAME", _with_default("", values[name])))
             continue
-        head = f"--{prefix}{name} {_accepted(hints[name])}"
+        head = f"--{prefix}{name} {accepted_values(hints[name])}"
         default = "" if prefix + name in found else values[name]
         rows.append(help_row(head, _with_default(meanings.get(name, ""), default)))
     if rows:
@@ -313,30 +313,33 @@ def summary_of(config: type[Dataclass]) -> str:
     return " ".join(f"{found.short_description or ''} {found.long_description or ''}".split())
 
 
-def _accepted(hint: object) -> str:
+def accepted_values(hint: object) -> str:
     """How a type is written on the command line.
 
-    >>> _accepted(Literal["npy", "blosc2"]), _accepted(tuple[float, ...] | Literal["all"]), _accepted(bool)
-    ('npy|blosc2', 'LIST|all', 'true|false')
+    >>> accepted_values(Literal["npy", "blosc2"]), accepted_values(tuple[float, ...] | Literal["all"])
+    ('npy|blosc2', 'LIST|all')
     """
     if get_origin(hint) is Literal:
         return "|".join(map(str, get_args(hint)))
     if get_origin(hint) in (Union, UnionType):
-        return "|".join(map(_accepted, get_args(hint)))
+        return "|".join(map(accepted_values, get_args(hint)))
     words: dict[object, str] = {bool: "true|false", int: "N", float: "X", NoneType: "null"}
     return "LIST" if get_origin(hint) is tuple else words.get(hint, "TEXT")
 
 
 def _with_default(meaning: str, value: object) -> str:
     """The meaning with what holds where nothing is said; nothing is added where that is empty."""
+    word = written(value)
+    return f"{meaning} {f'[default: {word}]'.replace(' ', NO_BREAK)}".strip() if word else meaning
+
+
+def written(value: object) -> str:
+    """A default as help writes it; empty where there is none."""
     if isinstance(value, bool) or value is None:
-        word = {True: "true", False: "false", None: "null"}[value]
-    elif isinstance(value, list | tuple):
-        word = f"[{', '.join(f'{v:.4g}' if isinstance(v, float) else str(v) for v in value)}]"
-    else:
-        word = f"{value:.6g}" if isinstance(value, float) else str(value)
-    default = f"[default: {word}]".replace(" ", NO_BREAK)
-    return f"{meaning} {default}".strip() if word not in ("", "[]") else meaning
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]" if value else ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def differences(first: Nested, second: Nested, ignore: Iterable[str]) -> list[str]:
