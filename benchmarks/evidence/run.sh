@@ -18,6 +18,7 @@ supervised() {
   test -e "$FOVEATE_EVIDENCE/supervised/exported/card.json" || foveate finetune --data "$FOVEATE_DATA/msd_hippocampus" \
     --task segmentation --task.classes '[anterior=1,posterior=2]' --split.source "$HERE/fewlabel/hippocampus_split" --init none \
     --size small --dimension 2 --encoder unet2d --encoder.width 8 --encoder.levels 5 --task.appearance.normalisation zscore \
+    --task.crops.grid '[32,32]' --task.crops.source_sizes '[[32,32]]' \
     --steps "${SUPERVISED_STEPS:-1000}" --batch_size 8 --validate_every 1000000 --validation.cases 10 --out "$FOVEATE_EVIDENCE/supervised"
 }
 

@@ -22,6 +22,7 @@ from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.leakage import WHOLE
 from foveate.data.decoding.decoder import decode, decode_flat
 from foveate.data.readers.channels import read_image, voxel_hash
+from foveate.runtime.folder import commit
 
 FACTS = "grid.json"
 DIGITS = 5
@@ -57,10 +58,10 @@ def take_over(bench: Bench) -> str:
 
 
 def merged(before: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of every task: what was written first stays."""
+    """What is known of every task: what was written first stays, with the commit that it was written by."""
     found: dict[str, Any] = {task: dict(known) for task, known in before.items()}
     for task, known in here.items():
-        mine = found.setdefault(task, {})
+        mine = found.setdefault(task, {"commit": commit()})
         for key in CARRIED:
             old, new = mine.get(key), known.get(key)
             mine[key] = {**new, **old} if isinstance(old, dict) and isinstance(new, dict) else old or new

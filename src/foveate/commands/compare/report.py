@@ -38,13 +38,7 @@ def write(config: CompareConfig, out: Path) -> str:
     """Write the report of the runs finished so far; returns its Markdown, for the terminal."""
     jobs = jobs_of(config)
     cells = [cell for job in jobs if (cell := read_json(out / CELLS / f"{job.name}.json"))]
-    lines = lines_of(
-        [result_of(config, cell) for cell in cells if cell["kind"] == "test"],
-        groups_of(jobs),
-        notes_of(jobs, out),
-        REFERENCES,
-        draws=config.grid.draws,
-    )
+    lines = lines_from(config, cells, notes_of(jobs, out))
     shown = tables.cells_of(lines, REFERENCES, hours_of(config, cells))
     text = "\n\n".join(f"## {task}\n\n{tables.as_markdown(rows)}" for task, rows in shown.items())
     text = f"{title(config)}{text}\n\n{foot(config, jobs, cells)}\n"
@@ -57,6 +51,14 @@ def write(config: CompareConfig, out: Path) -> str:
     for task in config.tasks:
         draw(config, task, lines, out)
     return text
+
+
+def lines_from(
+    config: CompareConfig, cells: Sequence[dict[str, Any]], notes: Mapping[Group, str]
+) -> list[Line]:
+    """A line for every group of runs of a comparison, from the results of those that are finished."""
+    results = [result_of(config, cell) for cell in cells if cell["kind"] == "test"]
+    return lines_of(results, groups_of(jobs_of(config)), notes, REFERENCES, draws=config.grid.draws)
 
 
 def title(config: CompareConfig) -> str:
