@@ -59,6 +59,13 @@ OWN = (
         yes=("verify",),
     ),
     Command(
+        name="doctor",
+        summary="Say what a run finds on this machine, and what is likely to go wrong",
+        usage="[--folder FOLDER]",
+        spec=f"{IN}doctor.config:SPEC",
+        run=f"{IN}doctor.run:run_doctor",
+    ),
+    Command(
         name="methods",
         summary="List the methods with their citations",
         usage="",

@@ -1,0 +1,1 @@
+"""`foveate doctor`: what a run finds on this machine, and what is likely to go wrong."""

@@ -1,0 +1,21 @@
+"""The configuration of the look at a machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from foveate.runtime.command import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Where to look.
+
+    Attributes:
+        folder: Where runs and caches will be written; its free space is said, its path is not.
+    """
+
+    folder: str = "."
+
+
+SPEC = Spec(name="doctor", defaults=lambda _given: DoctorConfig(), required={})
