@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-import foveate
 from foveate.commands.doctor.config import DoctorConfig
 from foveate.commands.doctor.libraries import asked_for, core_lines, extra_lines, installed
 from foveate.core.types import Ending
@@ -16,7 +15,7 @@ def run_doctor(config: DoctorConfig) -> Ending:
     wanted = asked_for()
     missing = [name for name in wanted[""] if not installed(name)]
     system = f"{platform.system()} {platform.machine()}"
-    print(f"foveate {foveate.__version__}, Python {platform.python_version()}, {system}")
+    print(f"foveate {installed('foveate')}, Python {platform.python_version()}, {system}")
     advice = [f"missing: {', '.join(missing)}; pip install foveate"] if missing else []
     if "torch" not in missing:
         advice += show_machine(Path(config.folder))
