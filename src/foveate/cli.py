@@ -17,6 +17,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 from foveate.core import config as parsing
+from foveate.core.files import refusals_explained
 from foveate.core.registry import Registry, nearest
 from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.runtime.command import Command, layers, written_out
@@ -260,7 +261,8 @@ def execute(command: Command, arguments: list[str]) -> Ending:
     if "dry_run" in switches:
         print(command.start_dry_run(config))
         return Ending.FINISHED
-    return command.start(config)
+    with refusals_explained(str(parsing.field_values(config).get("out") or command.name)):
+        return command.start(config)
 
 
 def keyed(words: list[str], key: str) -> list[str]:

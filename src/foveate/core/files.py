@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,9 +12,50 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from foveate.core.types import Json
+from foveate.core.types import FoveateError, Json, printable
 
 ANYONE, OWNER = 0o666, 0o600  # who may read a new file; the first as far as the umask lets
+
+REFUSALS = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT),
+        "the disk is full, or your quota is used up. Make room, and give the {again}",
+    ),
+    errno.EFBIG: "a file would be larger than `ulimit -f` allows. Raise it, and give the {again}",
+    errno.ENAMETOOLONG: "a path or a name is longer than the file system takes. Choose shorter ones.",
+    errno.ENOMEM: "memory ran out. Give it more memory, or fewer workers and smaller images.",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open. Raise the limit (ulimit -n)."),
+    errno.EIO: "the disk did not answer. Look at it, and give the {again}",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "it may not be written or read. Accepted: a folder that you may write, files that you may read.",
+    ),
+}  # what a system says no with that its user can change
+AGAIN = "same command again: what was finished is kept."
+SHOWN = 200  # characters of a path
+
+
+@contextmanager
+def refusals_explained(place: str) -> Iterator[None]:
+    """Turns a full disk, a folder that may not be written and the like into a paragraph.
+
+    Args:
+        place: Where a command writes, for errors that name no file.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise FoveateError(f"{place}: {REFUSALS[errno.ENOMEM]}") from error
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        file = (
+            printable(os.fsdecode(error.filename), SHOWN)
+            if isinstance(error.filename, str | bytes)
+            else place
+        )
+        words = REFUSALS[error.errno].format(again=AGAIN)
+        raise FoveateError(f"{file}: {error.strerror}: {words}") from error
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object], mode: int = ANYONE) -> None:

@@ -320,3 +320,13 @@ def reason_of(error: BaseException) -> str:
     """One line for people."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, FoveateError) else f"{type(error).__name__}: {text[:300]}"
+
+
+def printable(text: object, most: int = 200) -> str:
+    r"""Text of a file or a name of one made safe for a terminal: control characters spelled out, cut if long.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    return shown if len(shown) <= most else f"{shown[:most]}..."

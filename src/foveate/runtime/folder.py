@@ -36,6 +36,7 @@ from foveate.train import checkpoint
 from foveate.train.logging import say
 
 OWN_IMAGES = "private/images.txt"  # hashes of the voxels as they are cached
+PARTS, ENVIRONMENT = ("checkpoints", "previews"), "environment.json"  # written before `run.yaml`
 PACKAGES = ("foveate", "torch", "lightning-fabric", "monai", "numpy", "nibabel")
 
 
@@ -43,7 +44,7 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     """Refuse to continue another run's folder; name the keys that differ."""
     saved = out / "run.yaml"
     if not saved.exists():
-        if out.is_dir() and any(out.iterdir()):
+        if out.is_dir() and not is_before_its_run(out):
             raise FoveateError(
                 f"--out {out} holds other files; accepted: a new or empty folder, or the folder of an "
                 "earlier run, to resume it."
@@ -64,6 +65,13 @@ def check_resumable(config: RunConfig, out: Path) -> None:
     done = checkpoint.newest_step(out / "checkpoints")
     if done > config.steps:
         raise FoveateError(f"--steps {config.steps}: {out} is at step {done} already; give a larger number.")
+
+
+def is_before_its_run(out: Path) -> bool:
+    """Whether a folder holds nothing, or what a run wrote that ended before it had written `run.yaml`."""
+    names = {path.name for path in out.iterdir() if path.suffix != ".tmp"}  # a killed one leaves those
+    inside = [path for part in PARTS if part in names for path in (out / part).iterdir()]
+    return names <= {*PARTS, ENVIRONMENT, Path(OWN_PATHS).parent.name} and not inside
 
 
 def refuse_other_kind(before: dict[str, Any], now: dict[str, Any], out: Path) -> None:
@@ -107,11 +115,11 @@ def check_shares(before: dict[str, Any], config: RunConfig) -> None:
 def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferReport | None = None) -> None:
     """Write run.yaml and environment.json before step 0."""
     try:
-        for part in ("checkpoints", "previews"):
+        for part in PARTS:
             (out / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
-    path = out / "environment.json"
+    path = out / ENVIRONMENT
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))["data_hash"]
         if before != data_hash:
@@ -130,10 +138,10 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
         "float32_matmul": config.float32_matmul,
         "deterministic": config.deterministic,
     }
-    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(facts, indent=1) + "\n")
     write_keys(config, out)
     if report:
-        (out / "transfer.json").write_text(report.to_json(), encoding="utf-8")
+        replace_text(out / "transfer.json", report.to_json())
 
 
 def write_keys(config: RunConfig, out: Path) -> None:

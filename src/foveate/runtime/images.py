@@ -14,7 +14,7 @@ from foveate.data.cache.derived import with_derived
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
-from foveate.data.cache.volumes import Cache
+from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.cohort.patients import UNKNOWN
 from foveate.data.decoding.decoder import decode_flat
 from foveate.data.loader import Mixture, records_of, volume_at
@@ -170,7 +170,7 @@ def check_volumes(
         try:
             check_fits(volume.view_shape, crops)
         except FoveateError as error:
-            refused.append((volume.relative or f"image {volume.entry.id} of the cache", str(error)))
+            refused.append((named(volume), str(error)))
     if refused:
         name, why = refused[0]
         others = f" {len(refused) - 1} other images have the same problem." if len(refused) > 1 else ""
@@ -219,4 +219,9 @@ def tissue_note(cache: Cache, crops: Mapping[str, CropSpec], seed: int) -> str:
 
 def name_volumes(cache: Cache | Mixture, seed: int, indices: list[int]) -> str:
     """File names of the volumes behind sample indices, for an error in the terminal."""
-    return ", ".join(sorted({volume.relative for volume in records_of(cache, seed=seed, indices=indices)}))
+    return ", ".join(sorted({named(volume) for volume in records_of(cache, seed=seed, indices=indices)}))
+
+
+def named(volume: CachedVolume) -> str:
+    """Its file where the data is a folder; a shared cache knows its images by their salted hashes alone."""
+    return volume.relative or f"image {volume.entry.id} of the cache"

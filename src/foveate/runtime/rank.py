@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
 
+from foveate.core.files import refusals_explained
 from foveate.core.types import Ending, FoveateError, LostPeerError
 from foveate.runtime.launch import ExitMessage, write_exit_message
 from foveate.runtime.processes import requeue_before_the_first_step
@@ -28,7 +29,8 @@ def main(entry: str, scratch: Path) -> int:
     requeue_before_the_first_step()
     run: Callable[[Path], Ending] = resolve_name(entry)
     try:
-        return run(scratch / "config.yaml").value
+        with refusals_explained("A process of this run"):
+            return run(scratch / "config.yaml").value
     except FoveateError as error:
         message = ExitMessage(lost=isinstance(error, LostPeerError), text=str(error))
         write_exit_message(scratch, int(os.environ["LOCAL_RANK"]), message)

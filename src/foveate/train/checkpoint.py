@@ -7,11 +7,14 @@ import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from foveate.core.types import FoveateError, LostPeerError
 from foveate.train.peers import Peers
@@ -56,11 +59,30 @@ def save_best(fabric: Fabric, folder: Path, state: dict[str, Any]) -> Path:
 def write(fabric: Fabric, path: Path, state: dict[str, Any]) -> Path:
     """Write a file with its checksum, whole or not at all."""
     partial = path.with_suffix(".partial")
-    fabric.save(partial, state)
-    if fabric.is_global_zero:
-        seal(partial)
-        partial.replace(path)
+    fabric.strategy.checkpoint_io = Beside()
+    try:
+        fabric.save(partial, state)
+        if fabric.is_global_zero:
+            seal(partial)
+            partial.replace(path)
+    except OSError:  # a full disk: what lies there is of no use, and the room is needed
+        partial.unlink(missing_ok=True)
+        raise
     return path
+
+
+class Beside(TorchCheckpointIO):
+    """Writes a file where it is asked to; Fabric's own goes by the machine's folder for temporary files."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Through memory: torch says of a disk that is full nothing that tells it from a bug."""
+        del storage_options  # of stores that are no file systems
+        content = BytesIO()
+        torch.save(checkpoint, content)
+        with Path(path).open("wb") as stream:
+            stream.write(content.getbuffer())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +188,28 @@ def read_best(folder: Path) -> dict[str, Any] | None:
             "of the last step; or say a larger --steps, and the best from there on are kept."
         ) from None
     return state
+
+
+def newest_finite(folder: Path) -> str:
+    """Which checkpoint is good, in words; those after it are named, for a run would go on from them."""
+    others: list[str] = []
+    for path in sorted(folder.glob(PATTERN), reverse=True):
+        try:
+            check(path)
+            weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+        except (DamagedError, RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+            continue  # a run skips it, too
+        if are_finite(weights):
+            bad = f"; {' and '.join(others)} holds others: move it away to go on" if others else ""
+            return f"{path.name} is the newest checkpoint with finite weights{bad}"
+        others.append(path.name)
+    return "there is no checkpoint with finite weights"
+
+
+def are_finite(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether no value of any tensor is infinite or not a number."""
+    every = [torch.isfinite(value).all() for value in tensors.values() if value.is_floating_point()]
+    return not every or bool(torch.stack(every).all())
 
 
 def first_line(error: Exception) -> str:

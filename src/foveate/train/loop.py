@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
 from foveate.core.signals import stop_signals
-from foveate.core.types import Batch, Ending, FoveateError, LostPeerError, Progress
+from foveate.core.types import Batch, Ending, Progress
 from foveate.train import checkpoint
+from foveate.train.finite import Terms, check_finite
 from foveate.train.logging import RunLog
 from foveate.train.optim import Groups, OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from foveate.train.peers import Peers
@@ -56,11 +57,9 @@ class Stepping:
 
 
 @dataclass(kw_only=True)
-class Recent:
+class Recent(Terms):
     """What happened since the last line of the log; none of it is read before the next."""
 
-    losses: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
-    indices: list[Sequence[int]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     waiting: Waiting = field(default_factory=Waiting)
 
@@ -120,8 +119,9 @@ def fit(
             state["step"] = step + 1
             log.advance(step + 1)
             ending = ORDERS[int(peers.highest(stop["order"]))]
-            if log_now or save_now or not ending:  # not at every step: it waits for the device
-                check_finite(recent, hooks.name_volumes, log, peers)
+            validated = validation_due(step + 1, schedule, hooks)
+            if log_now or save_now or validated or not ending:  # not at every step: it waits for the device
+                check_finite(recent, model, hooks.name_volumes, log, peers)
             if log_now:
                 log.metrics(row_of(recent, step, optimizer, moved, peers))
                 recent = Recent(waiting=recent.waiting)
@@ -247,7 +247,7 @@ def between_steps(
     """
     done, spent = state["step"], measure_health(hooks, log, state["step"])
     work: dict[str, Callable[[], object]] = {}
-    if hooks.validate and (done == schedule.steps or done % schedule.validate_every == 0):
+    if hooks.validate and validation_due(done, schedule, hooks):
         work["validation"] = partial(keep_best, fabric, state, hooks.validate, log)
     if keep:
         work["checkpoints"] = partial(checkpoint.save, fabric, log.folder / "checkpoints", state, keep)
@@ -260,35 +260,6 @@ def between_steps(
         log.remaining.did(name, elapsed)
         spent += elapsed
     return spent
-
-
-def check_finite(recent: Recent, name_volumes: Callable[[list[int]], str], log: RunLog, peers: Peers) -> None:
-    """Stop every process before anything that is not a number is saved.
-
-    The one that met it names the first step, its terms and its volumes. Its gradient has reached the others
-    already, whose own losses may be finite still.
-    """
-    every = [torch.isfinite(value) for _, losses in recent.losses for value in losses.values()]
-    fine = bool(torch.stack(every).all())  # one wait for all of them
-    if peers.highest(float(not fine)) == 0:
-        return
-    if fine:
-        log.measured({"step": recent.losses[-1][0], "loss": math.nan})
-        raise LostPeerError("The loss of another process is not finite; the last checkpoint is good.")
-    for i, (step, losses) in enumerate(recent.losses):
-        values = {name: float(value) for name, value in losses.items()}
-        if all(map(math.isfinite, values.values())):
-            continue
-        micro = len(recent.indices) // len(recent.losses)
-        indices = [index for x in recent.indices[i * micro : (i + 1) * micro] for index in x]
-        terms = ", ".join(f"{name} {value:g}" for name, value in values.items())
-        log.measured({"step": step, "loss": math.nan})
-        raise FoveateError(
-            f"The loss is not finite at step {step}: {terms}. "
-            f"Volumes of that batch: {name_volumes(indices)}. "
-            "Nothing of this step was saved; the last checkpoint is good. Try a lower --optim.lr, "
-            "--optim.clip_norm 1, or look at these volumes."
-        )
 
 
 def row_of(
@@ -333,6 +304,11 @@ def keep_best(
         state["best"] = metrics["score"]
         best = {key: state[key] for key in ("model", "step", "best")}
         checkpoint.save_best(fabric, log.folder / "checkpoints", best)
+
+
+def validation_due(done: int, schedule: Schedule, hooks: Hooks) -> bool:
+    """Whether to validate after so many steps."""
+    return hooks.validate is not None and (done == schedule.steps or done % schedule.validate_every == 0)
 
 
 def due(step: int, schedule: Schedule) -> tuple[bool, bool, bool]:

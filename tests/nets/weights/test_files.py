@@ -209,6 +209,12 @@ CARDS = {
     "no encoder": ({"encoder": None}, "encoder.name is None"),
     "dimension": ({"dimension": 4}, "dimension is 4, accepted are"),
     "other dimension": ({"dimension": 3}, "does not exist in 3D"),
+    "unknown norm": (
+        {"encoder": {**WIDE, "norm": "batchx"}},
+        r"encoder\.norm is 'batchx', accepted are batch, group",
+    ),
+    "unknown step": ({"normalisation": "zscores"}, "normalisation is 'zscores', accepted are none, zscore"),
+    "unknown window": ({"intensity": {"window": "ranges", "intensity_range": [0, 1]}}, "intensity is"),
     "version": ({"format": "foveate/2"}, "card format 'foveate/2'"),
     "channels": ({"in_channels": 7}, "in_channels is 7"),
     "spacing": ({"spacing_mm": ["1", 2]}, "spacing_mm is"),

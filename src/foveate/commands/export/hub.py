@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from foveate.nets.weights import store as weights
 WEIGHTS, CONFIG, README = "model.safetensors", "config.json", "README.md"
 FILES = (WEIGHTS, CONFIG, README)
 LIBRARY = "foveate"
-EXECUTE = 0o111
 LICENCES = {  # that the hub knows by these names
     *("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0"),
     *("cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0", "gpl-3.0"),
@@ -40,7 +38,6 @@ def write_folder(source: Source, config: ExportConfig, path: Path) -> list[str]:
     figures = evaluated(config, source.card)
     path.mkdir()
     weights.write(source.tensors, source.card, path / WEIGHTS)
-    (path / WEIGHTS).chmod(stat.S_IMODE(path.stat().st_mode) & ~EXECUTE)  # safetensors: its owner alone
     said = {
         "library_name": LIBRARY,
         "model_type": f"foveate-{source.card['encoder']['name']}",

@@ -6,18 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from foveate.core.dims import LAYERS
 from foveate.core.networks import EncoderConfig
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, Normalisation, printable
 from foveate.nets.encoders.catalogue import ENCODERS
-from foveate.nets.weights.files import printable
 
 FORMAT = "foveate/1"
 Card = dict[str, Any]
 LARGEST = 100_000  # no number of an encoder's configuration is larger
 RANGES = {"range": "intensity_range", "percentiles": "percentiles"}  # which field holds a window's ends
+WINDOWS = ("profile", *RANGES)
 LIKE = 1.25  # spacings within this ratio are the same
 
 
@@ -30,7 +30,7 @@ def parse_card(text: str, name: str) -> Card:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise FoveateError(f"{name}: card format {printable(repr(found))}; this version reads {FORMAT!r}.")
-    if problem := wrong_field(card) or wrong_input(card):
+    if problem := wrong_field(card) or wrong_input(card) or wrong_step(card):
         raise FoveateError(f"{name}: its card is damaged: {problem}.")
     return card
 
@@ -46,13 +46,20 @@ def wrong_field(card: Card) -> str:
     entry = ENCODERS[str(encoder["name"])]
     if card["dimension"] not in entry.dimensions:
         return f"encoder {encoder['name']} does not exist in {card['dimension']}D"
-    known = {field.name: field for field in fields(entry.config)}
+    known, hints = {field.name: field for field in fields(entry.config)}, get_type_hints(entry.config)
     if strangers := sorted(set(map(str, encoder)) - set(known)):
         return f"encoder.{printable(strangers[0])} is no argument of {encoder['name']}"
-    for key, value in encoder.items():
-        default = known[key].default
-        if not alike(value, default):
-            return f"encoder.{key} is {printable(repr(value))}, accepted is something like {default!r}"
+    wrong = (wrong_value(f"encoder.{k}", v, known[k].default, hints[k]) for k, v in encoder.items())
+    return next(filter(None, wrong), "")
+
+
+def wrong_value(name: str, value: object, default: object, hint: object) -> str:
+    """Why a value of JSON may not stand for a configuration's default; empty: it may."""
+    words = get_args(hint) if get_origin(hint) is Literal else ()
+    if words and value not in words:
+        return f"{name} is {printable(repr(value))}, accepted are {', '.join(map(str, words))}"
+    if not alike(value, default):
+        return f"{name} is {printable(repr(value))}, accepted is something like {default!r}"
     return ""
 
 
@@ -68,10 +75,16 @@ def wrong_input(card: Card) -> str:
         return f"slices is {printable(repr(slices))}, accepted is an axis and a number of neighbours"
     if intensity is None:
         return ""
-    named = isinstance(intensity, dict) and isinstance(intensity.get("window"), str)
+    named = isinstance(intensity, dict) and intensity.get("window") in WINDOWS
     if named and are_numbers(intensity.get(RANGES.get(intensity["window"], ""), [0, 1]), 2):
         return ""
     return f"intensity is {printable(repr(intensity))}, accepted is a window and its two ends"
+
+
+def wrong_step(card: Card) -> str:
+    """The same of the step before the network; absent or null: not known."""
+    step = card.get("normalisation")
+    return "" if step is None else wrong_value("normalisation", step, "none", Normalisation)
 
 
 def are_numbers(value: object, count: int) -> bool:

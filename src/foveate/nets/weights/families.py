@@ -14,9 +14,8 @@ from typing import Any, final
 import yaml
 from torch import Tensor
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, printable
 from foveate.nets.weights.adapt import reversed_axes, window_of
-from foveate.nets.weights.files import printable
 
 OWN = ("encoder.", "decoder.")
 Argument = bool | int | tuple[int, ...]  # of an encoder's Config

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, printable
 
 PLAIN = 'torch.save(file["state_dict"], "plain.pth")'
 WAY_OUT = (
@@ -44,16 +44,6 @@ class Forgotten:
 
     def __setstate__(self, state: object) -> None:
         """Forget it."""
-
-
-def printable(text: object, most: int = 200) -> str:
-    r"""Text of a file made safe for a terminal: control characters spelled out, long ones cut.
-
-    >>> printable("a\x1b[2Jb")
-    'a\\x1b[2Jb'
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-    return shown if len(shown) <= most else f"{shown[:most]}..."
 
 
 def read_file(path: Path) -> tuple[object, dict[str, str]]:

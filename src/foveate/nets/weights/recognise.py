@@ -9,11 +9,10 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from foveate.core.networks import EncoderConfig
-from foveate.core.types import Dimension, FoveateError
+from foveate.core.types import Dimension, FoveateError, printable
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.nets.weights.families import Family, Translation, derived, families, nearest_families, translate
-from foveate.nets.weights.files import printable
 from foveate.nets.weights.transfer import TransferReport, counted, fitted
 
 

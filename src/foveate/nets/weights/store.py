@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
+from foveate.core.files import replace_file, replace_text
 from foveate.core.networks import Encoder
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, printable
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.weights.card import FORMAT, Card, check_card, encoder_config, parse_card
 from foveate.nets.weights.families import resemblance
-from foveate.nets.weights.files import printable, read_file, read_safetensors, weights_inside
+from foveate.nets.weights.files import read_file, read_safetensors, weights_inside
 from foveate.nets.weights.transfer import TransferReport, transfer
 
 __all__ = [
@@ -53,10 +53,8 @@ def save(parts: Mapping[str, nn.Module], card: Card, folder: Path) -> Path:
         missing_ok=True
     )  # a crash before the new one is there leaves weights that nothing speaks of
     write(tensors, card, path)
-    partial = beside.with_suffix(".partial")
     content = {**card, CHECKSUM: checksum(path)}
-    partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    partial.replace(beside)
+    replace_text(beside, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return path
 
 
@@ -64,11 +62,8 @@ def write(tensors: Mapping[str, Tensor], card: Card, path: Path) -> None:
     """One file, whole or not at all."""
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(card, indent=1, sort_keys=True)
-    partial = path.with_suffix(".partial")
-    save_file(own, partial, metadata={"card": text})  # one entry: the order of several is not stable
-    with partial.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    content = serialised(own, metadata={"card": text})  # one entry: the order of several is not stable
+    replace_file(path, lambda stream: stream.write(content))
 
 
 def locate(source: str | Path) -> Path:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from foveate.core.networks import Encoder
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, printable
 from foveate.nets.pyramid import Decoder
 from foveate.nets.weights.adapt import Adapted, Inflation, adapt
 from foveate.nets.weights.families import resemblance
-from foveate.nets.weights.files import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
