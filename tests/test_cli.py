@@ -44,6 +44,12 @@ def test_print_config_is_complete_and_reads_back(capsys, tmp_path):
     assert mapping["method"]["scales"] == [0, 2]
 
 
+def test_windows_is_told_where_foveate_runs(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert "inside WSL" in refusal(capsys, "pretrain", "--data", "x", "--out", "y")
+    assert main(["--help"]) == 0
+
+
 def test_bare_and_dotted_names_are_the_same(capsys):
     printed = []
     for method in ("--method", "--method.name"):

@@ -8,6 +8,7 @@ again.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from pathlib import Path
 from foveate.core import config as parsing
 from foveate.core.files import refusals_explained
 from foveate.core.registry import Registry, nearest
-from foveate.core.types import Ending, FoveateError, LostPeerError
+from foveate.core.types import Ending, FoveateError, LinesError, LostPeerError, spelled
 from foveate.runtime.command import Command, layers, written_out
 from foveate.runtime.listing import refuse_unknown
 
@@ -163,12 +164,16 @@ OWN = (
     ),
 )
 BY_NAME = {command.name: command for command in OWN}
+ONLY_LINUX = "foveate runs on Linux (macOS is untested). On Windows install and start it inside WSL."
 CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 PLUGGED: Registry[Command] = Registry("command", "foveate.commands", {})  # of other packages
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; nothing is said where whoever reads the output has seen enough, as `head` does."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than names have
     try:
         code = answer(arguments)
         sys.stdout.flush()
@@ -203,10 +208,12 @@ def answer(arguments: list[str] | None) -> int:
         if name == "--version":
             print(f"foveate {version('foveate')}")
             return 0
-        return execute(found(name), rest).value
+        with refusals_explained(name):
+            return execute(found(name), rest).value
     except FoveateError as error:
         if not isinstance(error, LostPeerError) or is_first():
-            print(f"foveate: {error}", file=sys.stderr)
+            lines = "\n" if isinstance(error, LinesError) else ""
+            print(f"foveate: {spelled(str(error), keep=lines)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("foveate: interrupted", file=sys.stderr)
@@ -238,6 +245,8 @@ def plugged(name: str) -> Command:
 
 def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
+    if sys.platform == "win32":  # locks, signals and limits of memory are those of POSIX
+        raise FoveateError(ONLY_LINUX)
     words = ["--help" if word == "-h" else word for word in arguments]
     if command.positional in command.repeated:
         words = keyed(words, command.positional)
@@ -259,7 +268,7 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         return Ending.FINISHED
     spec.require(given, command.positional)
     if "dry_run" in switches:
-        print(command.start_dry_run(config))
+        print(spelled(command.start_dry_run(config), keep="\n"))
         return Ending.FINISHED
     with refusals_explained(str(parsing.field_values(config).get("out") or command.name)):
         return command.start(config)

@@ -28,6 +28,7 @@ from typing import (
 
 import yaml
 
+from foveate.core.files import parse_yaml
 from foveate.core.registry import nearest
 from foveate.core.types import Dataclass, FoveateError
 
@@ -91,14 +92,15 @@ def read_flags(
 def read_yaml(path: Path) -> Nested:
     """A YAML file as nested mappings, with `method: NAME` spelled out."""
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FoveateError(f"--config {path}: there is no such file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FoveateError(f"--config {path} is not YAML: {' '.join(str(error).split())}") from None
+        loaded = parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FoveateError(f"--config {path}: {str(error.strerror).lower()}.") from None
+    except ValueError as error:
+        raise FoveateError(f"--config {path} is not YAML that can be read: {error}.") from None
     if not isinstance(loaded, dict):
-        found = type(loaded).__name__
-        raise FoveateError(f"--config {path} holds a {found}; accepted: keys and values, as in run.yaml.")
+        raise FoveateError(
+            f"--config {path} holds a {type(loaded).__name__}; accepted: keys and values, as in run.yaml."
+        )
     return spelled_out(loaded)
 
 
@@ -216,7 +218,7 @@ def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
         words = [f"--{key}={_bracketed(value, lists, key)}" for key, value in flags.items()]
         chosen = parser.parse_args(words, namespace=base)
         values = parser.instantiate(chosen)
-    except (ArgumentError, TypeError, ValueError) as error:
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise FoveateError(" ".join(str(error).split())) from None
     return type(defaults)(**{name: values[name] for name in field_names(type(defaults))})
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from foveate.core.types import FoveateError, Json, printable
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 ANYONE, OWNER = 0o666, 0o600  # who may read a new file; the first as far as the umask lets
 
@@ -31,7 +36,9 @@ REFUSALS = {
         "it may not be written or read. Accepted: a folder that you may write, files that you may read.",
     ),
 }  # what a system says no with that its user can change
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how what a spreadsheet computes begins
 AGAIN = "same command again: what was finished is kept."
+MOST_NODES = 100_000  # of a configuration
 SHOWN = 200  # characters of a path
 
 
@@ -64,9 +71,35 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], mode: int = AN
         temporary.replace(path)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """The same for a text."""
-    replace_file(path, lambda stream: stream.write(text.encode()))
+def replace_text(path: Path, text: str, mode: int = ANYONE) -> None:
+    """The same for a text; a name in it that is no UTF-8 keeps its bytes."""
+    content = text.encode("utf-8", "surrogateescape")
+    replace_file(path, lambda stream: stream.write(content), mode)
+
+
+def csv_text(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table as text."""
+    text = io.StringIO()
+    csv.writer(text).writerows(map(cell, row) for row in (head, *rows))
+    return text.getvalue()
+
+
+def cell(value: object) -> str:
+    r"""A value as a table holds it: always UTF-8, never a formula to a spreadsheet; the same again if read.
+
+    >>> cell("=HYPERLINK(1)"), cell("'=A1"), cell("-1.5"), cell(-1.5), cell("-x.png"), cell("\udcff.png")
+    ("'=HYPERLINK(1)", "'=A1", '-1.5', '-1.5', "'-x.png", '\\udcff.png')
+    """
+    text = "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+    return f"'{text}" if text[:1] in FORMULAS and len(text) > 1 and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def create_file(path: Path, content: bytes, mode: int = ANYONE) -> None:
@@ -109,11 +142,75 @@ def plain(value: Json) -> Json:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None where there is none."""
+    """A JSON object of our own; None where there is none."""
     if not path.is_file():
         return None
-    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise _damaged(path, "it is no JSON") from None
+    if not isinstance(loaded, dict):
+        raise _damaged(path, f"it holds a {type(loaded).__name__}")
     return loaded
+
+
+def json_with(key: str, path: Path) -> dict[str, Any]:
+    """A JSON object of our own that says something of a key."""
+    loaded = read_json(path) or {}
+    if key not in loaded:
+        raise _damaged(path, f"it does not say {key}")
+    return loaded
+
+
+def _damaged(path: Path, why: str) -> FoveateError:
+    again = "put it back from a backup, or remove it, and the same command makes it anew where it can"
+    return FoveateError(f"{path} is damaged ({why}); {again}.")
+
+
+def parse_yaml(text: str) -> object:
+    """What YAML says.
+
+    Raises:
+        ValueError: in words. An alias counts as often as it is used: a few lines may stand for billions.
+    """
+    import yaml
+
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _nodes_of(node, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    finally:
+        loader.dispose()
+
+
+def _nodes_of(node: Node, known: dict[int, int]) -> int:
+    """How many nodes there are from one on; refuses a key that is given twice."""
+    from yaml import MappingNode, ScalarNode, SequenceNode
+
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MOST_NODES  # while it is open: what holds itself has no end
+    inner = node.value if isinstance(node, SequenceNode) else []
+    if isinstance(node, MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, ScalarNode) and key.value in seen:
+                line = key.start_mark.line + 1
+                raise ValueError(f"line {line} gives {printable(repr(key.value))} a second time")
+            seen.add(key.value if isinstance(key, ScalarNode) else id(key))
+        inner = [each for pair in node.value for each in pair]
+    count = 1 + sum(_nodes_of(each, known) for each in inner)
+    if count > MOST_NODES:
+        raise ValueError(f"its aliases stand for more than {MOST_NODES:,} values")
+    known[id(node)] = count
+    return count
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

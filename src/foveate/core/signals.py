@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+LOOK_SECONDS = 1.0  # between two looks at whether a process is still there
 SAME_SIGNAL_SECONDS = 1.0  # what follows within them is the same order
 
 
@@ -34,6 +36,17 @@ def stop_signals() -> Iterator[dict[str, int]]:
 def outlive_first_order() -> None:
     """For a process that loads data: whoever started it may need its work to end well, and ends it."""
     _leave_orders({"order": 0}, dict.fromkeys(STOPPING, signal.SIG_DFL))
+
+
+def end_with(starter: int) -> None:
+    """For a worker process: end soon after the process that started it has ended, in whatever way."""
+
+    def watch() -> None:
+        while os.getppid() == starter:  # else it was given to another process
+            time.sleep(LOOK_SECONDS)
+        os._exit(1)  # nobody waits for what it is at
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _leave_orders(left: dict[str, int], usual: Mapping[signal.Signals, Any]) -> None:

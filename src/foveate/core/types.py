@@ -56,6 +56,10 @@ class FoveateError(Exception):
     """An error that the user can fix: the command line prints its one paragraph and exits with 2."""
 
 
+class LinesError(FoveateError):
+    """One whose message has lines below the paragraph, such as the tree that a folder should be."""
+
+
 class LostPeerError(FoveateError):
     """Another process of the run ended first; its own words, not these, say why."""
 
@@ -328,5 +332,14 @@ def printable(text: object, most: int = 200) -> str:
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    shown = spelled(str(text))
     return shown if len(shown) <= most else f"{shown[:most]}..."
+
+
+def spelled(text: str, keep: str = "") -> str:
+    r"""The same for a terminal, as long as it is, but for the characters to `keep`.
+
+    >>> spelled("a\n\x1b[2J \udcff.png"), spelled("a\nb", keep="\n")
+    ('a\\n\\x1b[2J \\udcff.png', 'a\nb')
+    """
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

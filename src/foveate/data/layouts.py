@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict, Unpack, final
 
-from foveate.core.types import Dimension, FoveateError, Json, Record, Role
+from foveate.core.types import Dimension, FoveateError, Json, LinesError, Record, Role, spelled
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import entries_of, parse_json
 
@@ -96,9 +96,9 @@ def _refusing(layout: Layout, root: Path) -> Iterator[None]:
     try:
         yield
     except WrongLayoutError as error:
-        raise FoveateError(
-            f"{root} is not laid out as --source {layout.name} expects: {error}. "
-            f"Expected:\n{layout.tree.strip()}"
+        raise LinesError(
+            spelled(f"{root} is not laid out as --source {layout.name} expects: {error}. ")
+            + f"Expected:\n{layout.tree.strip()}"
         ) from None
 
 

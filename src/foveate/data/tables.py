@@ -80,6 +80,6 @@ def parse_json(path: Path) -> Json:
     """What a JSON file holds."""
     try:
         found: Json = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise FoveateError(f"{path} cannot be read as JSON ({type(error).__name__}).") from None
     return found

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 
+from foveate.core.files import csv_text
 from foveate.evaluate.comparison import Line
 from foveate.evaluate.statistics import Estimate
 
@@ -89,20 +88,19 @@ def as_latex(rows: Sequence[Sequence[str]]) -> str:
 
 def as_csv(lines: Sequence[Line], references: Sequence[str]) -> str:
     """Every number of every line."""
-    stream = io.StringIO()
-    writer = csv.writer(stream)
     parts = ["score", *(f"minus_{reference}" for reference in references)]
     names = [f"{part}_{number}" for part in parts for number in NUMBERS]
     verdicts = [f"{part}_verdict" for part in parts[1:]]
-    writer.writerow(["task", "arm", "way", "labels", *names, *verdicts, "resolves", "pretraining_sd", "note"])
+    head = ["task", "arm", "way", "labels", *names, *verdicts, "resolves", "pretraining_sd", "note"]
+    rows = []
     for line in lines:
         found = [line.score, *(line.against.get(reference) for reference in references)]
         cells = [text_of(value) for each in found for value in numbers_of(each)]
         said = ["" if each is None else each.verdict() for each in found[1:]]
-        writer.writerow(
+        rows.append(
             [*line.group, *cells, *said, *map(text_of, (line.resolves, line.pretraining_sd)), line.note]
         )
-    return stream.getvalue()
+    return csv_text(head, rows)
 
 
 def numbers_of(found: Estimate | None) -> Sequence[float]:

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from foveate.core import config as parsing
-from foveate.core.files import plain, replace_file, replace_text
+from foveate.core.files import json_with, plain, replace_file, replace_text
 from foveate.core.types import Dataclass, FoveateError
 from foveate.data.cache.volumes import Cache
 from foveate.nets.weights.store import FOLDS, TransferReport
@@ -50,7 +50,7 @@ def check_resumable(config: RunConfig, out: Path) -> None:
                 "earlier run, to resume it."
             )
         return
-    before = dict(parsing.flatten(yaml.safe_load(saved.read_text(encoding="utf-8"))))
+    before = dict(parsing.flatten(parsing.read_yaml(saved)))
     paths = own_paths(saved)
     before |= {key: path for key, path in paths.items() if not before.get(key)}
     before = {**dict(defaulted(config)), **before}  # an earlier version did not know all of the keys
@@ -121,7 +121,7 @@ def prepare_out(config: RunConfig, out: Path, data_hash: str, report: TransferRe
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
     path = out / ENVIRONMENT
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["data_hash"]
+        before = json_with("data_hash", path)["data_hash"]
         if before != data_hash:
             raise FoveateError(
                 f"--data {config.data} holds other images than when {out} was started (data hash "
@@ -202,7 +202,7 @@ def runs_in(run: str) -> list[str]:
     path = Path(run) / FOLDS
     if not path.is_file():
         return [run]
-    count = int(json.loads(path.read_text(encoding="utf-8"))["folds"])
+    count = int(json_with("folds", path)["folds"])
     folders = [fold_folder(Path(run), number) for number in range(count)]
     if missing := [each.name for each in folders if not (each / "exported" / "card.json").is_file()]:
         raise FoveateError(

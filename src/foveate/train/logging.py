@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from foveate.core.claims import claim
-from foveate.core.types import FoveateError
+from foveate.core.types import FoveateError, spelled
 from foveate.train.loggers import open_loggers
 from foveate.train.remaining import Remaining
 from foveate.train.verdicts import ADVICE, Judge, Verdict
@@ -23,9 +23,12 @@ LOCK = ".lock"  # empty; held while a process writes to the run
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
-    """One line to the terminal, above a progress bar where there is one."""
-    CONSOLE.print(text, markup=False)
+def say(text: str, *, lines: bool = False) -> None:
+    """One line to the terminal, or several; above a progress bar where there is one.
+
+    Names of files may hold anything: what is no letter is spelled out, so that none of it acts on a terminal.
+    """
+    CONSOLE.print(spelled(text, keep="\n" * lines), markup=False, emoji=False)
 
 
 class RunLog:
@@ -88,7 +91,7 @@ class RunLog:
     def note(self, text: str) -> None:
         """A line for people, in the terminal and in train.log. Holds no file name and no identity."""
         if self.active:
-            say(text)
+            say(text, lines=True)
             with (self.folder / "train.log").open("a", encoding="utf-8") as stream:
                 stream.write(f"{text}\n")
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import stat
 
 import nibabel as nib
 import numpy as np
@@ -209,6 +210,23 @@ def test_contract_classes_go_into_a_table_that_goes_on(tmp_path, given):
     given(tmp_path / "in", model=whole_image(lambda _: [1.0, 0.0]))
     again = {row["image"]: row["predicted"] for row in csv.DictReader((out / "predictions.csv").open())}
     assert again == {"a.nii.gz": "light", "b.nii.gz": "light", "bad.nii.gz": "dark"}
+
+
+def test_contract_no_name_of_a_file_loses_the_table_or_is_a_formula_in_it(tmp_path, given):
+    names = [b"\xff.nii.gz", b"=cmd.nii.gz", b"@a.nii.gz", b"a\nb.nii.gz"]
+    write_scan(tmp_path / "in/a.nii.gz")
+    for name in names:
+        (tmp_path / "in" / os.fsdecode(name)).write_bytes((tmp_path / "in/a.nii.gz").read_bytes())
+    answers = iter(range(9))
+    model = whole_image(lambda _: [next(answers) / 8, 0.5])
+    finished, out = given(tmp_path / "in", model=model)
+    assert finished
+    table = (out / "predictions.csv").read_bytes()
+    found = [row["image"] for row in csv.DictReader(table.decode("utf-8").splitlines(keepends=True))]
+    assert found == ["'=cmd.nii.gz", "'@a.nii.gz", "\\udcff.nii.gz", "a\nb.nii.gz", "a.nii.gz"]
+    assert stat.S_IMODE((out / "predictions.csv").stat().st_mode) == 0o600  # it holds names
+    assert given(tmp_path / "in", model=model)[0]
+    assert (out / "predictions.csv").read_bytes() == table  # none is done again under another name
 
 
 def test_contract_the_verb_says_what_is_missing_and_what_is_wrong(capsys, tmp_path):

@@ -25,7 +25,7 @@ from foveate.commands.compare.folder import BUDGET, CELLS, PATIENCE, RUNS, Bench
 from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import Job, example, split_of, working_jobs
 from foveate.core.files import read_json
-from foveate.core.types import Ending
+from foveate.core.types import Ending, spelled
 from foveate.train.logging import CONSOLE
 
 OWN = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -131,7 +131,7 @@ def attempt(bench: Bench, job: Job, pace: Pace) -> bool:
     except StoppedError:
         raise
     except Exception as error:
-        OWN.print(f"failed: {job.name}: {bench.fail(job, error)}", markup=False)
+        OWN.print(spelled(f"failed: {job.name}: {bench.fail(job, error)}"), markup=False)
         shutil.rmtree(bench.out / RUNS / job.name / "previews", ignore_errors=True)
         return False
     pace.took(job, time.monotonic() - before)

@@ -42,7 +42,7 @@ def run_demo(config: DemoConfig) -> Ending:
         if not learn_tissues(out, folder, init, config):
             return Ending.STOPPED
         scores[arm] = last_validation(folder)
-    say(as_table(scores, str(config.finetune_steps)))
+    say(as_table(scores, str(config.finetune_steps)), lines=True)
     say(f"look at {out / 'segmentation-pre-trained' / 'previews'}: truth and prediction")
     return Ending.FINISHED
 

@@ -5,9 +5,7 @@ Files hold row numbers and salted hashes; names are said in the terminal alone.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from foveate.commands.embed import likeness
 from foveate.commands.embed.config import EmbedConfig
 from foveate.commands.embed.features import Embedded
 from foveate.commands.embed.picture import draw_map
-from foveate.core.files import replace_text
+from foveate.core.files import csv_text, replace_text
 from foveate.core.types import Array
 from foveate.train.logging import say
 
@@ -69,7 +67,7 @@ def write_pairs(path: Path, near: Array, apart: Array) -> None:
         both = zip(others, distances, strict=True)
         pairs = ((i, f"{d:.5f}") if np.isfinite(d) else ("", "") for i, d in both)
         lines.append((row, *(word for pair in pairs for word in pair)))
-    replace_text(path, as_csv(("row", *head), lines))
+    replace_text(path, csv_text(("row", *head), lines))
 
 
 def write_rows(found: Embedded, path: Path, chosen: Iterable[tuple[int, ...]]) -> None:
@@ -80,16 +78,7 @@ def write_rows(found: Embedded, path: Path, chosen: Iterable[tuple[int, ...]]) -
     ]
     width = len(lines[0]) // 3 if lines else 1
     head = [f"{word}{k + 1 if width > 1 else ''}" for k in range(width) for word in ("row", "id", "slice")]
-    replace_text(path, as_csv(head, lines))
-
-
-def as_csv(head: Sequence[str], lines: Iterable[Sequence[Cell]]) -> str:
-    """A table as text."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(head)
-    writer.writerows(lines)
-    return text.getvalue()
+    replace_text(path, csv_text(head, lines))
 
 
 def tell(what: str, lines: Iterable[str], most: int = SHOWN) -> None:

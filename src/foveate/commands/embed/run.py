@@ -22,8 +22,8 @@ from foveate.commands.embed.features import (
     made_by,
     place_rows,
 )
-from foveate.commands.embed.findings import as_csv, report
-from foveate.core.files import replace_file, replace_text, write_json
+from foveate.commands.embed.findings import report
+from foveate.core.files import csv_text, replace_file, replace_text, write_json
 from foveate.core.types import Array, Ending, FoveateError, Json
 from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import is_prepared
@@ -131,8 +131,8 @@ def write_tables(found: Embedded, card: weights.Card, made: Mapping[str, Json], 
     volumes = list(found.cache)
     pairs = zip(found.images.tolist(), found.parts.tolist(), strict=True)
     index: list[Row] = [(volumes[i].entry.id, volumes[i].entry.patient, part) for i, part in pairs]
-    replace_text(out / INDEX, as_csv(("id", "patient", "slice"), index))
-    write_private(out / NAMES, as_csv(("id", "image"), [(v.entry.id, v.relative) for v in volumes]))
+    replace_text(out / INDEX, csv_text(("id", "patient", "slice"), index))
+    write_private(out / NAMES, csv_text(("id", "image"), [(v.entry.id, v.relative) for v in volumes]))
     said: dict[str, Json] = {
         **made,
         "columns": found.seen.columns,

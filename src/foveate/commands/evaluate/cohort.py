@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import values_of
 from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
+from foveate.core.files import read_json
 from foveate.core.tasks import ImageTask
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.index import salted_id
@@ -137,7 +137,7 @@ def split_of(
     config: EvaluateConfig, run: str, settings: FinetuneConfig, records: Sequence[Record], cache: Path
 ) -> Split:
     """A run's own split by the salted names it wrote down; for `all` nothing must be in it."""
-    used = json.loads((Path(run) / "split.json").read_text(encoding="utf-8"))
+    used = read_json(Path(run) / "split.json") or {}
     salt = read_salt(cache) if cache.is_dir() else b""
     ids = {salted_id(salt, record.relative): record for record in records} if salt else {}
     if config.part == "all":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +21,7 @@ from foveate.commands.evaluate.scores import (
     judge,
 )
 from foveate.core import config as parsing
-from foveate.core.files import plain, replace_text
+from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.types import Array, Ending
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
@@ -99,7 +97,7 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
     replace_text(out / "summary.json", text)
-    say(table_of(summary))
+    say(table_of(summary), lines=True)
     return not cohort.left_out
 
 
@@ -133,13 +131,11 @@ def with_intervals(
 
 def write_cases(path: Path, cohort: Cohort, rows: Rows) -> None:
     """A row per case under its salted name."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["id", "patient", *(["fold"] if cohort.owners else []), *rows[0]])
+    head, lines = ["id", "patient", *(["fold"] if cohort.owners else []), *rows[0]], []
     for i, (volume, patient, row) in enumerate(zip(cohort.volumes, cohort.patients, rows, strict=True)):
         cells = ["" if math.isnan(value) else f"{value:.6g}" for value in row.values()]
-        writer.writerow([volume.entry.id, patient, *cohort.owners[i : i + 1], *cells])
-    replace_text(path, text.getvalue())
+        lines.append([volume.entry.id, patient, *cohort.owners[i : i + 1], *cells])
+    replace_text(path, csv_text(head, lines))
 
 
 def table_of(summary: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from foveate.commands.finetune.config import FinetuneConfig
 from foveate.core import config as parsing
-from foveate.core.files import replace_text
+from foveate.core.files import json_with, replace_text
 from foveate.core.types import Ending, FoveateError
 from foveate.nets.weights.store import FOLDS
 from foveate.runtime.config import PATHS, RESUMABLE
@@ -37,7 +37,7 @@ def cross_validate(config: FinetuneConfig, run: Callable[[FinetuneConfig], Endin
         if not (ending := run(one)):
             return ending
     refuse_overlap(config, out)
-    say(summary(config, out))
+    say(summary(config, out), lines=True)
     return Ending.FINISHED
 
 
@@ -65,7 +65,7 @@ def claim(config: FinetuneConfig, out: Path) -> None:
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in skipped}
     path = out / FOLDS
     if path.exists():
-        before = dict(defaulted(config)) | json.loads(path.read_text(encoding="utf-8"))["settings"]
+        before = dict(defaulted(config)) | json_with("settings", path)["settings"]
         if changed := parsing.differences(before, said, (*RESUMABLE, *skipped)):
             raise FoveateError(
                 f"--out {out} holds folds with another configuration ({'; '.join(changed)}). Give the same "
@@ -94,7 +94,7 @@ def refuse_overlap(config: FinetuneConfig, out: Path) -> None:
     owner: dict[str, int] = {}
     for number in range(config.folds):
         path = fold_folder(out, number) / "split.json"
-        for name in json.loads(path.read_text(encoding="utf-8"))["val"] if path.exists() else []:
+        for name in json_with("val", path)["val"] if path.exists() else []:
             if owner.setdefault(name, number) != number:
                 raise FoveateError(
                     f"--out {out}: fold {owner[name]} and fold {number} validate on the same image, so the "

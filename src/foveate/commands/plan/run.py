@@ -13,7 +13,7 @@ from foveate.commands.plan.measure import LARGER, SMALL, Probe, measure, probed_
 from foveate.commands.pretrain.card import headline, sets_note
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.commands.pretrain.position import decision, settled
-from foveate.core.types import Ending, FoveateError
+from foveate.core.types import Ending, FoveateError, spelled
 from foveate.data.salts import CACHES
 from foveate.runtime.processes import check_processes
 from foveate.runtime.resources.cpus import cpus_of_process
@@ -25,7 +25,7 @@ SHARE = 0.8  # of the memory that a suggestion may use
 
 def run_plan(config: PretrainConfig) -> Ending:
     """Print the plan."""
-    print(plan(config))
+    print(spelled(plan(config), keep="\n"))
     return Ending.FINISHED
 
 

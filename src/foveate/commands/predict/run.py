@@ -27,7 +27,7 @@ from foveate.commands.predict.table import (
     write_table,
 )
 from foveate.core import config as parsing
-from foveate.core.files import replace_text
+from foveate.core.files import cell, read_json, replace_text
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Ending, FoveateError, Record, reason_of
 from foveate.data.cache.profiles import PrepareConfig
@@ -164,7 +164,7 @@ def claim(out: Path, config: PredictConfig, runs: Sequence[str], precision: str)
     mine = {"weights": hashes[0] if len(hashes) == 1 else hashes, **said}
     path = out / SETTINGS
     if path.exists():
-        before = BEFORE | json.loads(path.read_text(encoding="utf-8"))
+        before = BEFORE | (read_json(path) or {})
         if before.get("window.flip_axes") == []:  # what mirrored in an earlier version, and did not
             del before["window.flip_axes"]
         if changed := parsing.differences(before, mine, ()):
@@ -195,7 +195,7 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
         try:
             image = coming.result()
             if image.volume is None:
-                rows.setdefault(record.relative, row_of_mask(names[record.relative], EARLIER))
+                rows.setdefault(cell(record.relative), row_of_mask(names[record.relative], EARLIER))
             else:
                 with image.held:
                     volume = image.volume
@@ -203,7 +203,7 @@ def predict_masks(seat: Seat, task: DenseTask, images: Sequence[Record]) -> Iter
                     journal.forget(image.line)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     write_all(model, task, found, volume, record, target)
-                rows[record.relative] = row_of_mask(names[record.relative], image.warning, found.doubt)
+                rows[cell(record.relative)] = row_of_mask(names[record.relative], image.warning, found.doubt)
                 write_table(out / TABLE, rows)  # before it counts as done: a warning is never lost
                 journal.add(image.line)
             yield record, ""
@@ -287,7 +287,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
             journal.add(fresh.pop())
 
     def done(record: Record, line: tuple[str, str]) -> bool:
-        return record.relative in rows and journal.has(line)
+        return cell(record.relative) in rows and journal.has(line)
 
     try:
         for record, coming in read_ahead(images, lambda each: opened(seat, each, done)):
@@ -296,7 +296,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
                 if image.volume is not None:
                     with image.held:
                         row = row_of_values(seat, task, image.volume)
-                    rows[record.relative] = {**row, WARNING: image.warning}
+                    rows[cell(record.relative)] = {**row, WARNING: image.warning}
                     fresh.append(image.line)
                 yield record, ""
             except FAILURES as error:

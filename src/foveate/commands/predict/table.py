@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from foveate.core.files import replace_text
+from foveate.core.files import OWNER, csv_text, replace_text
 
 ENTROPY, DISAGREEMENT = "entropy", "disagreement"
 LOOK = "look_first"  # 1 is the image to look at first
@@ -18,7 +17,7 @@ EARLIER = "not compared with the training images: done by an earlier version"
 
 
 def read_table(path: Path) -> dict[str, dict[str, str]]:
-    """Rows by image; none where there is no table."""
+    """Rows by image, as `core.files.cell` writes its name; none where there is no table."""
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", newline="") as stream:
@@ -30,18 +29,17 @@ def write_table(path: Path, rows: Mapping[str, Mapping[str, str]]) -> None:
     """The whole table, or the one before."""
     if not rows:
         return
-    text, places = io.StringIO(), {name: str(i) for i, name in enumerate(look_first(rows), 1)}
+    places = {name: str(i) for i, name in enumerate(look_first(rows), 1)}
     last = [*([LOOK] if places else []), WARNING]
     columns = [
         name for name in dict.fromkeys(key for row in rows.values() for key in row) if name not in last
     ]
-    writer = csv.DictWriter(text, ["image", *columns, *last], restval="")
-    writer.writeheader()
-    placed = {LOOK: ""} if places else {}
-    for name, row in sorted(rows.items()):
-        mine = {LOOK: places[name]} if name in places else placed
-        writer.writerow({"image": name, **row, **mine})
-    replace_text(path, text.getvalue())
+    order = ["image", *columns, *last]
+    lines = [
+        [{**row, "image": name, LOOK: places.get(name, "")}.get(column, "") for column in order]
+        for name, row in sorted(rows.items())
+    ]
+    replace_text(path, csv_text(order, lines), OWNER)
 
 
 def doubt_cells(entropy: float | None, disagreement: float | None) -> dict[str, str]:

@@ -6,13 +6,12 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import methodcaller
 from pathlib import Path
 
 from foveate.commands.split.config import SplitRun
 from foveate.core import config as parsing
-from foveate.core.files import replace_file
-from foveate.core.types import Ending, FoveateError, Record
+from foveate.core.files import ANYONE, OWNER, replace_text
+from foveate.core.types import Ending, FoveateError, Record, spelled
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.columns import Columns, columns_beside
 from foveate.data.cohort.draw import PARTS, Drawn, Groups, by_patient, coarse_labels, draw, strata
@@ -31,7 +30,7 @@ LISTED_BY = (".csv", ".json")
 
 def run_split(config: SplitRun) -> Ending:
     """Split, and print a table of the parts."""
-    print(split(config))
+    print(spelled(split(config), keep="\n"))
     return Ending.FINISHED
 
 
@@ -203,7 +202,7 @@ def write_lists(
     refuse_other_lists(out, texts)
     for name, text in texts.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out / name, methodcaller("write", text.encode("utf-8", "surrogateescape")))
+        replace_text(out / name, text, OWNER if name.endswith(".txt") else ANYONE)  # lists hold names
 
 
 def refuse_other_lists(out: Path, texts: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from foveate.core.config import differences
 from foveate.core.files import replace_text
+from foveate.core.signals import end_with
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.cache.complete import forget_complete, write_complete
 from foveate.data.cache.encoding import encode, histogram
@@ -212,7 +214,7 @@ def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator
     if num_workers == 0:
         yield from map(work, images)
         return
-    pool = ProcessPoolExecutor(num_workers)
+    pool = ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
     try:
         yield from pool.map(work, images)
     except BrokenProcessPool as error:

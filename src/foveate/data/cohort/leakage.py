@@ -8,6 +8,7 @@ project's folder, and without it the hashes can be compared with nothing.
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.files import replace_text
+from foveate.core.signals import end_with
 from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
@@ -70,7 +72,7 @@ def hashes_of(
     if num_workers == 0:
         yield from map(work, records)
         return
-    with ProcessPoolExecutor(num_workers) as pool:
+    with ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(work, records, chunksize=4)
 
 

@@ -195,7 +195,7 @@ def lists_of_file(path: Path, fold: int) -> dict[str, list[str]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FoveateError(f"split.source {path}: there is no such file.") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FoveateError(
             f'split.source {path} is not JSON; accepted: {{"train": [...], "val": [...]}}.'
         ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -40,10 +41,6 @@ def serve(memory_bytes: int, alarm_s: int) -> None:
 
 def limit_memory(memory_bytes: int) -> None:
     """Makes allocations beyond a limit fail; counts memory of this process's own, not mapped libraries."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from foveate.core.files import replace_file
+from foveate.core.files import ANYONE, OWNER, cell, replace_file
+from foveate.core.signals import end_with
 from foveate.core.types import FoveateError
 from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked
@@ -60,7 +61,7 @@ def streamed(work: Callable[[T], R], tasks: Iterable[T], num_workers: int) -> It
     if num_workers == 0:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(num_workers)
+    pool = ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
     waiting: deque[Future[R]] = deque()
     try:
         for task in tasks:
@@ -205,17 +206,16 @@ def export(scan: Scan, out: Path) -> None:
     _write_table(out / REJECTS, ("id", "format", "reason"), scan.db.execute(reasons))
     private = out / state.PRIVATE / REJECTED_NAMES
     rows = ((os.fsdecode(relative), reason) for relative, reason in scan.db.execute(names))
-    _write_table(private, ("file", "reason"), rows)
-    private.chmod(0o600)
+    _write_table(private, ("file", "reason"), rows, OWNER)
 
 
-def _write_table(path: Path, names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+def _write_table(path: Path, names: Iterable[str], rows: Iterable[Iterable[Any]], mode: int = ANYONE) -> None:
     def write(stream: BinaryIO) -> None:
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline="")
         table = csv.writer(text, lineterminator="\n")
         table.writerow(names)
-        table.writerows(rows)
+        table.writerows(map(cell, row) for row in rows)
         text.flush()
         text.detach()
 
-    replace_file(path, write)
+    replace_file(path, write, mode)

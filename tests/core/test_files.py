@@ -1,0 +1,70 @@
+"""Files of people and of our own that are damaged or hostile: a paragraph, soon."""
+
+import pytest
+
+from foveate.cli import main
+from foveate.core.files import cell, csv_text, json_with, parse_yaml, read_json, replace_file
+from foveate.core.types import FoveateError
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+HOSTILE = {
+    "aliases of aliases": (LAUGHS, "stand for more than"),
+    "one that holds itself": ("a: &a [*a]", "stand for more than"),
+    "deep": ("[" * 3000, "nested too deeply"),
+    "a number without end": (f"steps: {'9' * 6000}", "4300 digits"),
+    "a key twice": ("steps: 1\nseed: 2\nsteps: 3\n", "line 3 gives 'steps' a second time"),
+    "a key twice inside": ("optim:\n  lr: 1\n  lr: 2\n", "line 3 gives 'lr' a second time"),
+    "no such day": ("steps: 2001-99-99", "month must be in"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_yaml_that_is_hostile_is_refused_in_a_paragraph(tmp_path, capsys, what):
+    text, said = HOSTILE[what]
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["pretrain", "--config", str(tmp_path / "c.yaml"), "--print_config"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert "c.yaml" in line
+
+
+def test_aliases_and_merges_of_people_are_read():
+    assert parse_yaml("a: &x {b: 1}\nc: *x\nd: {<<: *x, e: 2}") == {
+        "a": {"b": 1},
+        "c": {"b": 1},
+        "d": {"b": 1, "e": 2},
+    }
+    assert parse_yaml("") is None
+
+
+@pytest.mark.parametrize("text", ['{"a": 1', "", "[1]", "[" * 9000, "\x00"])
+def test_json_of_our_own_that_was_cut_is_named_with_a_way_on(tmp_path, text):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(FoveateError, match=r"x\.json is damaged .*backup, or remove it"):
+        read_json(path)
+    path.write_text("{}")
+    with pytest.raises(FoveateError, match=r"x\.json is damaged \(it does not say folds\)"):
+        json_with("folds", path)
+
+
+def test_a_table_keeps_its_numbers_and_holds_no_formula():
+    rows = [["=1+1", "@SUM(A1)", "+x", "-y", -1.5, "-1.5e-3", "+2", "-", None, "a=b"]]
+    cells = csv_text(["h"] * 10, rows).splitlines()[1].split(",")
+    assert cells == ["'=1+1", "'@SUM(A1)", "'+x", "'-y", "-1.5", "-1.5e-3", "+2", "-", "", "a=b"]
+    assert [cell(each) for each in cells] == cells
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"before")
+
+    def write(stream):
+        stream.write(b"half")
+        stream.flush()
+        assert path.read_bytes() == b"before"  # while it is written, too
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        replace_file(path, write)
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a", b"before")]
