@@ -93,14 +93,11 @@ def read_yaml(path: Path) -> Nested:
     """A YAML file as nested mappings, with `method: NAME` spelled out."""
     try:
         loaded = parse_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FoveateError(f"--config {path}: {str(error.strerror).lower()}.") from None
-    except ValueError as error:
-        raise FoveateError(f"--config {path} is not YAML that can be read: {error}.") from None
+    except (OSError, ValueError) as error:
+        why = str(error.strerror).lower() if isinstance(error, OSError) else error
+        raise FoveateError(f"--config {path} cannot be read as YAML: {why}.") from None
     if not isinstance(loaded, dict):
-        raise FoveateError(
-            f"--config {path} holds a {type(loaded).__name__}; accepted: keys and values, as in run.yaml."
-        )
+        raise FoveateError(f"--config {path} holds a {type(loaded).__name__}; accepted: keys with values.")
     return spelled_out(loaded)
 
 
