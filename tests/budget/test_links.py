@@ -67,3 +67,15 @@ def test_links_that_lead_nowhere_are_found(tmp_path):
     assert broken(page, tmp_path) == bad
     page.write_text('<img src="gone.png">\n\n[name]: gone.md\n')
     assert broken(page, tmp_path) == ["gone.png", "gone.md"]
+
+
+def test_a_decision_has_a_number_of_its_own_and_a_row_in_the_index():
+    folder = ROOT / "docs" / "adr"
+    rows = re.findall(r"^\| (\d+) \| \[.*?\]\((.+?)\)", (folder / "README.md").read_text(), re.MULTILINE)
+    files = sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert sorted(file for _, file in rows) == files
+    numbers = [int(number) for number, _ in rows]
+    assert len(numbers) == len(set(numbers))
+    assert [int(file[:4]) for _, file in rows] == numbers
+    titles = [(folder / file).read_text(encoding="utf-8").split(".")[0] for _, file in rows]
+    assert titles == [f"# {number}" for number in numbers]
