@@ -24,6 +24,7 @@ from foveate.evaluate.comparison import EXPLORATORY, Group, Line, Result, Score,
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
+from foveate.runtime.report.build import write_page
 
 REFERENCES = (SCRATCH, LONG)
 PLATEAU = 0.01
@@ -35,7 +36,7 @@ LONGEST = 140  # characters of a reason in a table; failures/ has the whole
 
 
 def write(config: CompareConfig, out: Path) -> str:
-    """Write the report of the runs finished so far; returns its Markdown, for the terminal."""
+    """Write the report of the runs finished so far; its Markdown for the terminal, and where its page is."""
     jobs = jobs_of(config)
     cells = [cell for job in jobs if (cell := read_json(out / CELLS / f"{job.name}.json"))]
     lines = lines_from(config, cells, notes_of(jobs, out))
@@ -50,7 +51,7 @@ def write(config: CompareConfig, out: Path) -> str:
     )
     for task in config.tasks:
         draw(config, task, lines, out)
-    return text
+    return f"{text}\n\non one page: {write_page(out)}"
 
 
 def lines_from(

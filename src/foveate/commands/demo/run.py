@@ -13,6 +13,7 @@ from foveate.commands.finetune.run import finetune
 from foveate.commands.pretrain.config import SPEC as PRETRAIN
 from foveate.commands.pretrain.run import pretrain
 from foveate.core.types import Ending
+from foveate.runtime.report.build import PAGE, build_page
 from foveate.train.logging import say
 from foveate.train.progress import progress
 
@@ -43,8 +44,15 @@ def run_demo(config: DemoConfig) -> Ending:
             return Ending.STOPPED
         scores[arm] = last_validation(folder)
     say(as_table(scores, str(config.finetune_steps)), lines=True)
-    say(f"look at {out / 'segmentation-pre-trained' / 'previews'}: truth and prediction")
+    show(out)
     return Ending.FINISHED
+
+
+def show(out: Path) -> None:
+    """The three runs on one page."""
+    runs = [out / name for name in ("run", "segmentation-pre-trained", "segmentation-scratch")]
+    build_page(runs).write(out / PAGE)
+    say(f"all three runs on one page, to open in a browser: {out / PAGE}")
 
 
 def build(folder: Path, count: int, seed: int) -> None:

@@ -39,6 +39,7 @@ from foveate.runtime.config import from_card
 from foveate.runtime.finetuned import prepared
 from foveate.runtime.folder import write_private
 from foveate.runtime.precision import device_of, set_up_device
+from foveate.runtime.report.build import write_page
 from foveate.runtime.selection import say_notes
 from foveate.train.logging import say
 from foveate.train.progress import counted
@@ -72,6 +73,7 @@ def embed(config: EmbedConfig) -> Embedded:
     say(f"{len(features)} rows of {features.shape[1]} features from {len(cache)} images: {out / TABLE}")
     asked = features_of(Path(config.query), found, card, prepare_of(card), out) if config.query else None
     report(found, config, asked)
+    say(f"on one page: {write_page(out)}")
     return found
 
 

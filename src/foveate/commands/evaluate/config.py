@@ -26,7 +26,8 @@ class EvaluateConfig:
         nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
         by: Columns of a table beside the images, such as "site,sex": every metric is given for each of their
             values as well, with intervals over its own patients. Empty: none.
-        worst: Number of worst cases to draw.
+        worst: Number of worst cases to draw, and to show slice by slice on the page.
+        with_images: Write pictures of cases, and show them on the page.
         draws: Resamples of the bootstrap over patients.
         seed: Seed of the bootstrap.
         calibration: Score, too, whether the probabilities of masks mean what they say (ece_fg); answers for
@@ -49,6 +50,7 @@ class EvaluateConfig:
     nsd_tolerance_mm: float = 1.0
     by: str = ""
     worst: int = 4
+    with_images: bool = True
     draws: int = 2000
     seed: int = 0
     calibration: bool = False

@@ -27,6 +27,7 @@ from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import Model, memory_explained, open_model
 from foveate.runtime.folder import runs_in
+from foveate.runtime.report.build import write_page
 from foveate.runtime.resources.gpus import take_gpu
 from foveate.train.logging import say
 
@@ -97,7 +98,11 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
     replace_text(out / "summary.json", text)
+<<<<<<< HEAD
     say(table_of(summary), lines=True)
+=======
+    say(f"{table_of(summary)}\non one page: {write_page(out, images=config.with_images)}")
+>>>>>>> cc01172 (evaluate, compare, embed and demo write the page; tests of pages in a browser)
     return not cohort.left_out
 
 

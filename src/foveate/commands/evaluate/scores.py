@@ -17,7 +17,10 @@ from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.evaluate.members.mirrors import Mirror
+from foveate.pages.scenes import write_scenes
+from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
 from foveate.runtime.finetuned import Model, segment_volume
+from foveate.runtime.report.evaluations import SCENES
 from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
 
@@ -52,19 +55,45 @@ def judge_masks(
     names = [name for name in tasks[0].class_names if f"dice/{name}" in rows[0]]
     figures.draw_scores(out / "dice.png", {n: [r[f"dice/{n}"] for r in rows] for n in names}, "Dice")
     order = sorted(range(len(rows)), key=lambda i: np.nan_to_num(rows[i]["mean_fg_dice"], nan=2.0))
-    pictures = []
-    for i in order[: config.worst]:
+    pictures, scenes = [], list[Scene]()
+    for i in order[: config.worst if config.with_images else 0]:
         predicted, truth = masks_of(config, models[owners[i]], tasks[owners[i]], cohort.volumes[i])
         sides = {"truth": truth, "prediction": predicted}
         image = torch.from_numpy(whole(cohort.volumes[i])[0])
         drawn = {k: torch.from_numpy(np.stack(list(each.values()))) for k, each in sides.items()}
         said = f"row {i + 1} of cases.csv, mean_fg_dice {rows[i]['mean_fg_dice']:.3f}"
         pictures.append(Case(image=image, regions=drawn, caption=said))
+        scenes.append(scene_of(cohort.volumes[i], predicted, truth, said))
     if pictures:
         write_overlays(out / "worst.png", pictures, list(truth))
+        write_scenes(out / SCENES, scenes)
     keys = list(rows[0])
     columns = {key: np.array([row[key] for row in rows]) for key in keys}
     return rows, lambda picked: {k: metrics.mean(columns[k][picked]) for k in keys}, {}
+
+
+def scene_of(
+    volume: CachedVolume, predicted: Mapping[str, Array], truth: Mapping[str, Array], said: str
+) -> Scene:
+    """An image with its label and its prediction, to scroll through."""
+    return Scene(
+        name=said,
+        image=grey_levels(whole(volume)[0]),
+        spacing_mm=volume.spacing_mm,
+        layers=[
+            Layer(name="prediction", regions=numbered(predicted)),
+            Layer(name="label", regions=numbered(truth), outlined=True),
+        ],
+        classes=list(truth),
+        note="Where classes overlap, the smaller one is seen."
+        if overlap(truth) or overlap(predicted)
+        else "",
+    )
+
+
+def overlap(masks: Mapping[str, Array]) -> bool:
+    """Whether a voxel is of two classes."""
+    return bool(np.sum(list(masks.values()), axis=0, dtype=np.uint8).max() > 1)
 
 
 def whole(volume: CachedVolume) -> Array:
@@ -147,10 +176,27 @@ def draw_worst(
     wrong = tasks[0].mistakes(found)
     order = np.argsort(-wrong, kind="stable").tolist()
     worst = [i for i in order if not np.isnan(wrong[i])][: config.worst]
-    if worst:
+    if worst and config.with_images:
         said = [tasks[i].caption(found.answers[i], found.labels[i]) for i in worst]
         cases = [explained(tasks[i], cohort.volumes[i], text) for i, text in zip(worst, said, strict=True)]
         figures.draw_cases(out / "worst.png", cases)
+        numbers = [f"row {i + 1} of cases.csv" for i in worst]
+        places = [cohort.volumes[i] for i in worst]
+        write_scenes(out / SCENES, [heated(*each) for each in zip(numbers, places, cases, strict=True)])
+
+
+def heated(name: str, volume: CachedVolume, case: figures.Pictured) -> Scene:
+    """What the network saw of an image, and where it looked: above half of the strongest heat."""
+    extent = volume.cut.across(volume.place.extent_mm) if volume.cut else volume.place.extent_mm
+    hot = case.heat > 0.5
+    return Scene(
+        name=name,
+        image=grey_levels(case.image),
+        spacing_mm=[mm / n for mm, n in zip(extent, case.image.shape, strict=True)],
+        layers=[Layer(name="Grad-CAM above half", regions=hot, outlined=True)],
+        classes=["Grad-CAM above half"],
+        note=case.caption,
+    )
 
 
 def explained(task: ImageTask, volume: CachedVolume, text: str) -> figures.Pictured:

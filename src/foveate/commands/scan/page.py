@@ -1,32 +1,16 @@
-"""inventory.html: one page without scripts or anything from elsewhere; every text in it is escaped."""
+"""inventory.html: one page without scripts, in the style of the other pages; it is written as it is read."""
 
 from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from foveate.core.files import replace_file
+from foveate.pages.elements import Html, el, folded, joined, table
+from foveate.pages.page import write_frame
 
 MOST_ROWS, MOST_PICTURES, PICTURES_PER_GROUP = 500, 240, 12
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-STYLE = """
-:root { color-scheme: light dark; --line: #8884; --bar: #4a90d9; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; } th { text-align: left; font-weight: 600; }
-th, td { padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.n { text-align: right; font-variant-numeric: tabular-nums; } code { font-size: .85em; }
-.bar { background: var(--bar); height: .7rem; min-width: 2px; border-radius: 2px; }
-.grid { display: flex; flex-wrap: wrap; gap: .8rem; }
-figure { margin: 0; max-width: 14rem; } figure img { display: block; max-width: 100%; background: #000; }
-figcaption { background: Canvas; font-size: .8rem; padding-top: .15rem; }
-.two { display: flex; flex-wrap: wrap; gap: 0 3rem; } .two > section { min-width: 20rem; }
-.wide { overflow-x: auto; }
-"""
 COUNTED = {
     "Role": "role",
     "Modality": "CASE modality WHEN '' THEN 'not said' ELSE modality END",
@@ -40,31 +24,23 @@ USABLE = "role IN ('image', 'label')"
 
 def write_page(db: sqlite3.Connection, path: Path) -> None:
     """The page of an inventory, written as it is read."""
-
-    def write(stream: BinaryIO) -> None:
-        stream.writelines(part.encode() for part in parts(db))
-
-    replace_file(path, write)
+    write_frame(path, "Inventory", parts(db))
 
 
 def parts(db: sqlite3.Connection) -> Iterator[str]:
     """The page from head to foot."""
-    yield '<!doctype html><html lang="en"><meta charset="utf-8"><title>Inventory</title>'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-    yield '<meta name="viewport" content="width=device-width"><style>' + STYLE + "</style>"
-    yield "<h1>Inventory</h1>" + _headline(db)
-    yield "<div class=two>"
+    yield "<main>" + el("h1", "Inventory") + _headline(db)
+    counted = []
     for title, column in COUNTED.items():
         where = "1" if title in ("Role", "Format") else USABLE
-        yield f"<section>{_counts(db, title, column, where)}</section>"
-    yield "</div>"
+        counted.append(el("section", _counts(db, title, column, where)))
+    yield el("div", joined(counted), class_="two")
     yield from (_ranges(db), _duplicates(db), _burned_in(db))
     yield from _pictures(db)
-    yield from (_reasons(db), _rejects(db))
-    yield "</html>\n"
+    yield from (_reasons(db), _rejects(db), "</main>")
 
 
-def _headline(db: sqlite3.Connection) -> str:
+def _headline(db: sqlite3.Connection) -> Html:
     (files,) = db.execute("SELECT count(*) FROM files").fetchone()
     (hidden,) = db.execute("SELECT value FROM facts WHERE name = 'hidden'").fetchone() or ("0",)
     images, patients, series = db.execute(
@@ -77,70 +53,60 @@ def _headline(db: sqlite3.Connection) -> str:
         f"{patients} patients that a DICOM header names. Ids are salted hashes; names are in private/ alone."
     )
     more = f" {waiting} images were not decoded yet: scan again with --until full." if waiting else ""
-    return f"<p>{escape(text + more)}</p>"
+    return el("p", text + more)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table; numbers stand to the right."""
-    cells = "".join(f"<th>{escape(each)}</th>" for each in head)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return f"<div class=wide><table><tr>{cells}</tr>{body}</table></div>"
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, int | float):
-        return f"<td class=n>{value:g}</td>" if isinstance(value, float) else f"<td class=n>{value}</td>"
-    return f"<td>{escape('' if value is None else str(value))}</td>"
-
-
-def _counts(db: sqlite3.Connection, title: str, column: str, where: str) -> str:
+def _counts(db: sqlite3.Connection, title: str, column: str, where: str) -> Html:
     query = f"SELECT {column}, count(*) AS n FROM images WHERE {where} GROUP BY 1 ORDER BY n DESC, 1"
     rows = db.execute(f"{query} LIMIT 13").fetchall()
     if not rows:
-        return ""
+        return Html("")
     (total,) = db.execute(f"SELECT count(*) FROM ({query})").fetchone()
-    body = "".join(
-        f"<tr>{_cell(str(name))}{_cell(n)}<td style='width:8rem'>"
-        f"<div class=bar style='width:{100 * n / rows[0][1]:.0f}%'></div></td></tr>"
-        for name, n in rows[:12]
-    )
-    more = f"<p>and {total - 12} others: inventory.csv</p>" if total > 12 else ""
-    return f"<h2>{escape(title)}</h2><table>{body}</table>{more}"
+    bars = [(str(name), n, _bar(100 * n / rows[0][1])) for name, n in rows[:12]]
+    more = el("p", f"and {total - 12} others: inventory.csv") if total > 12 else None
+    return joined([el("h2", title), table((), bars, title), more])
 
 
-def _ranges(db: sqlite3.Connection) -> str:
+def _bar(percent: float) -> Html:
+    return el("div", class_="bar", style=f"width: {percent / 12.5:.2f}rem")
+
+
+def _ranges(db: sqlite3.Connection) -> Html:
     query = (
         "SELECT role, modality, bits, count(*), min(minimum), avg(minimum), avg(maximum), max(maximum) "
         "FROM images WHERE minimum IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
     )
     head = ("role", "modality", "bits", "images", "lowest", "mean lowest", "mean highest", "highest")
-    return "<h2>Intensity ranges</h2>" + table(head, db.execute(query).fetchall())
+    return joined(
+        [el("h2", "Intensity ranges"), table(head, db.execute(query).fetchall(), "Intensity ranges")]
+    )
 
 
-def _duplicates(db: sqlite3.Connection) -> str:
+def _duplicates(db: sqlite3.Connection) -> Html:
     query = (
         f"SELECT voxels, role, count(*) AS n, group_concat(id, ' ') FROM images "
         f"WHERE voxels != '' AND {USABLE} "
         f"GROUP BY voxels HAVING n > 1 ORDER BY n DESC, voxels LIMIT {MOST_ROWS}"
     )
     rows = [(n, role, " ".join(ids.split()[:20])) for _, role, n, ids in db.execute(query)]
-    body = table(("images", "role", "ids (up to 20)"), rows) if rows else "<p>None.</p>"
-    return f"<h2>Equal voxels (sets: {len(rows)})</h2>{body}"
+    body = table(("images", "role", "ids (up to 20)"), rows, "Equal voxels") if rows else el("p", "None.")
+    return joined([el("h2", f"Equal voxels (sets: {len(rows)})"), body])
 
 
-def _burned_in(db: sqlite3.Connection) -> str:
+def _burned_in(db: sqlite3.Connection) -> Html:
     query = (
         "SELECT burned_in, modality, format, series, id FROM images WHERE burned_in != '' "
         f"ORDER BY burned_in DESC, modality, id LIMIT {MOST_ROWS}"
     )
     (total,) = db.execute("SELECT count(*) FROM images WHERE burned_in != ''").fetchone()
     note = (
-        "<p>yes: the header says that text is drawn into the pixels. possible: the header does not deny "
-        "it, and images of its kind often have it. Neither is pictured on this page.</p>"
+        "yes: the header says that text is drawn into the pixels. possible: the header does not deny "
+        "it, and images of its kind often have it. Neither is pictured on this page."
     )
     rows = db.execute(query).fetchall()
-    body = note + table(("text", "modality", "format", "series", "id"), rows) if rows else "<p>None.</p>"
-    return f"<h2>Burned-in annotation (images: {total})</h2>{body}"
+    head = ("text", "modality", "format", "series", "id")
+    body = [el("p", note), table(head, rows, "Burned-in annotation")] if rows else [el("p", "None.")]
+    return joined([el("h2", f"Burned-in annotation (images: {total})"), *body])
 
 
 def _pictures(db: sqlite3.Connection) -> Iterator[str]:
@@ -150,28 +116,27 @@ def _pictures(db: sqlite3.Connection) -> Iterator[str]:
         f"WHERE thumbnail IS NOT NULL AND {USABLE}) WHERE n <= {PICTURES_PER_GROUP} "
         f"ORDER BY n LIMIT {MOST_PICTURES}) ORDER BY role, modality, format, n"
     )
-    yield "<h2>Pictures</h2><p>Middle planes; of each kind the first few.</p><div class=grid>"
+    yield el("h2", "Pictures") + el("p", "Middle planes; of each kind the first few.") + '<div class="grid">'
     for key, role, modality, kind, shape, spacing, picture, _ in db.execute(query):
         data = base64.b64encode(picture).decode()
-        text = escape(f"{role} {modality} {shape}, {spacing} mm ({kind})")
-        yield (
-            f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{text}<br><code>{escape(key[:12])}</code></figcaption></figure>"
-        )
+        text = f"{role} {modality} {shape}, {spacing} mm ({kind})"
+        image = el("img", alt=text, src=f"data:image/png;base64,{data}")
+        yield el("figure", image, el("figcaption", text, el("br"), el("code", key[:12])))
     yield "</div>"
 
 
-def _reasons(db: sqlite3.Connection) -> str:
+def _reasons(db: sqlite3.Connection) -> Html:
     query = (
         "SELECT sum(files) AS n, format, reason FROM images WHERE reason != '' "
         f"GROUP BY format, reason ORDER BY n DESC, reason LIMIT {MOST_ROWS}"
     )
-    return "<h2>Excluded, by reason</h2>" + table(("files", "format", "reason"), db.execute(query).fetchall())
+    rows = table(("files", "format", "reason"), db.execute(query).fetchall(), "Excluded, by reason")
+    return joined([el("h2", "Excluded, by reason"), rows])
 
 
-def _rejects(db: sqlite3.Connection) -> str:
+def _rejects(db: sqlite3.Connection) -> Html:
     (total,) = db.execute("SELECT count(*) FROM images WHERE reason != ''").fetchone()
     query = f"SELECT id, format, reason FROM images WHERE reason != '' ORDER BY reason, id LIMIT {MOST_ROWS}"
-    more = f"<p>All {total}: rejects.csv</p>" if total > MOST_ROWS else ""
-    rows = table(("id", "format", "reason"), db.execute(query).fetchall())
-    return f"<h2>Excluded, one by one ({total})</h2><details><summary>Show</summary>{rows}</details>{more}"
+    more = el("p", f"All {total}: rejects.csv") if total > MOST_ROWS else None
+    rows = table(("id", "format", "reason"), db.execute(query).fetchall(), "Excluded, one by one")
+    return joined([el("h2", f"Excluded, one by one ({total})"), folded("Show", rows), more])

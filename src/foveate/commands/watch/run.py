@@ -24,8 +24,8 @@ def run_watch(config: WatchConfig) -> Ending:
         server = Server(folder, config.port, images=config.with_images)
     except OSError as error:
         raise FoveateError(f"--port {config.port} cannot be used: {error.strerror}.") from None
-    say(f"{server.address}\n{HINT.format(server.server_port)}")
     try:
+        say(f"{server.address}\n{HINT.format(server.server_port)}")
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:
         say("ended")

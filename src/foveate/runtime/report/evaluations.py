@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from foveate.core.types import Array, Json
 from foveate.evaluate.figures import confusion, roc_points
 from foveate.pages.cases import Cell, case_table, read_number
 from foveate.pages.curves import Curve, chart
-from foveate.pages.elements import Html, Part, el, facts, joined, table
+from foveate.pages.elements import Html, Part, el, facts, folded, joined, table
 from foveate.pages.page import Page
 from foveate.pages.pictures import picture
 from foveate.pages.scenes import read_scenes
@@ -47,17 +48,13 @@ def said(summary: Mapping[str, Json]) -> Html:
     settings = summary.get("settings")
     pairs = [(key, summary.get(key)) for key in ("task", "part", "cases", "patients", "left_out")]
     pairs += [("hash of the training data", summary.get("weights_data_hash"))]
-    kept = (
-        [(k, v) for k, v in settings.items() if not isinstance(v, Mapping)]
-        if isinstance(settings, Mapping)
-        else []
+    rows = (
+        [(key, json.dumps(value)) for key, value in settings.items()] if isinstance(settings, Mapping) else []
     )
     warning = el("div", el("p", el("b", str(note))), class_="verdict") if note else None
+    known = [(key, ", ".join(map(str, v)) if isinstance(v, list) else v) for key, v in pairs]
     return joined(
-        [
-            warning,
-            facts([(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in [*pairs, *kept]]),
-        ]
+        [warning, facts(known), folded("Settings", table(("key", "value"), rows)) if rows else None]
     )
 
 
