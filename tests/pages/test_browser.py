@@ -96,7 +96,7 @@ def real(tmp_path_factory):
     pages["evaluate"] = root / "scores" / PAGE
     names = [f"images/c{i}.nii.gz" for i in range(8)]
     parts = {"train": names[:3], "val": names[3:4], "test": names[4:]}
-    file = write(root, {**grid(data="labelled"), "finetune_seeds": [0], "draws": 20}, parts)
+    file = write(root, {**grid(data=data), "finetune_seeds": [0], "draws": 20}, parts)
     words = ["--config", str(file), "--out", str(root / "compared"), "--only", "scratch"]
     assert main(["compare", *words]) == 0
     pages["compare"] = root / "compared" / PAGE

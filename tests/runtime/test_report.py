@@ -1,9 +1,11 @@
 """Pages of folders: verdicts at the top, what is half written, hostile words, and a bounded size."""
 
+import gzip
 import json
 import math
 import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from foveate.runtime.report.curves import place_of
 from foveate.runtime.report.evaluations import mistakes
 from foveate.runtime.report.written import rows_of
 
+RECORDED = Path(__file__).parents[1] / "train" / "recorded"
 HOSTILE = "<b onclick=alert(1)>\"'&</script><script>alert(2)</script>"
 
 
@@ -62,6 +65,16 @@ def test_verdicts_stand_at_the_top_and_a_healthy_run_has_none(tmp_path, kind):
         assert found[0].startswith(kind)
         assert text.index('class="verdict"') < text.index("<h2")
         assert "To do: " in text
+
+
+@pytest.mark.parametrize("kind", [*RUNS, "drowned"])
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_recorded_runs_that_went_wrong_say_so_at_the_top(tmp_path, kind, dimension):
+    with gzip.open(RECORDED / f"{kind}{dimension}.jsonl.gz", "rt") as stream:
+        rows = [json.loads(line) for line in stream]
+    text = text_of(write_run(tmp_path / "run", rows, rows[-1]["step"]))
+    found = " ".join(re.findall(r'<div class="verdict"><p><b>(.*?)</b>', text))
+    assert kind.replace("drowned", "drowns") in found if kind != "healthy" else found == ""
 
 
 def test_a_run_that_crashed_is_shown_as_far_as_it_came(tmp_path):

@@ -1,5 +1,7 @@
 """What a run writes down of its first samples: where their views lie, and what the method marks in them."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -73,3 +75,13 @@ def test_of_a_slice_of_a_volume_its_own_image_is_shown(tmp_path):
 @pytest.mark.parametrize(("every", "written"), [(0, False), (1, True)])
 def test_previews_that_are_off_switch_it_off(tmp_path, every, written):
     assert bool(scenes_of(tmp_path, 2, {"name": "simsiam"}, preview_every=every)) == written
+
+
+@pytest.mark.parametrize(("every", "steps"), [(200, [3]), (2, [2, 3]), (0, [])])
+def test_health_is_measured_at_the_end_unless_it_is_off(tmp_path, every, steps):
+    write_cohort(tmp_path / "data", 2)
+    run = tmp_path / "run"
+    keys = tiny_keys(2, tmp_path / "data", run, {"name": "simsiam"}, steps=3, preview_every=0)
+    assert foveate.pretrain(**{**keys, "health_every": every})
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert [row["step"] for row in rows if "health_seconds" in row] == steps
