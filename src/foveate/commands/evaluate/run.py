@@ -98,11 +98,7 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
     replace_text(out / "summary.json", text)
-<<<<<<< HEAD
-    say(table_of(summary), lines=True)
-=======
-    say(f"{table_of(summary)}\non one page: {write_page(out, images=config.with_images)}")
->>>>>>> cc01172 (evaluate, compare, embed and demo write the page; tests of pages in a browser)
+    say(f"{table_of(summary)}\non one page: {write_page(out, images=config.with_images)}", lines=True)
     return not cohort.left_out
 
 

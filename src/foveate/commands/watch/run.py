@@ -25,7 +25,7 @@ def run_watch(config: WatchConfig) -> Ending:
     except OSError as error:
         raise FoveateError(f"--port {config.port} cannot be used: {error.strerror}.") from None
     try:
-        say(f"{server.address}\n{HINT.format(server.server_port)}")
+        say(f"{server.address}\n{HINT.format(server.server_port)}", lines=True)
         server.serve_forever(poll_interval=0.2)
     except KeyboardInterrupt:
         say("ended")
