@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo docs test test-slow test-device check parity compare-small evidence fuzz clean
+.PHONY: setup demo docs test test-slow test-device test-export check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -28,16 +28,22 @@ test-slow: setup
 test-device: setup
 	$(BIN)/python -m pytest -n 2 -m device tests/device
 
-# A few minutes, after a first download of some hundred megabytes: torchvision, MONAI, nnU-Net, onnxruntime and
-# torch.export read what was exported, in a process without foveate.
+# A quarter of an hour, after a first download of some hundred megabytes: torchvision, MONAI and its bundles, nnU-Net,
+# onnxruntime and torch.export read what was exported, in processes without foveate; nnU-Net trains from it, on the
+# hippocampus where FOVEATE_DATA is the folder with msd_hippocampus. EXPORTS: where; what is there goes.
 EXPORTS ?= build/exports
-test-export:
-	@test -x .venv-export/bin/python || $(PYTHON) -m venv .venv-export
-	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.lock -r tests/foreign/requirements.txt
+test-export: .venv-export/.installed
 	rm -rf $(EXPORTS) && mkdir -p $(EXPORTS)
 	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --target $(EXPORTS)/foveate .
 	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/write.py $(EXPORTS)
+	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/read_hub.py $(EXPORTS)
 	.venv-export/bin/python -I -W ignore tests/foreign/judge.py $(EXPORTS)
+	.venv-export/bin/python -I -W ignore tests/foreign/train_nnunet.py $(EXPORTS)/resenc-nnunet $(EXPORTS)/nnunet/raw
+
+.venv-export/.installed: requirements.lock tests/foreign/requirements.txt
+	@test -x .venv-export/bin/python || $(PYTHON) -m venv .venv-export
+	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.lock -r tests/foreign/requirements.txt
+	@touch $@
 
 # The documentation as a site in build/site, with a search that needs no server; a warning is an error.
 docs: setup

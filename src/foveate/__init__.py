@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
     from foveate.commands.embed.features import Embedded
     from foveate.commands.export.config import Format
     from foveate.commands.predict.model import LoadedModel
     from foveate.core.networks import Encoder
     from foveate.core.types import Json
+    from foveate.data.arrays import ArrayDataset
     from foveate.nets.weights.transfer import TransferReport
 
 __all__ = [
     "__version__",
+    "compare",
     "convert",
     "embed",
     "evaluate_run",
@@ -32,30 +38,52 @@ __all__ = [
 __version__ = version("foveate")
 
 
-def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
+def load_encoder(
+    source: str | Path, *, min_transfer: float = 1.0, module: nn.Module | None = None
+) -> Encoder:
     """The encoder of a run folder or a weights file: `enc(x)` gives feature maps fine to coarse.
 
-    It carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode. A file
-    that fills less than `min_transfer` of the encoder is refused. Files of others: `foveate convert` first.
+    `hf:owner/name` is a repository of the Hugging Face hub, where huggingface_hub is installed.
+
+    The encoder carries `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode.
+    A file that fills less than `min_transfer` of it is refused. Files of others: `foveate convert` first.
+
+    Args:
+        source: What to load.
+        min_transfer: Share of the encoder that the file must fill.
+        module: The same network again, for a run of `pretrain(encoder=MODULE)`; it is copied.
     """
     from foveate.nets.weights import store as weights
 
-    return weights.load_encoder(source, min_transfer=min_transfer)
+    if module is None:
+        return weights.load_encoder(source, min_transfer=min_transfer)
+    from foveate.nets.encoders.given import given
+
+    with given(module):
+        return weights.load_encoder(source, min_transfer=min_transfer)
 
 
-def pretrain(*, data: str | Path, out: str | Path, **keys: Json | Path) -> bool:
+def pretrain(
+    *,
+    data: str | Path | ArrayDataset,
+    out: str | Path,
+    encoder: nn.Module | Json = None,
+    **keys: Json | Path,
+) -> bool:
     """Pre-train as `foveate pretrain` does; True when the run reached its end.
 
     Args:
-        data: Folder of images.
+        data: Folder of images; or a map-style data set whose items are (array, spacing in mm).
         out: Run folder; called again, it resumes.
-        keys: Any key of the configuration, nested ones as mappings: `size="small", encoder={"width": 4}`.
+        encoder: Name or keys of an encoder; or any torch module that turns images into feature maps, which
+            has the trained weights afterwards. `foveate.nets.encoders.monai.MonaiEncoder` makes one of
+            MONAI's networks.
+        keys: Any key of the configuration, nested ones as mappings: `size="small", method={"name": "byol"}`.
             `recipe` and `config` name a recipe and a YAML file, as on the command line.
     """
-    from foveate.commands.pretrain.config import SPEC
-    from foveate.commands.pretrain.run import pretrain as run
+    from foveate.commands.pretrain.objects import pretrain_from as run
 
-    return bool(run(SPEC.from_keys({"data": str(data), "out": str(out), **keys})))
+    return bool(run(data, out, encoder, keys))
 
 
 def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, **keys: Json | Path) -> bool:
@@ -196,6 +224,28 @@ def export(run: str | Path, *, format: Format, out: str | Path, **keys: Json | P
     from foveate.commands.export.run import export as start
 
     return start(SPEC.from_keys({"run": str(run), "format": format, "out": str(out), **keys}))
+
+
+def compare(config: str | Path | Mapping[str, Json], *, out: str | Path) -> list[dict[str, str]]:
+    """Compare arms as `foveate compare` does; the rows of its `table.csv`.
+
+    Args:
+        config: The YAML file of the comparison, or its content as a mapping.
+        out: Folder of the comparison; called again, it goes on.
+    """
+    import csv
+
+    from foveate.commands.compare.config import SPEC
+    from foveate.commands.compare.run import compare as start
+    from foveate.core.config import read_yaml
+
+    if isinstance(config, str | Path):
+        found = SPEC.resolve(read_yaml(Path(config)), {"out": str(out)}, Path(config).parent)
+    else:
+        found = SPEC.resolve(dict(config), {"out": str(out)})
+    start(found)
+    with (Path(out) / "table.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def convert(file: str | Path, *, out: str | Path, **keys: Json | Path) -> TransferReport:

@@ -13,6 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+sys.path.insert(0, str(Path(__file__).parent))
+from launch import import_torchvision
+
 LIMITS = {
     "torchvision": 1e-5,
     "monai": 1e-5,
@@ -23,20 +26,9 @@ LIMITS = {
 }
 
 
-def torchvision():
-    """The library. Its wheel may be built for another device: then its operators for detection are absent."""
-    real = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function
-    try:
-        import torchvision.models
-    finally:
-        torch.library.register_fake = real
-    return torchvision
-
-
 def of_torchvision(path, name):
     """Maps of torchvision's network at its five strides, for images (x, y)."""
-    net = getattr(torchvision().models, name)().eval()
+    net = getattr(import_torchvision().models, name)().eval()
     missing, unexpected = net.load_state_dict(load_file(path), strict=False)
     assert sorted(missing) == ["fc.bias", "fc.weight"], missing
     assert not unexpected, unexpected

@@ -1,6 +1,8 @@
 """Exports of small runs and what foveate computes with them, for `judge.py`: write.py FOLDER [FORMAT ...]."""
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -95,6 +97,22 @@ def predicted(run, folder, name):
     return {"images": images.name, "expected": masks.name}
 
 
+def raw_data(folder):
+    """Eight cases as nnU-Net has them: of the hippocampus where FOVEATE_DATA has it, else blobs."""
+    home = folder / "nnunet" / "raw" / "Dataset001_Mini"
+    for name in ("imagesTr", "labelsTr"):
+        (home / name).mkdir(parents=True)
+    given = Path(os.environ.get("FOVEATE_DATA", "nowhere")) / "msd_hippocampus"
+    known = given if given.is_dir() else write_labelled(folder / "data_nnunet", 3)
+    print(f"data for nnU-Net: {'the hippocampus' if known == given else 'blobs'}")
+    for number, path in enumerate(sorted((known / "images").glob("*.nii.gz"))[:8]):
+        shutil.copy(path, home / "imagesTr" / f"case{number}_0000.nii.gz")
+        shutil.copy(known / "labels" / path.name, home / "labelsTr" / f"case{number}.nii.gz")
+    labels = {"background": 0, **{f"part{i}": i for i in ((1, 2) if known == given else (1,))}}
+    said = {"channel_names": {"0": "MRI"}, "labels": labels, "numTraining": 8, "file_ending": ".nii.gz"}
+    (home / "dataset.json").write_text(json.dumps(said))
+
+
 def write(folder, formats):
     """Every case of the formats, of all where none are named."""
     made, listed = runs(folder / "runs"), []
@@ -117,6 +135,7 @@ def write(folder, formats):
             for i, y in enumerate(expected(form, made[name], x)):
                 held[f"{number}.{i}"] = y.contiguous()
         save_file(held, folder / f"{out.name}.expected")
+    raw_data(folder)
     (folder / "cases.json").write_text(json.dumps(listed))
 
 

@@ -232,3 +232,24 @@ def test_nothing_is_replaced_without_force_and_only_exports_with_it(runs, tmp_pa
     assert exported(runs / "unet", tmp_path / "net.pt2", "torchvision", "--force") == 2
     assert (tmp_path / "net.pt2").read_bytes() == b"old"
     assert {p.name for p in tmp_path.iterdir()} == {"hub", "net.pt2"}
+
+
+def test_plans_of_nnunet_get_the_network_of_the_export(runs, tmp_path, monkeypatch):
+    assert exported(runs / "resenc", tmp_path / "nnunet", "nnunet") == 0
+    chosen = {"patch_size": [40, 56, 41], "architecture": {}, "spacing": [1, 1, 1]}
+    plans = {"plans_name": "nnUNetResEncUNetMPlans", "configurations": {"2d": {}, "3d_fullres": chosen}}
+    home = tmp_path / "preprocessed" / "Dataset007_Mini"
+    home.mkdir(parents=True)
+    (home / "nnUNetResEncUNetMPlans.json").write_text(json.dumps(plans))
+    code = (tmp_path / "nnunet" / "plans.py").read_text()
+    known = {"__name__": "plans"}
+    exec(compile(code, "plans.py", "exec"), known)
+    monkeypatch.setenv("nnUNet_preprocessed", str(home.parent))
+    made = json.loads(known["main"]("7", tmp_path / "nnunet").read_text())
+    assert made["plans_name"] == "foveatePlans"
+    (configuration,) = made["configurations"].values()
+    assert configuration["patch_size"] == [40, 56, 40]  # multiples of 8
+    assert configuration["architecture"]["arch_kwargs"]["n_stages"] == 4
+    assert configuration["spacing"] == [1, 1, 1]
+    with pytest.raises(SystemExit, match="accepted: one, which nnUNetv2_plan_and_preprocess"):
+        known["main"]("8", tmp_path / "nnunet")

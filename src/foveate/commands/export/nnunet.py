@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from foveate.nets.weights.adapt import reversed_axes
 from foveate.nets.weights.card import encoder_config
 
 ADAPTED, WHOLE, ARCHITECTURE, README = "adapt.pth", "full.pth", "architecture.json", "README.txt"
-FILES = (ADAPTED, WHOLE, ARCHITECTURE, README)
+PLANS = "plans.py"
+FILES = (ADAPTED, WHOLE, ARCHITECTURE, PLANS, README)
 CLASS = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 NAME = "ResidualEncoderUNet"
 IMPORTED = ["conv_op", "norm_op", "dropout_op", "nonlin"]
@@ -42,6 +44,8 @@ def write_nnunet(source: Source, _config: ExportConfig, path: Path) -> list[str]
     torch.save(adaptation(source, found, arguments, encoder), path / ADAPTED)
     said = {"network_class_name": CLASS, "arch_kwargs": arguments, "_kw_requires_import": IMPORTED}
     (path / ARCHITECTURE).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    script = files("foveate.commands.export").joinpath("their_plans.py").read_text(encoding="utf-8")
+    (path / PLANS).write_text(script, encoding="utf-8")
     lines = commands(source, found)
     (path / README).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return lines
@@ -157,15 +161,13 @@ def adaptation(
 
 def commands(source: Source, found: ResEncConfig) -> list[str]:
     """How nnU-Net starts from the files."""
-    stride = 2 ** (len(found.blocks) - 1)
     return [
         f"an encoder with {len(found.blocks)} stages and {found.in_channels} image channels for nnU-Net",
-        "Released nnU-Net (2.8.1):",
+        "In this folder, ID being the number of the data set. Released nnU-Net (2.8.1):",
         "  nnUNetv2_plan_and_preprocess -d ID -pl nnUNetPlannerResEncM -c 3d_fullres",
-        "  Copy its plans to foveatePlans.json, with plans_name foveatePlans; there `architecture` of "
-        f"3d_fullres becomes the content of {ARCHITECTURE}, and patch_size multiples of {stride}.",
+        f"  python {PLANS} ID",
         f"  nnUNetv2_train ID 3d_fullres 0 -p foveatePlans -pretrained_weights {WHOLE}",
-        "nnU-Net from git, July 2026 or later (not tested here):",
+        "nnU-Net from git, July 2026 or later, whose commands the released one does not have:",
         f"  nnUNetv2_preprocess_like_nnssl -d ID -n foveate -pc {ADAPTED} -am like_pretrained",
         "  nnUNetv2_train_pretrained ID 3d_fullres 0 -p PLANS, whose name the first command prints",
         f"Pre-training read {UNIT} ({source.normalisation}).",

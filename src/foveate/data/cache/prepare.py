@@ -91,7 +91,7 @@ def prepare(
     check_format(config.format)
     with disk_errors(cache):
         (cache / VOLUMES).mkdir(parents=True, exist_ok=True)
-        of_before = _claim(cache, config)
+        of_before = claim(cache, config)
         _remove_stale(cache)
         forget_complete(cache)
         salt = read_salt(cache)
@@ -130,7 +130,7 @@ def _refuse_empty(rejects: Sequence[tuple[Record, str]]) -> None:
     )
 
 
-def _claim(cache: Path, config: PrepareConfig) -> tuple[str, ...]:
+def claim(cache: Path, config: PrepareConfig) -> tuple[str, ...]:
     """Writes down how this cache is made, or refuses one that was made otherwise; what the terminal says.
 
     A cache of an earlier version gets the present one: that version must not misread what is added.
@@ -246,7 +246,7 @@ def _prepare_one(
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
         read = {name: _read_map(name, record, volume) for name in sorted(record.maps)}
-        volume, maps = _regridded(volume, read, profile, config)
+        volume, maps = regridded(volume, read, profile, config)
         entries = tuple(
             write_map(target, name, map_fingerprint(record, name), array, volume)
             for name, array in maps.items()
@@ -260,7 +260,7 @@ def _prepare_one(
         return str(error)
 
 
-def _regridded(
+def regridded(
     volume: Volume, maps: Mapping[str, Array], profile: Profile, config: PrepareConfig
 ) -> tuple[Volume, Mapping[str, Array]]:
     """The part and the voxel size that the configuration asks for."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # a list of names does without torch
     from foveate.core.networks import AnyEncoder
 
 OURS = "foveate.nets.encoders"
+MODULE = "module"  # a torch module that Python gives: known while it does (`encoders.given`)
 RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
 
 ENCODERS: Registry[AnyEncoder] = Registry(

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from foveate.core.dims import LAYERS
 from foveate.core.networks import EncoderConfig
 from foveate.core.types import FoveateError, Normalisation, printable
-from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.encoders.catalogue import ENCODERS, MODULE
 
 FORMAT = "foveate/1"
 Card = dict[str, Any]
@@ -30,9 +30,23 @@ def parse_card(text: str, name: str) -> Card:
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         found = card.get("format") if isinstance(card, dict) else type(card).__name__
         raise FoveateError(f"{name}: card format {printable(repr(found))}; this version reads {FORMAT!r}.")
+    if problem := of_python(card):
+        raise FoveateError(f"{name}: {problem}.")
     if problem := wrong_field(card) or wrong_input(card) or wrong_step(card):
         raise FoveateError(f"{name}: its card is damaged: {problem}.")
     return card
+
+
+def of_python(card: Card) -> str:
+    """What to do where the encoder is a torch module that is not here; empty where it is not."""
+    encoder = card.get("encoder")
+    named = isinstance(encoder, dict) and encoder.get("name") == MODULE
+    if not named or MODULE in ENCODERS.names():
+        return ""
+    return (
+        "its encoder is a torch module that Python gave; accepted: foveate.load_encoder(RUN, module=MODULE) "
+        "with the same network"
+    )
 
 
 def wrong_field(card: Card) -> str:

@@ -17,6 +17,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.weights.card import FORMAT, Card, check_card, encoder_config, parse_card
 from foveate.nets.weights.families import resemblance
 from foveate.nets.weights.files import read_file, read_safetensors, weights_inside
+from foveate.nets.weights.hub import WEIGHTS as HUB, from_hub, on_hub
 from foveate.nets.weights.transfer import TransferReport, transfer
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
 
 CARD, CHECKSUM = "card.json", "weights_sha256"
 FOLDS = "folds.json"  # in the folder of a cross-validation
-HUB = "model.safetensors"
 FROM_BACKUP = (
     f"Put both back from a backup, or run the training command again, which exports them anew from its "
     f"checkpoints. Where you changed {CARD} or the weights on purpose, remove {CARD}."
@@ -67,7 +67,9 @@ def write(tensors: Mapping[str, Tensor], card: Card, path: Path) -> None:
 
 
 def locate(source: str | Path) -> Path:
-    """The weights file that a run folder or a path means."""
+    """The weights file that a run folder, a path or a name on the hub (`hf:owner/name`) means."""
+    if on_hub(source):
+        return from_hub(source)
     path = Path(source)
     file = path / "exported" / "weights.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.exists():
@@ -146,7 +148,7 @@ def check_size(card: Card, tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_encoder(source: str | Path, *, min_transfer: float = 1.0) -> Encoder:
-    """The encoder of a run or a weights file: `enc(x)` gives maps fine to coarse.
+    """The encoder of a run, a weights file or `hf:owner/name`: `enc(x)` gives maps fine to coarse.
 
     It has `enc.channels`, `enc.strides`, `enc.card` and `enc.report`, and is in evaluation mode.
     """

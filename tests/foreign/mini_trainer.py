@@ -1,0 +1,52 @@
+"""nnU-Net's trainer for a few steps on a CPU: the same seeds, a first validation before the first step.
+
+nnU-Net finds the classes by $nnUNet_extTrainer.
+"""
+
+import os
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+SEED, STEPS = 0, 3
+
+
+def seed():
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
+
+
+class FoveateMini(nnUNetTrainer):
+    """Starts from what -pretrained_weights names, or from random weights."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, STEPS, 2
+
+    def initialize(self):
+        seed()
+        super().initialize()
+
+    def on_train_start(self):
+        super().on_train_start()
+        self.network.eval()
+        seed()
+        with torch.no_grad():
+            losses = [float(self.validation_step(next(self.dataloader_val))["loss"]) for _ in range(2)]
+        self.print_to_log_file(f"first validation: {' '.join(map(repr, losses))}")
+        seed()
+
+
+class FoveateByHand(FoveateMini):
+    """The same, with every tensor but the segmentation layers copied one by one."""
+
+    def initialize(self):
+        super().initialize()
+        given = torch.load(os.environ["FOVEATE_WEIGHTS"], weights_only=True)["network_weights"]
+        own = dict(self.network.state_dict())
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if ".seg_layers." not in name:
+                    tensor.copy_(given[name])
+        self.print_to_log_file(f"by hand: {len(given)} tensors")
