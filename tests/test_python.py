@@ -30,7 +30,7 @@ def test_every_function_is_documented_and_typed():
             assert parameter.annotation is not inspect.Parameter.empty
             assert parameter.name == "source" or parameter.name in (function.__doc__ or ""), (name, parameter)
     missing = set(BY_NAME) - set(foveate.__all__)
-    assert missing == {"demo", "methods", "plan", "evaluate"}  # the last is `evaluate_run`
+    assert missing == {"demo", "methods", "plan", "report", "watch", "evaluate"}  # the last is `evaluate_run`
 
 
 def test_a_folder_is_scanned_split_prepared_and_embedded(pictures, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-SEED, STEPS = 0, 3
+SEED, STEPS, BATCH = 0, 2, 2
 
 
 def seed():
@@ -26,7 +26,11 @@ class FoveateMini(nnUNetTrainer):
 
     def initialize(self):
         seed()
+        self.configuration_manager.configuration["batch_size"] = BATCH
         super().initialize()
+
+    def perform_actual_validation(self, *_, **__):
+        """Of whole images, which takes minutes and says nothing of the weights that were read."""
 
     def on_train_start(self):
         super().on_train_start()

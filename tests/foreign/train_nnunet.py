@@ -51,14 +51,14 @@ def main(folder, raw):
     os.environ |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
     plan, own_plans, train, *git = commands(folder)
     run([*plan, "-np", "1", "-npfp", "1"], folder)
-    print("plans:", run(own_plans, folder).strip())
+    print("plans:", run(own_plans, folder).strip(), flush=True)
     said, alone = {}, {"FOVEATE_WEIGHTS": str(folder / "full.pth"), "nnUNet_n_proc_DA": "0"}
     bare = train[: train.index("-pretrained_weights")]
     for trainer, command in (("FoveateMini", train), ("FoveateByHand", bare), ("FoveateMini", bare)):
         name = "scratch" if command is bare and trainer == "FoveateMini" else trainer
         more = ["-tr", trainer, "-device", "cpu", "--disable_checkpointing"]
         said[name] = run([*command, *more], folder, **alone)
-        print(name, *figures(said[name]), sep="\n  ")
+        print(name, *figures(said[name]), sep="\n  ", flush=True)
     assert "Loading pretrained weights from file  full.pth" in said["FoveateMini"]
     mine, by_hand, scratch = (figures(said[name]) for name in ("FoveateMini", "FoveateByHand", "scratch"))
     assert len(mine) == 3, mine
