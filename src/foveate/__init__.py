@@ -234,16 +234,20 @@ def compare(config: str | Path | Mapping[str, Json], *, out: str | Path) -> list
         out: Folder of the comparison; called again, it goes on.
     """
     import csv
+    from pkgutil import resolve_name
 
-    from foveate.commands.compare.config import SPEC
-    from foveate.commands.compare.run import compare as start
     from foveate.core.config import read_yaml
+    from foveate.core.types import Dataclass
+    from foveate.runtime.command import Spec
 
+    spec: Spec[Dataclass] = resolve_name(
+        "foveate.commands.compare.config:SPEC"
+    )  # by name, as the command line
     if isinstance(config, str | Path):
-        found = SPEC.resolve(read_yaml(Path(config)), {"out": str(out)}, Path(config).parent)
+        found = spec.resolve(read_yaml(Path(config)), {"out": str(out)}, Path(config).parent)
     else:
-        found = SPEC.resolve(dict(config), {"out": str(out)})
-    start(found)
+        found = spec.resolve(dict(config), {"out": str(out)})
+    resolve_name("foveate.commands.compare.run:compare")(found)
     with (Path(out) / "table.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
