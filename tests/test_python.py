@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import foveate
@@ -54,3 +55,30 @@ def test_weights_leave_and_are_converted(tmp_path):
     assert foveate.load_encoder(tmp_path / "new.safetensors").in_channels == 3
     with pytest.raises(FoveateError, match="did you mean licence"):
         foveate.export(run, format="huggingface", out=tmp_path / "other", license="MIT")
+
+
+def test_a_comparison_is_read_from_a_mapping_or_a_file_and_gives_its_table(pictures, tmp_path, monkeypatch):
+    from foveate.commands.compare import run
+
+    seen = []
+
+    def compare(config):
+        seen.append(config)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "table.csv").write_text("arm,score\nscratch,0.5\n")
+
+    monkeypatch.setattr(run, "compare", compare)
+    for part in ("train", "val", "test"):
+        (tmp_path / f"{part}.txt").write_text("0.png\n")
+    task = {
+        "data": str(pictures),
+        "split": str(tmp_path),
+        "labels": [2],
+        "finetune": {"task": "segmentation", "steps": 2},
+    }
+    content = {"arms": {"mine": "byol"}, "tasks": {"lungs": task}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(content))
+    for given in (content, tmp_path / "grid.yaml"):
+        assert foveate.compare(given, out=tmp_path / "out") == [{"arm": "scratch", "score": "0.5"}]
+    assert seen[0] == seen[1]
+    assert seen[0].arms["mine"].method == "byol"
