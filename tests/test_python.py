@@ -31,7 +31,15 @@ def test_every_function_is_documented_and_typed():
             assert parameter.annotation is not inspect.Parameter.empty
             assert parameter.name == "source" or parameter.name in (function.__doc__ or ""), (name, parameter)
     missing = set(BY_NAME) - set(foveate.__all__)
-    assert missing == {"demo", "methods", "plan", "report", "watch", "evaluate"}  # the last is `evaluate_run`
+    assert missing == {
+        "demo",
+        "methods",
+        "plan",
+        "report",
+        "watch",
+        "doctor",
+        "evaluate",
+    }  # the last is `evaluate_run`
 
 
 def test_a_folder_is_scanned_split_prepared_and_embedded(pictures, tmp_path):
@@ -73,7 +81,9 @@ def test_a_comparison_is_read_from_a_mapping_or_a_file_and_gives_its_table(pictu
     task = {
         "data": str(pictures),
         "split": str(tmp_path),
-        "labels": [2],
+        "labels": [1],
+        "choice_labels": 1,
+        "long_steps": 3,
         "finetune": {"task": "segmentation", "steps": 2},
     }
     content = {"arms": {"mine": "byol"}, "tasks": {"lungs": task}}
