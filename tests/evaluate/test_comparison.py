@@ -61,6 +61,25 @@ def test_only_common_replicates_are_paired():
     assert (line.score.seeds, line.against["scratch"].seeds) == (3, 2)
 
 
+@pytest.mark.parametrize(("scores", "ends"), [((0.97, 0.3), (0.0, 1.0)), ((9.7, 3.0), None)])
+def test_the_interval_of_two_seeds_stays_among_shares_and_others_stay_as_they_are(scores, ends):
+    made = [
+        Result(
+            group=("t", "scratch", "full", 3),
+            replicate=(0, 0, seed),
+            scores={name: score * (0.98 + 0.001 * k) for k, name in enumerate(PATIENTS)},
+            first_batch="same",
+        )
+        for seed, score in enumerate(scores)
+    ]
+    found = lines(made)["scratch"].score
+    if ends:
+        assert (found.low, found.high) == ends
+    else:
+        assert found.low < 0
+        assert found.high > 10
+
+
 def test_runs_on_other_batches_are_not_compared():
     line = lines([*results("good", 0.05, batch="other"), *results("scratch", 0.0)])["good"]
     assert line.against == {}

@@ -51,6 +51,15 @@ def test_a_bad_checkpoint_of_before_is_not_called_good(tiny):
     assert "step-000000002.ckpt holds others: move it away" in text
 
 
+def test_moco_with_few_samples_says_that_it_was_seen_not_to_learn(tiny, capsys):
+    for size, said in ((4, True), (6, False)):
+        config = tiny(2, f"run{size}", {"name": "moco"}, steps=1, batch_size=size)
+        assert run.pretrain(config)
+        words = "moco was seen not to learn with 4 samples in a batch"
+        assert (words in capsys.readouterr().err) == said
+        assert (words in (run.Path(config.out) / "train.log").read_text()) == said
+
+
 def test_volumes_of_a_cache_are_named_by_their_hashes(tiny, tmp_path):
     config = tiny(2, steps=4, optim={"lr": 1e30, "name": "sgd"})
     cache = prepare(PREPARE.from_keys({"data": config.data, "out": str(tmp_path / "shared")}))

@@ -179,6 +179,7 @@ class WrapperConfig(MethodConfig):
 class Method(Trainable):
     """A pre-training method over `net`, the pyramid that it was given; a leaf narrows the types of both."""
 
+    fewest: ClassVar[int] = 2  # samples of a batch; with fewer it was seen not to learn
     net: Network
     config: MethodConfig
 

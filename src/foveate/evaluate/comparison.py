@@ -146,7 +146,7 @@ def line_of(
             *paired(one, two), levels=levels_of(shared), sets=sets_of(shared), draws=draws
         )
     table = matrix(list(mine.values()), patients_of(list(mine.values())))
-    score = estimate(table, levels=levels_of(list(mine)), sets=sets_of(mine), draws=draws)
+    score = as_share(table, estimate(table, levels=levels_of(list(mine)), sets=sets_of(mine), draws=draws))
     baseline = tables.get((task, references[0], way, labels), {})
     return Line(
         group=group,
@@ -156,6 +156,13 @@ def line_of(
         note=note,
         resolves=resolved_by(baseline, len(set(mine) & set(baseline))),
     )
+
+
+def as_share(table: NDArray[np.float64], found: Estimate) -> Estimate:
+    """The interval cut to [0, 1] where every score is a share: few seeds reach beyond it."""
+    if np.nanmin(table) < 0 or np.nanmax(table) > 1:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def differ(one: str, two: str) -> bool:

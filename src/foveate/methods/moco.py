@@ -63,6 +63,7 @@ class Config(ViewsConfig):
 class MoCo(TargetMethod):
     """An encoder with a projector, their momentum twin, and a queue."""
 
+    fewest = 5
     net: Pyramid
     config: Config
     queue: Tensor

@@ -262,3 +262,29 @@ def test_what_the_machine_may_have_been_to_blame_for_is_tried_again(tree, tmp_pa
         patch.setattr(Decoder, "read", killed)
         assert not any(row["minimum"] for row in run(tree, tmp_path / "inv")[1])
     assert run(tree, tmp_path / "inv")[1] == run(tree, tmp_path / "fresh")[1]
+
+
+@pytest.mark.parametrize(("head", "suffix"), [("mhd", "raw"), ("nhdr", "raw.gz")])
+def test_new_voxels_beside_a_header_that_stays_are_seen(tmp_path, head, suffix):
+    import SimpleITK
+
+    def voxels(seed):
+        return np.random.default_rng(seed).integers(0, 900, (8, 9, 10)).astype(np.int16)
+
+    def write(folder, seed):
+        image = SimpleITK.GetImageFromArray(voxels(seed))
+        SimpleITK.WriteImage(image, str(folder / f"a.{head}"), useCompression=suffix.endswith("gz"))
+
+    root = tmp_path / "in"
+    root.mkdir()
+    write(root, 0)
+    _, (first, *_) = run(root, tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    write(tmp_path / "other", 1)
+    shutil.copy(tmp_path / "other" / f"a.{suffix}", root / f"a.{suffix}")
+    later = (root / f"a.{head}").stat().st_mtime_ns + 10**9
+    os.utime(root / f"a.{suffix}", ns=(later, later))
+    _, (second, *_) = run(root, tmp_path / "out")
+    assert first["id"] == second["id"]
+    assert (first["minimum"], first["maximum"]) != (second["minimum"], second["maximum"])
+    assert run(root, tmp_path / "out")[0] == [0, 0, 0]  # and then nothing is new

@@ -104,8 +104,9 @@ def pretrain_here(config: PretrainConfig, fabric: Fabric) -> Ending:
     load = partial(batches_from, config, cache, method, fabric)
     with RunLog(out, config.steps, active=fabric.is_global_zero, loggers=config.loggers) as log:
         log.note(f"{intake.summary(cache, method.crops)}{health.summary(config, held)}")
+        sets, few = sets_note(config, counts_of(cache)), few_note(config, method)
         tissue = intake.tissue_note(cache, method.crops, config.seed)
-        for note in filter(None, [decision(position), sets_note(config, counts_of(cache)), tissue]):
+        for note in filter(None, [decision(position), sets, tissue, few]):
             log.note(note)
         schedule = schedule_of(config)
         with worker_deaths_explained(config.num_workers), shortage_explained(config, LEAST):
@@ -131,6 +132,17 @@ def hooks_of(
         preview=partial(draw_preview, fabric, method, config, cache, Path(config.out)),
         name_volumes=partial(intake.name_volumes, cache, config.seed),
         measure=health.measure_of(config, fabric, method, held or cache, probe),
+    )
+
+
+def few_note(config: PretrainConfig, method: Method) -> str:
+    """A word on a batch that is too small for the method to learn; "" where it is not."""
+    samples = config.batch_size * config.devices * config.num_nodes
+    if samples >= method.fewest:
+        return ""
+    return (
+        f"--batch_size {config.batch_size}: {config.method.name} was seen not to learn with {samples} "
+        f"samples in a batch; accepted, but give {method.fewest} or more where there is memory for them"
     )
 
 

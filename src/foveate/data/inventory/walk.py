@@ -9,13 +9,28 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
 NOT_LISTED = "the folder cannot be listed"
 NOT_REACHED = "it is a link that leads nowhere, or may not be looked at"
 NOT_A_FILE = "it is no regular file"
+
+
+HEADERS = (b".mhd", b".nhdr")  # whose voxels lie in a file beside them, which is called alike, with one of
+VOXELS = (b".raw", b".zraw", b".gz", b".bz2", b".img", b".bin", b".dat", b".txt")
+
+
+def stem_of(relative: bytes) -> tuple[bytes, bytes]:
+    """A name up to its first dot, and what follows its last.
+
+    >>> stem_of(b"a/x.raw.gz"), stem_of(b"a.b/x")
+    ((b'a/x', b'.gz'), (b'a.b/x', b''))
+    """
+    folder, slash, name = relative.rpartition(b"/")
+    end = name.rpartition(b".")
+    return folder + slash + name.partition(b".")[0], (b"." + end[2].lower() if end[1] else b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +69,23 @@ class Walk:
     def _list(self, folder: bytes, folders: list[bytes]) -> Iterator[Found]:
         try:
             with os.scandir(os.path.join(os.fsencode(self.root), folder)) as entries:  # noqa: PTH118
+                headers: dict[bytes, Found] = {}
+                voxels: dict[bytes, int] = {}  # when files beside headers were changed last
                 for entry in entries:
                     if entry.name.startswith(b"."):
                         self.hidden += 1
-                    else:
-                        yield from self._entry(entry, folder, folders)
+                        continue
+                    for found in self._entry(entry, folder, folders):
+                        stem, end = stem_of(found.relative)
+                        if end in HEADERS and not found.problem:
+                            headers[found.relative] = found
+                            continue
+                        if end in VOXELS:
+                            voxels[stem] = max(voxels.get(stem, 0), found.mtime_ns)
+                        yield found
+                for relative, found in headers.items():
+                    latest = max(found.mtime_ns, voxels.get(stem_of(relative)[0], 0))
+                    yield replace(found, mtime_ns=latest)
         except OSError as error:
             yield Found(folder or b".", problem=f"{NOT_LISTED} ({error.strerror})")
 

@@ -104,6 +104,19 @@ def test_a_gap_behind_the_first_slice_costs_only_that_slice(tmp_path):
     assert [len(record.files) for record in images(tmp_path)] == [6]
 
 
+@pytest.mark.parametrize(("thickness", "volumes"), [(5.0, 2), (2.5, 1)])
+def test_acquisitions_between_each_others_slices_are_apart_where_their_slices_overlap(
+    tmp_path, thickness, volumes
+):
+    """Thick slices half a step apart are two scans; slices as thick as the step, taken in turns, are one."""
+    stored = noise(12)
+    tags = {"AcquisitionNumber": lambda k: int(k % 2) + 1, "SliceThickness": thickness}
+    write_series(tmp_path, stored, **tags)
+    records = [record for record in FolderSource().records(tmp_path) if record.role == "image"]
+    assert sorted(len(record.files) for record in records) == [12 // volumes] * volumes
+    assert all(("between each other's slices" in r.evidence) == (volumes > 1) for r in records)
+
+
 def test_repeated_places_are_volumes_of_their_own_and_copies_are_dropped(tmp_path):
     write_series(tmp_path / "t0", noise(5), AcquisitionNumber=1)
     write_series(tmp_path / "t1", noise(5)[::-1], AcquisitionNumber=2)

@@ -70,6 +70,7 @@ class Header:
     bits: int = 0  # stored per pixel; 0: not said
     burned_in: str = ""  # YES or NO where the file says whether text is drawn into its pixels
     file_bytes: int = 0
+    thickness: float = 0.0  # of a slice in mm; 0: not said
 
     @property
     def has_place(self) -> bool:

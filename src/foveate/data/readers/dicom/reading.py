@@ -16,7 +16,7 @@ TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "PatientID"),
     *("Rows", "Columns", "NumberOfFrames", "PixelSpacing", "ImagerPixelSpacing"),
     *("ImageOrientationPatient", "ImagePositionPatient", "AcquisitionNumber", "InstanceNumber"),
-    *("BitsStored", "BurnedInAnnotation"),
+    *("BitsStored", "BurnedInAnnotation", "SliceThickness"),
 ]
 
 
@@ -63,7 +63,17 @@ def _header(path: Path, tags: DataSet) -> Header:
         bits=int(tags.get("BitsStored") or 0),
         burned_in=str(tags.get("BurnedInAnnotation") or "").upper(),
         file_bytes=path.stat().st_size,
+        thickness=thickness_of(tags.get("SliceThickness")),
     )
+
+
+def thickness_of(value: str | float | None) -> float:
+    """In mm; 0 where it is not said."""
+    try:
+        found = float(value or 0)
+    except ValueError:
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def _many(value: str | Sequence[str] | None) -> Sequence[str]:

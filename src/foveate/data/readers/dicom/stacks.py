@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from foveate.data.readers.dicom.header import Header
 FEWEST_SLICES = 4  # less is a localizer or a fragment
 SAME_DIRECTION, SAME_SPACING = 1e-3, 1e-3  # cosines apart; a share
 SAME_PLACE_MM = 1e-2
+OVERLAPS = 1.2  # a slice that is so much thicker than the step to the next one shows a part of it, too
 STEP_TOLERANCE = 0.1  # share of a step by which positions may be off, which rounding in headers needs
 
 Floats = NDArray[np.float64]
@@ -74,10 +76,33 @@ def _same_geometry(one: Header, other: Header) -> bool:
 
 def split(group: Sequence[Header]) -> tuple[list[list[Header]], str]:
     """Runs of slices a constant step apart, and what broke the group apart."""
-    layers = _layers(group)
+    acquired = _acquisitions(group)
+    layers = [layer for part in acquired for layer in _layers(part)]
     runs = [run for layer in layers for run in _constant_steps(layer)]
-    notes = ("repeated slices" if len(layers) > 1 else "", "gaps" if len(runs) > len(layers) else "")
+    notes = (
+        "acquisitions between each other's slices" if len(acquired) > 1 else "",
+        "repeated slices" if len(layers) > len(acquired) else "",
+        "gaps" if len(runs) > len(layers) else "",
+    )
     return runs, ", ".join(note for note in notes if note)
+
+
+def _acquisitions(group: Sequence[Header]) -> list[list[Header]]:
+    """One part for each acquisition where their slices lie between each other's and overlap; else all in one.
+
+    Slices that an interleaved scan takes in turns are as thick as their step, and stay together.
+    """
+    normal = normal_of(group[0].orientation)
+    ordered = sorted(group, key=lambda header: float(np.dot(header.position, normal)))
+    steps = np.diff([float(np.dot(header.position, normal)) for header in ordered])
+    numbers = [header.order[0] for header in ordered]
+    turns = sum(a != b for a, b in pairwise(numbers))
+    repeated = len(steps) == 0 or float(steps.min()) < SAME_PLACE_MM
+    if repeated or turns < len(steps) / 2 or min(Counter(numbers).values()) < FEWEST_SLICES:
+        return [list(group)]
+    if min(header.thickness for header in group) <= OVERLAPS * float(np.median(steps)):
+        return [list(group)]
+    return [[header for header in group if header.order[0] == each] for each in sorted(set(numbers))]
 
 
 def normal_of(orientation: Sequence[float]) -> Floats:

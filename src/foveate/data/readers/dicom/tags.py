@@ -42,7 +42,7 @@ Count = Literal[
     "ReferencedSegmentNumber",
     "MaximumFractionalValue",
 ]
-Number = Literal["RescaleSlope", "RescaleIntercept"]
+Number = Literal["RescaleSlope", "RescaleIntercept", "SliceThickness"]
 Numbers = Literal[
     "PixelSpacing",
     "ImagerPixelSpacing",
