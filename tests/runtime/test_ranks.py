@@ -20,7 +20,7 @@ def test_pgl_trains_on_two_ranks_and_its_target_follows(cohorts, tmp_path):
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2]
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2]
     state = torch.load(tmp_path / "run" / "checkpoints" / "step-000000002.ckpt", weights_only=True)["model"]
     assert all(torch.isfinite(value).all() for value in state.values())
     followers = [key for key in state if key.startswith("target.") and state[key].is_floating_point()]

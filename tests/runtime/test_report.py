@@ -187,6 +187,26 @@ def test_answers_are_sorted_by_their_distance_to_the_label():
     assert findings == [0.75, 0.0]
 
 
+def test_a_comparison_that_was_killed_shows_its_runs_and_what_failed(tmp_path):
+    for folder in ("cells", "failures"):
+        (tmp_path / folder).mkdir()
+    for seed in range(3):
+        cell = {"task": "blobs", "kind": "test", "arm": "scratch", "labels": 2, "finetune_seed": seed}
+        said = {**cell, "validation": 0.1 * seed, "seconds": 90.0, "cases": []}
+        (tmp_path / "cells" / f"blobs-scratch-f{seed}.json").write_text(json.dumps(said))
+    (tmp_path / "cells" / "blobs-scratch-f3.json").write_text('{"task": "bl')
+    (tmp_path / "failures" / "blobs-other.json").write_text(json.dumps({"reason": HOSTILE}))
+    write_run(tmp_path / "runs" / "blobs-other", RUNS["diverging"])
+    page = build_page([tmp_path])
+    text = "".join(page.parts())
+    assert "4 runs were finished after these tables were written, or there are no tables yet" in text
+    assert "blobs-other: diverging" in text
+    assert "&lt;b onclick" in text
+    (table,) = (each for name, each in page.data.items() if name.startswith("table"))
+    assert [row[0] for row in table["rows"]] == [f"blobs-scratch-f{seed}" for seed in range(4)]
+    assert table["rows"][0][-1] == 1.5
+
+
 def test_the_folds_of_a_cross_validation_are_runs(tmp_path):
     for number in range(2):
         write_run(tmp_path / f"fold_{number}", RUNS["healthy"])

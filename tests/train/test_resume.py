@@ -113,7 +113,7 @@ def test_a_larger_number_of_steps_continues_and_a_smaller_one_is_refused(tiny):
     assert run.pretrain(tiny(2, "run", steps=2))
     assert run.pretrain(tiny(2, "run", steps=4))
     rows = (run.Path(tiny(2, "run").out) / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in map(json.loads, rows) if "loss" in row] == [1, 2, 3, 4]
     with pytest.raises(FoveateError, match="at step 4 already"):
         run.pretrain(tiny(2, "run", steps=3))
 

@@ -122,6 +122,10 @@ def test_every_run_leaves_a_line_and_the_report_is_whole(finished):
     table = (out / "table.md").read_text()
     assert "not resolvable with n = 4 patients x 2 seeds" in table
     assert "| restoring" in table
+    page = (out / "report.html").read_text()
+    assert "broken-p0-pretrain: diverging" in page
+    assert "blobs, full: score over labels" in page
+    assert str(out) not in page
     for name in ("table.csv", "table.tex", "curves-blobs.png", "curves-blobs.svg"):
         assert (out / name).stat().st_size > 100
     assert {path.parent.name for path in out.glob("runs/*/checkpoints")} == {"blobs-broken-p0-pretrain"}

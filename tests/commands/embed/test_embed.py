@@ -78,7 +78,9 @@ def test_a_row_is_the_pooled_maps_of_the_normalised_image(run, pictures, embedde
 
 def test_no_name_is_in_anything_but_the_private_file(pictures, embedded):
     files = [path for path in embedded.rglob("*") if path.is_file() and path.parent.name != "private"]
-    assert {"features.npy", "rows.csv", "card.json", "neighbours.csv"} <= {path.name for path in files}
+    assert {"features.npy", "rows.csv", "card.json", "neighbours.csv", "report.html"} <= {
+        path.name for path in files
+    }
     for path in files:
         for word in (b"p0_00", pictures.name.encode(), b".png"):
             assert word not in path.read_bytes(), path

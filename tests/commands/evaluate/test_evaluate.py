@@ -21,6 +21,7 @@ from foveate.commands.finetune import config as finetune_settings, run as traini
 from foveate.core.files import plain
 from foveate.core.types import FoveateError
 from foveate.evaluate.statistics import bca_interval
+from foveate.pages.scenes import read_scenes
 
 
 def trained(flags):
@@ -57,8 +58,15 @@ def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimensi
     text = (tmp_path / "test/summary.json").read_text() + (tmp_path / "test/cases.csv").read_text()
     assert str(tmp_path) not in text
     training_score = json.loads((tmp_path / "run/exported/card.json").read_text())["validation_score"]
-    flat = {"part": "val", "window.blend": "flat"}
+    page = (tmp_path / "test/report.html").read_text()
+    assert "mean_fg_dice" in page
+    assert str(tmp_path) not in page
+    assert len(read_scenes(tmp_path / "test/worst.npz")) == 2
+    flat = {"part": "val", "window.blend": "flat", "with_images": "false"}
     assert judged(run, data, tmp_path / "val", **flat)
+    assert not (tmp_path / "val/worst.png").exists()
+    assert not (tmp_path / "val/worst.npz").exists()
+    assert "data:image" not in (tmp_path / "val/report.html").read_text()
     found = results(tmp_path / "val")[0]["metrics"]["mean_fg_dice"]["value"]
     assert found == pytest.approx(training_score, abs=1e-6)  # the same windows, Dice and means
 
