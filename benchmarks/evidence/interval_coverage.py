@@ -3,6 +3,8 @@
 Every row is a world: tables (seeds, patients) of paired differences whose true mean is 0, as a sum of a seed
 effect, a patient effect and their interaction. Printed are the share of 95 % intervals that hold 0, the share
 of p < 0.05, and for comparison what a plain bootstrap of both levels and a test that forgets seeds would do.
+In the rows with labelled sets several seeds are trained on each set; there the last column is what comes out
+if trainings are taken for independent although they share their labelled images.
 The last rows do the same for a difference of AUROC through pseudo-values, and for Holm's family of six.
 
     python benchmarks/evidence/interval_coverage.py [--tables 2000]
@@ -31,6 +33,44 @@ WORLDS = {  # standard deviations of seed, patient and interaction; whether pati
     "seeds as patients": (1.0, 1.0, 0.5, False),
     "seeds only": (1.0, 0.1, 0.3, False),
 }
+
+
+SETS = {  # standard deviations of labelled set, seed, patient, set x patient, and the rest
+    "seeds only": (0.0, 0.5, 1.0, 0.0, 0.5),
+    "sets little": (0.1, 0.3, 1.0, 0.3, 0.5),
+    "sets as seeds": (0.3, 0.3, 1.0, 0.3, 0.5),
+    "sets more than seeds": (0.5, 0.3, 1.0, 0.3, 0.5),
+    "sets as patients": (1.0, 0.2, 1.0, 0.3, 0.5),
+    "sets only": (0.5, 0.0, 0.3, 0.0, 0.3),
+}
+SET_SIZES = ((3, 2, 20), (3, 2, 100), (3, 1, 20))  # labelled sets, seeds on each, patients
+
+
+def draw_on_sets(
+    rng: np.random.Generator, size: tuple[int, int, int], world: tuple[float, ...]
+) -> tuple[Floats, list[tuple[int, int]]]:
+    """One table of differences whose trainings share labelled sets, true mean 0, and what they share."""
+    sets, seeds, patients = size
+    of_set, of_seed, of_patient, of_both, rest = world
+    table = of_patient * rng.normal(size=patients) + of_set * rng.normal(size=(sets, 1, 1))
+    table = (
+        table + of_seed * rng.normal(size=(sets, seeds, 1)) + of_both * rng.normal(size=(sets, 1, patients))
+    )
+    table = table + rest * rng.normal(size=(sets, seeds, patients))
+    levels = [(drawn, seed) for drawn in range(sets) for seed in range(seeds)]
+    return table.reshape(sets * seeds, patients), levels
+
+
+def of_sets(size: tuple[int, int, int], name: str, tables: int) -> tuple[float, float, float]:
+    """Coverage and false positives where trainings share labelled sets, and coverage if that is forgotten."""
+    rng = np.random.default_rng([len(name), *size, 3])
+    counts = np.zeros(3)
+    for _ in range(tables):
+        table, levels = draw_on_sets(rng, size, SETS[name])
+        ours, plain = estimate(table, levels=levels, draws=999), estimate(table, draws=999)
+        counts += ours.low <= 0 <= ours.high, ours.p < 0.05, not plain.low <= 0 <= plain.high
+    covered, wrong, forgotten = (counts / tables).tolist()
+    return covered, wrong, forgotten
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], world: tuple[float, float, float, bool]) -> Floats:
@@ -103,13 +143,31 @@ def of_families(size: tuple[int, int], tables: int, arms: int = 6) -> float:
     return wrong / tables
 
 
+def labelled_sets(tables: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Print the rows with labelled sets; those outside the limits."""
+    print("| world | sets x seeds x patients | coverage | p < 0.05 | | sets forgotten wrong |")
+    broken: list[tuple[str, tuple[int, ...]]] = []
+    for size in SET_SIZES:
+        for name in SETS:
+            covered, wrong, forgotten = of_sets(size, name, tables)
+            numbers = " x ".join(map(str, size))
+            print(f"| {name} | {numbers} | {covered:.1%} | {wrong:.1%} | | {forgotten:.1%} |", flush=True)
+            if not 0.92 <= covered <= 0.98 or wrong > 0.06:
+                broken.append((name, size))
+    return broken
+
+
 def main() -> None:
     """Print a table in Markdown; fail where a limit is broken."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tables", type=int, default=2000)
-    tables = parser.parse_args().tables
+    parser.add_argument("--sets", action="store_true", help="only the rows with labelled sets")
+    said = parser.parse_args()
+    tables = said.tables
     noise = 3 * (0.05 * 0.95 / tables) ** 0.5
     print(f"{tables} tables a row; three standard errors of a 5 % share: {noise:.1%}")
+    if said.sets:
+        raise SystemExit(int(bool(labelled_sets(tables))))
     print(
         "| world | seeds x patients | coverage | p < 0.05 | plain bootstrap wrong | seeds forgotten wrong |"
     )
@@ -122,6 +180,7 @@ def main() -> None:
             print(f"| {name} | {size[0]} x {size[1]} | {' | '.join(row)} |", flush=True)
             if not 0.92 <= covered <= 0.98 or wrong > 0.06:
                 broken.append((name, size))
+    broken += labelled_sets(tables)
     for size in ((3, 60), (6, 60)):
         covered, wrong = of_auroc(size, max(50, tables // 4))
         print(f"| AUROC difference | {size[0]} x {size[1]} | {covered:.1%} | {wrong:.1%} | | |", flush=True)

@@ -38,7 +38,7 @@ class TaskConfig:
     Attributes:
         data: Labelled images; $VARIABLES of the environment are expanded.
         split: Folder with train.txt, val.txt and test.txt, as `foveate split` writes it; a relative path
-            starts at the folder of the comparison's YAML.
+            starts at the folder of the comparison's YAML, and $VARIABLES are expanded.
         labels: Numbers of labelled training images; each set contains the smaller ones.
         count: What `labels` and the other numbers of labels count: "patients", with all of their images, or
             "cases", which is refused where a patient is known to have several.
@@ -197,7 +197,8 @@ def task_of(name: str, said: object, home: Path) -> TaskConfig:
     if not data or "$" in data:
         raise FoveateError(f"{where}.data {config.data!r}: missing, or an environment variable is not set.")
     # complete, since the command that goes on may be given in another folder
-    config = replace(config, data=str(Path(data).resolve()), split=str(home.resolve() / config.split))
+    split = home.resolve() / os.path.expandvars(config.split)
+    config = replace(config, data=str(Path(data).resolve()), split=str(split))
     return replace(
         config,
         both=parts.get("both", {}),
