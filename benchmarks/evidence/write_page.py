@@ -19,7 +19,7 @@ from foveate.commands.compare.arms import LONG, SCRATCH
 from foveate.commands.compare.cells import FACTS, rows_of
 from foveate.commands.compare.config import SPEC, CompareConfig, TaskConfig
 from foveate.commands.compare.grid import jobs_of
-from foveate.commands.compare.report import hours_of, lines_from
+from foveate.commands.compare.report import hours_of, lines_from, plateau
 from foveate.core import config as parsing
 from foveate.core.files import read_json, replace_text
 from foveate.evaluate import tables
@@ -93,6 +93,7 @@ def section(grid: Grid, name: str, task_name: str, task: TaskConfig) -> str:
         f"at commit {protocol} before the first test score; runs were done at {dates}.",
         tables.as_markdown(rows_for(grid, task_name, task, lines)),
         curves(task, lines),
+        plateau([cell for cell in grid.cells if cell["task"] == task_name]),
         limitation(grid, task),
     ]
     return "\n\n".join(filter(None, said)) + "\n"

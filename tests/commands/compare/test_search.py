@@ -1,12 +1,15 @@
 """What is searched beside the learning rate, and whether trainings were long enough."""
 
+import json
+
 import pytest
 from tests.commands.compare.test_compare import data, grid, resolve, write
 
-from foveate.commands.compare import folder as compare_bench, report as compare_report
+from foveate.commands.compare import folder as compare_bench, report as compare_report, run as compare
 from foveate.commands.compare.grid import jobs_of
 from foveate.core.files import write_json
 from foveate.core.types import FoveateError
+from foveate.nets.weights import store as weights
 
 __all__ = ["data"]
 
@@ -46,13 +49,36 @@ def test_warm_up_and_transferred_parts_are_searched_as_well(data, tmp_path):
 
 
 def test_an_arm_that_was_still_gaining_is_named():
-    cell = {"task": "t", "way": "full", "validation": 0.5}
+    cell = {"task": "t", "way": "full", "labels": 3, "kind": "test"}
     cells = [
-        {**cell, "arm": "slow", "late_gain": 0.03},
-        {**cell, "arm": "slow", "validation": 0.4, "late_gain": 0.2},  # of a rate that was not chosen
+        {**cell, "arm": "slow", "late_gain": 0.05},
+        {**cell, "arm": "slow", "late_gain": 0.01},
+        {**cell, "arm": "slow", "late_gain": 0.0, "labels": 10},
+        {
+            **cell,
+            "arm": "slow",
+            "late_gain": 0.5,
+            "kind": "choice",
+        },  # perhaps not with the rate that it takes
         {**cell, "arm": "done", "late_gain": 0.01},
-        {**cell, "arm": "tested"},
+        {**cell, "arm": "brief"},
     ]
-    assert compare_report.plateau(cells).endswith("train longer): t/slow/full +0.030.")
+    assert compare_report.plateau(cells).endswith("train longer): t/slow/full/3 +0.030.")
     assert compare_report.plateau(cells[2:]).endswith(": none.")
-    assert "was not checked" in compare_report.plateau(cells[3:])
+    assert "was not checked" in compare_report.plateau(cells[5:])
+
+
+def test_every_run_validates_late_and_leaves_its_last_weights(data, tmp_path):
+    content = grid(data=str(data))
+    content["tasks"]["blobs"]["finetune"] |= {"steps": 5}
+    config = resolve(str(write(tmp_path, content)), {"out": str(tmp_path / "out"), "only": "scratch"})
+    assert compare.compare(config)
+    for cell in (tmp_path / "out/cells").glob("*.json"):
+        found = json.loads(cell.read_text())
+        run = tmp_path / "out/runs" / found["name"]
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        scores = {row["step"]: row["val/score"] for row in rows if "val/score" in row}
+        assert set(scores) == {4, 5}
+        assert found["late_gain"] == scores[5] - scores[4]
+        assert found["validation"] == scores[5]
+        assert weights.read(run)[1]["validation_score"] is None  # not the best of the two

@@ -36,7 +36,6 @@ from foveate.train.logging import say
 C = TypeVar("C", bound=RunConfig)
 BUDGET, CELLS, CLAIMS, FAILURES, RUNS = "budget.json", "cells", "claims", "failures", "runs"
 EXPORTED = "exported/card.json"  # written last
-LATE = 0.8  # of a training: what it gains from here on says whether it was long enough
 PATIENCE = 2.0  # seconds between two looks at what other processes are at work on
 
 
@@ -219,8 +218,6 @@ class Bench:
             init = self.out / RUNS / before.name
         keys = self.keys(job)
         config = finetune_config(keys, self.config.tasks[job.task], init, run, arm.unlabelled)
-        if job.kind == "choice":  # its weights are thrown away, so it may validate before the end as well
-            config = replace(config, validate_every=max(1, round(LATE * config.steps)))
         return self.placed(config, keys)
 
     def fail(self, job: Job, error: BaseException) -> str:

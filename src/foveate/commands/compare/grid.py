@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,7 @@ from foveate.runtime.config import RANDOM_WEIGHTS, REST
 from foveate.runtime.registries import TASKS
 
 Way = Literal["full", "probe"]
+LATE = 0.8  # of a training: what it gains from here on says whether it was long enough
 FROZEN = {"tuning.encoder": "frozen"}
 LIGHT = {"decoder.light": True, "decoder.skips": False}  # what a dense probe reads the features with
 
@@ -174,7 +175,7 @@ def pretrain_keys(config: CompareConfig, job: Job) -> dict[str, Any]:
 def finetune_keys(
     config: CompareConfig, job: Job, rate: float, long_steps: int, variant: int = 0
 ) -> dict[str, Any]:
-    """Keys of `foveate finetune`, without folders and weights: validation is at the end, so last is best."""
+    """Keys of `foveate finetune`, without folders and weights."""
     task = config.tasks[job.task]
     arm, own = config.arms.get(job.arm, ArmConfig()), config.own_keys(job.arm)
     keys = {**task.both, **task.finetune, **own, **variants(config, job.arm, task)[variant]}
@@ -212,12 +213,13 @@ def pretraining(config: CompareConfig, job: Job, out: Path) -> PretrainConfig:
 def finetune_config(
     keys: Mapping[str, Any], task: TaskConfig, init: Path | None, out: Path, unlabelled: str = ""
 ) -> FinetuneConfig:
-    """A fine-tuning on a task's split; it validates after its last step and at no other time."""
+    """A fine-tuning on a task's split; it validates late and at its end, and its last weights count."""
     said = {**keys, "data": task.data, "split.source": task.split, "out": str(out)}
     said |= {"unlabelled": unlabelled} if unlabelled else {}
     said["init"] = str(init) if init else RANDOM_WEIGHTS
-    said["preview_every"] = said["validate_every"] = 10**9
-    return FINETUNE.resolve(parsing.nest(said), {})
+    said |= {"preview_every": 10**9, "validation.export": "last"}
+    config = FINETUNE.resolve(parsing.nest(said), {})
+    return replace(config, validate_every=max(1, round(LATE * config.steps)))
 
 
 def fingerprint(keys: Mapping[str, Any]) -> str:

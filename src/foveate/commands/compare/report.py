@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -163,16 +162,15 @@ def searched(cell: Mapping[str, Any]) -> list[str]:
 
 
 def plateau(cells: Sequence[dict[str, Any]]) -> str:
-    """Which arms were still getting better when they ended, in the run that chose their learning rate."""
-    runs: dict[str, dict[str, Any]] = {}
+    """Which arms were still getting better when they ended: the mean over their runs, by number of labels."""
+    gains: dict[str, list[float]] = defaultdict(list)
     for cell in cells:
-        name = f"{cell['task']}/{cell['arm']}/{cell['way']}"
-        if "late_gain" in cell and cell["validation"] > runs.get(name, {}).get("validation", -math.inf):
-            runs[name] = cell
-    if not runs:
-        return "Whether trainings were long enough was not checked: no learning rate was chosen."
-    late = [f"{name} {c['late_gain']:+.3f}" for name, c in runs.items() if c["late_gain"] > PLATEAU]
-    found = ", ".join(late) or "none"
+        if cell["kind"] == "test" and "late_gain" in cell:
+            gains[f"{cell['task']}/{cell['arm']}/{cell['way']}/{cell['labels']}"].append(cell["late_gain"])
+    if not gains:
+        return "Whether trainings were long enough was not checked."
+    means = {name: sum(each) / len(each) for name, each in gains.items()}
+    found = ", ".join(f"{name} {mean:+.3f}" for name, mean in means.items() if mean > PLATEAU) or "none"
     return (
         f"Gained more than {PLATEAU:g} in the last fifth of the training (validation, train longer): {found}."
     )

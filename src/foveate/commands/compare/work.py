@@ -90,10 +90,10 @@ def run_finetuning(
         "validation": rows[-1]["val/score"],
         "first_batch": first_batch(config),
     }
+    if before := {row["step"]: row["val/score"] for row in rows if row["step"] < config.steps}:
+        found["late_gain"] = found["validation"] - before[max(before)]
     if test:
         found |= answers(config, salt)
-    elif before := {row["step"]: row["val/score"] for row in rows if row["step"] < config.steps}:
-        found["late_gain"] = found["validation"] - before[max(before)]
     drop_checkpoints(run)
     return found
 

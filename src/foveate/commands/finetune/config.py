@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
 from foveate.commands.finetune.usual import (
     scratch_normalisation,
@@ -59,10 +59,12 @@ class ValidationConfig:
     Attributes:
         cases: Validation images that are predicted, evenly chosen and always the same; 0: all of them.
         overlap: Share of a window that the next one sees again, 0 to below 1.
+        export: Which weights are exported: the "best" by validation, or those of the "last" step.
     """
 
     cases: int = 0
     overlap: float = 0.5
+    export: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         if self.cases < 0:

@@ -108,10 +108,11 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
         trained, judged = trained_from(task, config)
         ending = train(fabric, trained, judged, images, log, peers)
         if ending and fabric.is_global_zero:
-            score = restore_best(trained, out / "checkpoints")
+            wanted = config.validation.export == "best"
+            score = restore_best(trained, out / "checkpoints") if wanted else math.nan
             path = weights.save(judged.exported(), card(config, task, images, score), out / "exported")
             best = f"the best checkpoint by validation (score {score:.4f})"
-            last = "the weights of the last step: there is no best checkpoint"
+            last = "the weights of the last step" + ": there is no best checkpoint" * wanted
             log.note(f"exported {path.relative_to(out)}, {best if math.isfinite(score) else last}")
         elif not ending:
             log.note("stopped on a signal; a checkpoint is saved. The same command resumes from it.")
