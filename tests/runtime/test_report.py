@@ -207,6 +207,45 @@ def test_a_comparison_that_was_killed_shows_its_runs_and_what_failed(tmp_path):
     assert table["rows"][0][-1] == 1.5
 
 
+@pytest.mark.parametrize("findings", [False, True])
+def test_answers_for_whole_images_have_roc_curves_and_of_one_column_the_confusion(tmp_path, findings):
+    names = ("a", "b")
+    labels = names if findings else ("disease",)
+    head = ["id", "patient", *(f"answer/{n}" for n in names), *(f"label/{n}" for n in labels)]
+    rows = [
+        [f"id{i}", f"p{i}", -1.0 if i % 3 else 1.0, 1.0 if i % 3 else -1.0, *[i % 2] * len(labels)]
+        for i in range(6)
+    ]
+    rows.append(["id6", "p6", 0.0, 0.0, *[""] * len(labels)])  # a label that is missing
+    text = "\n".join(",".join(map(str, row)) for row in [head, *rows]) + "\n"
+    (tmp_path / "cases.csv").write_text(text)
+    summary = {"metrics": {"auroc": {"value": 0.5, "low": 0.1, "high": 0.9}}}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    page = build_page([tmp_path])
+    (roc,) = (each for name, each in page.data.items() if name.startswith("chart"))
+    assert [each["name"] for each in roc["series"]] == ["a", "b"]
+    assert [(each["x"][-1], each["y"][-1]) for each in roc["series"]] == [(1, 1), (1, 1)]
+    confused = "".join(page.parts()).partition("Confusion</caption>")[2].partition("</table>")[0]
+    found = [int(word) for word in re.findall(r'<td class="n">(\d+)</td>', confused)]
+    assert found == ([] if findings else [1, 2, 1, 2])
+
+
+def test_a_table_of_a_comparison_has_differences_with_their_p_and_curves_over_labels(tmp_path):
+    (tmp_path / "cells").mkdir()
+    head = "task,arm,way,labels,score_mean,score_low,score_high,minus_scratch_mean,minus_scratch_low,"
+    head += "minus_scratch_high,minus_scratch_p_holm,minus_scratch_verdict,resolves,note"
+    rows = ["lungs,scratch,full,10,0.5,0.4,0.6,,,,,,0.02,", "lungs,pgl,full,2,,,,,,,,,,not run yet"]
+    rows.append("lungs,pgl,full,10,0.6,0.5,0.7,0.1,0.05,0.15,0.0123456,better,0.02,")
+    (tmp_path / "table.csv").write_text("\n".join([head, *rows]) + "\n")
+    (tmp_path / "table.md").write_text("# Not fair\n\n## lungs\n\n| arm |\n|---|\n\nScores: Dice.\n")
+    page = build_page([tmp_path])
+    text = "".join(page.parts())
+    assert "+0.100 [+0.050, +0.150]<br>p = 0.0123 (Holm)<br>better" in text
+    assert "<p>Not fair</p><p>Scores: Dice.</p>" in text
+    (curves,) = (each["series"] for name, each in page.data.items() if name.startswith("chart"))
+    assert curves[1] == {"name": "pgl", "x": [10.0], "y": [0.6], "low": [0.5], "high": [0.7]}
+
+
 def test_the_folds_of_a_cross_validation_are_runs(tmp_path):
     for number in range(2):
         write_run(tmp_path / f"fold_{number}", RUNS["healthy"])

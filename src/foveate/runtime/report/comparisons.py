@@ -78,18 +78,16 @@ def results(page: Page, lines: Sequence[Mapping[str, str]]) -> list[Part]:
 
 def row_of(line: Mapping[str, str], references: Sequence[str]) -> list[Part]:
     """A line of a table for people."""
-    against = [
-        joined([interval(line, name), el("br"), line.get(f"{name}_verdict", "")]) for name in references
-    ]
-    return [
-        line["arm"],
-        line["way"],
-        line["labels"],
-        interval(line, "score"),
-        *against,
-        line["resolves"],
-        line["note"],
-    ]
+    against = [joined([interval(line, name), *said_of(line, name)]) for name in references]
+    known = [line["arm"], line["way"], line["labels"], interval(line, "score")]
+    return [*known, *against, line["resolves"], line["note"]]
+
+
+def said_of(line: Mapping[str, str], name: str) -> list[Part]:
+    """The corrected p of a difference, and its verdict."""
+    p, verdict = line.get(f"{name}_p_holm", ""), line.get(f"{name}_verdict", "")
+    corrected = [el("br"), f"p = {float(p):.3g} (Holm)"] if p else []
+    return [*corrected, el("br"), verdict] if verdict else []
 
 
 def interval(line: Mapping[str, str], name: str) -> str:
