@@ -1,9 +1,21 @@
 """Files of people and of our own that are damaged or hostile: a paragraph, soon."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 
 from foveate.cli import main
-from foveate.core.files import cell, csv_text, json_with, parse_yaml, read_json, replace_file
+from foveate.core.files import (
+    cell,
+    csv_text,
+    json_with,
+    parse_yaml,
+    read_json,
+    refusals_explained,
+    replace_file,
+)
 from foveate.core.types import FoveateError
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
@@ -68,3 +80,52 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(tmp_path):
     with pytest.raises(OSError, match="full"):
         replace_file(path, write)
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a", b"before")]
+
+
+def too_long():
+    Path("a" * 300).open().close()
+
+
+def read_only():
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/mnt/lists")
+
+
+def no_room():
+    raise RuntimeError("can't start new thread")
+
+
+def no_library():
+    raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+
+def no_memory():
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        (too_long, "aaa.*File name too long.*Choose shorter ones"),
+        (read_only, "^/mnt/lists: Read-only file system: .* a folder that you may write"),
+        (no_room, "^OUT: memory ran out"),
+        (no_library, "^OUT: memory ran out"),
+        (no_memory, "^OUT: memory ran out"),
+    ],
+)
+def test_what_the_system_refuses_is_a_paragraph(fails, said):
+    with pytest.raises(FoveateError, match=said) as error, refusals_explained("OUT"):
+        fails()
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("bug", [RuntimeError("shapes differ"), ImportError("no module"), OSError("odd")])
+def test_a_bug_stays_a_bug(bug):
+    with pytest.raises(type(bug)), refusals_explained("OUT"):
+        raise bug
+
+
+@pytest.mark.parametrize("words", [["split", "{}", "--out", "o"], ["convert", "{}", "--out", "x"]])
+def test_a_path_that_is_too_long_is_a_paragraph(capsys, words):
+    assert main([word.format("abcdefgh/" * 600) for word in words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert len(line) < 700

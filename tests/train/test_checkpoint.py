@@ -79,6 +79,30 @@ def test_a_flipped_bit_anywhere_or_a_cut_is_noticed_and_the_one_before_is_used(f
         assert not newest.exists()  # else it would count among those that are kept
 
 
+class Trap:
+    """Writes a file when it is unpickled by ordinary means."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_checkpoint_that_would_run_something_is_damaged_and_runs_nothing(fabric, folder, tmp_path):
+    sprung = tmp_path / "sprung"
+    for path in (checkpoint.path_of(folder, 2), folder / checkpoint.BEST):
+        torch.save({"model": {}, "step": 2, "best": 1.0, "x": Trap(sprung)}, path)
+        seal.seal(path)  # whoever made it made its checksum, too
+    with pytest.raises(FoveateError, match=r"best\.ckpt is damaged"):
+        checkpoint.read_best(folder)
+    state, said = resumed(fabric, folder)
+    assert (state["step"], state["best"]) == (1, -float("inf"))
+    assert "step-000000002.ckpt is incomplete or damaged" in " ".join(said)
+    assert not sprung.exists()
+    assert "step-000000001.ckpt" in checkpoint.newest_finite(folder)
+
+
 def test_a_damaged_best_is_lost_with_a_word_and_never_exported(fabric, folder):
     best = folder / checkpoint.BEST
     assert checkpoint.read_best(folder)["step"] == 2

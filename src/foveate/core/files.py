@@ -30,6 +30,7 @@ REFUSALS = {
     errno.ENAMETOOLONG: "a path or a name is longer than the file system takes. Choose shorter ones.",
     errno.ENOMEM: "memory ran out. Give it more memory, or fewer workers and smaller images.",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "too many files are open. Raise the limit (ulimit -n)."),
+    errno.EAGAIN: "no further process may be started. Give fewer workers, or raise the limit (ulimit -u).",
     errno.EIO: "the disk did not answer. Look at it, and give the {again}",
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
@@ -37,6 +38,7 @@ REFUSALS = {
     ),
 }  # what a system says no with that its user can change
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how what a spreadsheet computes begins
+NO_ROOM = ("can't start new thread", "failed to map segment", "cannot allocate memory in static TLS")
 AGAIN = "same command again: what was finished is kept."
 MOST_NODES = 100_000  # of a configuration
 SHOWN = 200  # characters of a path
@@ -51,9 +53,13 @@ def refusals_explained(place: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError as error:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_ROOM):
+            raise
         raise FoveateError(f"{place}: {REFUSALS[errno.ENOMEM]}") from error
     except OSError as error:
+        if any(sign in str(error) for sign in NO_ROOM):  # of a library that is loaded by hand
+            raise FoveateError(f"{place}: {REFUSALS[errno.ENOMEM]}") from error
         if error.errno not in REFUSALS:
             raise
         file = (

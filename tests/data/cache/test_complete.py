@@ -29,6 +29,19 @@ def folder(scans, tmp_path):
     return tmp_path / "cache"
 
 
+def test_a_cache_that_is_being_prepared_again_is_unfinished_until_it_is_done(folder, scans, monkeypatch):
+    def killed(*_args, **_keys):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("foveate.data.cache.prepare.settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(scans, folder)
+    with pytest.raises(FoveateError, match="not finished"):
+        complete_entries(folder)
+    assert len(prepared(scans, folder)) == len(complete_entries(folder)) == 5
+
+
 def test_every_entry_is_that_of_the_index(folder, monkeypatch):
     monkeypatch.setattr(complete, "PAGE", 2)
     table, lines = Table(folder), list(read_entries(folder).values())
