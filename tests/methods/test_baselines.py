@@ -1,17 +1,16 @@
 """MoCo, SimCLR, VICReg and masked images against slow oracles, alone and on two processes."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from tests.forks import Fork
 
 from foveate.commands.pretrain.build import build_method
 from foveate.core.types import FoveateError, Progress
 from foveate.losses.agreement import off_covariance, spread_shortfall
 from foveate.losses.contrast import nt_xent
+from foveate.losses.gather import joined
 from foveate.losses.places import Kernel, place_contrast, sites
 from foveate.methods.masked import blocks, draw_mask
 from foveate.methods.moco import enqueue
@@ -132,28 +131,21 @@ def test_a_share_of_all_or_nothing_is_refused(tiny):
         build_method(tiny(2, method={"name": "masked", "mask_share": 1.0}))
 
 
-TWO = """
-import sys, torch, torch.distributed as dist
-from foveate.losses.agreement import off_covariance, spread_shortfall
-from foveate.losses.contrast import nt_xent
-from foveate.losses.gather import joined
-from foveate.losses.places import Kernel, place_contrast, sites
-rank = int(sys.argv[1])
-dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
-rows = torch.load(sys.argv[3], weights_only=True)
-weight = rows["weight"].requires_grad_()
-own = slice(3 * rank, 3 * rank + 3)
-sides = [joined(x[own] @ weight) for x in (rows["a"], rows["b"])]
-loss = nt_xent(*sides, 0.1) + sum(spread_shortfall(z) + off_covariance(z) for z in sides)
-cells = sites({name: x[own] for name, x in rows["found"].items()}, 2)
-z = joined(rows["z"][own] @ weight).flatten(0, 2)
-loss = loss + place_contrast(z, Kernel()(cells), cells.view, 0.1)
-loss.backward()
-dist.all_reduce(weight.grad)
-if rank == 0:
-    torch.save({"loss": loss.detach(), "grad": weight.grad / 2}, sys.argv[4])
-dist.destroy_process_group()
-"""
+def half(rank, meet, rows, found):
+    """What one of two processes does, with its half of the rows."""
+    dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=2)
+    weight = rows["weight"].requires_grad_()
+    own = slice(3 * rank, 3 * rank + 3)
+    sides = [joined(rows[k][own] @ weight) for k in "ab"]
+    loss = nt_xent(*sides, 0.1) + sum(spread_shortfall(z) + off_covariance(z) for z in sides)
+    cells = sites({name: x[own] for name, x in rows["found"].items()}, 2)
+    z = joined(rows["z"][own] @ weight).flatten(0, 2)
+    loss = loss + place_contrast(z, Kernel()(cells), cells.view, 0.1)
+    loss.backward()
+    dist.all_reduce(weight.grad)
+    if rank == 0:
+        torch.save({"loss": loss.detach(), "grad": weight.grad / 2}, found)
+    dist.destroy_process_group()
 
 
 def test_two_processes_have_the_loss_and_the_gradient_of_one_with_the_joined_batch(tmp_path):
@@ -163,12 +155,7 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one_with_the_joined_bat
     widths = {"place": 2, "width": 1, "position": 2, "extent": 2, "region": 1}
     rows["found"] = {k: torch.rand(6, 2, 4, n, generator=rng) for k, n in widths.items()}
     rows["z"] = torch.randn(6, 2, 3, 5, generator=rng, dtype=torch.float64)
-    torch.save(rows, tmp_path / "rows.pt")
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    paths = [str(tmp_path / name) for name in ("meet", "rows.pt", "found.pt")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    running = [subprocess.Popen([sys.executable, str(script), str(r), *paths], env=env) for r in (0, 1)]
+    running = [Fork(half, r, tmp_path / "meet", rows, tmp_path / "found.pt") for r in (0, 1)]
     assert [each.wait(timeout=120) for each in running] == [0, 0]
     weight = rows["weight"].requires_grad_()
     sides = [rows[k] @ weight for k in "ab"]

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import signal
-import sys
 from hashlib import blake2b
 from pathlib import Path
 
@@ -104,7 +103,3 @@ def main(folder):
     seen["same"] = words(lambda: check_same(peers, "a", "images"))
     seen["other"] = words(lambda: check_same(peers, str(fabric.global_rank), "images"))
     (folder / f"seen-{fabric.global_rank}.json").write_text(json.dumps(seen))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,8 @@ import pytest
 import torch
 import yaml
 from tests.conftest import tiny_keys, write_cohort
-from tests.runtime.ranks import digest
+from tests.forks import Fork, forked_rank
+from tests.runtime.ranks import digest, main
 from tests.runtime.tuned import EXACT, half_supervised, newest, write_labelled
 
 from foveate import cli
@@ -65,9 +65,8 @@ def ran(cohorts, tmp_path_factory):
     (folder / "semi.yaml").write_text(yaml.safe_dump(semi | {"batch_size": 2, "accumulate": 1}))
     config = settings.SPEC.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
     known = launch.environment(config)
-    command = [sys.executable, "-m", "tests.runtime.ranks", str(folder)]
     pair = [
-        subprocess.Popen(command, env=known | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        Fork(main, folder, errors=folder / f"errors-{rank}", environment=known | {"LOCAL_RANK": str(rank)})
         for rank in (0, 1)
     ]
     errors = [process.communicate(timeout=200)[1] for process in pair]
@@ -151,10 +150,10 @@ def test_processes_that_see_other_images_are_refused(ran):
 
 
 def begin(keys, folder):
-    """The real command, which starts the two."""
+    """The command, which starts the two."""
     (folder / "config.yaml").write_text(yaml.safe_dump(keys))
-    command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(folder / "config.yaml")]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = ["pretrain", "--config", str(folder / "config.yaml")]
+    return Fork(cli.main, command, errors=folder / "errors")
 
 
 def ended(process, seconds=30):
@@ -174,11 +173,9 @@ def until_step(out, step, process):
 
 
 def rank_pids(process):
-    """Process ids of the two, by rank."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    environments = {int(pid): Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in children}
-    known = {pid: dict(e.partition("=")[::2] for e in es) for pid, es in environments.items()}
-    return {int(e["LOCAL_RANK"]): pid for pid, e in known.items() if "LOCAL_RANK" in e}
+    """Process ids of the two, in the order in which they were started, which is that of their ranks."""
+    first, second = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return int(first), int(second)
 
 
 def gone(pid):
@@ -198,7 +195,9 @@ def wait_gone(pids):
 def test_sigterm_to_one_then_the_death_of_the_starter_then_one_process(cohorts, tmp_path):
     out = tmp_path / "run"
     keys = tiny_keys(2, cohorts[2], out, steps=5000, devices=2, save_every=1000)
-    process = begin(keys, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "start", forked_rank)
+        process = begin(keys, tmp_path)
     until_step(out, 3, process)
     os.kill(rank_pids(process)[1], signal.SIGTERM)
     code, errors = ended(process)
@@ -207,12 +206,12 @@ def test_sigterm_to_one_then_the_death_of_the_starter_then_one_process(cohorts, 
     first = checkpoint.newest_step(out / "checkpoints")
     assert first >= 3
 
-    process = begin(keys, tmp_path)
+    process = begin(keys, tmp_path)  # with interpreters of their own, as users have them
     until_step(out, first + 2, process)
     pids = rank_pids(process)
     process.kill()
     process.communicate()
-    wait_gone(pids.values())
+    wait_gone(pids)
     second = checkpoint.newest_step(out / "checkpoints")
     assert second >= first + 2  # nobody is left behind, and nothing is lost
 
@@ -245,7 +244,8 @@ def test_a_bad_file_ends_both_with_one_message_and_the_run_goes_on(tmp_path):
     assert run.pretrain(settings.SPEC.from_keys(alone | {"steps": 3}))
 
 
-def test_kill_9_ends_both_with_one_message_and_the_run_goes_on(tmp_path):
+def test_kill_9_ends_both_with_one_message_and_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "start", forked_rank)
     out, data = tmp_path / "run", write_cohort(tmp_path / "images", 3, 4)
     keys = tiny_keys(3, data, out, steps=5000, devices=2, save_every=2)
     alone = keys | {"devices": 1, "batch_size": 4}

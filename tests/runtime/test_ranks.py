@@ -1,24 +1,25 @@
 """Two processes: a target that follows, and terms over a part of the cells, under data parallelism."""
 
 import json
-import os
-import subprocess
-import sys
 
 import torch
 import yaml
 from tests.conftest import tiny_keys
+from tests.forks import Fork, forked_rank
+
+from foveate import cli
+from foveate.runtime import launch
 
 
-def test_pgl_trains_on_two_ranks_and_its_target_follows(cohorts, tmp_path):
+def test_pgl_trains_on_two_ranks_and_its_target_follows(cohorts, tmp_path, monkeypatch):
     method = {"name": "pgl", "global_weight": 0.5}
     keys = tiny_keys(3, cohorts[3], tmp_path / "run", steps=2, devices=2, method=method)
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(keys))
-    command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(config)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setattr(launch, "start", forked_rank)
+    process = Fork(cli.main, ["pretrain", "--config", str(config)], errors=tmp_path / "errors")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == [1, 2]
     state = torch.load(tmp_path / "run" / "checkpoints" / "step-000000002.ckpt", weights_only=True)["model"]

@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 from tests.conftest import stop_at, tiny_keys
+from tests.forks import Fork
 
+from foveate import cli
 from foveate.commands.pretrain import config as settings, run
 from foveate.core.types import FoveateError
 from foveate.train import checkpoint
@@ -20,9 +22,11 @@ WEIGHTS = "exported/weights.safetensors"
 
 
 def start(keys, folder):
-    """The real command in a process of its own."""
+    """The real command in a process of its own; in 3D a fork of this one."""
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(keys))
+    if keys["dimension"] == 3:
+        return Fork(cli.main, ["pretrain", "--config", str(config)], errors=folder / "errors")
     command = [sys.executable, "-m", "foveate.cli", "pretrain", "--config", str(config)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 from tests.commands.compare.test_compare import cells, data, grid, resolve, write  # noqa: F401 - a fixture
+from tests.forks import Fork
 
+from foveate import cli
 from foveate.commands.compare import run as compare, work
 from foveate.commands.compare.folder import CLAIMS, Bench
 from foveate.commands.pretrain import run as pretrain
@@ -144,17 +146,8 @@ def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_p
 
 def test_two_processes_share_a_comparison(waited, data, tmp_path):  # noqa: F811
     file = one_seed(tmp_path, data)
-    command = [
-        sys.executable,
-        "-m",
-        "foveate.cli",
-        "compare",
-        "--config",
-        str(file),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = ["compare", "--config", str(file), "--out", str(tmp_path / "out")]
+    both = [Fork(cli.main, command, errors=tmp_path / f"errors-{i}") for i in range(2)]
     words = [each.communicate()[1] for each in both]
     assert [each.returncode for each in both] == [0, 0], words
     found, alone = cells(tmp_path / "out"), cells(waited[0])
