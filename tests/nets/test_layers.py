@@ -5,7 +5,7 @@ import torch
 
 from foveate.core.dims import LAYERS
 from foveate.nets.encoders.catalogue import ENCODERS
-from foveate.nets.layers import laid_out
+from foveate.nets.layers import cumulative_statistics, laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
 
@@ -45,3 +45,15 @@ def test_on_a_gpu_channels_lie_beside_each_other_unless_the_norm_parts_them(name
     layout = LAYERS[dimension].channels_last
     assert {w.is_contiguous(memory_format=layout) for w in big} == {beside}
     assert all(torch.equal(before[key], x) for key, x in net.state_dict().items())
+
+
+def test_recalibrated_statistics_are_the_mean_of_all_batches_and_nothing_of_before():
+    layer = torch.nn.BatchNorm1d(2)
+    batches = torch.randn(5, 8, 2) + 3
+    layer(batches[0])
+    with cumulative_statistics(layer):
+        for batch in batches:
+            layer(batch)
+    torch.testing.assert_close(layer.running_mean, batches.mean((0, 1)))
+    torch.testing.assert_close(layer.running_var, batches.var(1).mean(0))
+    assert layer.momentum == 0.1

@@ -77,3 +77,17 @@ def test_statistics_that_must_not_be_written_are_not():
         maps = twin(torch.randn(2, 1, 32, 32))
     maps[-1].square().mean().backward()  # after the context, when the blocks run a second time
     assert all(torch.equal(b, before[n]) for n, b in twin.named_buffers() if n in before)
+
+
+def test_several_gradients_of_one_graph_are_those_without():
+    """As health asks for them, term by term; the statistics count the image once."""
+    plain, twin, _ = pair("resnet18", 3)
+    image, found = torch.randn(2, 1, *(2 * plain.stride,) * 3), []
+    for net in (plain, twin):
+        weight, maps = next(net.parameters()), net(image)
+        terms = [maps[-1].square().mean(), maps[-1].mean(), maps[0].square().mean()]
+        found.append([torch.autograd.grad(term, weight, retain_graph=True)[0] for term in terms])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    for (name, a), (_, b) in zip(plain.named_buffers(), twin.named_buffers(), strict=True):
+        assert torch.equal(a, b), name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
-from typing import TypeVar, TypeVarTuple
+from types import TracebackType
+from typing import TypeVar, TypeVarTuple, final
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -44,11 +45,27 @@ def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
             yield from blocks_of(child)
 
 
+@final
+class _Unmoved(AbstractContextManager[None]):
+    """Running statistics stay as they are; entered again by every backward pass through the same graph."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block, self.inside = block, ExitStack()
+
+    def __enter__(self) -> None:
+        self.inside.enter_context(running_statistics(self.block, update=False))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.inside.close()
+
+
 def recomputed(block: nn.Module, forward: Callable[[*Inputs], R], *inputs: *Inputs) -> R:
     """Run a block and forget what is inside."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), running_statistics(block, update=False)
+        return nullcontext(), _Unmoved(block)
 
     outputs: R = checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts)
     return outputs
