@@ -15,6 +15,7 @@ from foveate.train.logging import RunLog
 from foveate.train.peers import Peers
 
 ADVICE = "Try a lower --optim.lr, --optim.clip_norm 1, or look at these volumes."
+WEIGHTS, LOSS = 1.0, 2.0  # what is not finite, by how much it explains
 
 
 @dataclass(kw_only=True)
@@ -42,9 +43,10 @@ def check_finite(
     every = [torch.isfinite(value) for _, losses in recent.losses for value in losses.values()]
     losses_fine = bool(torch.stack(every).all())  # one wait for all of them
     fine = losses_fine and checkpoint.are_finite(net.state_dict())
-    if peers.highest(float(not fine)) == 0:
+    worst = peers.highest(0.0 if fine else WEIGHTS if losses_fine else LOSS)
+    if worst == 0:
         return
-    if fine:
+    if fine or (losses_fine and worst == LOSS):  # bad weights then come from the gradient of the other
         log.measured({"step": recent.losses[-1][0], "loss": math.nan})
         raise LostPeerError("The loss of another process is not finite; its own message says more.")
     place, what = first_bad(recent) if not losses_fine else (-1, "")
