@@ -43,14 +43,18 @@ def joined(parts: Iterable[Part]) -> Html:
     return Html("".join(part if isinstance(part, Html) else escape(part or "") for part in parts))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Html:
-    """A table; numbers stand to the right."""
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", *, label: str = ""
+) -> Html:
+    """A table; numbers stand to the right. Where its heading says what it is, a label does for a caption."""
     cells = joined(el("th", each, scope="col") for each in head)
     top = el("thead", el("tr", cells)) if head else None
     body = el("tbody", joined(el("tr", joined(map(cell, row))) for row in rows))
     name = el("caption", caption) if caption else None
     inside = el("table", name, top, body)
-    return el("div", inside, class_="wide", tabindex="0", role="region", aria_label=caption or "table")
+    return el(
+        "div", inside, class_="wide", tabindex="0", role="region", aria_label=caption or label or "table"
+    )
 
 
 def cell(value: object) -> Html:

@@ -64,7 +64,7 @@ def _counts(db: sqlite3.Connection, title: str, column: str, where: str) -> Html
     (total,) = db.execute(f"SELECT count(*) FROM ({query})").fetchone()
     bars = [(str(name), n, _bar(100 * n / rows[0][1])) for name, n in rows[:12]]
     more = el("p", f"and {total - 12} others: inventory.csv") if total > 12 else None
-    return joined([el("h2", title), table((), bars, title), more])
+    return joined([el("h2", title), table((), bars, label=title), more])
 
 
 def _bar(percent: float) -> Html:
@@ -78,7 +78,7 @@ def _ranges(db: sqlite3.Connection) -> Html:
     )
     head = ("role", "modality", "bits", "images", "lowest", "mean lowest", "mean highest", "highest")
     return joined(
-        [el("h2", "Intensity ranges"), table(head, db.execute(query).fetchall(), "Intensity ranges")]
+        [el("h2", "Intensity ranges"), table(head, db.execute(query).fetchall(), label="Intensity ranges")]
     )
 
 
@@ -89,7 +89,9 @@ def _duplicates(db: sqlite3.Connection) -> Html:
         f"GROUP BY voxels HAVING n > 1 ORDER BY n DESC, voxels LIMIT {MOST_ROWS}"
     )
     rows = [(n, role, " ".join(ids.split()[:20])) for _, role, n, ids in db.execute(query)]
-    body = table(("images", "role", "ids (up to 20)"), rows, "Equal voxels") if rows else el("p", "None.")
+    body = (
+        table(("images", "role", "ids (up to 20)"), rows, label="Equal voxels") if rows else el("p", "None.")
+    )
     return joined([el("h2", f"Equal voxels (sets: {len(rows)})"), body])
 
 
@@ -105,7 +107,7 @@ def _burned_in(db: sqlite3.Connection) -> Html:
     )
     rows = db.execute(query).fetchall()
     head = ("text", "modality", "format", "series", "id")
-    body = [el("p", note), table(head, rows, "Burned-in annotation")] if rows else [el("p", "None.")]
+    body = [el("p", note), table(head, rows, label="Burned-in annotation")] if rows else [el("p", "None.")]
     return joined([el("h2", f"Burned-in annotation (images: {total})"), *body])
 
 
@@ -130,7 +132,7 @@ def _reasons(db: sqlite3.Connection) -> Html:
         "SELECT sum(files) AS n, format, reason FROM images WHERE reason != '' "
         f"GROUP BY format, reason ORDER BY n DESC, reason LIMIT {MOST_ROWS}"
     )
-    rows = table(("files", "format", "reason"), db.execute(query).fetchall(), "Excluded, by reason")
+    rows = table(("files", "format", "reason"), db.execute(query).fetchall(), label="Excluded, by reason")
     return joined([el("h2", "Excluded, by reason"), rows])
 
 
@@ -138,5 +140,5 @@ def _rejects(db: sqlite3.Connection) -> Html:
     (total,) = db.execute("SELECT count(*) FROM images WHERE reason != ''").fetchone()
     query = f"SELECT id, format, reason FROM images WHERE reason != '' ORDER BY reason, id LIMIT {MOST_ROWS}"
     more = el("p", f"All {total}: rejects.csv") if total > MOST_ROWS else None
-    rows = table(("id", "format", "reason"), db.execute(query).fetchall(), "Excluded, one by one")
+    rows = table(("id", "format", "reason"), db.execute(query).fetchall(), label="Excluded, one by one")
     return joined([el("h2", f"Excluded, one by one ({total})"), folded("Show", rows), more])
