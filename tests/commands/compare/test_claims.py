@@ -115,16 +115,19 @@ def test_what_another_process_is_at_waits_and_the_rest_goes_on(waited):
 def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / "out"
     config = resolve(str(one_seed(tmp_path, data)), {"out": str(out)})
-    do, taken, slept = work.work, [], []
+    do, starts, taken, slept = work.work, Bench.needs, [], []
 
     def fails_once(bench, job):
         if job.kind == "pretrain" and not taken:
             other = held(out / CLAIMS / job.name)
             taken.append((other, job))
             raise RuntimeError("no memory")
-        if job.arm == "scratch" and len(taken) == 1:  # by now the other process has begun with it
-            taken.append(taken[0][0].__enter__())
         do(bench, job)
+
+    def needs(bench, job):
+        if job.kind == "test" and len(taken) == 1:  # by now the other process has begun with it
+            taken.append(taken[0][0].__enter__())
+        return starts(bench, job)
 
     def sleep(_seconds):
         slept.append({path.stem for path in (out / "cells").iterdir()})
@@ -133,6 +136,7 @@ def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_p
         taken[1].wait()
 
     monkeypatch.setattr(work, "work", fails_once)
+    monkeypatch.setattr(Bench, "needs", needs)
     monkeypatch.setattr(Bench, "opened", None, raising=False)
     monkeypatch.setattr(compare.time, "sleep", sleep)
     monkeypatch.setattr(
