@@ -39,6 +39,7 @@ html_theme = "furo"
 html_title = f"foveate {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["access.js"]
 html_extra_path = ["start"]  # index.html at the top, which leads to the first page
 html_copy_source = False
 html_show_sourcelink = False
