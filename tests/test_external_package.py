@@ -64,28 +64,47 @@ def said(program, *arguments, cwd):
     return done.stdout + done.stderr
 
 
+ALL = """
+import json, sys
+import pytest
+from foveate.cli import main
+for words in json.loads(sys.argv[1]):
+    ended = (pytest.main if words[0].startswith("-") else main)(words)
+    if ended:
+        sys.exit(ended)
+"""  # in one process: each start of Python takes seconds
+
+
+def ran(installed, commands, cwd):
+    """What commands say, one after the other; those that begin with a flag are for pytest."""
+    words = json.dumps([[str(word) for word in command] for command in commands])
+    return said(installed / "python", "-c", ALL, words, cwd=cwd)
+
+
 def test_it_is_listed_trains_resumes_and_keeps_the_shipped_contract(installed, tmp_path):
-    foveate = installed / "foveate"
-    helped = said(foveate, "pretrain", "--method", "denoising", "--encoder", "plain", "--help", cwd=tmp_path)
+    write_cohort(tmp_path / "data" / "scans", 3, 3)
+    run = ["pretrain", "--data", tmp_path / "data", "--out", tmp_path / "run", *FLAGS, *VIEW]
+    kit = ["-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing", "-k", "not bf16"]  # half the time
+    names = ["--foveate_method", "denoising", "--foveate_encoder", "plain", "--foveate_task", "ordinal"]
+    commands = [
+        ["pretrain", "--method", "denoising", "--encoder", "plain", "--help"],
+        ["methods"],
+        [*run, "--steps", "2"],
+        [*run, "--steps", "3", "--log_every", "1"],
+        [*kit, *names],
+    ]
+    text = ran(installed, commands, tmp_path)
     for words in (
         "denoising,",
         "plain,",
         "by_suffix",
         "--method.strength",
         "Standard deviation of the noise",
+        "Denoising: the clean view",
+        "step 3/3",
+        "18 passed",
     ):
-        assert words in helped
-    assert "Denoising: the clean view" in said(foveate, "methods", cwd=tmp_path)
-
-    write_cohort(tmp_path / "data" / "scans", 3, 3)
-    paths = ["--data", tmp_path / "data", "--out", tmp_path / "run", *FLAGS, *VIEW]
-    said(foveate, "pretrain", *paths, "--steps", "2", cwd=tmp_path)
-    assert "step 3/3" in said(foveate, "pretrain", *paths, "--steps", "3", "--log_every", "1", cwd=tmp_path)
-
-    kit = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", "foveate.testing"]
-    kit += ["-k", "not bf16"]  # half the time
-    names = ["--foveate_method", "denoising", "--foveate_encoder", "plain", "--foveate_task", "ordinal"]
-    assert "18 passed" in said(installed / "python", *kit, *names, cwd=tmp_path)
+        assert words in text
 
 
 def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
@@ -100,8 +119,7 @@ def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
         "predict": "--run run --data data --out answers --accelerator cpu",
         "evaluate": "--run run --data data --out scores --part all --draws 50 --accelerator cpu",
     }
-    program = "import sys; from foveate.cli import main; sys.exit(any(main(w.split()) for w in sys.argv[1:]))"
-    said(installed / "python", "-c", program, *(f"{k} {v}" for k, v in steps.items()), cwd=tmp_path)
+    ran(installed, [[name, *flags.split()] for name, flags in steps.items()], tmp_path)
     table = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").open()))
     assert len(table) == 8
     for row in table:

@@ -98,7 +98,8 @@ def moments(gradients):
 
 # Sub-crops, scales, variance of shared and of per_pair.
 VARIANCES = [
-    (1, (0, 1, 2), (4.978, 3.052)),
+    (1, (0, 2), (0.8034, 0.5413)),
+    pytest.param(1, (0, 1, 2), (4.978, 3.052), marks=pytest.mark.slow),  # 31 gradients in the place of 11
     pytest.param(2, (1, 2), (0.9256, 0.9595), marks=pytest.mark.slow),
 ]
 
