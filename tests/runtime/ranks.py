@@ -81,10 +81,10 @@ def main(folder):
     run.fit, run.RunLog = spied, Bomb
     tuning.RunLog = Bomb
     for path in sorted(folder.glob("*.yaml")):
-        if path.stem == "semi":
+        if path.stem.startswith("semi"):
             config = finetune_settings.SPEC.resolve(read_yaml(path), {})
             fabric = run.build_fabric(config)
-            seen["semi"] = tuning.finetune_here(config, fabric).name
+            seen[path.stem] = tuning.finetune_here(config, fabric).name
             continue
         if path.stem == "tuned":
             config = finetune_settings.SPEC.resolve(read_yaml(path), {})

@@ -15,7 +15,7 @@ import yaml
 from tests.conftest import tiny_keys, write_cohort
 from tests.forks import Fork, forked_rank
 from tests.runtime.ranks import digest, main
-from tests.runtime.tuned import EXACT, half_supervised, newest, write_labelled
+from tests.runtime.tuned import EXACT, half_supervised, half_supervised_values, newest, write_labelled
 
 from foveate import cli
 from foveate.commands.finetune import config as finetune_settings
@@ -63,6 +63,8 @@ def ran(cohorts, tmp_path_factory):
     (folder / "tuned.yaml").write_text(yaml.safe_dump({k: v for k, v in tuned.items() if k != "method"}))
     semi = half_supervised(folder / "labelled", folder / "semi") | SHARES["both"]
     (folder / "semi.yaml").write_text(yaml.safe_dump(semi | {"batch_size": 2, "accumulate": 1}))
+    values = half_supervised_values(folder / "labelled", folder / "semi_values") | SHARES["both"]
+    (folder / "semi_values.yaml").write_text(yaml.safe_dump(values | {"batch_size": 2, "accumulate": 1}))
     config = settings.SPEC.from_keys(yaml.safe_load((folder / "two2.yaml").read_text()))
     known = launch.environment(config)
     pair = [
@@ -95,14 +97,17 @@ def test_weights_are_equal_on_both(ran, case):
     assert first != digest(build_method(config))  # they moved
 
 
-def test_semi_supervised_training_with_two_processes_is_that_of_one(ran, tmp_path):
-    keys = half_supervised(ran / "labelled", tmp_path / "one") | {"batch_size": 2, "accumulate": 2}
+@pytest.mark.parametrize(
+    ("name", "build"), [("semi", half_supervised), ("semi_values", half_supervised_values)]
+)
+def test_semi_supervised_training_with_two_processes_is_that_of_one(ran, tmp_path, name, build):
+    keys = build(ran / "labelled", tmp_path / "one") | {"batch_size": 2, "accumulate": 2}
     assert finetune(finetune_settings.SPEC.from_keys(keys))
-    one, two = (newest(folder) for folder in (tmp_path / "one", ran / "semi"))
-    assert [each["semi"] for each in seen(ran)] == ["FINISHED"] * 2
-    assert any(name.startswith("teacher.") for name in one)
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    one, two = (newest(folder) for folder in (tmp_path / "one", ran / name))
+    assert [each[name] for each in seen(ran)] == ["FINISHED"] * 2
+    assert any(key.startswith("teacher.") for key in one)
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5)
 
 
 def seen(folder):

@@ -34,10 +34,19 @@ def half_supervised(data, out):
     return {name: value for name, value in keys.items() if name != "method"}
 
 
+def half_supervised_values(data, out):
+    """The same for a value of whole images."""
+    keys = half_supervised(data, out)
+    task = {"name": "classification", "targets": ["kind"], "dropout": 0.0, "crops": {"grid": [64, 64]}}
+    return keys | {"task": task, "semi": {"supervised_steps": 2, "momentum": 0.5, "confidence": 0.5}}
+
+
 def write_labelled(folder):
-    """Images with a map of their bright half."""
+    """Images with a map of their bright half, and a table of values."""
     for i in range(6):
         write_pair(folder, 2, i)
+    rows = "".join(f"c{i}.png,{'ab'[i % 2]}\n" for i in range(6))
+    (folder / "labels.csv").write_text(f"image,kind\n{rows}")
     return folder
 
 

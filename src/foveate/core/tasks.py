@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import LabelledReader, Trainable, VolumeReader
 from foveate.core.networks import Network
-from foveate.core.types import Activation, Array, Dimension, Json, LabelFacts, Normalisation, Size
+from foveate.core.types import (
+    Activation,
+    Array,
+    Batch,
+    Dimension,
+    Json,
+    LabelFacts,
+    Normalisation,
+    Progress,
+    Size,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +230,15 @@ class ImageTask(Task):
     """A task that answers for whole images: outputs are (B, K), the activation makes them the answer."""
 
     config: ImageConfig
+    answers_views: ClassVar[bool] = False  # whether it has `view_outputs` and `losses_of`: unlabelled images
+
+    def view_outputs(self, batch: Batch, progress: Progress) -> Tensor:
+        """Outputs (B * V, K) for the corrupted views of a batch, with a gradient."""
+        raise NotImplementedError
+
+    def losses_of(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses of `view_outputs`: `forward` is one after the other."""
+        raise NotImplementedError
 
     @property
     def uses_validation(self) -> bool:

@@ -17,9 +17,8 @@ from foveate.runtime.config import RunConfig
 from foveate.runtime.resources.clock import device_clock
 from foveate.train.loop import Recent, Schedule, Stepping, training_step
 from foveate.train.optim import build_optimizer
-from foveate.train.semi.views import views_of_either
+from foveate.train.semi.views import views_for
 from foveate.views.drawn import draw_ahead
-from foveate.views.pipeline import make_views
 
 
 def takes_part(fabric: Fabric, config: RunConfig) -> bool:
@@ -37,10 +36,9 @@ def batches_from(
     config: RunConfig, cache: Cache | Mixture, method: Trainable, fabric: Fabric, step: int
 ) -> Generator[Batch]:
     """This process's micro-batches from an optimizer step on; `views.pipeline.make_views` draws the views."""
-    mixed = isinstance(cache, Mixture)
     return batches(
         cache if isinstance(cache, Mixture) else intake.derived(cache, method.derived),
-        partial(views_of_either if mixed else make_views, specs=method.crops, seed=config.seed),
+        partial(views_for(method), specs=method.crops, seed=config.seed),
         seed=config.seed,
         first_step=step,
         steps=config.steps,

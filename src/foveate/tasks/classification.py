@@ -36,10 +36,7 @@ from foveate.core.types import (
     Size,
 )
 from foveate.evaluate import calibration, figures
-from foveate.evaluate.metrics import (
-    answer_metrics,
-    known_labels,
-)
+from foveate.evaluate.metrics import answer_metrics, known_labels
 from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
@@ -205,6 +202,7 @@ class Classification(ImageTask):
     """A linear layer on pooled encoder maps."""
 
     config: Config
+    answers_views = True
     weights: Tensor
     centres: Tensor
     spreads: Tensor
@@ -270,10 +268,17 @@ class Classification(ImageTask):
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """The one term."""
+        return self.losses_of(self.view_outputs(batch, progress), batch)
+
+    def view_outputs(self, batch: Batch, progress: Progress) -> Tensor:
+        """Logits, or standardised numbers, of the corrupted views."""
         look, channels = self.config.appearance, self.in_channels
         images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed)
-        answers = self.answers(images.flatten(0, 1))
-        views = images.shape[1]
+        return self.answers(images.flatten(0, 1))
+
+    def losses_of(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The one term, of what is answered for the views."""
+        answers, views = outputs, batch["crops"]["image"].shape[1]
         labels = torch.stack([batch["labels"][t] for t in self.config.targets], 1).repeat_interleave(views, 0)
         if self.config.kind == "multiclass":
             return {"label": exclusive_loss(answers, labels[:, 0], self.weights)}
@@ -297,11 +302,8 @@ class Classification(ImageTask):
         if self.config.kind == "regression":
             errors = (answers - labels).abs()
             named = {f"mae/{n}": float(e) for n, e in zip(self.config.names, errors.nanmean(0), strict=True)}
-            return {
-                "score": -float((errors / self.spreads.cpu()).nanmean()),
-                "mae": float(errors.nanmean()),
-                **named,
-            }
+            score = -float((errors / self.spreads.cpu()).nanmean())
+            return {"score": score, "mae": float(errors.nanmean()), **named}
         found = self.config.score(answers.numpy(), labels.numpy())
         chosen = ("auroc", *(["balanced_acc"] if self.config.kind == "multiclass" else []))
         said = (*chosen, *(f"auroc/{name}" for name in self.class_names))

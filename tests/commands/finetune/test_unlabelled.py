@@ -160,8 +160,14 @@ def test_the_control_without_a_teacher_and_every_option_run(keys, tmp_path):
         (REST | {"tuning.average": "0.9"}, r"--tuning\.average 0\.9: with --unlabelled the teacher is"),
         (REST | {"batch_size": "3"}, "--batch_size 3: with --unlabelled half of a batch is labelled"),
         (
-            REST | {"task.name": "classification", "task.targets": "[kind]", "task.crops.source_sizes": None},
-            "--task classification cannot learn from pseudo-labels",
+            REST
+            | {
+                "task.name": "classification",
+                "task.targets": "[age]",
+                "task.kind": "regression",
+                "task.crops.source_sizes": None,
+            },
+            "the task classification cannot learn from pseudo-labels as it is",
         ),
     ],
 )
@@ -174,3 +180,29 @@ def test_a_third_of_the_steps_is_supervised_unless_said():
     given = {"task.name": "segmentation", "dimension": 3, "init": "none", "steps": 90}
     assert finetune_settings.default_config({**given, "unlabelled": "rest"}).semi.supervised_steps == 30
     assert finetune_settings.default_config(given).semi.supervised_steps == 0
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"task.targets": "[kind]", "semi.batch_norm": "labelled"},
+        {"task.kind": "multilabel", "task.targets": "[found]", "semi.confidence": "0.5"},
+    ],
+    ids=["multiclass", "multilabel"],
+)
+def test_classification_learns_from_the_rest_and_resumes_bit_equal(keys, tmp_path, dimension, flags):
+    flags = (
+        REST | flags | {"split.train_cases": "2", "steps": "6", "save_every": "3", "semi.health_every": "2"}
+    )
+    assert started(keys(dimension, "a", task="classification", **flags))
+    config = finetune_settings.SPEC.resolve({}, keys(dimension, "b", task="classification", **flags))
+    assert (config.semi.mixing, config.semi.weighting) == ("none", "confidence")
+    stop_at(config, 4)
+    assert run.finetune(config)
+    for file in (WEIGHTS, "exported/card.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    losses = [row for row in rows_of(tmp_path / "a") if "loss" in row]
+    name = next(key for key in losses[0] if key.endswith("consistency"))
+    assert [row[name] > 0 for row in losses] == [False] * 2 + [True] * 4
+    assert [row["step"] for row in rows_of(tmp_path / "a") if "pseudo/agreement" in row] == [4, 6]

@@ -9,9 +9,9 @@ from typing import Any, Literal, cast, final
 
 from foveate.commands.finetune.usual import (
     scratch_normalisation,
-    supervised_steps,
     usual_average,
     usual_optim,
+    usual_semi,
 )
 from foveate.core import config as parsing
 from foveate.core.dims import TASK_DEFAULTS, defaults as table
@@ -146,7 +146,7 @@ def default_config(given: Mapping[str, Any]) -> FinetuneConfig:
         slices=from_card(SlicesConfig, card.get("slices") or {}),
         task=task.Config.preset(dimension, size, how),
         split=SplitConfig(),
-        semi=SemiConfig(supervised_steps=supervised_steps(given, row.steps)),
+        semi=usual_semi(given, row.steps, task.Config.want),
         tuning=TuningConfig(average=usual_average(given, task.Config.want)),
         encoder=encoder,
         decoder=DecoderConfig(
@@ -233,11 +233,6 @@ def check(config: FinetuneConfig, defaults: FinetuneConfig) -> None:
     """Refuse numbers that make no run, and what contradicts the card of --init."""
     check_counts(config, validate_every=config.validate_every)
     check_window(config.prepare, config.task.normalisation)
-    if config.unlabelled and config.task.want != "maps":
-        raise FoveateError(
-            f"--unlabelled: --task {config.task.name} cannot learn from pseudo-labels yet; accepted: a task "
-            "with label maps, such as segmentation."
-        )
     check_pairs(config)
     if config.init not in ("", RANDOM_WEIGHTS):
         check_card(config, defaults, weights.read(config.init)[1])

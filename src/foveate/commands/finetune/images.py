@@ -84,7 +84,7 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
         train=encoded["train"],
         val=encoded["val"],
         split=split,
-        unlabelled=unlabelled,
+        unlabelled=unlabelled and Cache([with_labels(v, task.encode({})) for v in unlabelled]),
         layout=f"{found.layout}; {found.unlabelled} images without a label{excluded}; {found.patients}",
     )
 

@@ -12,15 +12,17 @@ from foveate.commands.finetune.config import FinetuneConfig, check_pairs
 from foveate.core.config import field_values
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
-from foveate.core.tasks import Task
+from foveate.core.tasks import ImageTask, Task
 from foveate.core.types import Batch
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import Mixture, batches
 from foveate.nets.ema import Averaged
 from foveate.runtime.config import SHARES
-from foveate.train.semi.health import WINDOWS, measure
+from foveate.train.semi.consistency import Consistent
+from foveate.train.semi.health import measure, sample_size
 from foveate.train.semi.model import SemiSupervised
-from foveate.train.semi.views import views_of_either
+from foveate.train.semi.taught import Taught
+from foveate.train.semi.views import views_for
 
 
 def trained_from(task: Task, config: FinetuneConfig) -> tuple[Trainable, Task]:
@@ -31,13 +33,14 @@ def trained_from(task: Task, config: FinetuneConfig) -> tuple[Trainable, Task]:
         averaged = Averaged(task, config.tuning.average)
         return averaged, averaged.average
     check_pairs(config)  # the batch may have been made to fit into memory
-    model = SemiSupervised(task, config.semi)
+    kind = Consistent if isinstance(task, ImageTask) else SemiSupervised
+    model = kind(task, config.semi)
     return model, model.judged
 
 
 def trained_task(trained: Trainable, judged: Task) -> Task:
     """The task whose weights the optimizer moves."""
-    return trained.task if isinstance(trained, SemiSupervised | Averaged) else judged
+    return trained.task if isinstance(trained, Taught | Averaged) else judged
 
 
 def source_of(config: FinetuneConfig, labelled: Cache, unlabelled: Cache | None) -> Cache | Mixture:
@@ -57,14 +60,16 @@ def measure_of(
 
     def look(step: int) -> dict[str, float]:
         every, begun = config.semi.health_every, step > config.semi.supervised_steps
-        if unlabelled is None or not isinstance(model, SemiSupervised) or not (every and begun):
+        if unlabelled is None or not isinstance(model, Taught) or not (every and begun):
             return {}
         if step % every or not fabric.is_global_zero:
             return {}
         if not kept:
-            views = partial(views_of_either, specs=model.crops, seed=config.seed)
+            views = partial(views_for(model), specs=model.crops, seed=config.seed)
             order = key(config.seed, "health") >> 1
-            made = batches(unlabelled, views, seed=order, first_step=0, steps=1, batch_size=WINDOWS)
+            made = batches(
+                unlabelled, views, seed=order, first_step=0, steps=1, batch_size=sample_size(model)
+            )
             kept.append(next(made))
         with fabric.autocast():
             return measure(model, fabric.to_device(kept[0]))

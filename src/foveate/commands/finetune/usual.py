@@ -11,6 +11,7 @@ from foveate.core.types import Dimension, Normalisation
 from foveate.data.cohort.wanted import Want
 from foveate.runtime.registries import TASKS
 from foveate.train.optim import OptimConfig
+from foveate.train.semi.settings import SemiConfig
 
 OF_WHOLE_IMAGES: dict[int, Normalisation] = {2: "imagenet", 3: "zscore"}
 USUAL_AVERAGE = 0.99  # of itself that the average of the weights keeps at a step
@@ -29,10 +30,13 @@ def usual_average(given: Mapping[str, Any], want: Want) -> float:
     return USUAL_AVERAGE if want == "maps" and not given.get("unlabelled") else 0.0
 
 
-def supervised_steps(given: Mapping[str, Any], usual: int) -> int:
-    """A third of the steps where there are unlabelled images."""
+def usual_semi(given: Mapping[str, Any], usual: int, want: Want) -> SemiConfig:
+    """How unlabelled images take part: labels alone for a third of the steps; whole images are not pasted."""
+    if not given.get("unlabelled"):
+        return SemiConfig()
     steps = str(given.get("steps", usual))
-    return int(steps) // 3 if given.get("unlabelled") and steps.isdecimal() else 0
+    config = SemiConfig(supervised_steps=int(steps) // 3 if steps.isdecimal() else 0)
+    return config if want == "maps" else replace(config, mixing="none", weighting="confidence")
 
 
 def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Normalisation:

@@ -2,53 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import cast, final
 
 import torch
 from torch import Tensor
 
-from foveate.core.contracts import Draw, Trainable
+from foveate.core.contracts import Draw
 from foveate.core.tasks import DenseTask, Task
-from foveate.core.types import Batch, CropSpec, FoveateError, Progress
+from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cohort.wanted import MAP
-from foveate.nets.ema import follow, frozen_copy, risen
 from foveate.nets.layers import running_statistics
 from foveate.train.semi.classes import ClassFigures
 from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged
 from foveate.train.semi.pseudo import labelled_by, largest_only
 from foveate.train.semi.settings import SemiConfig
+from foveate.train.semi.taught import Taught, labelling
 from foveate.views.drawn import drawn, samples_at
 
 
 @final
-class SemiSupervised(Trainable):
-    """A task, its moving average, and the batch that both of them make of labelled and unlabelled windows.
+class SemiSupervised(Taught):
+    """A dense task, its average, and the batch that both of them make of labelled and unlabelled windows."""
 
-    Rows 2k and 2k+1 of a batch are a pair: two labelled windows at first, later a labelled and an unlabelled.
-    """
+    task: DenseTask
+    teacher: DenseTask
 
     def __init__(self, task: Task, config: SemiConfig) -> None:
-        super().__init__()
         if not isinstance(task, DenseTask) or not task.weighs_voxels:
             raise FoveateError(
                 f"--unlabelled: the task {task.config.name} cannot learn from pseudo-labels; accepted: "
                 "segmentation, or a task for every voxel whose losses weigh voxels (`weighs_voxels`)."
             )
-        if len(task.crops) != 1:
-            raise FoveateError(
-                f"--unlabelled: {task.config.name} reads {len(task.crops)} kinds of windows; 1 is accepted."
-            )
-        self.task, self.config = task, config
-        self.teacher = frozen_copy(task)
-        (self.crop,) = task.crops
+        super().__init__(task, config)
         self.classes = ClassFigures(list(task.codebook)) if config.by_class else None
-
-    @property
-    def crops(self) -> Mapping[str, CropSpec]:
-        """The task's."""
-        return self.task.crops
 
     @property
     def draws(self) -> Sequence[Draw]:
@@ -59,11 +47,6 @@ class SemiSupervised(Trainable):
     def boxes(self) -> PasteBoxes:
         """The draw of the boxes."""
         return PasteBoxes(crop=self.crop, share=self.config.box)
-
-    @property
-    def judged(self) -> Task:
-        """What is validated and exported."""
-        return self.teacher if self.config.weights == "teacher" else self.task
 
     @property
     def labeller(self) -> DenseTask:
@@ -144,18 +127,6 @@ class SemiSupervised(Trainable):
 
     def after_step(self, progress: Progress) -> None:
         """The average follows, at first more closely."""
-        follow(self.teacher, self.task, risen(self.config.momentum, progress))
+        super().after_step(progress)
         if self.classes is not None:
             self.classes.step()
-
-
-@contextmanager
-def labelling(network: DenseTask, norm: str) -> Iterator[None]:
-    """Inside the context a network normalises with the statistics that are wanted, and writes none."""
-    was = network.training
-    network.train(norm == "batch")
-    try:
-        with running_statistics(network, update=False):
-            yield
-    finally:
-        network.train(was)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 
-from foveate.core.contracts import CropViews, VolumeReader
+from foveate.core.contracts import CropViews, Trainable, VolumeReader
 from foveate.core.types import CropSpec
 from foveate.data.cohort.wanted import MAP
+from foveate.train.semi.model import SemiSupervised
 from foveate.views.pipeline import make_views
 
+MakeViews = Callable[..., dict[str, CropViews]]
 UNKNOWN = -1  # no label file holds it, and losses ignore it
+
+
+def views_for(model: Trainable) -> MakeViews:
+    """Who makes the views of a sample: unlabelled images get maps only beside those of labelled ones."""
+    return views_of_either if isinstance(model, SemiSupervised) else make_views
 
 
 def views_of_either(
