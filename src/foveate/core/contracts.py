@@ -56,6 +56,8 @@ class Draw(ABC):
 class Trainable(nn.Module, ABC):
     """What the loop can train: a pre-training method or a downstream task."""
 
+    takes_unknown_maps: ClassVar[bool] = False  # whether images without a label map get one of unknown voxels
+
     @property
     def derived(self) -> Mapping[str, DerivedSpec[Dataclass]]:
         """The maps that must be computed from every volume before the first sample; none for most."""

@@ -11,7 +11,6 @@ from tests.train.semi.test_semi import LATE, batch, semi
 
 from foveate.core.types import FoveateError, Progress
 from foveate.train.semi.classes import KEPT, MOST_OFTEN, ClassFigures
-from foveate.train.semi.health import measure
 from foveate.train.semi.pseudo import pseudo_labels
 from foveate.train.semi.settings import SemiConfig
 
@@ -103,7 +102,7 @@ def test_the_weight_rises_and_thresholds_are_those_of_the_classes():
         below += sure < 0.6 and expected > 0
     assert below > 0  # of what a fixed threshold leaves out
     assert bool((weights[::2] == 1).all())
-    found = measure(model, given)
+    found = model.measure(given)
     assert 0 < found["pseudo/counted"] <= 1
 
 

@@ -13,7 +13,6 @@ from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks.classification import Classification, Config
 from foveate.train.semi.consistency import Consistent
-from foveate.train.semi.health import measure
 from foveate.train.semi.settings import SemiConfig
 from foveate.views.appearance import Appearance
 from foveate.views.drawn import samples_at
@@ -132,7 +131,7 @@ def test_batch_norm_sees_the_halves_together_apart_or_writes_those_of_the_labell
 def test_health_says_agreement_and_expected_shares_and_changes_nothing(kind):
     model, given = built(kind=kind), batch()
     before = copy.deepcopy(model.state_dict())
-    found = measure(model, given)
+    found = model.measure(given)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     images = given["crops"]["image"][:, 0]
     with torch.no_grad():

@@ -13,7 +13,6 @@ from tests.tasks.test_segmentation import task as built
 
 from foveate.core.types import FoveateError, Progress
 from foveate.data.loader import Mixture, Share
-from foveate.train.semi.health import measure
 from foveate.train.semi.model import SemiSupervised
 from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged, sides
 from foveate.train.semi.pseudo import largest_only, pseudo_labels
@@ -226,7 +225,7 @@ def test_a_mixture_pairs_labelled_with_unlabelled_images_whatever_the_processes(
 def test_health_measures_fixed_windows_and_changes_nothing():
     model = semi(3)
     before, given = copy.deepcopy(model.state_dict()), batch(3)
-    found = measure(model, given)
+    found = model.measure(given)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     images = given["crops"]["image"][:, 0]
     with torch.no_grad():

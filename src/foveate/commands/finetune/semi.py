@@ -19,7 +19,6 @@ from foveate.data.loader import Mixture, batches
 from foveate.nets.ema import Averaged
 from foveate.runtime.config import SHARES
 from foveate.train.semi.consistency import Consistent
-from foveate.train.semi.health import measure, sample_size
 from foveate.train.semi.model import SemiSupervised
 from foveate.train.semi.taught import Taught
 from foveate.train.semi.views import views_for
@@ -67,11 +66,9 @@ def measure_of(
         if not kept:
             views = partial(views_for(model), specs=model.crops, seed=config.seed)
             order = key(config.seed, "health") >> 1
-            made = batches(
-                unlabelled, views, seed=order, first_step=0, steps=1, batch_size=sample_size(model)
-            )
+            made = batches(unlabelled, views, seed=order, first_step=0, steps=1, batch_size=model.sample_size)
             kept.append(next(made))
         with fabric.autocast():
-            return measure(model, fabric.to_device(kept[0]))
+            return model.measure(fabric.to_device(kept[0]))
 
     return look

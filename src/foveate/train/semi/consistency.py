@@ -12,6 +12,7 @@ from torch import Tensor
 from foveate.core.tasks import ImageTask, Task, activated
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.nets.layers import running_statistics
+from foveate.train.health import PULLED, undisturbed
 from foveate.train.semi.settings import SemiConfig
 from foveate.train.semi.taught import Taught, labelling
 from foveate.views.drawn import samples_at
@@ -21,6 +22,7 @@ from foveate.views.drawn import samples_at
 class Consistent(Taught):
     """A task for whole images that learns labels, and to answer for corrupted images as for clean ones."""
 
+    sample_size = 32
     task: ImageTask
     teacher: ImageTask
 
@@ -83,6 +85,32 @@ class Consistent(Taught):
         highest = answers.amax(1, keepdim=True) if exclusive else torch.maximum(answers, 1 - answers)
         chance = 1 / answers.shape[1] if exclusive else 0.5
         return (highest - chance) / (1 - chance), highest >= self.config.confidence
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """How far teacher and student agree, how sure the labeller is, and how often each class is expected.
+
+        `pseudo/agreement` is the share of answers that both give, `pseudo/share` the mean probability: a rare
+        class is in none of a few images.
+        """
+        images = batch["crops"][self.crop].flatten(0, 1)
+        with undisturbed(self):
+            said = []
+            for network in (self.teacher, self.task):
+                with labelling(network, "running"):
+                    parts = [network.outputs(few) for few in torch.split(images, PULLED)]
+                said.append(activated(torch.cat(parts).float(), network.activation))
+        answers = said[0 if self.config.labeller == "teacher" else 1]
+        sure, counted = self.certainty(answers)
+        return {
+            "pseudo/agreement": float((self.decided(said[0]) == self.decided(said[1])).float().mean()),
+            "pseudo/confidence": float(sure.mean()),
+            "pseudo/counted": float(counted.float().mean()),
+            **{
+                f"pseudo/share/{name}": share
+                for name, share in zip(self.task.class_names, answers.mean(0).tolist(), strict=True)
+            },
+        }
 
     def decided(self, answers: Tensor) -> Tensor:
         """The class of every image, or which findings it has."""

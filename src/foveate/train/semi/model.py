@@ -14,7 +14,9 @@ from foveate.core.tasks import DenseTask, Task
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cohort.wanted import MAP
 from foveate.nets.layers import running_statistics
+from foveate.train.health import PULLED, undisturbed
 from foveate.train.semi.classes import ClassFigures
+from foveate.train.semi.health import masks_of, overlap
 from foveate.train.semi.paste import PasteBoxes, box_masks, exchanged
 from foveate.train.semi.pseudo import labelled_by, largest_only
 from foveate.train.semi.settings import SemiConfig
@@ -26,6 +28,8 @@ from foveate.views.drawn import drawn, samples_at
 class SemiSupervised(Taught):
     """A dense task, its average, and the batch that both of them make of labelled and unlabelled windows."""
 
+    takes_unknown_maps = True
+    sample_size = 8
     task: DenseTask
     teacher: DenseTask
 
@@ -124,6 +128,34 @@ class SemiSupervised(Taught):
             return sure >= limit
         limits = limit * self.classes.easiness.to(sure.dtype)
         return sure >= limits[self.classes.places(found)]
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """How far teacher and student agree, how sure the labeller is, and the share of each class.
+
+        `pseudo/agreement` is the Dice of the two label maps, averaged over the classes that one of them has.
+        """
+        images = batch["crops"][self.crop].flatten(0, 1)
+        with undisturbed(self):
+            said = []
+            for network in (self.teacher, self.task):
+                with labelling(network, "running"):
+                    parts = [
+                        labelled_by(network, few, self.lean) for few in torch.split(images, PULLED)
+                    ]  # no more memory than a step
+                said.append([torch.cat(rows) for rows in zip(*parts, strict=True)])
+        (taught, _), (learnt, _) = said
+        labels, sure = said[0 if self.config.labeller == "teacher" else 1]
+        first, second = masks_of(self.task, taught), masks_of(self.task, learnt)
+        overlaps = [overlap(first[name], second[name]) for name in first]
+        seen = [each for each in overlaps if each is not None]
+        shares = {name: float(mask.float().mean()) for name, mask in masks_of(self.task, labels).items()}
+        return {
+            "pseudo/agreement": sum(seen) / len(seen) if seen else 1.0,
+            "pseudo/confidence": float(sure.mean()),
+            "pseudo/counted": float(self.counted(labels, sure).float().mean()),
+            **{f"pseudo/share/{name}": share for name, share in shares.items()},
+        }
 
     def after_step(self, progress: Progress) -> None:
         """The average follows, at first more closely."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 from foveate.core.contracts import Draw, Trainable
 from foveate.core.tasks import Task
-from foveate.core.types import CropSpec, FoveateError, Progress
+from foveate.core.types import Batch, CropSpec, FoveateError, Progress
 from foveate.nets.ema import follow, frozen_copy, risen
 from foveate.nets.layers import running_statistics
 from foveate.train.semi.settings import SemiConfig
@@ -19,6 +21,10 @@ class Taught(Trainable):
     Rows 2k and 2k+1 of a batch are a pair: two labelled samples at first, later a labelled and an unlabelled.
     A leaf narrows the type of `task` and `teacher`.
     """
+
+    sample_size: ClassVar[
+        int
+    ]  # fixed samples that health looks at: a window holds many answers, an image one
 
     def __init__(self, task: Task, config: SemiConfig) -> None:
         super().__init__()
@@ -44,6 +50,10 @@ class Taught(Trainable):
     def judged(self) -> Task:
         """What is validated and exported."""
         return self.teacher if self.config.weights == "teacher" else self.task
+
+    @abstractmethod
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """What the pseudo-labels of fixed samples say; changes nothing."""
 
     def after_step(self, progress: Progress) -> None:
         """The average follows, at first more closely."""

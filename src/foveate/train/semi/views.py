@@ -10,7 +10,6 @@ import torch
 from foveate.core.contracts import CropViews, Trainable, VolumeReader
 from foveate.core.types import CropSpec
 from foveate.data.cohort.wanted import MAP
-from foveate.train.semi.model import SemiSupervised
 from foveate.views.pipeline import make_views
 
 MakeViews = Callable[..., dict[str, CropViews]]
@@ -19,7 +18,7 @@ UNKNOWN = -1  # no label file holds it, and losses ignore it
 
 def views_for(model: Trainable) -> MakeViews:
     """Who makes the views of a sample: unlabelled images get maps only beside those of labelled ones."""
-    return views_of_either if isinstance(model, SemiSupervised) else make_views
+    return views_of_either if model.takes_unknown_maps else make_views
 
 
 def views_of_either(
