@@ -127,7 +127,7 @@ def loads_back(folder: Path, config: PretrainConfig) -> None:
 def losses_of(folder: Path) -> list[dict[str, Any]]:
     """Lines of metrics, but for times."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    timeless = ("seconds_per_step", "data_wait")
+    timeless = ("seconds_per_step", "data_wait", "health_seconds")
     return [{k: v for k, v in row.items() if k not in timeless} for row in rows]
 
 
