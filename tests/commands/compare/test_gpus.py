@@ -14,6 +14,7 @@ from foveate.commands.compare.arms import SCRATCH
 from foveate.commands.compare.folder import CLAIMS, Bench, StoppedError
 from foveate.commands.compare.gpus import claimed
 from foveate.commands.compare.grid import jobs_of
+from foveate.commands.compare.held import held_out
 from foveate.commands.compare.work import work
 from foveate.commands.pretrain import run as pretrain
 from foveate.core.claims import least_held
@@ -70,6 +71,7 @@ def test_the_runs_of_a_process_are_on_the_gpu_that_it_claimed(data, tmp_path, th
     config = resolve(write(tmp_path, content), {"out": str(tmp_path / "out"), "devices": "1,2"})
     bench, seen = Bench(config), []
     bench.open()
+    held_out(bench, "blobs")
 
     def stopped(run):
         seen.append((run.gpus, run.devices, run.num_workers))

@@ -90,8 +90,10 @@ def run_finetuning(
         "validation": rows[-1]["val/score"],
         "first_batch": first_batch(config),
     }
-    if before := {row["step"]: row["val/score"] for row in rows if row["step"] < config.steps}:
-        found["late_gain"] = found["validation"] - before[max(before)]
+    before = {row["step"]: row["val/score"] for row in rows if row["step"] < config.steps}
+    earlier = before[max(before)] if before else None
+    if None not in (earlier, found["validation"]):  # no score: a class was missing among the images
+        found["late_gain"] = found["validation"] - earlier
     if test:
         found |= answers(config, salt)
     drop_checkpoints(run)

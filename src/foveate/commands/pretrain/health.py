@@ -10,11 +10,13 @@ from lightning_fabric import Fabric
 
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core.contracts import Method
+from foveate.core.memory import is_out_of_memory
 from foveate.core.rng import key
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.loader import batches
 from foveate.train.health import SAMPLES, measure
+from foveate.train.logging import say
 from foveate.views.pipeline import make_views
 
 Measure = Callable[[int], dict[str, float]]
@@ -59,12 +61,23 @@ def measure_of(
 
     def due(step: int) -> dict[str, float]:
         now = config.health_every and (step % config.health_every == 0 or step == config.steps)
-        found = look(step) if now else {}
+        found = without_stopping(look, step) if now else {}
         if probe and (step % config.probe_every == 0 or step == config.steps):
             found |= probe()
         return found
 
     return due
+
+
+def without_stopping(look: Measure, step: int) -> dict[str, float]:
+    """A look that is left out, and said so, where there is no memory for its batch: the run goes on."""
+    try:
+        return look(step)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    say(f"step {step}: health was not measured, for want of memory; --health_every 0 leaves it out")
+    return {}
 
 
 def look_of(config: PretrainConfig, fabric: Fabric, method: Method, cache: Cache) -> Measure:

@@ -17,7 +17,7 @@ FORMAT = "foveate/1"
 Card = dict[str, Any]
 LARGEST = 100_000  # no number of an encoder's configuration is larger
 RANGES = {"range": "intensity_range", "percentiles": "percentiles"}  # which field holds a window's ends
-WINDOWS = ("profile", *RANGES)
+WINDOWS = ("profile", *RANGES, "foreground", "dataset")
 LIKE = 1.25  # spacings within this ratio are the same
 
 
