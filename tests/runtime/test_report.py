@@ -259,3 +259,11 @@ def test_keys_have_their_chart():
     assert place_of("loss") == ("Loss", "all terms")
     assert place_of("grad_norm/encoder") == ("Length of the gradient", "encoder")
     assert place_of("restoration/restored/psnr") == ("Health, restoration: psnr", "restored")
+
+
+def test_one_validation_of_each_run_can_be_seen_side_by_side(tmp_path):
+    """A line needs two points: few ones are marked."""
+    rows = [*training(3), {"step": 3, "val/score": 0.5}]
+    page = build_page([write_run(tmp_path / name / "run", rows) for name in ("a", "b")])
+    (scores,) = (each for each in page.data.values() if each.get("label") == "Validation score of all runs")
+    assert scores["dots"]

@@ -15,7 +15,7 @@ from foveate.pages.page import Page
 from foveate.pages.pictures import slider
 from foveate.pages.scenes import read_scenes
 from foveate.pages.viewer import viewer
-from foveate.runtime.report.curves import charts, curve_of
+from foveate.runtime.report.curves import charts, curve_of, is_short
 from foveate.runtime.report.written import Row, inner, lines_of, mapping_of, rows_of
 from foveate.train.verdicts import ADVICE, judge
 
@@ -184,7 +184,7 @@ def add_runs(page: Page, folders: Mapping[str, Path]) -> None:
         curves = {name: curve_of(each, key) for name, each in rows.items()}
         known: dict[str, Curve] = {name: curve for name, curve in curves.items() if curve}
         if known:
-            drawn.append(chart(page, f"{label} of all runs", known))
+            drawn.append(chart(page, f"{label} of all runs", known, dots=is_short(known)))
     page.add("Side by side", el("div", joined(drawn), class_="two") if drawn else None)
     for name, folder in folders.items():
         add_run(page, folder, name)
