@@ -230,15 +230,6 @@ class ImageTask(Task):
     """A task that answers for whole images: outputs are (B, K), the activation makes them the answer."""
 
     config: ImageConfig
-    answers_views: ClassVar[bool] = False  # whether it has `view_outputs` and `losses_of`: unlabelled images
-
-    def view_outputs(self, batch: Batch, progress: Progress) -> Tensor:
-        """Outputs (B * V, K) for the corrupted views of a batch, with a gradient."""
-        raise NotImplementedError
-
-    def losses_of(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The losses of `view_outputs`: `forward` is one after the other."""
-        raise NotImplementedError
 
     @property
     def uses_validation(self) -> bool:
@@ -292,6 +283,22 @@ class ImageTask(Task):
     def report(self, found: Answered, validation: Answered | None, out: Path) -> Mapping[str, object]:  # noqa: ARG002
         """Draw figures into a folder; what `summary.json` says beside the metrics. Nothing by default."""
         return {}
+
+
+class ViewTask(ImageTask):
+    """An image task whose answers can be had apart from its losses, as learning without labels needs them."""
+
+    @abstractmethod
+    def view_outputs(self, batch: Batch, progress: Progress) -> Tensor:
+        """Outputs (B * V, K) for the corrupted views of a batch, with a gradient."""
+
+    @abstractmethod
+    def losses_of(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The losses of `view_outputs`."""
+
+    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """One after the other."""
+        return self.losses_of(self.view_outputs(batch, progress), batch)
 
 
 class TaskModule(Protocol):

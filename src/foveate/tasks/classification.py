@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from foveate.core.contracts import Draw, VolumeReader
 from foveate.core.dims import classification_crops
 from foveate.core.labels import is_missing, number_of, spelled
-from foveate.core.tasks import Answered, ImageConfig, ImageTask
+from foveate.core.tasks import Answered, ImageConfig, ViewTask
 from foveate.core.types import (
     Activation,
     Array,
@@ -198,11 +198,10 @@ def encode_one(config: Config, target: str, value: Json) -> float:
     raise FoveateError(f"Column {target!r} holds {value!r}; accepted for multilabel: 0, 1 or nothing{hint}.")
 
 
-class Classification(ImageTask):
+class Classification(ViewTask):
     """A linear layer on pooled encoder maps."""
 
     config: Config
-    answers_views = True
     weights: Tensor
     centres: Tensor
     spreads: Tensor
@@ -265,10 +264,6 @@ class Classification(ImageTask):
         clean = with_channels(images[:, None], self.in_channels)[:, 0]
         answers = self.answers(normalise(clean, self.normalisation))
         return answers * self.spreads + self.centres if self.config.kind == "regression" else answers
-
-    def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """The one term."""
-        return self.losses_of(self.view_outputs(batch, progress), batch)
 
     def view_outputs(self, batch: Batch, progress: Progress) -> Tensor:
         """Logits, or standardised numbers, of the corrupted views."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.core.tasks import ImageTask, Task, activated
+from foveate.core.tasks import Task, ViewTask, activated
 from foveate.core.types import Batch, FoveateError, Progress
 from foveate.nets.layers import running_statistics
 from foveate.train.health import PULLED, undisturbed
@@ -23,11 +23,11 @@ class Consistent(Taught):
     """A task for whole images that learns labels, and to answer for corrupted images as for clean ones."""
 
     sample_size = 32
-    task: ImageTask
-    teacher: ImageTask
+    task: ViewTask
+    teacher: ViewTask
 
     def __init__(self, task: Task, config: SemiConfig) -> None:
-        if not isinstance(task, ImageTask) or not task.answers_views or task.activation == "none":
+        if not isinstance(task, ViewTask) or task.activation == "none":
             raise FoveateError(
                 f"--unlabelled: the task {task.config.name} cannot learn from pseudo-labels as it is; "
                 "accepted: segmentation, and classification with --task.kind multiclass or multilabel."
@@ -36,7 +36,7 @@ class Consistent(Taught):
         super().__init__(task, config)
 
     @property
-    def labeller(self) -> ImageTask:
+    def labeller(self) -> ViewTask:
         """Who labels."""
         return self.teacher if self.config.labeller == "teacher" else self.task
 
