@@ -3,6 +3,7 @@
 import collections
 import getpass
 import platform
+import types
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,8 @@ def test_a_driver_that_fails_is_a_finding(capsys, monkeypatch, tmp_path):
         raise RuntimeError("CUDA driver initialization failed\nyou might not have a CUDA gpu.")
 
     monkeypatch.setattr(machine.torch.cuda, "is_available", broken)
-    found = machine.safely(machine.gpus, "GPU")
-    assert found[0].advice == "CUDA driver initialization failed you might not have a CUDA gpu."
+    _, text = page(capsys, tmp_path)
+    assert "GPU: cannot be asked: CUDA driver initialization failed you might not have a CUDA gpu." in text
 
 
 def test_a_build_for_gpus_without_one_says_why(monkeypatch):
@@ -75,3 +76,19 @@ def test_a_build_for_gpus_without_one_says_why(monkeypatch):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(FoveateError, match="--folder: No such file"):
         run.run_doctor(DoctorConfig(folder=str(tmp_path / "nowhere")))
+
+
+def test_an_old_gpu_with_few_cpus_is_said(monkeypatch):
+    known = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "mem_get_info": lambda _index: (2**33, 2**34),
+        "get_device_properties": lambda _index: types.SimpleNamespace(name="V100", major=7, minor=0),
+    }
+    for name, answer in known.items():
+        monkeypatch.setattr(machine.torch.cuda, name, answer)
+    monkeypatch.setattr(machine, "usual_workers", lambda *_: 1)
+    card, workers = machine.gpus()
+    assert card.line == "GPU 0: V100, 16 GiB, 8 free, capability 7.0"
+    assert card.advice.startswith("no bfloat16")
+    assert workers.advice.startswith("few for a GPU")

@@ -17,6 +17,7 @@ from foveate.runtime.precision import BFLOAT16_FROM
 from foveate.runtime.resources.cpus import own_cpus, usual_workers
 
 GIB = 2**30
+FEW_WORKERS = 4
 LITTLE_DISK, LITTLE_MEMORY, LITTLE_SHARED = 10.0, 4.0, 1.0  # GiB
 SHARED = Path("/dev/shm")  # where batches go from worker to process
 
@@ -38,11 +39,8 @@ def free_gib(folder: Path) -> float:
 
 
 def cpus() -> Finding:
-    """CPUs, and how many load data."""
-    mine, there = own_cpus(), os.cpu_count() or 1
-    line = f"CPUs: {mine} for this process, of {there}"
-    few = torch.cuda.is_available() and usual_workers("cuda", torch.cuda.device_count()) < 4
-    return Finding(line, "few CPUs for the GPUs: ask the job for 8 or more for each" if few else "")
+    """CPUs."""
+    return Finding(f"CPUs: {own_cpus()} for this process, of {os.cpu_count() or 1}")
 
 
 def memory() -> Finding:
@@ -81,7 +79,10 @@ def gpus() -> list[Finding]:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
         why = "CUDA_VISIBLE_DEVICES is empty" if hidden else "the driver may be older than torch's CUDA"
         return [Finding(f"GPU: none found by torch {torch.__version__} (CUDA {torch.version.cuda})", why)]
-    return [gpu(index) for index in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    workers = usual_workers("cuda", count)
+    few = "few for a GPU: ask the job for 8 CPUs or more for each" if workers < FEW_WORKERS else ""
+    return [*map(gpu, range(count)), Finding(f"workers that load data for each GPU: {workers}", few)]
 
 
 def gpu(index: int) -> Finding:

@@ -28,7 +28,7 @@ def run_doctor(config: DoctorConfig) -> Ending:
 
 def show_machine(folder: Path) -> list[str]:
     """Print what the machine has; what there is to do about it."""
-    from foveate.commands.doctor import machine  # imports torch
+    from foveate.commands.doctor import machine  # imports torch, which may be what is missing
 
     found = [machine.cpus(), machine.memory(), *machine.disks(folder), *machine.safely(machine.gpus, "GPU")]
     show("machine", [finding.line for finding in found])
