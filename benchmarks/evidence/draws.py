@@ -13,7 +13,8 @@ Fixed before the first test score, in this file and the commit that added it:
 - `scratch_long` has as many steps as take the CPU time of pre-training and fine-tuning together;
 - the test part is predicted once per run. Nothing here was chosen on it.
 
-A cell that is in results.json is not run again, so the work may be stopped and goes on elsewhere.
+A cell that is in results.json is not run again, so the work may be stopped and goes on elsewhere. Draw 0 was
+run without `scratch_long`; the rest is left to acdc.yaml, a comparison with more arms by foveate itself.
 """
 
 from __future__ import annotations

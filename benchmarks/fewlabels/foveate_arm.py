@@ -23,6 +23,8 @@ from PIL import Image
 import foveate
 from arguments import Job, is_done, job_of, parser
 from cells import Array, Case, Labels, read, save, scores
+from foveate.core.config import flatten, nest
+from foveate.core.files import parse_yaml
 
 
 def name_of(number: int, case: Case) -> str:
@@ -85,14 +87,11 @@ def keys_of(job: Job, data: Path, folder: Path) -> dict[str, object]:
 
 def with_said(keys: dict[str, object], said: Sequence[str]) -> dict[str, object]:
     """The same with `a.b=value` put in."""
+    flat = dict(flatten(keys))
     for text in said:
         key, _, value = text.partition("=")
-        *path, last = key.split(".")
-        inside = keys
-        for part in path:
-            inside = inside.setdefault(part, {})  # type: ignore[assignment]
-        inside[last] = json.loads(value) if value[:1] in "[{0123456789tf" else value
-    return keys
+        flat[key] = parse_yaml(value)
+    return nest(flat)
 
 
 def main() -> None:

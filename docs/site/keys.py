@@ -14,13 +14,13 @@ class Keys(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """A rubric and a table for every group."""
+        """What it does, then a rubric and a table for every group."""
         command = self.arguments[0]
         spec = COMMANDS[command].load_spec()
+        made = self.parse_text_to_nodes(f"{COMMANDS[command].summary}.")
         if spec.keys:  # a configuration that is no dataclass says its keys itself
             text = spec.keys()
-            return [nodes.literal_block(text, text, language="text")]
-        made: list[nodes.Node] = []
+            return [*made, nodes.literal_block(text, text, language="text")]
         for title, prefix, config in variants(command):
             table = table_of(config, prefix)
             if table:

@@ -72,7 +72,9 @@ def measure(bench: Bench, task: str, known: dict[str, Any]) -> None:
     tuning = example(config, task, Path(config.grid.out) / RUNS / "none")
     steps = {SCRATCH: tuning.steps}
     look(bench, known, SCRATCH, tuning)
-    every = not (config.tasks[task].long_steps or "long_steps" in known)  # it takes the dearest of all
+    every = not (
+        config.tasks[task].long_steps or "long_steps" in known
+    )  # it is as long as the most expensive of all
     origins = {config.origin(arm) for arm in config.working}
     for arm in config.pretrained:
         if not (every or arm in origins):
@@ -172,7 +174,7 @@ def first_steps(config: PretrainConfig | FinetuneConfig) -> tuple[tuple[float, f
     config = replace(config, num_workers=0, steps=1 + MEASURED_STEPS)
     with tempfile.TemporaryDirectory() as scratch:
         if isinstance(config, FinetuneConfig):
-            if config.unlabelled:  # every step is one of the dear ones, which comes out a little too high
+            if config.unlabelled:  # every step with unlabelled images: a little too high
                 config = replace(config, semi=replace(config.semi, supervised_steps=0))
             images = load_images(config, Path(scratch) / CACHES, limit=intake.SAMPLE_IMAGES)
             config, cache = images.config, source_of(images.config, images.train, images.unlabelled)
