@@ -127,6 +127,7 @@ def test_it_predicts_slices_and_pictures_as_foveate_does(volumes, tmp_path, monk
         (2, "resnet50", {"width": 4}),
         (3, "resenc", {"width": 4, "widest": 6, "blocks": (1, 2)}),
         (3, "unet3d", {"width": 2, "levels": 3, "norm": "instance"}),
+        (2, "sononet", {"width": 4, "levels": 4}),
         (2, "swin", {"width": 6, "window": 3, "residual_blocks": True}),
     ],
 )

@@ -6,6 +6,7 @@ import torch
 from foveate.core.types import FoveateError
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.encoders.resnet import ResNetConfig
+from foveate.nets.encoders.sononet import SonoNetConfig
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 
@@ -46,6 +47,25 @@ def test_resnet_names_shapes_and_strides_are_the_usual_ones(name, dimension):
 def test_resnet18_has_the_usual_number_of_parameters():
     encoder = ENCODERS["resnet18"].build(ResNetConfig(in_channels=3), 2)
     assert sum(p.numel() for p in encoder.parameters()) == 11_176_512
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_sononet_has_the_parameters_of_the_published_list_of_layers(width):
+    """Filters of the paper's table, 3 x 3 without a bias, a scale and a shift of each by its batch norm."""
+    rows = [1, 1, 2, 2, 4, 4, 4, 8, 8, 8, 8, 8, 8]
+    filters = [width * n for n in rows]
+    expected = sum(9 * i * o + 2 * o for i, o in zip([1, *filters], filters, strict=False))
+    encoder = ENCODERS["sononet"].build(SonoNetConfig(width=width), 2)
+    assert sum(p.numel() for p in encoder.parameters()) == expected
+    assert encoder.strides == (1, 2, 4, 8, 16)
+    assert [p.shape[0] for p in encoder.parameters() if p.ndim == 4] == filters
+
+
+def test_a_level_more_of_sononet_keeps_its_widest_filters():
+    encoder = ENCODERS["sononet"].build(SonoNetConfig(width=2, levels=6), 2)
+    assert (encoder.channels, encoder.strides[-1]) == ((2, 4, 8, 16, 16, 16), 32)
+    with pytest.raises(FoveateError, match=r"encoder\.levels 0"):
+        ENCODERS["sononet"].build(SonoNetConfig(levels=0), 2)
 
 
 def test_unet3d_has_the_published_channels_and_strides():

@@ -13,9 +13,10 @@ from foveate.nets.weights import store as weights
 KINDS = {
     "swin": {"width": 12, "window": 4, "depths": [1, 1, 1, 1]},
     "resenc": {"width": 4, "blocks": [1, 1, 1], "widest": 8},
+    "sononet": {"width": 4, "levels": 4},
     "resnet10": {"width": 4, "dilated": True, "shortcut": "pad"},
 }
-STRIDES = {"swin": (2, 4, 8, 16, 32), "resenc": (1, 2, 4), "resnet10": (2, 4, 8)}
+STRIDES = {"swin": (2, 4, 8, 16, 32), "resenc": (1, 2, 4), "resnet10": (2, 4, 8), "sononet": (1, 2, 4, 8)}
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -43,7 +44,7 @@ def test_pcrlv2_trains_resumes_and_exports_with_every_encoder(tiny, dimension, n
 
 
 @pytest.mark.parametrize("size", ["small", "paper"])
-@pytest.mark.parametrize("name", ["swin", "resenc"])
+@pytest.mark.parametrize("name", ["swin", "resenc", "sononet"])
 def test_every_size_of_a_new_encoder_can_be_built(name, size):
     config = SPEC.resolve({}, {"dimension": "3", "size": size, "encoder.name": name})
     assert ENCODERS[name].build(config.encoder, 3).channels[0] == config.encoder.width

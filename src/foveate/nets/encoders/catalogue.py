@@ -22,6 +22,7 @@ ENCODERS: Registry[AnyEncoder] = Registry(
         **dict.fromkeys(RESNETS, f"{OURS}.resnet:RESNET"),
         "resenc": f"{OURS}.resenc:RESENC",
         "swin": f"{OURS}.swin:SWIN",
+        "sononet": f"{OURS}.sononet:SONONET",
     },
     needs=("config", "build", "dimensions", "upsample"),
 )

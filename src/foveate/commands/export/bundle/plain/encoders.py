@@ -68,6 +68,29 @@ class UNetEncoder(nn.Module):
         return maps
 
 
+class SonoNetEncoder(nn.Module):
+    """Two levels of two convolutions, then levels of three, with max-pooling in between."""
+
+    def __init__(self, dimension: int, said: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.channels = tuple(said["width"] * min(2**d, 8) for d in range(said["levels"]))
+        self.strides = tuple(2**d for d in range(said["levels"]))
+        self.pool, self.levels, before = MAX_POOL[dimension](2), nn.ModuleList(), said["in_channels"]
+        for d, width in enumerate(self.channels):
+            inputs = [before, *[width] * (1 if d < 2 else 2)]
+            blocks = [conv_block(each, width, dimension, said["norm"], False) for each in inputs]
+            self.levels.append(nn.Sequential(*blocks))
+            before = width
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps, fine to coarse."""
+        maps: list[Tensor] = []
+        for level in self.levels:
+            x = level(self.pool(x) if maps else x)
+            maps.append(x)
+        return maps
+
+
 class ResidualBlock(nn.Module):
     """Of nnU-Net's residual encoder: the shortcut averages, and projects where channels change."""
 
@@ -248,10 +271,11 @@ def normalised(x: Tensor) -> Tensor:
     return F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)
 
 
-Made = UNetEncoder | ResEncEncoder | ResNetEncoder | SwinEncoder
+Made = UNetEncoder | SonoNetEncoder | ResEncEncoder | ResNetEncoder | SwinEncoder
 ENCODERS: dict[str, Callable[[int, Mapping[str, Any]], Made]] = {
     "unet2d": UNetEncoder,
     "unet3d": UNetEncoder,
+    "sononet": SonoNetEncoder,
     "resenc": ResEncEncoder,
     "swin": SwinEncoder,
     **dict.fromkeys(RESNETS, ResNetEncoder),
