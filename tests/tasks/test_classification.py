@@ -58,6 +58,17 @@ def test_multilabel_weights_and_uncertain_labels():
     assert math.isnan(means[2])
 
 
+def test_a_background_is_left_out_of_the_mean_over_planes():
+    config = settled("multiclass", "kind", background="a")
+    shares = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    found = config.score(shares, np.array([[0.0], [1.0], [0.0]]))
+    assert found["f1_planes"] == found["f1/b"] == pytest.approx(2 / 3)
+    assert "f1_planes" not in settled("multiclass", "kind").score(shares, np.zeros((3, 1)))
+    for kind, targets in (("multiclass", ["kind"]), ("multilabel", ["x"])):
+        with pytest.raises(FoveateError, match=r"task.background 'none' is no class"):
+            settled(kind, *targets, background="none")
+
+
 def test_regression_is_standardised_by_the_training_labels():
     config = settled("regression", "age")
     assert config.centres == (20.0,)

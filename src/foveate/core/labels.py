@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import SupportsFloat
 
-from foveate.core.types import Json
+from foveate.core.types import FoveateError, Json, LabelFacts
 
 MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
 
@@ -41,3 +42,18 @@ def number_of(value: Json) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def check_targets(targets: Sequence[str], facts: LabelFacts, *, one: bool) -> None:
+    """Refuse targets that are no columns or hold nothing; where `one` is wanted, another number of them."""
+    known = ", ".join(facts.columns) or "none"
+    if not targets or (one and len(targets) != 1):
+        wanted = "exactly one column" if one else "at least one column"
+        raise FoveateError(f"task.targets {list(targets)}: {wanted} is accepted; there are: {known}.")
+    for target in targets:
+        if target not in facts.columns:
+            raise FoveateError(f"task.targets: there is no column {target!r}; there are: {known}.")
+        if all(map(is_missing, facts.columns[target])):
+            raise FoveateError(
+                f"task.targets: {target!r} is missing for every training image; at least one is needed."
+            )

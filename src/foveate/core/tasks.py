@@ -236,6 +236,11 @@ class ImageTask(Task):
         """Whether `report` wants the answers for the validation images."""
         return False
 
+    @property
+    def sought(self) -> Sequence[str]:
+        """Those of `class_names` whose best image is sought in a sweep of images; none by default."""
+        return ()
+
     @abstractmethod
     def view(self, volume: VolumeReader) -> Tensor:
         """A whole image as `outputs` takes it, (1, C, *S) in [0, 1], always the same."""

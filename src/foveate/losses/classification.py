@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,3 +36,23 @@ def regression_loss(values: Tensor, labels: Tensor) -> Tensor:
     known = ~labels.isnan()
     truth = torch.where(known, labels, 0.0).float()
     return masked_mean(F.smooth_l1_loss(values.float(), truth, reduction="none"), known.float())
+
+
+def class_weights(labels: Sequence[float], classes: int) -> list[float]:
+    """The inverse frequency of every class, on average 1 over the labels; every class must occur.
+
+    >>> class_weights([1, 0, 1], 2)
+    [1.5, 0.75]
+    """
+    counts = Counter(labels)
+    return [len(labels) / len(counts) / counts[k] for k in range(classes)]
+
+
+def positive_weight(labels: Sequence[float]) -> float:
+    """Negatives per positive of a finding, as if there was at least one of each.
+
+    >>> positive_weight([0, 1, 0, 0])
+    3.0
+    """
+    positives = max(1.0, sum(labels))
+    return max(1.0, len(labels) - positives) / positives

@@ -8,7 +8,6 @@ A missing label (an empty field, NaN) has no part in the loss nor in the metrics
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import Draw, VolumeReader
 from foveate.core.dims import classification_crops
-from foveate.core.labels import is_missing, number_of, spelled
+from foveate.core.labels import check_targets, is_missing, number_of, spelled
 from foveate.core.tasks import Answered, ImageConfig, ViewTask
 from foveate.core.types import (
     Activation,
@@ -36,8 +35,14 @@ from foveate.core.types import (
     Size,
 )
 from foveate.evaluate import calibration, figures
-from foveate.evaluate.metrics import answer_metrics, known_labels
-from foveate.losses.classification import exclusive_loss, independent_loss, regression_loss
+from foveate.evaluate.metrics import answer_metrics, known_labels, mean
+from foveate.losses.classification import (
+    class_weights,
+    exclusive_loss,
+    independent_loss,
+    positive_weight,
+    regression_loss,
+)
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
@@ -56,6 +61,8 @@ class Config(ImageConfig):
     Attributes:
         kind: "multiclass" takes one column, "multilabel" several of 0 and 1, "regression" numbers.
         classes: The values of a multiclass column, in order; those of the training labels by default.
+        background: The class of what is none of those that are looked for, such as a frame without a standard
+            plane: `f1_planes` and retrieval leave it out. Multiclass only; empty: there is none.
         class_weights: Weight of every class (multiclass) or of the positives of every finding (multilabel);
             where none are said, as `weighting` has it.
         weighting: "balanced" weighs by the inverse frequency in the training labels, "none" alike.
@@ -70,6 +77,7 @@ class Config(ImageConfig):
     name: Literal["classification"] = "classification"
     kind: Literal["multiclass", "multilabel", "regression"] = "multiclass"
     classes: tuple[str, ...] = ()
+    background: str = ""
     class_weights: tuple[float, ...] = ()
     weighting: Literal["none", "balanced"] = "none"
     uncertain: Literal["error", "missing", "positive", "negative"] = "error"
@@ -95,15 +103,23 @@ class Config(ImageConfig):
         """Of the outputs, in their order."""
         return self.classes if self.kind == "multiclass" else self.targets
 
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """The classes but the background; none where no background is named."""
+        return tuple(name for name in self.names if name != self.background) if self.background else ()
+
     def settle(self, facts: LabelFacts) -> Config:
         """The same with what the training labels decide: classes, weights, centres and spreads."""
-        check_targets(self, facts)
+        check_targets(self.targets, facts, one=self.kind == "multiclass")
         columns = [[value for value in facts.columns[t] if not is_missing(value)] for t in self.targets]
         config = self
         if self.kind == "multiclass":
             found = sorted({spelled(value) for value in columns[0]})
             config = replace(self, classes=self.classes or tuple(found))
             check_classes(config, found)
+        if self.background and self.background not in config.classes:
+            known = ", ".join(config.classes) or "none"
+            raise FoveateError(f"task.background {self.background!r} is no class; there are: {known}.")
         pairs = zip(self.targets, columns, strict=True)
         numbers = [[encode_one(config, t, v) for v in column] for t, column in pairs]
         if config.kind == "regression":
@@ -131,25 +147,12 @@ class Config(ImageConfig):
         """Rank metrics and calibration of classes and findings, errors of numbers."""
         activation = ACTIVATIONS[self.kind]
         found = answer_metrics(answers, labels, self.names, activation)
+        if self.planes:
+            found["f1_planes"] = mean([found[f"f1/{name}"] for name in self.planes])
         if activation == "none":
             return found
         truth = labels[:, 0] if activation == "softmax" else labels
         return {**found, "ece": calibration.calibration_error(answers, truth, activation)}
-
-
-def check_targets(config: Config, facts: LabelFacts) -> None:
-    """Refuse columns that are not there or hold nothing."""
-    known = ", ".join(facts.columns) or "none"
-    if not config.targets or (config.kind == "multiclass" and len(config.targets) != 1):
-        wanted = "exactly one column" if config.kind == "multiclass" else "at least one column"
-        raise FoveateError(f"task.targets {list(config.targets)}: {wanted} is accepted; there are: {known}.")
-    for target in config.targets:
-        if target not in facts.columns:
-            raise FoveateError(f"task.targets: there is no column {target!r}; there are: {known}.")
-        if all(map(is_missing, facts.columns[target])):
-            raise FoveateError(
-                f"task.targets: {target!r} is missing for every training image; at least one is needed."
-            )
 
 
 def check_classes(config: Config, found: Sequence[str]) -> None:
@@ -168,15 +171,11 @@ def check_classes(config: Config, found: Sequence[str]) -> None:
 
 def weights_of(config: Config, numbers: Sequence[Sequence[float]]) -> list[float]:
     """Of classes, or of the positives of findings."""
-    if config.kind == "multiclass":
-        counts = Counter(numbers[0])
-        if config.weighting == "none":
-            return [1.0] * len(config.classes)
-        return [len(numbers[0]) / len(counts) / counts[k] for k in range(len(config.classes))]
-    positives = [max(1.0, sum(column)) for column in numbers]
     if config.weighting == "none":
-        return [1.0] * len(numbers)
-    return [max(1.0, len(c) - p) / p for c, p in zip(numbers, positives, strict=True)]
+        return [1.0] * len(config.names)
+    if config.kind == "multiclass":
+        return class_weights(numbers[0], len(config.classes))
+    return [positive_weight(column) for column in numbers]
 
 
 def encode_one(config: Config, target: str, value: Json) -> float:
@@ -242,6 +241,11 @@ class Classification(ViewTask):
         return self.config.names
 
     @property
+    def sought(self) -> tuple[str, ...]:
+        """Scan planes."""
+        return self.config.planes
+
+    @property
     def uses_validation(self) -> bool:
         """To calibrate probabilities."""
         return self.config.kind != "regression"
@@ -300,8 +304,8 @@ class Classification(ViewTask):
             score = -float((errors / self.spreads.cpu()).nanmean())
             return {"score": score, "mae": float(errors.nanmean()), **named}
         found = self.config.score(answers.numpy(), labels.numpy())
-        chosen = ("auroc", *(["balanced_acc"] if self.config.kind == "multiclass" else []))
-        said = (*chosen, *(f"auroc/{name}" for name in self.class_names))
+        more = ["balanced_acc"] * (self.config.kind == "multiclass") + ["f1_planes"] * bool(self.sought)
+        said = ("auroc", *more, *(f"auroc/{name}" for name in self.class_names))
         return {"score": found["auroc"], **{key: found[key] for key in said}}
 
     def mistakes(self, found: Answered) -> Array:

@@ -98,6 +98,24 @@ def test_contract_classes_get_rank_metrics_and_calibration(keys, tmp_path, kind,
     assert (tmp_path / "test/worst.png").exists()
 
 
+def test_contract_frames_are_averaged_over_time_and_the_best_of_a_sweep_is_judged(keys, tmp_path):  # noqa: F811
+    flags = {"task.targets": "[kind]", "task.background": "a", "task.classes": "[a, b]", **SPLIT}
+    run, data = trained(keys(2, task="classification", **flags))
+    assert judged(run, data, tmp_path / "each", part="all")
+    assert judged(run, data, tmp_path / "three", part="all", smooth_frames=3)
+    (_, each), (summary, three) = (results(tmp_path / out) for out in ("each", "three"))
+    before, after = ([float(row["answer/b"]) for row in rows] for rows in (each, three))
+    means = [np.mean(before[max(0, i - 1) : i + 2]) for i in range(6)]
+    assert after == pytest.approx(means, rel=1e-4)
+    best = int(np.argmax(means))
+    assert [row["retrieved/b"] for row in three] == [str(best % 2) if i == best else "" for i in range(6)]
+    metrics = summary["metrics"]
+    assert metrics["retrieval/b"]["value"] == best % 2
+    assert metrics["f1_planes"]["value"] == metrics["f1/b"]["value"]
+    with pytest.raises(FoveateError, match="smooth_frames 2"):
+        judged(run, data, tmp_path / "two", part="all", smooth_frames=2)
+
+
 def test_contract_numbers_get_errors(keys, tmp_path):  # noqa: F811
     run, data = trained(
         keys(2, task="classification", **{"task.kind": "regression", "task.targets": "[age]"}, **SPLIT)

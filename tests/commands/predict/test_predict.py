@@ -212,6 +212,24 @@ def test_contract_classes_go_into_a_table_that_goes_on(tmp_path, given):
     assert again == {"a.nii.gz": "light", "b.nii.gz": "light", "bad.nii.gz": "dark"}
 
 
+def test_contract_frames_are_averaged_and_the_best_of_each_sweep_is_listed(tmp_path, given):
+    shares = {"a1": 0.125, "a2": 0.25, "a10": 0.75, "b1": 0.5}
+    for name in shares:
+        write_scan(tmp_path / f"in/{name}.nii.gz")
+    coming = iter(shares[name] for name in sorted(shares))
+    model = whole_image(lambda _: [1 - (share := next(coming)), share])
+    type(model.task).sought = ("light",)
+    finished, out = given(tmp_path / "in", model=model, smooth_frames=3)
+    assert finished
+    rows = {row["image"][:-7]: row for row in csv.DictReader((out / "smoothed.csv").open())}
+    found = {name: float(row["light"]) for name, row in rows.items()}
+    assert found == {"a1": 0.1875, "a2": 0.375, "a10": 0.5, "b1": 0.5}
+    assert rows["a2"]["predicted"] == "dark"
+    best = list(csv.DictReader((out / "best_frames.csv").open()))
+    assert [row["best_image"] for row in best] == ["a10.nii.gz", "b1.nii.gz"]
+    assert [row["frames"] for row in best] == ["3", "1"]
+
+
 def test_contract_no_name_of_a_file_loses_the_table_or_is_a_formula_in_it(tmp_path, given):
     names = [b"\xff.nii.gz", b"=cmd.nii.gz", b"@a.nii.gz", b"a\nb.nii.gz"]
     write_scan(tmp_path / "in/a.nii.gz")

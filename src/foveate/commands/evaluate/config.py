@@ -35,6 +35,9 @@ class EvaluateConfig:
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.
+        smooth_frames: Frames of a sweep over which answers for whole images are averaged before they are
+            scored, an odd number: each frame with its neighbours in time, fewer at the ends; 1: none. Frames
+            of one sweep are images of one patient whose names differ in their last number alone.
         window: The sliding window over a volume.
         tidy: Post-processing of the predicted masks.
         accelerator: Type of device to predict on.
@@ -55,6 +58,7 @@ class EvaluateConfig:
     seed: int = 0
     calibration: bool = False
     mirror: Mirror = "none"
+    smooth_frames: int = 1
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"

@@ -17,6 +17,7 @@ from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.evaluate.members.mirrors import Mirror
+from foveate.evaluate.sweeps import Frame, frame_of, refuse_smoothing, retrieval, retrieved, smoothed
 from foveate.pages.scenes import write_scenes
 from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
 from foveate.runtime.finetuned import Model, segment_volume
@@ -35,6 +36,7 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
     """Scores of every case by the model that answers it; figures."""
     tasks = [model.task for model in models]
     dense = [task for task in tasks if isinstance(task, DenseTask)]
+    refuse_smoothing(config.smooth_frames, dense=bool(dense))
     if len(dense) == len(tasks):
         return judge_masks(config, models, dense, cohort, out)
     return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
@@ -139,21 +141,40 @@ def judge_answers(
     for k, model in enumerate(models):  # the volumes of a model lie together
         mine = [volume for volume, owner in zip(cohort.volumes, owners, strict=True) if owner == k]
         parts.append(answers_of(model, tasks[k], mine, config.mirror))
-    found = Answered(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    found = in_time(
+        Answered(*(np.concatenate(each) for each in zip(*parts, strict=True))), cohort.volumes, config
+    )
     names, targets = task.class_names, task.config.targets
+    best = retrieved(*found, frames_of(cohort.volumes), names, task.sought) if task.sought else {}
     rows: Rows = [
         {
             **{f"answer/{n}": float(a) for n, a in zip(names, answers, strict=True)},
             **{f"label/{n}": float(v) for n, v in zip(targets, labels, strict=True)},
+            **{f"retrieved/{n}": float(column[i]) for n, column in best.items()},
         }
-        for answers, labels in zip(*found, strict=True)
+        for i, (answers, labels) in enumerate(zip(*found, strict=True))
     ]
     draw_worst(config, [tasks[k] for k in owners], cohort, found, out)
-    validation = (
-        answers_of(models[0], task, cohort.calibration, config.mirror) if cohort.calibration else None
-    )
-    extra = task.report(found, validation, out)
-    return rows, lambda picked: task.config.score(found.answers[picked], found.labels[picked]), extra
+    tuned = cohort.calibration
+    validation = answers_of(models[0], task, tuned, config.mirror) if tuned else None
+    extra = task.report(found, validation and in_time(validation, tuned, config), out)
+
+    def statistic(picked: Array) -> dict[str, float]:
+        of_sweeps = retrieval(best, picked) if best else {}
+        return task.config.score(found.answers[picked], found.labels[picked]) | of_sweeps
+
+    return rows, statistic, extra
+
+
+def frames_of(volumes: Sequence[CachedVolume]) -> list[Frame]:
+    """Where images stand in their sweeps, none of which is of two patients."""
+    frames = [(volume.patient, frame_of(volume.relative)) for volume in volumes]
+    return [Frame((patient, frame.sweep), frame.number) for patient, frame in frames]
+
+
+def in_time(found: Answered, volumes: Sequence[CachedVolume], config: EvaluateConfig) -> Answered:
+    """Answers as the configuration averages them over time."""
+    return found._replace(answers=smoothed(found.answers, frames_of(volumes), config.smooth_frames))
 
 
 def answers_of(

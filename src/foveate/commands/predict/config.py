@@ -32,6 +32,9 @@ class PredictConfig:
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.
+        smooth_frames: Frames of a sweep over which answers for whole images are averaged, an odd number: each
+            frame with its neighbours in time, fewer at the ends; 1: none. Frames of one sweep are images
+            whose names differ in their last number alone. Written beside the table, which stays as it is.
         window: How volumes are covered.
         tidy: What is done to masks.
         accelerator: Where to compute.
@@ -48,6 +51,7 @@ class PredictConfig:
     probabilities: bool = False
     uncertainty_map: bool = False
     mirror: Mirror = "none"
+    smooth_frames: int = 1
     window: WindowConfig = field(default_factory=WindowConfig)
     tidy: TidyConfig = field(default_factory=TidyConfig)
     accelerator: Literal["cpu", "cuda"] = "cpu"

@@ -18,6 +18,7 @@ from typing import final
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.commands.predict.results import refuse_format, result_names, write_all
+from foveate.commands.predict.sweeps import write_sweeps
 from foveate.commands.predict.table import (
     EARLIER,
     WARNING,
@@ -39,6 +40,7 @@ from foveate.evaluate.members.doubt import Asked, Doubt, doubt_of_values
 from foveate.evaluate.members.mirrors import LETTERS, mirror_images
 from foveate.evaluate.members.shares import mean_of
 from foveate.evaluate.segment import Segmentation
+from foveate.evaluate.sweeps import refuse_smoothing
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
@@ -62,6 +64,7 @@ BEFORE = {
     "window.skip_background": False,
     "mirror": "none",
     "uncertainty_map": False,
+    "smooth_frames": 1,
 }  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -100,7 +103,10 @@ def predict(config: PredictConfig) -> bool:
                 failed.append(f"{record.relative}: {reason}")
                 say(f"failed: {failed[-1]}")
             advance()
-    for words in filter(None, (model.spared(), words_of(read_table(out / TABLE)))):
+    task, swept = model.task, ""
+    if isinstance(task, ImageTask):
+        swept = write_sweeps(out / TABLE, task, config.smooth_frames)
+    for words in filter(None, (model.spared(), words_of(read_table(out / TABLE)), swept)):
         say(words)
     say(f"{done} of {len(images)} images have a result in {out}" + (f"; {len(failed)} failed" * bool(failed)))
     return not failed
@@ -149,6 +155,7 @@ def refuse_settings(config: PredictConfig, model: Model) -> None:
             raise FoveateError(
                 f"--{key} true: the run answers whole images; accepted for runs that make masks."
             )
+    refuse_smoothing(config.smooth_frames, dense=model.dense)
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 
