@@ -238,7 +238,10 @@ class ImageTask(Task):
 
     @property
     def sought(self) -> Sequence[str]:
-        """Those of `class_names` whose best image is sought in a sweep of images; none by default."""
+        """Those of `class_names` whose best image is sought in a sweep; none by default.
+
+        The one target is then the number of a class.
+        """
         return ()
 
     @abstractmethod

@@ -62,11 +62,13 @@ def test_contract_masks_get_cases_intervals_and_pictures(keys, tmp_path, dimensi
     assert "mean_fg_dice" in page
     assert str(tmp_path) not in page
     assert len(read_scenes(tmp_path / "test/worst.npz")) == 2
-    flat = {"part": "val", "window.blend": "flat", "with_images": "false"}
+    flat = {"part": "val", "window.blend": "flat", "with_images": "false", "lesions.match": "overlap"}
     assert judged(run, data, tmp_path / "val", **flat)
     assert not (tmp_path / "val/worst.png").exists()
     assert not (tmp_path / "val/worst.npz").exists()
     assert "data:image" not in (tmp_path / "val/report.html").read_text()
+    assert float(results(tmp_path / "val")[1][0]["lesions/class1"]) > 0
+    assert not [key for key in rows[0] if "lesion" in key]
     found = results(tmp_path / "val")[0]["metrics"]["mean_fg_dice"]["value"]
     assert found == pytest.approx(training_score, abs=1e-6)  # the same windows, Dice and means
 

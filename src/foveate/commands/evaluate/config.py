@@ -7,6 +7,7 @@ from typing import Literal
 
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.members.mirrors import Mirror
+from foveate.evaluate.protocols.lesions import LesionConfig
 from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
 from foveate.runtime.memory import found_accelerator
@@ -32,6 +33,7 @@ class EvaluateConfig:
         seed: Seed of the bootstrap.
         calibration: Score, too, whether the probabilities of masks mean what they say (ece_fg); answers for
             whole images always have it.
+        lesions: Whether masks are scored lesion by lesion as well.
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.
@@ -57,6 +59,7 @@ class EvaluateConfig:
     draws: int = 2000
     seed: int = 0
     calibration: bool = False
+    lesions: LesionConfig = field(default_factory=LesionConfig)
     mirror: Mirror = "none"
     smooth_frames: int = 1
     window: WindowConfig = field(default_factory=WindowConfig)

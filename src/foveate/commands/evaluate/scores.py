@@ -17,7 +17,15 @@ from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.evaluate.members.mirrors import Mirror
-from foveate.evaluate.sweeps import Frame, frame_of, refuse_smoothing, retrieval, retrieved, smoothed
+from foveate.evaluate.protocols.lesions import lesion_rows
+from foveate.evaluate.protocols.sweeps import (
+    Frame,
+    frame_of,
+    refuse_smoothing,
+    retrieval,
+    retrieved,
+    smoothed,
+)
 from foveate.pages.scenes import write_scenes
 from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
 from foveate.runtime.finetuned import Model, segment_volume
@@ -52,6 +60,7 @@ def judge_masks(
         for volume, k in zip(cohort.volumes, owners, strict=True):
             predicted, truth, error = judged_masks(config, models[k], tasks[k], volume)
             found = metrics.mask_metrics(predicted, truth, volume.spacing_mm, config.nsd_tolerance_mm)
+            found |= lesion_rows(predicted, truth, config.lesions)
             rows.append(found | ({} if error is None else {"ece_fg": error}))
             advance()
     names = [name for name in tasks[0].class_names if f"dice/{name}" in rows[0]]
@@ -145,7 +154,8 @@ def judge_answers(
         Answered(*(np.concatenate(each) for each in zip(*parts, strict=True))), cohort.volumes, config
     )
     names, targets = task.class_names, task.config.targets
-    best = retrieved(*found, frames_of(cohort.volumes), names, task.sought) if task.sought else {}
+    frames, sought = frames_of(cohort.volumes), task.sought
+    best = retrieved(found.answers, found.labels[:, 0], frames, names, sought) if sought else {}
     rows: Rows = [
         {
             **{f"answer/{n}": float(a) for n, a in zip(names, answers, strict=True)},

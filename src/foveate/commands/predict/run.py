@@ -39,8 +39,8 @@ from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.members.doubt import Asked, Doubt, doubt_of_values
 from foveate.evaluate.members.mirrors import LETTERS, mirror_images
 from foveate.evaluate.members.shares import mean_of
+from foveate.evaluate.protocols.sweeps import refuse_smoothing
 from foveate.evaluate.segment import Segmentation
-from foveate.evaluate.sweeps import refuse_smoothing
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,

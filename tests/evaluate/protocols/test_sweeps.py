@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from foveate.core.types import FoveateError
-from foveate.evaluate.sweeps import Frame, frame_of, refuse_smoothing, retrieval, retrieved, smoothed
+from foveate.evaluate.protocols.sweeps import (
+    Frame,
+    frame_of,
+    refuse_smoothing,
+    retrieval,
+    retrieved,
+    smoothed,
+)
 
 NAMES = ("none", "heart", "head")
 
