@@ -266,21 +266,12 @@ class Windowed(Protocol):
         ...
 
 
-class VolumeReader(Protocol):
+class VolumeReader(Windowed, Protocol):
     """One cached volume, read by windows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Spatial shape, without channels."""
-        ...
 
     @property
     def spacing_mm(self) -> tuple[float, ...]:
         """Size of a voxel along each axis, for rotations in physical space."""
-        ...
-
-    def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
-        """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
         ...
 
     def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
@@ -312,6 +303,15 @@ class LabelledReader(VolumeReader, Protocol):
     @property
     def labels(self) -> Mapping[str, Any]:
         """Values of the whole image; to a task as its Config encodes them."""
+        ...
+
+    @property
+    def affine(self) -> Array:
+        """Voxel index to millimetres (RAS+), (4, 4)."""
+        ...
+
+    def listed_boxes(self, name: str) -> Array | None:
+        """Boxes that a map is painted from, rows (value, *centre, *size) in mm; None: it is a label map."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Labels of whole images as tables hold them."""
+"""Labels of whole images as tables hold them; classes of label maps as a configuration names them."""
 
 from __future__ import annotations
 
@@ -57,3 +57,22 @@ def check_targets(targets: Sequence[str], facts: LabelFacts, *, one: bool) -> No
             raise FoveateError(
                 f"task.targets: {target!r} is missing for every training image; at least one is needed."
             )
+
+
+def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Names and values of classes.
+
+    >>> unions(("edema=2", "whole=1+2+4"))
+    {'edema': (2,), 'whole': (1, 2, 4)}
+    """
+    named: dict[str, tuple[int, ...]] = {}
+    for text in classes:
+        name, equals, values = text.partition("=")
+        parts = [part.strip() for part in values.split("+")]
+        if not equals or not name.strip() or name in named or not all(part.isdecimal() for part in parts):
+            raise FoveateError(
+                f"task.classes: {text!r} is not accepted; write name=value or name=value+value, each name "
+                "once."
+            )
+        named[name.strip()] = tuple(int(part) for part in parts)
+    return named

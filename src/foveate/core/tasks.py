@@ -1,6 +1,7 @@
-"""The two kinds of tasks: answers for every voxel, and answers for whole images.
+"""Tasks, and two of their kinds: answers for every voxel, and answers for whole images.
 
-`finetune`, `predict`, `evaluate` and `compare` ask which of the two a task is, and nothing else.
+`core.boxes.tasks` has the third, whose answers are boxes. `finetune`, `predict`, `evaluate` and `compare` ask
+which of the three a task is, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ from foveate.core.types import (
 class TaskConfig(ABC):
     """What every task's Config has: all that commands ask before there is a network.
 
-    A leaf is built on `DenseConfig` or `ImageConfig`, which say what its labels are.
+    A leaf is built on `DenseConfig`, `ImageConfig` or `BoxConfig`, which say what its labels are.
 
     Attributes:
-        want: What the labels are: maps on the image's grid, or values of whole images.
+        want: What the labels are: maps on the image's grid, values of whole images, or boxes.
         name: Which task.
     """
 
-    want: ClassVar[Literal["maps", "values"]]
+    want: ClassVar[Literal["maps", "values", "boxes"]]
     name: str = ""
 
     @classmethod
@@ -70,7 +71,7 @@ class TaskConfig(ABC):
 class Task(Trainable):
     """A downstream task over `net`, the pyramid that it was given.
 
-    A leaf is a `DenseTask` or an `ImageTask`: commands know these two kinds and no names.
+    A leaf is a `DenseTask`, an `ImageTask` or a `BoxTask`: commands know these kinds and no names.
     """
 
     net: nn.Module
@@ -128,7 +129,7 @@ class Task(Trainable):
 
     @abstractmethod
     def judged(self, case: LabelledReader) -> Sequence[float]:
-        """What one whole image says of the metrics: as many numbers for every image."""
+        """What one whole image says of the metrics, as plain numbers."""
 
     @abstractmethod
     def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
@@ -148,7 +149,7 @@ class Task(Trainable):
 class DenseConfig(TaskConfig):
     """The Config of a task whose labels are maps."""
 
-    want: ClassVar[Literal["maps", "values"]] = "maps"
+    want: ClassVar[Literal["maps", "values", "boxes"]] = "maps"
 
     @property
     def unknown_values(self) -> tuple[int, ...]:
@@ -207,7 +208,7 @@ class ImageConfig(TaskConfig):
         targets: The columns of the labels.
     """
 
-    want: ClassVar[Literal["maps", "values"]] = "values"
+    want: ClassVar[Literal["maps", "values", "boxes"]] = "values"
     targets: tuple[str, ...] = ()
 
     @abstractmethod
@@ -314,7 +315,7 @@ class TaskModule(Protocol):
 
     Config: type[TaskConfig]
 
-    def build(self, net: Network, config: TaskConfig, /) -> DenseTask | ImageTask:
+    def build(self, net: Network, config: TaskConfig, /) -> Task:
         """The task on a network."""
         ...
 

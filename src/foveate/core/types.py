@@ -304,6 +304,7 @@ class LabelFacts:
     classes: tuple[str, ...] = ()  # as the source declares them, "name=value+value"
     ignore: tuple[int, ...] = ()  # values of which the source says that they must not count
     columns: Mapping[str, tuple[Json, ...]] = field(default_factory=dict)  # of whole images, one per case
+    instances: int = 0  # of maps painted from boxes of a table: its classes; values are instance numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

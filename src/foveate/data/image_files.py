@@ -7,6 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from foveate.core.types import FoveateError, Record
+from foveate.data.boxes.listing import listed_of
 from foveate.data.layouts import Missing
 from foveate.data.readers.itk.volume import data_file
 
@@ -37,7 +38,13 @@ def map_files(record: Record, name: str) -> tuple[Path, ...]:
 
 
 def map_fingerprint(record: Record, name: str) -> tuple[int, int]:
-    """Size and time of change of a map's files, and which structures of them it is painted from."""
+    """Size and time of change of a map's files, and which structures of them it is painted from.
+
+    Of one that is painted from listed boxes, how many they are and a hash of them alone: another image's row
+    of the same table changes nothing.
+    """
+    if (listed := listed_of(record)) is not None:
+        return listed.fingerprint()
     files = map_files(record, name)
     size, stamp = fingerprint_of(files)
     if not record.regions:

@@ -236,3 +236,8 @@ def named_values(labels: Mapping[str, Any], path: Path) -> Classes:
         except (TypeError, ValueError):
             wrong_field(path, f"labels[{key!r}]", value, "a whole number, a list of them, or a name")
     return found
+
+
+def as_words(classes: Classes) -> tuple[str, ...]:
+    """Targets as the task's configuration writes them."""
+    return tuple(f"{name}={'+'.join(map(str, values))}" for name, values in classes.items())

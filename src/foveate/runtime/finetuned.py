@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from foveate.core import config as parsing
+from foveate.core.boxes.tasks import AnyTask
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Json, Normalisation, Record
@@ -49,12 +50,12 @@ class Model:
     Of several runs, `others` has the further networks: their probabilities are averaged with those of `task`.
     """
 
-    task: DenseTask | ImageTask
+    task: AnyTask
     card: weights.Card
     device: torch.device
     precision: Precision = "32-true"
     pace: Pace = field(default_factory=Pace)
-    others: tuple[DenseTask | ImageTask, ...] = ()
+    others: tuple[AnyTask, ...] = ()
 
     @property
     def dense(self) -> bool:
@@ -62,7 +63,7 @@ class Model:
         return isinstance(self.task, DenseTask)
 
     @property
-    def networks(self) -> tuple[DenseTask | ImageTask, ...]:
+    def networks(self) -> tuple[AnyTask, ...]:
         """All that answer."""
         return (self.task, *self.others)
 
@@ -161,9 +162,7 @@ def open_model(run: str | Sequence[str], accelerator: str, precision: Answering 
     return Model(task=first, card=card, device=device, precision=chosen, pace=pace, others=tuple(rest))
 
 
-def traits_of(
-    task: DenseTask | ImageTask, card: weights.Card, precision: Precision, accelerator: str
-) -> dict[str, Json]:
+def traits_of(task: AnyTask, card: weights.Card, precision: Precision, accelerator: str) -> dict[str, Json]:
     """What runs must share to answer the same windows together; each normalises its input by itself."""
     shared = ("dimension", "in_channels", "intensity", "slices")
     found: dict[str, Json] = {
@@ -233,7 +232,7 @@ def segment_volume(
         )
 
 
-def load_task(source: str | Path) -> tuple[DenseTask | ImageTask, weights.Card]:
+def load_task(source: str | Path) -> tuple[AnyTask, weights.Card]:
     """The task of a run folder or a weights file, in evaluation mode, and its card.
 
     Raises:
@@ -248,6 +247,7 @@ def load_task(source: str | Path) -> tuple[DenseTask | ImageTask, weights.Card]:
     net = build_pyramid(encoder, DecoderConfig(**card["decoder"]), card["dimension"])
     config = task_config(card["task"], card["dimension"], card["normalisation"])
     task = TASKS[config.name].build(net, config)
+    assert isinstance(task, AnyTask)
     weights.transfer(task.exported(), tensors, min_share=1.0)
     return task.eval(), card
 

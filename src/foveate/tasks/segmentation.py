@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import LAYERS, segmentation_crops
+from foveate.core.labels import unions
 from foveate.core.tasks import DenseConfig, DenseTask, Truth
 from foveate.core.types import (
     Activation,
@@ -114,25 +115,6 @@ class Config(DenseConfig):
                 f"labels, which hold {found}; drop it from --task.classes or change the split."
             )
         return replace(self, classes=tuple(classes), ignore=tuple(ignore))
-
-
-def unions(classes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Names and values of classes.
-
-    >>> unions(("edema=2", "whole=1+2+4"))
-    {'edema': (2,), 'whole': (1, 2, 4)}
-    """
-    named: dict[str, tuple[int, ...]] = {}
-    for text in classes:
-        name, equals, values = text.partition("=")
-        parts = [part.strip() for part in values.split("+")]
-        if not equals or not name.strip() or name in named or not all(part.isdecimal() for part in parts):
-            raise FoveateError(
-                f"task.classes: {text!r} is not accepted; write name=value or name=value+value, each name "
-                "once."
-            )
-        named[name.strip()] = tuple(int(part) for part in parts)
-    return named
 
 
 class Segmentation(DenseTask):

@@ -17,6 +17,7 @@ from foveate.commands.compare.folder import CELLS, Bench
 from foveate.commands.compare.grid import Job, example, jobs_of, split_of
 from foveate.core.files import plain, read_json, replace_text, write_json
 from foveate.core.types import FoveateError, Json, Record
+from foveate.data.boxes.listing import listed_of
 from foveate.data.cache.index import salted_id
 from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.leakage import WHOLE
@@ -170,7 +171,8 @@ def data_hash(bench: Bench, task: str) -> str:
 
 def hashes_of(record: Record) -> list[str]:
     """Voxel hashes of an image and of its label maps."""
-    maps = [Record(path=path, relative=path.name) for _, path in sorted(record.maps.items())]
+    painted = listed_of(record) is not None  # its map comes from its labels, which are compared themselves
+    maps = [Record(path=path, relative=path.name) for _, path in sorted(record.maps.items()) if not painted]
     return [
         voxel_hash(read_image(record, decode, WHOLE).array),
         *(voxel_hash(read_image(each, decode_flat, WHOLE).array) for each in maps),

@@ -19,6 +19,7 @@ from foveate.core.networks import EncoderConfig
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
@@ -91,6 +92,7 @@ class FinetuneConfig(RunConfig):
             "{case}_image.nii.gz={case}_label.nii.gz"; empty: found by common stems.
         structures: Which structures of DICOM series (RTSTRUCT, SEG) to learn, such as
             "tumour=GTV*|PTV*,heart=Heart*": label values 1, 2 ... in this order, the later one on top.
+        boxes: Where a task whose answers are boxes has those of its labels from.
         unlabelled: Images without labels to learn from as well: a folder, a cache of `foveate prepare`, or
             "rest": the images of the training patients that have no label or were left out by
             split.train_cases. Empty: labelled images only.
@@ -109,6 +111,7 @@ class FinetuneConfig(RunConfig):
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     pairs: str = ""
     structures: str = ""
+    boxes: BoxesConfig = field(default_factory=BoxesConfig)
     unlabelled: str = ""
     semi: SemiConfig = field(default_factory=SemiConfig)
     folds: int = 0
@@ -185,7 +188,8 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
         said_of_names = {key: str(given.get(key, "")) for key in ("pairs", "structures", "patient_pattern")}
         refuse_sets(str(given["data"]), "finetune")
         data = Path(str(given["data"]))
-        records = labelled_or_drawn(source_config(given), data, want, **said_of_names).records
+        boxes = box_table(given)
+        records = labelled_or_drawn(source_config(given), data, want, boxes=boxes, **said_of_names).records
         said["--data"] = dimension_of(records[0])
     if card:
         said["the card of --init"] = int(card["dimension"])
@@ -199,21 +203,39 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
     return cast(Dimension, next(iter(said.values())))
 
 
+def box_table(given: Mapping[str, Any]) -> BoxesConfig:
+    """What was given of a table of boxes."""
+    keys = {key: given[f"boxes.{key}"] for key in ("file", "frame", "unit") if f"boxes.{key}" in given}
+    return parsing.parse(BoxesConfig(), keys, {})
+
+
 def labelled_or_drawn(
-    source: SourceConfig, data: Path, want: Want, *, pairs: str, structures: str, patient_pattern: str
+    source: SourceConfig,
+    data: Path,
+    want: Want,
+    *,
+    pairs: str,
+    structures: str,
+    patient_pattern: str,
+    boxes: BoxesConfig,
 ) -> Labelled:
     """The labelled images of a data set, or the DICOM series with the structures that are asked for."""
+    if boxes != BoxesConfig() and (want != "boxes" or source.name != "folder" or pairs or structures):
+        raise FoveateError(
+            "--boxes.*: accepted for tasks whose answers are boxes, with --source folder and without --pairs "
+            "and --structures."
+        )
     if structures:
-        if source.name != "folder" or pairs or want != "maps":
+        if source.name != "folder" or pairs or want == "values":
             raise FoveateError(
-                f"--structures {structures}: accepted for tasks that learn label maps, with --source folder "
-                "and without --pairs."
+                f"--structures {structures}: accepted for tasks that learn label maps or boxes, with "
+                "--source folder and without --pairs."
             )
         return from_structures(data, structures, patient_pattern=patient_pattern)
     try:
-        return labelled_images(source, data, want, pairs=pairs, patient_pattern=patient_pattern)
+        return labelled_images(source, data, want, pairs=pairs, patient_pattern=patient_pattern, boxes=boxes)
     except FoveateError as error:
-        hint = offered(data) if source.name == "folder" and want == "maps" and not pairs else ""
+        hint = offered(data) if source.name == "folder" and want != "values" and not pairs else ""
         raise FoveateError(f"{error} {hint}".strip()) from None
 
 
@@ -226,6 +248,7 @@ def labelled(config: FinetuneConfig, data: Path) -> Labelled:
         pairs=config.pairs,
         structures=config.structures,
         patient_pattern=config.patient_pattern,
+        boxes=config.boxes,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from foveate.commands.finetune.config import FinetuneConfig, labelled
 from foveate.commands.finetune.intensity import decoded_as, seen_through, window_of
+from foveate.core.boxes.tasks import IGNORED, BoxConfig
 from foveate.core.tasks import DenseConfig, TaskConfig
 from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.index import PROFILE, is_prepared
@@ -77,6 +78,8 @@ def load_images(config: FinetuneConfig, cache: Path, limit: int | None = None) -
         config = replace(config, prepare=replace(config.prepare, window="range", intensity_range=ends))
         parts = {part: [seen_through(v, ends) for v in volumes] for part, volumes in parts.items()}
         unlabelled = unlabelled and Cache([seen_through(v, ends) for v in unlabelled])
+    if isinstance(task, BoxConfig):
+        refuse_without_boxes(task, parts["val"])
     encoded = {p: Cache([with_labels(v, task.encode(v.labels)) for v in parts[p]]) for p in parts}
     excluded = "" if config.unlabelled == REST else " excluded"
     return LabelledImages(
@@ -100,9 +103,10 @@ def dataset_window(task: TaskConfig, train: Sequence[CachedVolume]) -> tuple[flo
 
 def refuse_whole_volumes(config: FinetuneConfig, records: Sequence[Record]) -> None:
     """Refuse to answer for whole volumes by a network that sees slices."""
-    if config.task.want == "values" and dimension_of(records[0]) > config.dimension:
+    if config.task.want != "maps" and dimension_of(records[0]) > config.dimension:
+        what = {"values": "a value", "boxes": "a box"}[config.task.want]
         raise FoveateError(
-            f"--task {config.task.name} --dimension {config.dimension}: the images are volumes, and a value "
+            f"--task {config.task.name} --dimension {config.dimension}: the images are volumes, and {what} "
             "of a whole volume is not learned from slices; accepted: --dimension 3, or --task segmentation."
         )
 
@@ -200,6 +204,16 @@ def rest_records(config: FinetuneConfig, found: Labelled, split: Split) -> list[
     return rest_of(found, whole, split, name)
 
 
+def refuse_without_boxes(task: BoxConfig, validation: Sequence[CachedVolume]) -> None:
+    """Refuse a validation part in which nothing is to be found: no score could choose the weights."""
+    values = {value for volume in validation for value in volume.map_entry(MAP).values}
+    if not [number for number in task.classes_of(values).values() if number != IGNORED]:
+        raise FoveateError(
+            f"None of the {len(validation)} validation images has a box that counts, so that nothing could "
+            "be scored; change --split.*, or label images of the validation part that have one."
+        )
+
+
 def spread(records: Sequence[Record], limit: int | None) -> list[Record]:
     """At most `limit` records, evenly spread: neighbours in a list are often alike."""
     step = -(-len(records) // limit) if limit and records else 1
@@ -224,6 +238,7 @@ def facts_of(
         classes=found.classes,
         ignore=found.ignore,
         columns={name: tuple(labels.get(name) for labels in listed) for name in names},
+        instances=found.instances,
     )
 
 

@@ -208,3 +208,20 @@ def windowed(array: Array, *, scale: float, offset: float, low: float, high: flo
     if high <= low:
         raise FoveateError(f"The intensity window [{low}, {high}] is empty; its end must exceed its start.")
     return Codes(array, (low - offset) / scale, (high - offset) / scale)
+
+
+def channelwise(
+    array: Array, windows: Sequence[tuple[float, float]], *, scale: float, offset: float
+) -> Codes:
+    """A window (C, *S) of stored codes as values, every channel in its own intensity window."""
+    rows = [
+        windowed(row[None], scale=scale, offset=offset, low=low, high=high).values()
+        for row, (low, high) in zip(array, windows, strict=True)
+    ]
+    return Codes(np.concatenate(rows), 0.0, 1.0, inside=True)
+
+
+def counted(slabs: Iterable[Array], *, scale: float, offset: float) -> list[Histogram]:
+    """How often each value occurs in each channel of an image that is given in slabs (C, *S) of codes."""
+    found = [channel_histograms(Encoded(codes=x, scale=scale, offset=offset)) for x in slabs]
+    return [together(parts) for parts in zip(*found, strict=True)]

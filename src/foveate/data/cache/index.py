@@ -37,6 +37,7 @@ class MapEntry:
     axes: tuple[int, ...] = ()  # as `CacheEntry.axes`
     checksum: str = ""  # of the file; "" where an earlier version wrote it
     places_checksum: str = ""
+    boxes: tuple[tuple[float, ...], ...] | None = None  # that it is painted from: `listed_boxes` of a volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,14 @@ def parse(line: bytes | str) -> CacheEntry | None:
             if field.name in values or field.default is MISSING
         }
         values["maps"] = tuple(
-            MapEntry(**{**each, "values": tuple(each["values"]), "axes": tuple(each.get("axes", ()))})
+            MapEntry(
+                **{
+                    **each,
+                    "values": tuple(each["values"]),
+                    "axes": tuple(each.get("axes", ())),
+                    "boxes": None if each.get("boxes") is None else tuple(map(tuple, each["boxes"])),
+                }
+            )
             for each in values["maps"]
         )
         values["statistics"] = statistics_from(values.get("statistics", ()))

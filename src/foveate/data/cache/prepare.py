@@ -18,6 +18,8 @@ from foveate.core.config import differences
 from foveate.core.files import replace_text
 from foveate.core.signals import end_with
 from foveate.core.types import Array, FoveateError, Record, Volume
+from foveate.data.boxes.listing import listed_of
+from foveate.data.boxes.painting import MisplacedError, painted, placed
 from foveate.data.cache.complete import forget_complete, write_complete
 from foveate.data.cache.encoding import encode, histogram
 from foveate.data.cache.estimate import check_disk, estimated_bytes
@@ -32,7 +34,7 @@ from foveate.data.cache.index import (
     stamped,
     write_rejects,
 )
-from foveate.data.cache.maps import UnusableMapError, read_map_of
+from foveate.data.cache.maps import UnusableMapError, as_integers, read_map_of
 from foveate.data.cache.profiles import (
     EARLIER,
     PrepareConfig,
@@ -245,10 +247,11 @@ def _prepare_one(
     target = Target(cache=cache, key=salted_id(salt, record.relative), salt=salt, fingerprint=fingerprint)
     decoded, profile = voxel_hash(volume.array), profile_of(record.modality, config)
     try:
-        read = {name: _read_map(name, record, volume) for name in sorted(record.maps)}
+        boxes = _placed(record, volume)
+        read = {name: _read_map(name, record, volume, boxes) for name in sorted(record.maps)}
         volume, maps = regridded(volume, read, profile, config)
         entries = tuple(
-            write_map(target, name, map_fingerprint(record, name), array, volume)
+            write_map(target, name, map_fingerprint(record, name), array, volume, boxes)
             for name, array in maps.items()
         )
         entry = write_volume(target, volume, profile, config)
@@ -273,8 +276,19 @@ def regridded(
     return volume, maps
 
 
-def _read_map(name: str, record: Record, image: Volume) -> Array:
+def _placed(record: Record, image: Volume) -> Array | None:
+    """The boxes that a record lists, in millimetres; None where its maps are files."""
+    listed = listed_of(record)
     try:
+        return None if listed is None else placed(listed, image)
+    except MisplacedError as error:
+        raise UnusableMapError(f"its map of boxes cannot be painted: {error}") from None
+
+
+def _read_map(name: str, record: Record, image: Volume, boxes: Array | None) -> Array:
+    try:
+        if boxes is not None:
+            return as_integers(painted(boxes, image))
         return read_map_of(record.maps[name], image, record.root, record.regions)
     except UnusableMapError as error:
         raise UnusableMapError(f"its map {name!r} does not fit it: {error}") from None

@@ -15,7 +15,7 @@ import numpy as np
 from foveate.core.codes import Codes
 from foveate.core.types import Array, ChannelStatistics, FoveateError, Place
 from foveate.data.cache.complete import Table, complete_entries, data_hash
-from foveate.data.cache.encoding import Encoded, Histogram, channel_histograms, together, windowed
+from foveate.data.cache.encoding import Histogram, channelwise, counted, windowed
 from foveate.data.cache.index import CacheEntry, MapEntry
 from foveate.data.cache.planes import Cut, Planes, SlicesConfig
 from foveate.data.cache.profiles import earlier_note, is_of_before
@@ -89,6 +89,16 @@ class CachedVolume:
         return Place(extent=self.shape, spacing_mm=self.spacing_mm)
 
     @property
+    def affine(self) -> Array:
+        """Voxel index to millimetres (RAS+), (4, 4)."""
+        return np.array(self.entry.affine)
+
+    def listed_boxes(self, name: str) -> Array | None:
+        """Boxes that a map is painted from, rows (value, *centre, *size) in mm; None: it is a label map."""
+        found = self.map_entry(name).boxes
+        return None if found is None else np.reshape(found, (-1, 1 + 2 * len(self.shape)))
+
+    @property
     def statistics(self) -> tuple[ChannelStatistics, ...]:
         """Of every channel; counted here and now where an earlier version has written the entry."""
         return self.entry.statistics or statistics_of(self.histograms())
@@ -99,8 +109,7 @@ class CachedVolume:
         codes = open_array(self.folder / entry.file, entry.checksum or entry.content_hash)
         axis = entry.axes[0] if entry.axes else 0
         slabs = (np.asarray(codes[:, at : at + SLAB]) for at in range(0, self.shape[axis], SLAB))
-        found = [channel_histograms(Encoded(codes=x, scale=entry.scale, offset=entry.offset)) for x in slabs]
-        return [together(parts) for parts in zip(*found, strict=True)]
+        return counted(slabs, scale=entry.scale, offset=entry.offset)
 
     @property
     def view_shape(self) -> tuple[int, ...]:
@@ -132,7 +141,7 @@ class CachedVolume:
         array = open_array(self.folder / entry.file, entry.checksum or entry.content_hash)
         window = read_window(array, entry.axes, low, high, channels=True)  # (C, *window)
         if entry.windows:
-            return channelwise(window, entry)
+            return channelwise(window, entry.windows, scale=entry.scale, offset=entry.offset)
         return windowed(window, scale=entry.scale, offset=entry.offset, low=entry.low, high=entry.high)
 
     @property
@@ -158,15 +167,6 @@ class CachedVolume:
             if each.name == name:
                 return each
         raise FoveateError(f"{self.relative or self.entry.id} has no map {name!r}; it has {self.map_names}.")
-
-
-def channelwise(array: Array, entry: CacheEntry) -> Codes:
-    """A window (C, *S) of stored codes as values, every channel in its own intensity window."""
-    rows = [
-        windowed(row[None], scale=entry.scale, offset=entry.offset, low=low, high=high).values()
-        for row, (low, high) in zip(array, entry.windows, strict=True)
-    ]
-    return Codes(np.concatenate(rows), 0.0, 1.0, inside=True)
 
 
 def _check_window(low: Sequence[int], high: Sequence[int], shape: tuple[int, ...]) -> None:

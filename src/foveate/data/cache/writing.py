@@ -27,8 +27,18 @@ class Target:
     fingerprint: tuple[int, int]
 
 
-def write_map(target: Target, name: str, source: tuple[int, int], array: Array, image: Volume) -> MapEntry:
-    """A map on the grid of its image, with some places of every value; `source` is its fingerprint."""
+def write_map(
+    target: Target,
+    name: str,
+    source: tuple[int, int],
+    array: Array,
+    image: Volume,
+    boxes: Array | None = None,
+) -> MapEntry:
+    """A map on the grid of its image, with some places of every value, and the boxes it is painted from.
+
+    `source` is its fingerprint.
+    """
     fingerprint = stamped(target.salt, source)
     file, places = (f"{VOLUMES}/{target.key}.{name}{end}.npy" for end in ("", ".places"))
     axes = plane_first(image.spacing_mm)
@@ -46,6 +56,7 @@ def write_map(target: Target, name: str, source: tuple[int, int], array: Array, 
         axes=axes,
         checksum=written.checksum,
         places_checksum=rows.checksum,
+        boxes=None if boxes is None else tuple(map(tuple, boxes.tolist())),
     )
 
 

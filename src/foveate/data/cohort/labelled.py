@@ -14,14 +14,17 @@ from pathlib import Path, PurePosixPath
 from foveate.core.contracts import Source
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Json, Record
+from foveate.data.boxes.listing import BOXES
+from foveate.data.boxes.tables import BoxesConfig, table_of
 from foveate.data.catalogue import build_source
+from foveate.data.cohort.boxed import from_boxes
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
 from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking, refuse_contradictions
 from foveate.data.layouts import (
     IGNORE,
-    Classes,
     Layout,
+    as_words,
     foreground,
     named_values,
     read_json,
@@ -39,6 +42,7 @@ IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
 WHOLE, SINGLE = FolderSource(), FolderSource("separate")  # the files of a case as one image, or each
+FOUND = BoxesConfig()  # a table of boxes where there is one
 LISTS = ("training", "train", "validation", "val", "test", "testing")
 
 
@@ -50,7 +54,7 @@ def read_labelled(
     patient_pattern: str = "",
     source: FolderSource = WHOLE,
 ) -> Labelled:
-    """Every labelled image below or in `data`.
+    """Every labelled image below or in `data`; boxes are made from label maps here.
 
     Args:
         data: A folder, a table or a list.
@@ -64,6 +68,7 @@ def read_labelled(
     """
     if pairs and not data.is_dir():
         raise FoveateError(f"--pairs {pairs} needs a folder of files as --data; {data} is none.")
+    want = "maps" if want == "boxes" else want
     found = from_folder(data, want, SINGLE, pairs) if pairs else reader_of(data, want)(data, want, source)
     refuse_contradictions(found.records, data)
     if not found.records:
@@ -82,14 +87,18 @@ def read_labelled(
 def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str = "") -> Labelled:
     """The labelled images of a named layout; where it keeps a test only, the others are for training."""
     images = [record for record in source.records(data) if record.role == "image"]
-    if want == "maps":
+    listed = want == "boxes" and any(BOXES in record.labels for record in images)
+    if listed:
+        boxed = [record for record in images if BOXES in record.labels]
+        found = [replace(r, maps={MAP: r.path}, labels={BOXES: r.labels[BOXES]}) for r in boxed]
+    elif want != "values":
         found = [replace(r, maps={MAP: r.maps[MAP]}, labels={}) for r in images if MAP in r.maps]
     else:
         found = [replace(r, maps={}) for r in images if r.labels]
     if any(record.split for record in found):
         found = [replace(record, split=record.split or "train") for record in found]
     if not found:
-        kind = "label map" if want == "maps" else "value"
+        kind = "value" if want == "values" else "label map"
         raise FoveateError(f"--data {data}: none of its {len(images)} images has a {kind}.")
     layout = source if isinstance(source, Layout) else None
     known = patients_of_source(found, source, data, patient_pattern)
@@ -101,6 +110,7 @@ def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str 
         layout=layout.name if layout else "another package's layout",
         classes=as_words(layout.classes(data)) if layout else (),
         ignore=layout.ignored(data) if layout else (),
+        instances=len(layout.classes(data)) + len(layout.ignored(data)) if layout and listed else 0,
     )
 
 
@@ -315,11 +325,6 @@ def declared(labels: Json, path: Path) -> tuple[tuple[str, ...], tuple[int, ...]
     return as_words(foreground(named)), named.get(IGNORE, ())
 
 
-def as_words(classes: Classes) -> tuple[str, ...]:
-    """Targets as the task's configuration writes them."""
-    return tuple(f"{name}={'+'.join(map(str, values))}" for name, values in classes.items())
-
-
 def labelled_images(
     source: SourceConfig,
     data: Path,
@@ -327,11 +332,15 @@ def labelled_images(
     *,
     pairs: str = "",
     patient_pattern: str = "",
+    boxes: BoxesConfig = FOUND,
 ) -> Labelled:
     """The labelled images of a data set as its source reads them; `folder` also finds pairs and tables."""
     if source.name == "folder":
         reader = build_source(source)
         folder = reader if isinstance(reader, FolderSource) else WHOLE
+        table = table_of(data, boxes) if want == "boxes" and not pairs else None
+        if table is not None:
+            return from_boxes(data, table, boxes, folder, patient_pattern=patient_pattern)
         return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern, source=folder)
     if pairs:
         raise FoveateError(

@@ -10,7 +10,7 @@ from typing import Literal
 from foveate.core.types import FoveateError, Record
 from foveate.data.cohort.patients import HEADERS
 
-Want = Literal["maps", "values"]  # a label for every voxel, or for whole images
+Want = Literal["maps", "values", "boxes"]  # a label for every voxel, for whole images, or boxes
 
 
 MAP = "labels"
@@ -28,6 +28,7 @@ class Labelled:
     notes: tuple[str, ...] = ()  # for the terminal: they may hold file names
     named_by: str = HEADERS  # what has named the patients of the records
     patients: str = ""  # where they are from in the end; counts only
+    instances: int = 0  # of boxes of a table: its classes, what is ignored included
 
     @property
     def unlabelled(self) -> int:

@@ -1,0 +1,1 @@
+"""Boxes: where they lie, and the tasks whose answers they are."""
