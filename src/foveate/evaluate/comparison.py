@@ -28,6 +28,7 @@ from foveate.evaluate.statistics import (
 Replicate = tuple[int, int, int]  # seed of pre-training, labelled set, seed of fine-tuning
 FEWEST_PRETRAININGS = 3  # whose spread is a part of the interval; of fewer it is printed
 Score = Callable[[Array, Array], Mapping[str, float]]  # of answers (N, K) and labels (N, targets)
+Scorer = Callable[[NDArray[np.int64]], Mapping[str, float]]  # of the cases with these numbers
 Group = tuple[str, str, str, int]  # task, arm, way, labels
 EXPLORATORY = 0.03  # three points: less would be hidden in too many published comparisons
 
@@ -60,7 +61,10 @@ class Line:
 
 
 def scores_of(
-    cases: Sequence[Mapping[str, object]], metric: str, score: Score | None = None
+    cases: Sequence[Mapping[str, object]],
+    metric: str,
+    score: Score | None = None,
+    scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """A score per patient: the mean over the cases, or a jackknife value of a metric of all cases.
 
@@ -68,17 +72,25 @@ def scores_of(
         cases: The metrics of every case, or its `answer` and `label`.
         metric: Which one.
         score: Metrics of answers and labels, where the cases have these.
+        scorer: Metrics of the cases with some numbers, where they have boxes.
     """
     patients = [str(case["patient"]) for case in cases]
-    if score is None:
+    if score is None and scorer is None:
         values = [math.nan if value is None else float(str(value)) for value in column(cases, metric)]
         names, means = by_patient(values, patients)
         return dict(zip(names, means.tolist(), strict=True))
+    of_some = scorer or by_answers(cases, score)
+    check_metric(metric, of_some(np.arange(len(cases))))
+    jackknife = pseudo_values(lambda picked: of_some(picked)[metric], patients)
+    return dict(zip(sorted(set(patients)), jackknife.tolist(), strict=True))
+
+
+def by_answers(cases: Sequence[Mapping[str, object]], score: Score | None) -> Scorer:
+    """Metrics of some cases from their answers and labels."""
+    assert score is not None
     answers = np.array([case["answer"] for case in cases], dtype=np.float64)
     labels = np.array([case["label"] for case in cases], dtype=np.float64)
-    check_metric(metric, score(answers, labels))
-    jackknife = pseudo_values(lambda picked: score(answers[picked], labels[picked])[metric], patients)
-    return dict(zip(sorted(set(patients)), jackknife.tolist(), strict=True))
+    return lambda picked: score(answers[picked], labels[picked])
 
 
 def column(cases: Sequence[Mapping[str, object]], metric: str) -> list[object]:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from foveate.core import config as parsing
-from foveate.core.boxes.tasks import AnyTask
+from foveate.core.boxes.geometry import Boxes
+from foveate.core.boxes.suppression import fused
+from foveate.core.boxes.tasks import AnyTask, BoxTask
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Json, Normalisation, Record
@@ -40,6 +42,7 @@ from foveate.runtime.registries import TASKS
 from foveate.train.logging import say
 
 SCRATCH_FOLDER = ".scratch"
+SAME_BOX = 0.1  # intersection over union of boxes of several networks that count as one
 
 
 @final
@@ -119,6 +122,18 @@ class Model:
                 if isinstance(task, ImageTask)
             ]
         return found[0] if len(found) == 1 else torch.stack([mean_of(each) for each in found])
+
+    def boxes(self, volume: CachedVolume, overlap: float, mirror: Mirror = "none") -> Boxes:
+        """Scored boxes in voxels of a whole image, those of all networks and mirror images as one answer."""
+        mirrors = mirror_images(mirror, len(volume.shape))
+        with memory_explained(self.device, one_window(self.task.patch)), self.computing():
+            found = [
+                task.predict(volume, overlap, axes)
+                for task in self.networks
+                if isinstance(task, BoxTask)
+                for axes in mirrors
+            ]
+        return found[0] if len(found) == 1 else fused(found, SAME_BOX, len(volume.shape))
 
     def answer(self, images: Tensor) -> Tensor:
         """The outputs for clean images on this device, those of several networks side by side."""

@@ -15,11 +15,12 @@ from foveate.commands.compare.arms import LONG, SCRATCH, ArmConfig
 from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
+from foveate.core.boxes.tasks import BoxConfig, Scan
 from foveate.core.files import read_json, replace_text
-from foveate.core.tasks import ImageConfig
+from foveate.core.tasks import ImageConfig, TaskConfig
 from foveate.core.types import Dimension
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import EXPLORATORY, Group, Line, Result, Score, lines_of, scores_of
+from foveate.evaluate.comparison import EXPLORATORY, Group, Line, Result, Score, Scorer, lines_of, scores_of
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
@@ -79,7 +80,7 @@ def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
     return Result(
         group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
         replicate=(cell["pretrain_seed"], cell.get("label_set", 0), cell["finetune_seed"]),
-        scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell)),
+        scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell), scorer_of(cell)),
         first_batch="" if config.arms.get(cell["arm"], ArmConfig()).other_scratch else cell["first_batch"],
     )
 
@@ -89,17 +90,26 @@ def score_of(cell: Mapping[str, Any]) -> Score | None:
     if "answer" not in cell["cases"][0]:
         return None
     if "learnt" in cell:
-        return learnt(json.dumps(cell["learnt"]), cell["dimension"]).score
+        config = learnt(json.dumps(cell["learnt"]), cell["dimension"])
+        assert isinstance(config, ImageConfig)
+        return config.score
     names, activation = cell["class_names"], cell["activation"]  # of an earlier version
     return lambda answers, labels: answer_metrics(answers, labels, names, activation)
 
 
+def scorer_of(cell: Mapping[str, Any]) -> Scorer | None:
+    """How a run's task scores boxes; None where its cases have none."""
+    if "boxes" not in cell["cases"][0]:
+        return None
+    config = learnt(json.dumps(cell["learnt"]), cell["dimension"])
+    assert isinstance(config, BoxConfig)
+    return config.scorer([Scan.from_numbers(case["boxes"]) for case in cell["cases"]])
+
+
 @cache
-def learnt(text: str, dimension: Dimension) -> ImageConfig:
-    """The Config of a task for whole images."""
-    config = task_config(json.loads(text), dimension, "none")
-    assert isinstance(config, ImageConfig)
-    return config
+def learnt(text: str, dimension: Dimension) -> TaskConfig:
+    """The Config of a task for whole images or of one whose answers are boxes."""
+    return task_config(json.loads(text), dimension, "none")
 
 
 def notes_of(jobs: Sequence[Job], out: Path) -> dict[Group, str]:

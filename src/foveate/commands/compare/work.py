@@ -26,6 +26,7 @@ from foveate.commands.finetune.images import load_images
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
+from foveate.core.boxes.tasks import BoxTask
 from foveate.core.contracts import Trainable
 from foveate.core.tasks import DenseTask
 from foveate.core.types import Batch, FoveateError
@@ -118,13 +119,18 @@ def answers(config: FinetuneConfig, salt: bytes) -> dict[str, Any]:
         judge, task = EvaluateConfig(accelerator=config.accelerator), model.task
         rows = [mask_metrics(*masks_of(judge, model, task, v), v.spacing_mm) for v in volumes]
         return {"cases": [{**name, **row} for name, row in zip(names, rows, strict=True)]}
-    found = answers_of(model, model.task, volumes)
-    said = {
+    said: dict[str, Any] = {
         "class_names": list(model.task.class_names),
         "activation": model.task.activation,
         "learnt": parsing.to_mapping(model.task.config),  # how the answers are scored
         "dimension": config.dimension,
     }
+    if isinstance(model.task, BoxTask):
+        overlap = EvaluateConfig().window.overlap
+        scans = [model.task.config.scan(v, model.boxes(v, overlap)) for v in volumes]
+        pairs = zip(names, scans, strict=True)
+        return said | {"cases": [{**name, "boxes": scan.numbers()} for name, scan in pairs]}
+    found = answers_of(model, model.task, volumes)
     return said | {
         "cases": [
             {**name, "answer": answer.tolist(), "label": label.tolist()}

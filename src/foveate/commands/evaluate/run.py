@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from foveate.commands.evaluate.boxed import Rows
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import groups_of, lines_of, subgroups
-from foveate.commands.evaluate.scores import (
-    Rows,
-    Statistic,
-    judge,
-)
+from foveate.commands.evaluate.scores import Statistic, judge
 from foveate.core import config as parsing
 from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.types import Array, Ending

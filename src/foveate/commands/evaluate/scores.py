@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from foveate.commands.evaluate.boxed import Rows, judge_boxes, refuse_strange
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.core.boxes.geometry import Boxes
+from foveate.core.boxes.tasks import BoxConfig, BoxTask
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
@@ -33,7 +36,6 @@ from foveate.runtime.report.evaluations import SCENES
 from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
 
-Rows = list[dict[str, float]]
 Statistic = Callable[[Array], dict[str, float]]  # of the cases with these indices
 
 
@@ -47,7 +49,33 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
     refuse_smoothing(config.smooth_frames, dense=bool(dense))
     if len(dense) == len(tasks):
         return judge_masks(config, models, dense, cohort, out)
+    boxed = [task for task in tasks if isinstance(task, BoxTask)]
+    if len(boxed) == len(tasks):
+        found = found_by(config, models, boxed, cohort)
+        return judge_found(config, boxed[0].config, found, cohort, out)
     return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
+
+
+def found_by(
+    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[BoxTask], cohort: Cohort
+) -> list[Boxes]:
+    """The boxes of every image, in voxels, by the model that answers it."""
+    owners = cohort.owners or [0] * len(cohort.volumes)
+    found = []
+    with counted("evaluating", len(cohort.volumes)) as advance:
+        for volume, k in zip(cohort.volumes, owners, strict=True):
+            refuse_strange(tasks[k].config, volume)
+            found.append(models[k].boxes(volume, config.window.overlap, config.mirror))
+            advance()
+    return found
+
+
+def judge_found(
+    config: EvaluateConfig, task: BoxConfig, found: Sequence[Boxes], cohort: Cohort, out: Path
+) -> Judged:
+    """Boxes of every image, whoever has found them."""
+    rows, scans, extra = judge_boxes(config, task, found, cohort, out)
+    return rows, task.scorer(scans), extra
 
 
 def judge_masks(

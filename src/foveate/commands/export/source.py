@@ -7,9 +7,9 @@ from typing import Any, final
 
 from torch import Tensor
 
+from foveate.core.boxes.tasks import AnyTask
 from foveate.core.dims import LAYERS
 from foveate.core.networks import Encoder
-from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Normalisation
 from foveate.nets.weights import store as weights
 from foveate.views.intensity import GREY_IMAGENET, OF_DATASET, OF_IMAGE
@@ -39,7 +39,7 @@ class Source:
     tensors: dict[str, Tensor]
     card: weights.Card
     encoder: Encoder
-    task: DenseTask | ImageTask | None
+    task: AnyTask | None
 
     @property
     def dimension(self) -> int:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from foveate.commands.predict.boxes import in_own_frame, rows_of
 from foveate.commands.predict.results import own_labels, own_masks
-from foveate.core.tasks import DenseTask
+from foveate.core.boxes.tasks import BoxTask
+from foveate.core.tasks import ImageTask
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.sources.folder import FolderSource
@@ -25,7 +27,7 @@ from foveate.nets.weights.store import Card
 from foveate.runtime.finetuned import Model, open_model, prepared, segment_volume
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
 
-Answer = Array | dict[str, float]
+Answer = Array | dict[str, float] | list[dict[str, Any]]
 
 
 @final
@@ -63,8 +65,9 @@ class LoadedModel(nn.Module):
             force: Answer an image, too, that is so unlike those of training that it means nothing.
 
         Returns:
-            A label map on the image's own grid (of classes that overlap, a mask each (K, *S)); or of a task
-            for whole images its values by name.
+            A label map on the image's own grid (of classes that overlap, a mask each (K, *S)); of a task
+            for whole images its values by name; of one whose answers are boxes, an entry for each as in
+            `boxes.json`.
         """
         model = replace(self.model, device=self.device, pace=Pace(self.device))
         with as_file(image, spacing_mm) as path, tempfile.TemporaryDirectory() as scratch:
@@ -87,9 +90,12 @@ class LoadedModel(nn.Module):
 
 
 def answer_of(model: Model, record: Record, volume: CachedVolume) -> Answer:
-    """The label map, the masks, or the values by name."""
+    """The label map, the masks, the values by name, or the boxes."""
     task = model.task
-    if not isinstance(task, DenseTask):
+    if isinstance(task, BoxTask):
+        _, boxes = in_own_frame(model, record, volume, model.boxes(volume, WindowConfig().overlap))
+        return rows_of(boxes, task.class_names, absent=task.config.one_each)
+    if isinstance(task, ImageTask):
         return dict(zip(task.class_names, model.predicted(volume).tolist(), strict=True))
     found = segment_volume(model, volume, WindowConfig(), TidyConfig())
     seen = Grid(shape=volume.shape, affine=np.array(volume.entry.affine))

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import final
 
+from foveate.commands.predict.boxes import BoxFiles
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.commands.predict.results import refuse_format, result_names, write_all
@@ -28,6 +30,7 @@ from foveate.commands.predict.table import (
     write_table,
 )
 from foveate.core import config as parsing
+from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import cell, read_json, replace_text
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Ending, FoveateError, Record, reason_of
@@ -93,8 +96,10 @@ def predict(config: PredictConfig) -> bool:
     )
     if isinstance(model.task, DenseTask):
         outcomes = predict_masks(seat, model.task, images)
+    elif isinstance(model.task, BoxTask):
+        outcomes = predict_boxes(seat, model.task, images)
     else:
-        outcomes = predict_table(seat, model.task, images)
+        outcomes = predict_table(seat, images, partial(row_of_values, seat, model.task))
     done, failed = 0, []
     with counted("predicting", len(images)) as advance:
         for record, reason in outcomes:
@@ -152,10 +157,8 @@ def refuse_settings(config: PredictConfig, model: Model) -> None:
     dense_only = {"uncertainty_map": config.uncertainty_map, "skip_background": config.window.skip_background}
     for key, wanted in dense_only.items():
         if wanted and not model.dense:
-            raise FoveateError(
-                f"--{key} true: the run answers whole images; accepted for runs that make masks."
-            )
-    refuse_smoothing(config.smooth_frames, dense=model.dense)
+            raise FoveateError(f"--{key} true: the run makes no masks; accepted for runs that do.")
+    refuse_smoothing(config.smooth_frames, dense=not isinstance(model.task, ImageTask))
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 
@@ -279,8 +282,23 @@ class Journal:
         return name, all_facts
 
 
-def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
-    """Probabilities of whole images, a row each in `predictions.csv`."""
+def predict_boxes(seat: Seat, task: BoxTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:
+    """Boxes of every image, and a row each in `predictions.csv`."""
+    model, config, files = seat.model, seat.config, BoxFiles(Path(seat.config.out), task)
+
+    def row(record: Record, volume: CachedVolume) -> dict[str, str]:
+        return files.enter(model, record, volume, model.boxes(volume, config.window.overlap, config.mirror))
+
+    return predict_table(seat, images, row, files.save)
+
+
+def predict_table(
+    seat: Seat,
+    images: Sequence[Record],
+    row_of: Callable[[Record, CachedVolume], dict[str, str]],
+    save_first: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Record, str]]:
+    """Answers for whole images, a row each in `predictions.csv`; `save_first` writes what belongs to them."""
     out = Path(seat.config.out)
     path, written = out / TABLE, time.monotonic()
     rows, journal = read_table(path), Journal(out)
@@ -289,6 +307,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
     def save() -> None:
         for line in fresh:
             journal.forget(line)
+        save_first()
         write_table(path, rows)
         while fresh:  # after their rows: what is noted is there
             journal.add(fresh.pop())
@@ -302,7 +321,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
                 image = coming.result()
                 if image.volume is not None:
                     with image.held:
-                        row = row_of_values(seat, task, image.volume)
+                        row = row_of(record, image.volume)
                     rows[cell(record.relative)] = {**row, WARNING: image.warning}
                     fresh.append(image.line)
                 yield record, ""
@@ -315,7 +334,7 @@ def predict_table(seat: Seat, task: ImageTask, images: Sequence[Record]) -> Iter
         save()
 
 
-def row_of_values(seat: Seat, task: ImageTask, volume: CachedVolume) -> dict[str, str]:
+def row_of_values(seat: Seat, task: ImageTask, _record: Record, volume: CachedVolume) -> dict[str, str]:
     """The answer for a whole image, and how sure it is."""
     opinions = seat.model.opinions(volume, seat.config.mirror)
     mean = mean_of(opinions)

@@ -208,7 +208,8 @@ def _from_json(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
                 f'{where}: accepted is {{"image": PATH, "boxes": [{{"class": NAME, "centre": [x, y, z], '
                 '"diameter": D}, ...]}, with "size" for "diameter", or "low" and "high" for all of it.'
             )
-        boxes = [_json_box(each, f"{where}, box {i}") for i, each in enumerate(listed, 1)]
+        there = [each for each in listed if not (isinstance(each, Mapping) and each.get("present") is False)]
+        boxes = [_json_box(each, f"{where}, box {i}") for i, each in enumerate(there, 1)]
         said = {key: str(entry.get(key, shared.get(key, ""))) for key in ("unit", "frame")}
         flat = bool(boxes) and len(boxes[0].centre) < len(LETTERS)
         unit, frame = conventions(said, config, where, flat=flat)
