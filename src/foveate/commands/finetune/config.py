@@ -23,6 +23,7 @@ from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.catalogue import SOURCES, source_config
+from foveate.data.cohort.boxed import from_boxes, table_for
 from foveate.data.cohort.labelled import labelled_images
 from foveate.data.cohort.leakage import OnSeen
 from foveate.data.cohort.splits import SplitConfig
@@ -220,11 +221,9 @@ def labelled_or_drawn(
     boxes: BoxesConfig,
 ) -> Labelled:
     """The labelled images of a data set, or the DICOM series with the structures that are asked for."""
-    if boxes != BoxesConfig() and (want != "boxes" or source.name != "folder" or pairs or structures):
-        raise FoveateError(
-            "--boxes.*: accepted for tasks whose answers are boxes, with --source folder and without --pairs "
-            "and --structures."
-        )
+    table = table_for(source, data, want, boxes, other=bool(pairs or structures))
+    if table is not None:
+        return from_boxes(source, data, table, boxes, patient_pattern=patient_pattern)
     if structures:
         if source.name != "folder" or pairs or want == "values":
             raise FoveateError(
@@ -233,7 +232,7 @@ def labelled_or_drawn(
             )
         return from_structures(data, structures, patient_pattern=patient_pattern)
     try:
-        return labelled_images(source, data, want, pairs=pairs, patient_pattern=patient_pattern, boxes=boxes)
+        return labelled_images(source, data, want, pairs=pairs, patient_pattern=patient_pattern)
     except FoveateError as error:
         hint = offered(data) if source.name == "folder" and want != "values" and not pairs else ""
         raise FoveateError(f"{error} {hint}".strip()) from None

@@ -8,20 +8,38 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from foveate.core.boxes.tasks import instance_of
+from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.listing import IGNORE, Listed
-from foveate.data.boxes.tables import BoxesConfig, TableImage, read_boxes
+from foveate.data.boxes.tables import BoxesConfig, TableImage, read_boxes, table_of
+from foveate.data.catalogue import build_source
 from foveate.data.cohort.patients import with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, lacking
+from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking
 from foveate.data.layouts import split_of
 from foveate.data.readers.suffixes import suffix_of
-from foveate.data.sources.folder import FolderSource
 
 MOST = 2**15 - 1  # the largest instance number of a map
 
 
+def table_for(
+    source: SourceConfig, data: Path, want: Want, config: BoxesConfig, *, other: bool
+) -> Path | None:
+    """The table of boxes that labels are read from; None where they are something else.
+
+    `other`: whether pairs or structures are asked for. What is said of a table that cannot be is refused.
+    """
+    if want == "boxes" and source.name == "folder" and not other:
+        return table_of(data, config)
+    if config != BoxesConfig():
+        raise FoveateError(
+            "--boxes.*: accepted for tasks whose answers are boxes, with --source folder and without --pairs "
+            "and --structures."
+        )
+    return None
+
+
 def from_boxes(
-    data: Path, table: Path, config: BoxesConfig, source: FolderSource, *, patient_pattern: str = ""
+    source: SourceConfig, data: Path, table: Path, config: BoxesConfig, *, patient_pattern: str = ""
 ) -> Labelled:
     """The images that a table of boxes lists, those without any box included.
 
@@ -29,7 +47,7 @@ def from_boxes(
         FoveateError: the table cannot be read, or names an image that is not there.
     """
     root = data if data.is_dir() else data.parent
-    images = [record for record in source.records(root) if record.role == "image"]
+    images = [record for record in build_source(source).records(root) if record.role == "image"]
     by_name, listed = named(images), read_boxes(table, config)
     classes = classes_in(listed)
     found = [labelled(image_of(each, by_name, table), each, classes, table) for each in listed]

@@ -15,9 +15,7 @@ from foveate.core.contracts import Source
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Json, Record
 from foveate.data.boxes.listing import BOXES
-from foveate.data.boxes.tables import BoxesConfig, table_of
 from foveate.data.catalogue import build_source
-from foveate.data.cohort.boxed import from_boxes
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
 from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking, refuse_contradictions
@@ -42,7 +40,6 @@ IMAGE_FOLDER = re.compile(r"(images?|imgs?|scans?)([-_ ]?(tr|ts|va))?")
 MARK = re.compile(r"[-_. +]?(segmentations?|segs?|masks?|labels?|labelmap|gt|roi)$")
 CHANNEL = re.compile(r"_(\d{4})$")
 WHOLE, SINGLE = FolderSource(), FolderSource("separate")  # the files of a case as one image, or each
-FOUND = BoxesConfig()  # a table of boxes where there is one
 LISTS = ("training", "train", "validation", "val", "test", "testing")
 
 
@@ -332,15 +329,11 @@ def labelled_images(
     *,
     pairs: str = "",
     patient_pattern: str = "",
-    boxes: BoxesConfig = FOUND,
 ) -> Labelled:
     """The labelled images of a data set as its source reads them; `folder` also finds pairs and tables."""
     if source.name == "folder":
         reader = build_source(source)
         folder = reader if isinstance(reader, FolderSource) else WHOLE
-        table = table_of(data, boxes) if want == "boxes" and not pairs else None
-        if table is not None:
-            return from_boxes(data, table, boxes, folder, patient_pattern=patient_pattern)
         return read_labelled(data, want, pairs=pairs, patient_pattern=patient_pattern, source=folder)
     if pairs:
         raise FoveateError(
