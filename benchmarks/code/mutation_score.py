@@ -1,25 +1,40 @@
-"""How many small faults the tests notice: `mutation_score.py --out FILE.json [--lines 200] [--seed 0]`.
+"""How many small faults the tests notice: `mutation_score.py [--results FILE.json] [--order FILE.json]`.
 
-Lines are drawn with a fixed seed from the modules that must not be wrong. Each is changed in a copy of the
-package, and the tests that belong to its file run against the copy. Started again, it goes on where it was.
+Lines are drawn with a fixed seed from the modules that must not be wrong, each by its text: a change
+elsewhere moves no other line out of the draw. Each gets one fault in a copy of the package, and the tests
+that belong to its file run against the copy until one fails. Started again, it goes on where it was.
+`--order` first traces which tests run which of the lines, keeps that in a file, and begins with those.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import compileall
+import hashlib
 import json
 import os
-import random
+import py_compile
+import select
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+import torch  # noqa: F401  # once, not for every fault: each is tried in a fork
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "foveate"
+RESULTS = Path(__file__).with_name("mutation_score.json")
 BELONG = {  # files below the package, and the tests that belong to them
     "data/readers/dicom/**/*.py": ("tests/data/readers/dicom",),
     "data/readers/itk/*.py": ("tests/data/readers/itk", "tests/data/readers/test_streams.py"),
@@ -41,6 +56,35 @@ COUNTED: dict[type[ast.operator], type[ast.operator]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div}
 }
 SECONDS = 900  # of the tests of one fault; one that makes them hang was noticed
+PASSED, WRONG = 0, (3, 5)  # what pytest ends with; 4 is also an import that fails
+MOST = 40  # tests that are tried first
+NOTICED, SURVIVED = "noticed", "NOT NOTICED"  # anything else in the results is the reason why none can
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One expression that is changed; `nth` of the lines of the file that read the same."""
+
+    file: str
+    text: str
+    nth: int
+    column: int
+    before: str
+    after: str
+
+    def line(self) -> int:
+        """Where it is now, counted from 0."""
+        lines = (PACKAGE / self.file).read_text(encoding="utf-8").splitlines()
+        return [i for i, line in enumerate(lines) if line.strip() == self.text][self.nth]
+
+    def planted(self) -> str:
+        """The source of the file with it."""
+        lines = (PACKAGE / self.file).read_text(encoding="utf-8").splitlines(keepends=True)
+        old, at = lines[self.line()], self.line()
+        start = len(old) - len(old.lstrip()) + self.column
+        assert old[start:].startswith(self.before)
+        lines[at] = old[:start] + self.after + old[start + len(self.before) :]
+        return "".join(lines)
 
 
 def changed(node: ast.AST) -> ast.AST | None:
@@ -58,68 +102,187 @@ def changed(node: ast.AST) -> ast.AST | None:
     return None
 
 
-def faults(path: Path) -> Iterator[dict[str, str | int]]:
-    """Every fault of one line each: where, what stood there and what stands there then."""
-    text = path.read_text(encoding="utf-8")
-    for node in ast.walk(ast.parse(text)):
+def faults(path: Path) -> Iterator[Fault]:
+    """Every fault of one line each."""
+    source = path.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.expr) or node.lineno != node.end_lineno:
             continue
-        before = ast.get_source_segment(text, node)
+        before = ast.get_source_segment(source, node)
         if before and (new := changed(node)):
+            line = lines[node.lineno - 1]
+            place = len(line.encode()[: node.col_offset].decode()) - (len(line) - len(line.lstrip()))
+            nth = sum(each.strip() == line.strip() for each in lines[: node.lineno - 1])
             after = f"({ast.unparse(ast.fix_missing_locations(new))})"
-            where = {"line": node.lineno, "column": node.col_offset}
-            yield {"file": str(path.relative_to(PACKAGE)), **where, "before": before, "after": after}
+            yield Fault(str(path.relative_to(PACKAGE)), line.strip(), nth, place, before, after)
 
 
-def drawn(count: int, seed: int) -> list[tuple[dict[str, str | int], tuple[str, ...]]]:
+def drawn(count: int, seed: int) -> dict[Fault, tuple[str, ...]]:
     """One fault on each of `count` lines, with the tests that belong to it."""
-    lines: dict[tuple[str, str | int], list[tuple[dict[str, str | int], tuple[str, ...]]]] = {}
+    lines: dict[str, dict[Fault, tuple[str, ...]]] = defaultdict(dict)
     for pattern, tests in BELONG.items():
         for path in sorted(PACKAGE.glob(pattern)):
             for fault in faults(path):
-                lines.setdefault((str(fault["file"]), fault["line"]), []).append((fault, tests))
-    draw = random.Random(seed)
-    places = draw.sample(sorted(lines, key=str), min(count, len(lines)))
-    return [draw.choice(lines[place]) for place in places]
+                lines[drawn_as(seed, fault.file, fault.text, fault.nth)].setdefault(fault, tests)
+    found = {}
+    for key in sorted(lines)[:count]:
+        fault = min(lines[key], key=lambda each: drawn_as(seed, each.column, each.before, each.after))
+        found[fault] = lines[key][fault]
+    return found
 
 
-def noticed(fault: dict[str, str | int], tests: tuple[str, ...]) -> bool:
-    """Whether the tests fail on a copy of the package with the fault."""
-    with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
-        shutil.copytree(PACKAGE.parent, Path(scratch) / "src")
-        path = Path(scratch) / "src" / "foveate" / str(fault["file"])
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        line, start = lines[int(fault["line"]) - 1].encode(), int(fault["column"])
-        end = start + len(str(fault["before"]).encode())
-        lines[int(fault["line"]) - 1] = (line[:start] + str(fault["after"]).encode() + line[end:]).decode()
-        path.write_text("".join(lines), encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-        known = {**os.environ, "PYTHONPATH": str(Path(scratch) / "src")}
+def drawn_as(*words: object) -> str:
+    """A draw that depends on the words alone."""
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
+
+class Copy:
+    """A copy of the package in which one file at a time is another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "src"
+        shutil.copytree(PACKAGE.parent, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        mode = py_compile.PycInvalidationMode.CHECKED_HASH  # times are too coarse for what changes so often
+        compileall.compile_dir(self.folder, quiet=1, invalidation_mode=mode)
+
+    def notices(self, fault: Fault, tests: Sequence[str]) -> bool:
+        """Whether one of the tests fails with the fault."""
+        path = self.folder / "foveate" / fault.file
+        path.write_text(fault.planted(), encoding="utf-8")
         try:
-            done = subprocess.run(
-                command, check=False, cwd=ROOT, env=known, capture_output=True, timeout=SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            return True
-    return done.returncode != 0
+            return self.ends(tests) != PASSED
+        finally:
+            shutil.copyfile(PACKAGE / fault.file, path)
+
+    def ends(self, tests: Sequence[str], tracer: Tracer | None = None) -> int:
+        """What pytest ends with in a process of its own; one that hangs has failed."""
+        if (child := os.fork()) == 0:
+            self.be_pytest(tests, tracer)
+        over = os.pidfd_open(child)
+        hangs = not select.select([over], [], [], SECONDS)[0]
+        os.close(over)
+        if hangs or tracer is None:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # with what the tests have started
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status in WRONG:
+            raise SystemExit(f"pytest ends with {status}: {' '.join(tests)[:500]}")
+        return status
+
+    def be_pytest(self, tests: Sequence[str], tracer: Tracer | None) -> NoReturn:
+        """Run the tests on the copy, and end."""
+        os.setsid()
+        os.chdir(ROOT)
+        os.environ["PYTHONPATH"] = str(self.folder)
+        sys.path.insert(0, str(self.folder))
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in range(3):
+            os.dup2(nowhere, stream)
+        words = ["-q", "-p", "no:cacheprovider", *(() if tracer else ("-x",)), *tests]
+        try:
+            os._exit(int(pytest.main(words, plugins=[tracer] if tracer else [])))
+        finally:
+            os._exit(1)
+
+
+class Tracer:
+    """A plugin of pytest that notes which tests run which lines of some files."""
+
+    def __init__(self, lines: Mapping[str, set[int]], out: Path) -> None:
+        self.lines, self.out = lines, out
+        self.found: dict[str, list[str]] = defaultdict(list)
+        self.test = ""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Trace a test with its fixtures."""
+        self.test = item.nodeid
+        threading.settrace(self.called)
+        sys.settrace(self.called)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+
+    def pytest_sessionfinish(self) -> None:
+        """Keep what was found."""
+        self.out.write_text(json.dumps(self.found), encoding="utf-8")
+
+    def called(self, frame: FrameType, _: str, __: object) -> Callable[..., object] | None:
+        """Follow functions of the files alone."""
+        file = frame.f_code.co_filename.rpartition("/src/foveate/")[2]
+        return self.runs(self.lines[file], file) if file in self.lines else None
+
+    def runs(self, lines: set[int], file: str) -> Callable[..., object]:
+        """A tracer of one call."""
+
+        def note(frame: FrameType, _: str, __: object) -> Callable[..., object]:
+            if frame.f_lineno - 1 in lines:
+                tests = self.found[f"{file}:{frame.f_lineno - 1}"]
+                if tests[-1:] != [self.test]:
+                    tests.append(self.test)
+            return note
+
+        return note
+
+
+def traced(copy: Copy, chosen: Mapping[Fault, Sequence[str]], out: Path) -> dict[str, list[str]]:
+    """Which tests run which of the lines; a process that a test starts is not seen."""
+    if not out.exists():
+        lines = defaultdict[str, set[int]](set)
+        for fault in chosen:
+            lines[fault.file].add(fault.line())
+        found: dict[str, list[str]] = {}
+        for group in sorted(set(chosen.values())):
+            if copy.ends(group, Tracer(lines, out)) != PASSED:
+                raise SystemExit(f"tests fail without any fault: {' '.join(group)}")
+            found |= json.loads(out.read_text(encoding="utf-8"))
+        out.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    kept: dict[str, list[str]] = json.loads(out.read_text(encoding="utf-8"))
+    return kept
 
 
 def main() -> None:
     """Go on with the faults that have no answer yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--order", type=Path, help="a file for which tests run which lines")
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--again", action="store_true", help="ask again about those that were not noticed")
     given = parser.parse_args()
-    known = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else []
-    for fault, tests in drawn(given.lines, given.seed):
-        if any(all(each[key] == fault[key] for key in fault) for each in known):
-            continue
-        known.append({**fault, "noticed": noticed(fault, tests)})
-        given.out.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        said = "noticed" if known[-1]["noticed"] else "NOT NOTICED"
-        print(f"{fault['file']}:{fault['line']}: {fault['before']} -> {fault['after']}: {said}", flush=True)
-    print(f"{sum(each['noticed'] for each in known)} of {len(known)} faults were noticed")
+    known = read(given.results)
+    chosen = drawn(given.lines, given.seed)
+    with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
+        copy = Copy(Path(scratch))
+        order = traced(copy, chosen, given.order) if given.order else {}
+        for fault, tests in chosen.items():
+            if fault in known and not (given.again and known[fault] == SURVIVED):
+                continue
+            first = order.get(f"{fault.file}:{fault.line()}", [])[:MOST]
+            seen = (bool(first) and copy.notices(fault, first)) or copy.notices(fault, tests)
+            known[fault] = NOTICED if seen else SURVIVED
+            write(given.results, known)
+            print(
+                f"{fault.file}:{fault.line() + 1}: {fault.before} -> {fault.after}: {known[fault]}",
+                flush=True,
+            )
+    counted = Counter(known[fault] for fault in chosen)
+    print(f"of {len(chosen)} faults: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
+
+
+def read(path: Path) -> dict[Fault, str]:
+    """What is known of each fault."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {Fault(**{k: v for k, v in row.items() if k != "answer"}): row["answer"] for row in rows}
+
+
+def write(path: Path, known: Mapping[Fault, str]) -> None:
+    """Keep it, one fault a line."""
+    rows = [json.dumps({**asdict(fault), "answer": answer}) for fault, answer in known.items()]
+    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

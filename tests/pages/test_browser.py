@@ -2,8 +2,10 @@
 
 import json
 import re
+import resource
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -31,8 +33,25 @@ PIXELS = (
 )
 
 
+def seconds_of_processors():
+    """Of this process, and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _seconds_printed(pytestconfig):
+    """What this file costs, told and not judged: it depends on the machine."""
+    before, clock = seconds_of_processors(), time.monotonic()
+    yield
+    spent, wall = seconds_of_processors() - before, time.monotonic() - clock
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\npages in a browser: {wall:.0f} s, {spent:.0f} s of processors")
+
+
 @pytest.fixture(scope="module")
-def browser():
+def browser(_seconds_printed):
     with playwright.sync_playwright() as started:
         one = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield one

@@ -16,6 +16,7 @@ from foveate.pages.curves import BUCKETS, Curve, chart, thinned
 from foveate.pages.elements import Html, el, facts, table
 from foveate.pages.page import Page, asset, script
 from foveate.pages.pictures import spread
+from foveate.pages.plots import Plot, read_plots, write_plots
 from foveate.pages.scenes import corners_of, read_scenes, write_scenes
 from foveate.pages.viewer import Box, Layer, Scene, block_means, coarser, numbered, packed, viewer
 
@@ -90,6 +91,32 @@ def test_a_curve_without_a_number_is_not_drawn_and_many_are_split():
     curves = {f"c{i}": Curve([1], [i]) for i in range(10)}
     assert chart(page, "none", {"nothing": Curve([1], [math.nan])}) == ""
     assert chart(page, "many", curves).count("data-widget") == 2
+
+
+def test_a_curve_has_its_colour_in_every_chart_that_shows_it():
+    page, names = Page("colours"), [f"c{i}" for i in range(10)]
+    chart(page, "some", {name: Curve([1], [1]) for name in ("c9", "c2", "c8", "c1")}, names=names)
+    shown = [[(each["name"], each["colour"]) for each in data["series"]] for data in page.data.values()]
+    assert shown == [[("c1", 1), ("c2", 2)], [("c8", 0), ("c9", 1)]]
+
+
+def test_charts_come_back_from_their_file_and_a_damaged_one_gives_none(tmp_path):
+    curve = Curve([0.125, 8.0], [0.5, math.nan], [0.25, 0.5], [0.75, 1.0])
+    plots = {"FROC": Plot("false positives per image", "sensitivity", {"nodule": curve}, log_x=True)}
+    path = tmp_path / "curves.json"
+    write_plots(path, plots)
+    again = read_plots(path)
+    assert again["FROC"]._replace(curves={}) == plots["FROC"]._replace(curves={})
+    for one, two in zip(again["FROC"].curves["nodule"], curve, strict=True):
+        assert np.array_equal(one, two, equal_nan=True)
+    for damaged in (
+        path.read_text()[:-9],
+        '{"FROC": {"x": 1}}',
+        "[]",
+        '{"a": {"x": "", "y": "", "log_x": 0, "curves": {"b": {"z": [1]}}}}',
+    ):
+        path.write_text(damaged)
+        assert read_plots(path) == {}
 
 
 def test_tables_are_bounded_and_say_so():

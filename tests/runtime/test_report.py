@@ -14,6 +14,8 @@ from PIL import Image
 
 from foveate.cli import main
 from foveate.core.types import FoveateError
+from foveate.pages.curves import Curve
+from foveate.pages.plots import Plot, write_plots
 from foveate.runtime.report.build import build_page, distinct
 from foveate.runtime.report.curves import place_of
 from foveate.runtime.report.evaluations import mistakes
@@ -207,6 +209,16 @@ def test_a_comparison_that_was_killed_shows_its_runs_and_what_failed(tmp_path):
     assert table["rows"][0][-1] == 1.5
 
 
+def test_curves_that_an_evaluation_wrote_are_drawn_under_their_titles(tmp_path):
+    folder = write_evaluation(tmp_path / "scores", 3)
+    curve = Curve([0.0, 0.125, 1.0], [0.0, 0.25, 0.5])
+    write_plots(folder / "curves.json", {HOSTILE: Plot("false positives", "sensitivity", {"a": curve}, True)})
+    page = build_page([folder])
+    (drawn,) = (each for name, each in page.data.items() if name.startswith("chart"))
+    assert (drawn["label"], drawn["x"], drawn["logX"]) == (HOSTILE, "false positives", True)
+    assert drawn["series"][0]["y"] == [0, 0.25, 0.5]
+
+
 @pytest.mark.parametrize("findings", [False, True])
 def test_answers_for_whole_images_have_roc_curves_and_of_one_column_the_confusion(tmp_path, findings):
     names = ("a", "b")
@@ -243,7 +255,9 @@ def test_a_table_of_a_comparison_has_differences_with_their_p_and_curves_over_la
     assert "+0.100 [+0.050, +0.150]<br>p = 0.0123 (Holm)<br>better" in text
     assert "<p>Not fair</p><p>Scores: Dice.</p>" in text
     (curves,) = (each["series"] for name, each in page.data.items() if name.startswith("chart"))
-    assert curves[1] == {"name": "pgl", "x": [10.0], "y": [0.6], "low": [0.5], "high": [0.7]}
+    assert curves[1] == {
+        "name": "pgl", "colour": 1, "x": [10.0], "y": [0.6], "low": [0.5], "high": [0.7]
+    }  # fmt: skip
 
 
 def test_the_folds_of_a_cross_validation_are_runs(tmp_path):

@@ -33,6 +33,17 @@ def test_two_directions_are_a_collapse_of_projections():
     assert judge([{"step": s, name: -0.8} for s in (1, 2)], 9) == []
 
 
+def test_the_only_measurement_of_a_run_says_what_is_beyond_doubt():
+    doubtful, clear = ({"step": 60, "features/stride4/std": v} for v in (0.02, 0.009))
+    assert judge([clear], 60)[0].text == "collapsing at scale 1/4 (features: std 0.009) since step 60"
+    assert judge([doubtful], 60) == []
+    assert judge([clear], 61) == []  # the run goes on: a second will tell
+    assert judge([health(30, std=0.1), clear], 60) == []
+    name = "projections/stride2/uniformity"
+    assert [len(judge([{"step": 9, name: v}], 9)) for v in (-0.05, -0.2)] == [1, 0]
+    assert [len(judge([pull(9, a=v, b=1.0)], 9)) for v in (400.0, 200.0)] == [1, 0]
+
+
 def pull(step, **terms):
     return {"step": step, **{f"pull/{name}": value for name, value in terms.items()}}
 
@@ -90,6 +101,7 @@ def test_the_page_holds_every_limit_and_every_advice():
     for name, limit in LIMITS.items():
         assert f"| `{name}` |" in page
         assert limit.reason in page
+        assert limit.alone is None or f"| {limit.rows}, or 1 beyond {limit.alone:g} |" in page
     assert all(advice in page for advice in ADVICE.values())
 
 

@@ -50,6 +50,7 @@ def chart(
     log: bool = False,
     dots: bool = False,
     square: bool = False,
+    names: Sequence[str] = (),
 ) -> Html:
     """A chart with values under the pointer.
 
@@ -63,24 +64,32 @@ def chart(
         log: Whether the vertical one may be.
         dots: Whether points are marked.
         square: Whether both axes go from 0 to 1 and are equally long.
+        names: All curves of several charts, in one order: each has the same colour in all of them.
     """
-    names = [name for name, curve in curves.items() if any(map(math.isfinite, curve.y))]
-    groups = [names[i : i + MOST_CURVES] for i in range(0, len(names), MOST_CURVES)]
+    known = [name for name, curve in curves.items() if any(map(math.isfinite, curve.y))]
+    order = list(names or known)
+    groups: dict[int, list[str]] = {}
+    for name in sorted(known, key=order.index):
+        groups.setdefault(order.index(name) // MOST_CURVES, []).append(name)
     spec: dict[str, Json] = {
         "label": label, "x": x, "y": y, "logX": log_x, "log": log, "dots": dots, "square": square,
     }  # fmt: skip
     return Html(
         "".join(
-            page.widget("chart", {**spec, "series": [series(name, curves[name]) for name in group]})
-            for group in groups
+            page.widget("chart", {**spec, "series": [series(n, curves[n], order.index(n)) for n in group]})
+            for group in groups.values()
         )
     )
 
 
-def series(name: str, curve: Curve) -> Json:
+def series(name: str, curve: Curve, colour: int) -> Json:
     """A curve as the script reads it."""
     few = thinned(curve)
-    return {"name": name, **{key: rounded(values) for key, values in few._asdict().items() if len(values)}}
+    return {
+        "name": name,
+        "colour": colour % MOST_CURVES,
+        **{key: rounded(values) for key, values in few._asdict().items() if len(values)},
+    }
 
 
 def rounded(values: Sequence[float]) -> list[Json]:

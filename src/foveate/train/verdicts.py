@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,28 +20,34 @@ class Limit:
         value: The number that is compared.
         rows: For how many lines that speak of it, one after the other, it must hold.
         reason: Why this number.
+        alone: The number that one line must reach where a run ends with its only measurement of health: what
+            is so far beyond the limit is no noise of a batch. None: one line says nothing.
     """
 
     value: float
     rows: int
     reason: str
+    alone: float | None = None
 
 
 LIMITS: dict[str, Limit] = {
     "features std": Limit(
         value=0.03,
         rows=2,
+        alone=0.01,
         reason="below what random weights give (0.04 to 0.3 at all scales in 2D and 3D)",
     ),
     "projections uniformity": Limit(
         value=-math.log(2),
         rows=2,
+        alone=-0.1,
         reason="two opposite points, half of the samples on each: batch norm keeps the std of projections "
         "at 1 by construction, but not more than two directions",
     ),
     "pull": Limit(
         value=30.0,
         rows=2,
+        alone=300.0,
         reason="a term with 1/30 of the strongest pull turns the encoder's step by 2 degrees at most",
     ),
     "faded": Limit(
@@ -104,6 +111,7 @@ ADVICE = {
 }
 
 
+MEASURED = ("features/", "projections/", "pull/")  # keys of a measurement of health
 LASTING = ("steps",)  # conditions that do not pass
 
 
@@ -143,9 +151,11 @@ class Judge:
     lowest_loss: float = math.inf
     first_shares: dict[str, float] = field(default_factory=dict)
     started: bool = False
+    measured: int = 0
 
     def see(self, row: Row) -> list[Verdict]:
         """What stands after one more line. A number that is none is None there, as JSON has no NaN."""
+        self.measured += any(name.startswith(MEASURED) for name in row)
         for kind, where, rows, what in self.conditions(row):
             self.count(kind, where, rows, what, int(row["step"]))
         return self.standing()
@@ -173,10 +183,14 @@ class Judge:
         """Kind, place, lines it takes, and the words of a condition, empty where it does not hold."""
         yield from self.divergence(row)
         yield from self.starvation(row)
-        yield from collapses(row)
+        yield from collapses(row, alone=self.is_alone(row))
         yield from self.drowning(row)
         yield from self.smoothness(row)
         yield from self.pseudo_labels(row)
+
+    def is_alone(self, row: Row) -> bool:
+        """Whether a run ends with this line and health was not measured before."""
+        return self.measured == 1 and 0 < self.total <= row["step"]
 
     def divergence(self, row: Row) -> Iterator[tuple[str, str, int, str]]:
         """The loss is no number, steps are as large as the weights, or the loss stands above its start."""
@@ -220,13 +234,14 @@ class Judge:
         for name, pull in pulls.items():
             best, heard = self.best_pulls.get(name, (0.0, False))
             self.best_pulls[name] = (max(best, pull), heard or pull * limit.value >= pulls[strongest])
-        words = ""
+        words, rows = "", limit.rows
         if 2 * len(drowned) > len(others):
             times = pulls[strongest] / max(1e-12, *(pulls[name] for name in drowned))
+            rows = 1 if self.is_alone(row) and limit.alone is not None and times > limit.alone else rows
             words = (
                 f"{strongest} drowns {' and '.join(drowned)}: it pulls the encoder {times:,.0f} times as hard"
             )
-        yield "drowned", "", limit.rows, words
+        yield "drowned", "", rows, words
 
     def faded(self, name: str, pull: float) -> bool:
         """Whether a term was heard once and has grown quiet by itself."""
@@ -263,7 +278,7 @@ class Judge:
             yield "pseudo-labels drift", word, limit.rows, words if risen else ""
 
 
-def collapses(row: Row) -> Iterator[tuple[str, str, int, str]]:
+def collapses(row: Row, *, alone: bool) -> Iterator[tuple[str, str, int, str]]:
     """Embeddings of different images point the same way, or one of two ways."""
     for name, value in row.items():
         if match := re.fullmatch(r"(features|projections)/stride(\d+)/(std|uniformity)", name):
@@ -271,9 +286,11 @@ def collapses(row: Row) -> Iterator[tuple[str, str, int, str]]:
             limit = LIMITS.get(f"{kind} {measure}")
             if limit is None or value is None:
                 continue
-            fallen = value < limit.value if measure == "std" else value > limit.value
+            beyond = operator.lt if measure == "std" else operator.gt
+            clear = alone and limit.alone is not None and beyond(value, limit.alone)
             words = f"collapsing at scale 1/{stride} ({kind}: {measure} {value:.3g})"
-            yield "collapsing", f"{kind} {stride}", limit.rows, words if fallen else ""
+            rows = 1 if clear else limit.rows
+            yield "collapsing", f"{kind} {stride}", rows, words if beyond(value, limit.value) else ""
 
 
 def number(value: float | None) -> float:

@@ -162,23 +162,25 @@ def test_killed_anywhere_the_same_command_gives_the_same_results(finished, data,
     content = yaml.safe_load(file.read_text())
     del content["arms"]["broken"]
     mine = write(tmp_path, content)
-    out = tmp_path / "out"
-    out.mkdir()
+    (out := tmp_path / "out").mkdir()
     shutil.copy(whole / "salt_id", out)  # names of cases are salted for each folder
     shutil.copytree(salts.places(whole)[0], salts.places(out)[0], dirs_exist_ok=True)
-    seen = []
+    seen, tables = [], set()
 
     class Bomb(finetune.RunLog):
         def advance(self, done):
             super().advance(done)
             seen.append(done)
             if len(seen) == 6:  # in the middle of a run of the grid
+                tables.update(each.name for each in out.iterdir())
                 os.kill(os.getpid(), signal.SIGTERM)
 
     config = resolve(str(mine), {"out": str(out)})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finetune, "RunLog", Bomb)
+        patch.setattr(compare, "EARLIEST", 0.0)
         assert compare.compare(config) is Ending.STOPPED
+    assert {"table.csv", "report.html"} <= tables  # of the runs before, should nothing more be written
     assert 1 < len(cells(out)) < 7
     assert "not run yet" in (out / "table.md").read_text() or len(cells(out)) >= 4
     assert compare.compare(config)
@@ -319,10 +321,7 @@ def test_what_cannot_be_compared_is_refused(data, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"finetune": {"task": "segmentation", "encoder": {"width": 8}}},
-            "set it in tasks.blobs.both, for all arms",
-        ),
+        ({"finetune": {"task": "segmentation", "encoder": {"width": 8}}}, "in tasks.blobs.both"),
         ({"finetune": {"task": "segmentation", "optim": {"lr": 1}}}, "set learning_rates instead"),
         ({"pretrain": {"seed": 3}}, "the comparison sets it"),
         ({"labels": [4]}, "1 to 3, the training images"),

@@ -28,6 +28,9 @@ from foveate.core.files import read_json
 from foveate.core.types import Ending, spelled
 from foveate.train.logging import CONSOLE
 
+EARLIEST = 60.0  # seconds until the report is first written while runs go on
+SHARE = 0.02  # of the time at most goes into writing it
+
 OWN = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -95,7 +98,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
     """
     started, finished = time.monotonic(), total - len(todo)
     limit = bench.config.grid.budget_minutes * 60
-    pace, waiting, said = Pace(), list(todo), False
+    pace, drafts, waiting, said = Pace(), Drafts(bench), list(todo), False
     with display(total, finished) as shown:
         while waiting:
             passed: list[Job] = []
@@ -111,6 +114,7 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
                     shown(finished, job.name, left)
                     again = job.kind == "pretrain" and not bench.has_weights(job)
                     finished += (done(bench, job) and not again) or attempt(bench, job, pace)
+                drafts.keep_up()
             if len(passed) == len(waiting):
                 if not said:
                     OWN.print(
@@ -120,6 +124,22 @@ def work_through(bench: Bench, todo: Sequence[Job], total: int) -> None:
                 time.sleep(PATIENCE)
             waiting = passed
         shown(finished, "", 0.0)
+
+
+@final
+class Drafts:
+    """The report of the runs so far: what a comparison that is killed leaves behind."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.due = bench, time.monotonic() + EARLIEST
+
+    def keep_up(self) -> None:
+        """Write it, unless that would take too large a share of the time."""
+        before = time.monotonic()
+        if before >= self.due:
+            compare_report.write(self.bench.config, self.bench.out)
+            spent = time.monotonic() - before
+            self.due = time.monotonic() + max(EARLIEST, spent / SHARE)
 
 
 def attempt(bench: Bench, job: Job, pace: Pace) -> bool:

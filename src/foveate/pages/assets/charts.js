@@ -5,6 +5,7 @@ import { make, spoken } from "./elements.js";
 const WIDE = 640;
 const HIGH = 270;
 const INSET = { left: 62, right: 14, top: 12, bottom: 40 };
+const APART = 7; // pixels between the intervals of two curves at the same place
 const DASHES = ["", "7 4", "2 3", "10 3 2 3", "5 2", "12 5", "1 4", "8 2 2 2 2 2"];
 
 /** Draw a chart into a place. */
@@ -42,15 +43,32 @@ function shownSeries(state) {
   return state.spec.series.filter((_, i) => !state.hidden.has(i));
 }
 
+function hasIntervals(state) {
+  return shownSeries(state).some((each) => each.low);
+}
+
+/** How far a curve is moved aside, so that intervals of several stand side by side. */
+function aside(state, series) {
+  if (!hasIntervals(state)) return 0;
+  const shown = shownSeries(state);
+  return (shown.indexOf(series) - (shown.length - 1) / 2) * APART;
+}
+
+/** Number of a curve's colour and dashes, the same in all charts that show it. */
+function look(series, i) {
+  return (series.colour ?? i) % DASHES.length;
+}
+
 function scalesOf(state) {
   const { spec, high, log } = state;
   const series = shownSeries(state);
+  const room = hasIntervals(state) ? (series.length * APART) / 2 : 0;
   const xs = spec.square ? [0, 1] : series.flatMap((each) => each.x);
   const ys = spec.square
     ? [0, 1]
     : series.flatMap((each) => [...each.y, ...(each.low ?? []), ...(each.high ?? [])]);
   return {
-    x: scale(xs, INSET.left, WIDE - INSET.right, spec.logX),
+    x: scale(xs, INSET.left + room, WIDE - INSET.right - room, spec.logX),
     y: scale(ys, high - INSET.bottom, INSET.top, log),
   };
 }
@@ -122,18 +140,23 @@ function axes({ spec, high, scales }) {
 function curve(state, series, i) {
   if (state.hidden.has(i)) return [];
   const { x, y } = state.scales;
-  const colour = `var(--s${i % DASHES.length})`;
-  const points = series.x.map((value, k) => [x.at(value), y.at(series.y[k])]);
+  const number = look(series, i);
+  const colour = `var(--s${number})`;
+  const shift = aside(state, series);
+  const points = series.x
+    .map((value, k) => [x.at(value), y.at(series.y[k])])
+    .map(([px, py]) => (px === null || py === null ? [null, null] : [px + shift, py]));
   const parts = [
     make("path", {
       class: "curve",
       d: pathOf(points),
       stroke: colour,
-      "stroke-dasharray": DASHES[i % DASHES.length],
+      "stroke-dasharray": DASHES[number],
     }),
   ];
   if (series.low) {
-    const reach = points.map(([px], k) => `M${px} ${y.at(series.low[k])}V${y.at(series.high[k])}`);
+    const ends = points.map(([px], k) => [px, y.at(series.low[k]), y.at(series.high[k])]);
+    const reach = ends.filter((each) => !each.includes(null)).map(([px, a, b]) => `M${px} ${a}V${b}`);
     parts.push(make("path", { class: "reach", d: reach.join(""), stroke: colour }));
   }
   if (state.spec.dots) {
@@ -160,15 +183,15 @@ function pathOf(points) {
 
 function legend(state) {
   const buttons = state.spec.series.map((series, i) => {
-    const dash = DASHES[i % DASHES.length];
+    const number = look(series, i);
     const line = make("line", {
       x1: 0,
       x2: 26,
       y1: 5,
       y2: 5,
-      stroke: `var(--s${i % 8})`,
+      stroke: `var(--s${number})`,
       "stroke-width": 2.5,
-      "stroke-dasharray": dash,
+      "stroke-dasharray": DASHES[number],
     });
     const sample = make("svg", { viewBox: "0 0 26 10", "aria-hidden": "true" }, line);
     const button = make("button", { type: "button", "aria-pressed": "true" }, sample, series.name);
@@ -231,20 +254,26 @@ function point(state, readout) {
     return;
   }
   const { x, y } = state.scales;
-  const px = x.at(state.at);
+  const at = x.at(state.at);
   const words = [`${state.spec.x} ${spoken(state.at)}`];
   state.svg.append(
-    make("line", { class: "pointer mark", x1: px, x2: px, y1: INSET.top, y2: state.high - INSET.bottom }),
+    make("line", { class: "pointer mark", x1: at, x2: at, y1: INSET.top, y2: state.high - INSET.bottom }),
   );
   state.spec.series.forEach((series, i) => {
     if (state.hidden.has(i)) return;
     const k = series.x.indexOf(nearest(series.x, state.at));
     const reach = series.low ? ` (${spoken(series.low[k])} to ${spoken(series.high[k])})` : "";
     words.push(`${series.name} ${spoken(series.y[k])}${reach}`);
-    const py = y.at(series.y[k] ?? null);
-    if (py !== null)
+    const [px, py] = [x.at(series.x[k] ?? null), y.at(series.y[k] ?? null)];
+    if (px !== null && py !== null)
       state.svg.append(
-        make("circle", { class: "mark", cx: x.at(series.x[k]), cy: py, r: 4, fill: `var(--s${i % 8})` }),
+        make("circle", {
+          class: "mark",
+          cx: px + aside(state, series),
+          cy: py,
+          r: 4,
+          fill: `var(--s${look(series, i)})`,
+        }),
       );
   });
   readout.textContent = words.join(" · ");

@@ -102,10 +102,10 @@ def interval(line: Mapping[str, str], name: str) -> str:
 
 def efficiency(page: Page, lines: Sequence[Mapping[str, str]]) -> Html:
     """Scores over the number of labels, a curve with intervals for every arm."""
-    drawn = []
+    drawn, arms = [], list(dict.fromkeys(line["arm"] for line in lines))
     for way in dict.fromkeys(line["way"] for line in lines):
         curves: dict[str, Curve] = {}
-        for arm in dict.fromkeys(line["arm"] for line in lines):
+        for arm in arms:
             known = [n for n in lines if (n["arm"], n["way"]) == (arm, way) and n["score_mean"]]
             known = sorted(known, key=lambda line: int(line["labels"]))
             cells = [[float(n[f"score_{part}"] or "nan") for n in known] for part in ("mean", "low", "high")]
@@ -113,7 +113,8 @@ def efficiency(page: Page, lines: Sequence[Mapping[str, str]]) -> Html:
                 curves[arm] = Curve([float(n["labels"]) for n in known], *cells)
         if curves:
             title = f"{lines[0]['task']}, {way}: score over labels"
-            drawn.append(chart(page, title, curves, x="labelled training cases", log_x=True, dots=True))
+            x = "labelled training cases"
+            drawn.append(chart(page, title, curves, x=x, log_x=True, dots=True, names=arms))
     return el("div", joined(drawn), class_="two") if drawn else Html("")
 
 

@@ -15,11 +15,12 @@ from foveate.pages.curves import Curve, chart
 from foveate.pages.elements import Html, Part, el, facts, folded, joined, table
 from foveate.pages.page import Page
 from foveate.pages.pictures import picture
+from foveate.pages.plots import read_plots
 from foveate.pages.scenes import read_scenes
 from foveate.pages.viewer import viewer
 from foveate.runtime.report.written import cells_of, inner, mapping_of
 
-SCENES = "worst.npz"
+SCENES, PLOTS = "worst.npz", "curves.json"
 IDS = ("id", "patient", "fold")
 BEST_FIRST = ("mean_fg_dice", "dice", "iou", "nsd", "recall", "precision")  # what is worst where it is lowest
 WORST_NOTE = "The cases with the worst scores. Label: outline; prediction: filled."
@@ -36,6 +37,7 @@ def add_evaluation(page: Page, folder: Path, name: str = "") -> None:
     scenes = viewer(page, read_scenes(folder / SCENES))
     page.add(f"{before}Worst cases, slice by slice", el("p", WORST_NOTE) if scenes else None, scenes)
     page.add(f"{before}Answers", *answers(page, head, rows, summary))
+    page.add(f"{before}Curves", *plots(page, folder / PLOTS))
     drawn = folder / "worst.png"
     page.add(
         f"{before}Worst cases, pictured", picture(page, drawn, "worst cases") if drawn.is_file() else None
@@ -148,6 +150,14 @@ def answers(
         lines = [(f"true: {name}", *map(int, row)) for name, row in zip(names, counts, strict=True)]
         parts.append(table(("", *(f"answer: {name}" for name in names)), lines, "Confusion"))
     return parts
+
+
+def plots(page: Page, path: Path) -> list[Part]:
+    """Curves that the evaluation wrote, such as FROC of findings: each chart under its title."""
+    return [
+        chart(page, title, each.curves, x=each.x, y=each.y, log_x=each.log_x)
+        for title, each in read_plots(path).items()
+    ]
 
 
 def roc_curve(scores_: Array, positive: Array) -> Curve:

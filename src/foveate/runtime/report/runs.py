@@ -184,7 +184,7 @@ def add_runs(page: Page, folders: Mapping[str, Path]) -> None:
         curves = {name: curve_of(each, key) for name, each in rows.items()}
         known: dict[str, Curve] = {name: curve for name, curve in curves.items() if curve}
         if known:
-            drawn.append(chart(page, f"{label} of all runs", known, dots=is_short(known)))
+            drawn.append(chart(page, f"{label} of all runs", known, dots=is_short(known), names=list(rows)))
     page.add("Side by side", el("div", joined(drawn), class_="two") if drawn else None)
     for name, folder in folders.items():
         add_run(page, folder, name)
