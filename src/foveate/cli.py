@@ -133,9 +133,10 @@ OWN = (
     Command(
         name="embed",
         summary="Write features of images, and find neighbours, duplicates, outliers",
-        usage="--run RUN --data FOLDER --out DIR [--query IMAGE] [--suggest 20]",
+        usage="--run RUN --data FOLDER --out DIR [--labels | --grid_mm MM] [--query IMAGE] [--suggest 20]",
         spec=f"{IN}embed.config:SPEC",
         run=f"{IN}embed.run:run_embed",
+        yes=("labels", "tiles"),
     ),
     Command(
         name="report",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast, final
+from typing import Any, Generic, TypeVar, cast, final
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from foveate.core.contracts import CropViews, ViewMaker
 from foveate.core.rng import key
 from foveate.core.signals import outlive_first_order
-from foveate.core.types import Batch, FoveateError
+from foveate.core.types import Batch, FoveateError, reason_of
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.order import volume_of
 from foveate.data.transport import Sent, packed, unpacked
@@ -30,6 +30,7 @@ PREFETCH_BATCHES = 2  # of every worker
 PREFETCH_FOR_A_GPU = 4  # its steps are short: one slow image must not stop them
 SHARED_MEMORY = "shared memory (/dev/shm) is full: enlarge it (docker: --shm-size 8g) or lower --num_workers"
 REPORT_SECONDS = 0.5  # between a connection that breaks and the signal that says why
+T = TypeVar("T")
 
 
 @final
@@ -171,8 +172,8 @@ def _collate_and_pack(
     return made if isinstance(made, _Failure) else packed(made)
 
 
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
+def _as_it_is(item: T) -> T:
+    return item
 
 
 def _describe_batch(samples: Sequence[_Sample | _Failure], error: Exception) -> str:
@@ -227,6 +228,45 @@ def batches(
         yield from map(_unwrapped, _watched(loader, num_workers))
 
 
+@final
+class _Jobs(Dataset[T | _Failure], Generic[T]):
+    """What a function makes of every number below a count."""
+
+    def __init__(self, make: Callable[[int], T], count: int) -> None:
+        self.make, self.count = make, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> T | _Failure:
+        try:
+            return self.make(number)
+        except Exception as error:  # sent as a value: `make` names the image
+            return _Failure(reason_of(error), traceback.format_exc())
+
+
+def made_ahead(make: Callable[[int], T], count: int, *, num_workers: int = 0) -> Generator[T]:
+    """What `make` gives for 0, 1 ... count - 1, in order, made by worker processes while the caller is busy.
+
+    Raises:
+        FoveateError: when it fails for a number, or a worker dies.
+    """
+    loader = DataLoader(
+        _Jobs(make, count),
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        worker_init_fn=_start_worker,
+        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
+        generator=torch.Generator(),
+    )
+    with _ending_workers(loader):
+        for item in _watched(loader, num_workers):
+            if isinstance(item, _Failure):
+                raise _as_error(item)
+            yield item
+
+
 @contextmanager
 def _ending_workers(loader: DataLoader[Any]) -> Iterator[None]:
     """Ends the processes of a loader here and now.
@@ -248,15 +288,17 @@ def _ending_workers(loader: DataLoader[Any]) -> Iterator[None]:
 
 def _unwrapped(item: Batch | Sent | _Failure) -> Batch:
     if isinstance(item, _Failure):
-        error = FoveateError(item.text)
-        error.add_note(item.trace)
-        raise error
+        raise _as_error(item)
     return unpacked(item) if isinstance(item, Sent) else item
 
 
-def _watched(
-    loader: Iterable[Batch | Sent | _Failure], num_workers: int
-) -> Iterator[Batch | Sent | _Failure]:
+def _as_error(failure: _Failure) -> FoveateError:
+    error = FoveateError(failure.text)
+    error.add_note(failure.trace)
+    return error
+
+
+def _watched(loader: Iterable[T], num_workers: int) -> Iterator[T]:
     """Passes batches on and explains the death of a worker, which may first show as a broken connection."""
     with worker_deaths_explained(num_workers):
         try:

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Protocol, final
 
 from foveate.core import config as parsing
-from foveate.core.types import Ending, FoveateError
+from foveate.core.types import Dataclass, Ending, FoveateError
 from foveate.runtime.config import RunConfig
 from foveate.runtime.processes import check_processes, starter
 from foveate.runtime.resources.cpus import cpus_of_process
@@ -34,6 +34,22 @@ ALL_STOPPED = "All processes were stopped."
 # How the process of a run ends; 1 is a crash of Python here.
 ENDINGS = {ending.value: ending for ending in (Ending.FINISHED, Ending.STOPPED, Ending.REQUEUE)}
 Process = subprocess.Popen[bytes]
+
+
+class Spread(Dataclass, Protocol):
+    """A configuration whose work several processes share."""
+
+    @property
+    def devices(self) -> int:
+        """Processes on this machine."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines."""
+
+    @property
+    def out(self) -> str:
+        """The folder that they write."""
 
 
 @final
@@ -51,8 +67,13 @@ def needs_processes(config: RunConfig) -> bool:
     return config.devices * config.num_nodes > 1 and starter() == "nobody"
 
 
-def run_processes(entry: str, config: RunConfig) -> Ending:
+def run_processes(entry: str, config: Spread, hint: Callable[[Path], str] | None = None) -> Ending:
     """Start the processes of this machine, wait for them, and return how they ended.
+
+    Args:
+        entry: "module:function" that takes the file of the configuration.
+        config: It.
+        hint: What the same command does with the folder after an error; of a run unless said.
 
     Raises:
         FoveateError: the error of the process that failed first.
@@ -69,10 +90,10 @@ def run_processes(entry: str, config: RunConfig) -> Ending:
         codes = [process.wait() for process in processes]
         messages = {rank: read_exit_message(Path(scratch), rank) for rank in range(config.devices)}
     known = {rank: each for rank, each in messages.items() if each}
-    return ending_of(codes, known, first=first, received=received, out=Path(config.out))
+    return ending_of(codes, known, first=first, received=received, out=Path(config.out), hint=hint)
 
 
-def environment(config: RunConfig) -> dict[str, str]:
+def environment(config: Spread) -> dict[str, str]:
     """Environment variables that all processes of this machine share."""
     known = dict(os.environ)
     if config.num_nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT", "NODE_RANK"} <= set(known):
@@ -170,7 +191,13 @@ def read_exit_message(scratch: Path, rank: int) -> ExitMessage | None:
 
 
 def ending_of(
-    codes: Sequence[int], messages: dict[int, ExitMessage], *, first: int, received: Sequence[int], out: Path
+    codes: Sequence[int],
+    messages: dict[int, ExitMessage],
+    *,
+    first: int,
+    received: Sequence[int],
+    out: Path,
+    hint: Callable[[Path], str] | None = None,
 ) -> Ending:
     """How the run ended; raises one error for a run that failed."""
     if all(code in ENDINGS for code in codes):
@@ -184,7 +211,7 @@ def ending_of(
     if received and all(code in ENDINGS or -code in received or code == 2 for code in codes):
         say("stopped on a signal before the first step; run the same command to start again.")
         return Ending.REQUEUE if signal.SIGUSR1 in received else Ending.STOPPED
-    raise FoveateError(f"{failure_of(codes, messages, first)} {ALL_STOPPED} {resume_hint(out)}")
+    raise FoveateError(f"{failure_of(codes, messages, first)} {ALL_STOPPED} {(hint or resume_hint)(out)}")
 
 
 def failure_of(codes: Sequence[int], messages: dict[int, ExitMessage], first: int) -> str:

@@ -40,7 +40,8 @@ def pictures(tmp_path_factory):
 
 
 def embed(run, data, out, *more):
-    return main(["embed", "--run", str(run), "--data", str(data), "--out", str(out), *more])
+    flags = ["--run", str(run), "--data", str(data), "--out", str(out), "--num_workers", "0"]
+    return main(["embed", *flags, "--batch_size", "4", "--projection", "pca", *more])
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +91,18 @@ def test_no_name_is_in_anything_but_the_private_file(pictures, embedded):
 def test_what_was_stopped_goes_on_and_other_features_are_refused(
     run, pictures, embedded, tmp_path, monkeypatch, capsys
 ):
-    real, left = features.Seen.rows, [4]
+    real, left = features.Seen.maps, [2]
 
-    def stopping(self, volume):
+    def stopping(self, images):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return real(self, volume)
+        return real(self, images)
 
-    monkeypatch.setattr(features, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(features.Seen, "rows", stopping)
+    monkeypatch.setattr(features.Seen, "maps", stopping)
     assert embed(run, pictures, tmp_path / "features") == 130
-    left[0] = 7
+    assert np.load(tmp_path / "features" / "done.npy").tolist() == [True] * 8 + [False] * 3
+    left[0] = 1  # of three batches
     assert embed(run, pictures, tmp_path / "features") == 0
     whole = np.load(embedded / "features.npy", allow_pickle=False)
     assert np.array_equal(whole, np.load(tmp_path / "features" / "features.npy", allow_pickle=False))
@@ -127,7 +128,7 @@ def test_volumes_give_a_row_for_every_slice(run, tmp_path):
 
 
 def test_parquet_holds_the_same_numbers(embedded):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow comes with `make setup`")
     found = parquet.read_table(embedded / "features.parquet")
     values = np.array(found["features"].to_pylist(), np.float32)
     assert np.array_equal(values, np.load(embedded / "features.npy", allow_pickle=False))

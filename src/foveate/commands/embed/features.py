@@ -1,31 +1,26 @@
-"""Features of whole images, and of the slices of volumes: pooled maps of every scale, a row each, on disk."""
+"""Features of images: maps of every scale, averaged over images, slices, tiles, regions or places."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from pathlib import Path
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from foveate.commands.embed.layout import Layout, Rows, Shares, Window, part_of
 from foveate.core.contracts import VolumeReader
-from foveate.core.files import read_json, write_json
 from foveate.core.networks import Encoder
-from foveate.core.types import Array, CropSpec, FoveateError, Json, Normalisation
+from foveate.core.types import Array, FoveateError, Normalisation
 from foveate.data.cache.volumes import Cache, CachedVolume
+from foveate.data.loader import made_ahead
 from foveate.nets.heads import pooled
 from foveate.nets.weights.store import Card
-from foveate.views.pipeline import make_views, normalise, with_channels
-
-TABLE, STATE = "features.npy", "embed.json"
-SAVE_SECONDS = 5.0
-Table = np.memmap[tuple[int, int], np.dtype[np.float32]]
+from foveate.views.geometry import box_affine
+from foveate.views.pipeline import normalise, read_views, with_channels
 
 
 @final
@@ -36,13 +31,13 @@ class Seen:
     Attributes:
         encoder: In evaluation mode, on its device.
         normalisation: The named step before it.
-        grid: That whole images are sampled on.
-        batch_size: Images at once.
+        layout: What a row is.
+        batch_size: Windows at once.
     """
 
     encoder: Encoder
     normalisation: Normalisation
-    grid: tuple[int, ...]
+    layout: Layout
     batch_size: int
 
     @property
@@ -53,25 +48,17 @@ class Seen:
         return {f"stride_{s}": [a, b] for s, (a, b) in zip(self.encoder.strides, pairs, strict=True)}
 
     @torch.no_grad()
-    def rows(self, volume: CachedVolume) -> Array:
-        """Features (parts, D) of an image: one row, or one for each slice."""
-        planes = volume.planes
-        parts: Sequence[VolumeReader] = (
-            [volume] if planes is None else [planes[i] for i in range(len(planes))]
-        )
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Maps of windows (B, C, *grid)."""
         device = next(self.encoder.parameters()).device
-        found = []
-        for start in range(0, len(parts), self.batch_size):
-            some = [self.view(parts[i]) for i in range(start, min(start + self.batch_size, len(parts)))]
-            images = with_channels(torch.cat(some)[:, None], self.encoder.in_channels)[:, 0].to(device)
-            maps = self.encoder(normalise(images, self.normalisation))
-            found.append(torch.cat([pooled(m) for m in maps], 1).float().cpu())
-        return np.asarray(torch.cat(found).numpy())
+        x = with_channels(images[:, None], self.encoder.in_channels)[:, 0].to(device)
+        return self.encoder(normalise(x, self.normalisation))
 
-    def view(self, part: VolumeReader) -> Tensor:
-        """The whole image on the grid, (1, C, *grid) with values in [0, 1]."""
-        whole = CropSpec(count=1, grid=self.grid)
-        return make_views(part, 0, specs={"image": whole}, seed=0)["image"].images
+    def view(self, part: VolumeReader, window: Window | None = None) -> Tensor:
+        """An image, or a window of it, on the grid: (1, C, *grid) with values in [0, 1]."""
+        low, high = (window.low, window.high) if window else ((0,) * len(part.shape), part.shape)
+        affine = box_affine(low, high, self.layout.grid)
+        return read_views(part, affine[None], self.layout.grid).clamp_(0, 1)
 
 
 @final
@@ -82,16 +69,23 @@ class Embedded:
     Attributes:
         seen: The encoder that made them.
         cache: The images.
-        features: A row for every image, or for every slice of one.
+        features: The table.
         images: For every row the number of its image.
-        parts: For every row the number of its slice; 0 for a whole image.
+        rows: For every row its slice, its region and its place.
+        split: For every image its part of a split; empty where nobody says.
     """
 
     seen: Seen
     cache: Cache
     features: Array
     images: Array
-    parts: Array
+    rows: Rows
+    split: Sequence[str] = ()
+
+    @property
+    def parts(self) -> Array:
+        """For every row the number of its slice; 0 for a whole image."""
+        return self.rows.parts
 
     @property
     def patients(self) -> Array:
@@ -103,15 +97,31 @@ class Embedded:
         """The image of a row."""
         return self.cache[int(self.images[row])]
 
+    def picture(self, row: int) -> Tensor:
+        """What a row is of, on the grid: the tile, the slice or the image: (*grid)."""
+        volume, layout = self.volume(row), self.seen.layout
+        part = part_of(volume, int(self.parts[row]))
+        window = None
+        if layout.tiles and not (layout.regions or layout.grid_mm):
+            first = int(np.searchsorted(self.images, self.images[row]))
+            window = layout.windows(volume)[row - first]
+        return self.seen.view(part, window)[0, 0]
+
     def name(self, row: int) -> str:
-        """An image and its slice, for the terminal."""
-        volume = self.volume(row)
-        where = f", slice {self.parts[row]}" if volume.planes is not None else ""
-        return f"{volume.relative or volume.entry.id}{where}"
+        """What a row is of, for the terminal."""
+        volume, layout = self.volume(row), self.seen.layout
+        words = [volume.relative or f"image {volume.entry.id}"]
+        if volume.planes is not None:
+            words.append(f"slice {self.parts[row]}")
+        if layout.regions:
+            words.append(f"label {self.rows.labels[row]}")
+        elif layout.tiles or layout.grid_mm:
+            words.append("at " + " ".join(f"{mm:.1f}" for mm in self.rows.middles[row]) + " mm")
+        return ", ".join(words)
 
 
 def grid_of(card: Card, encoder: Encoder, asked: tuple[int, ...]) -> tuple[int, ...]:
-    """The grid of whole images: as asked for, or that of the largest views."""
+    """The grid of whole images or of tiles: as asked for, or that of the largest views."""
     views = (card.get("views") or {}).values()
     grid = asked or tuple(max(views, key=math.prod, default=()))
     stride = encoder.strides[-1]
@@ -123,73 +133,137 @@ def grid_of(card: Card, encoder: Encoder, asked: tuple[int, ...]) -> tuple[int, 
     return grid
 
 
-def parts_of(volume: CachedVolume) -> int:
-    """Rows of an image."""
-    return 1 if volume.planes is None else len(volume.planes)
+def rows_of(layout: Layout, cache: Cache) -> tuple[Array, Rows]:
+    """For every row the number of its image, and what it is of."""
+    every = [layout.rows(volume) for volume in cache]
+    counts = [len(rows.parts) for rows in every]
+    columns = (np.concatenate(column) for column in zip(*every, strict=True))
+    return np.repeat(np.arange(len(counts)), counts), Rows(*columns)
 
 
-def place_rows(cache: Cache) -> tuple[Array, Array]:
-    """For every row the number of its image, and that of its slice (0 for a whole image)."""
-    counts = [parts_of(volume) for volume in cache]
-    images = np.repeat(np.arange(len(counts)), counts)
-    return images, np.concatenate([np.arange(count) for count in counts])
+class Job(NamedTuple):
+    """Some windows of some images that follow each other; a batch."""
+
+    images: range
+    first: int  # of the windows of all these images
+    end: int
+    last: bool  # of these images
 
 
-def made_by(seen: Seen, weights_hash: str, cache: Cache) -> dict[str, Json]:
-    """What decides on the numbers: another value, other features."""
-    contents = blake2b(digest_size=16)
-    for volume in cache:
-        entry = volume.entry
-        ends = " ".join(map(str, (entry.low, entry.high, *entry.windows)))
-        contents.update(f"{entry.content_hash} {ends}\n".encode())
-    return {
-        "weights": weights_hash,
-        "grid": list(seen.grid),
-        "normalisation": seen.normalisation,
-        "images": contents.hexdigest(),
-        "cut": [list(volume.cut) if volume.cut else None for volume in [cache[0]]],
-    }
+class Batch(NamedTuple):
+    """The windows of a job, read."""
+
+    views: Tensor  # (B, C, *grid)
+    counted: list[tuple[int, Shares]]  # of every window its image and what it counts for
 
 
-def compute(seen: Seen, made: dict[str, Json], cache: Cache, out: Path, advance: Callable[[], None]) -> Array:
-    """The table of features (rows, D), a memory map; goes on where an earlier call stopped."""
-    counts = [parts_of(volume) for volume in cache]
-    ends = np.cumsum(counts)
-    shape = (int(ends[-1]), sum(seen.encoder.channels))
-    table, done = open_table(out, made, shape)
-    for _ in range(done):
-        advance()
-    written = time.monotonic()
-    for number in range(done, len(cache)):
-        table[ends[number] - counts[number] : ends[number]] = seen.rows(cache[number])
-        advance()
-        if time.monotonic() - written > SAVE_SECONDS or number + 1 == len(cache):
-            table.flush()  # before it counts as done
-            write_json(out / STATE, {"made": made, "done": number + 1})
-            written = time.monotonic()
-    return table
+def jobs_of(seen: Seen, cache: Cache) -> Iterator[list[Job]]:
+    """The batches of a data set, those of images that share one together.
+
+    They are the same whoever computes them and wherever he starts, and so are the features to the last bit.
+    """
+    first, windows = 0, 0
+    for number, volume in enumerate(cache):
+        windows += len(seen.layout.windows(volume))
+        if windows < seen.batch_size and number + 1 < len(cache):
+            continue
+        starts = range(0, windows, seen.batch_size)
+        ends = [min(start + seen.batch_size, windows) for start in starts]
+        images = range(first, number + 1)
+        yield [Job(images, a, b, b == windows) for a, b in zip(starts, ends, strict=True)]
+        first, windows = number + 1, 0
 
 
-def open_table(out: Path, made: dict[str, Json], shape: tuple[int, int]) -> tuple[Table, int]:
-    """The table to write into, and how many images are done; refuses features that were made otherwise."""
-    before, path = read_json(out / STATE), out / TABLE
-    if before is not None:
-        if before.get("made") != made:
-            known = before.get("made", {})
-            changed = [key for key, value in made.items() if known.get(key) != value]
-            raise FoveateError(
-                f"--out {out} holds features made otherwise ({', '.join(changed)} differ); accepted: a new "
-                "folder, or the same weights, images and settings to go on."
-            )
-        table: Table = np.load(path, mmap_mode="r+", allow_pickle=False)
-        if table.shape == shape:
-            return table, int(before["done"])
-    out.mkdir(parents=True, exist_ok=True)
-    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    write_json(out / STATE, {"made": made, "done": 0})
-    return table, 0
+def read(seen: Seen, cache: Cache, job: Job) -> Batch:
+    """The windows of a job, and what they count for."""
+    layout, views, counted = seen.layout, [], []
+    every = [(number, window) for number in job.images for window in layout.windows(cache[number])]
+    known: dict[int, Rows] = {}
+    firsts: dict[int, int] = {}
+    for place, (number, _) in enumerate(every):
+        firsts.setdefault(number, place)
+    for place in range(job.first, job.end):
+        number, window = every[place]
+        volume = cache[number]
+        views.append(seen.view(part_of(volume, window.part), window))
+        if layout.regions or layout.grid_mm:
+            rows = known.setdefault(number, layout.rows(volume))
+            counted.append((number, layout.shares(volume, window, rows)))
+        else:
+            counted.append((number, Shares(np.array([place - firsts[number]]))))
+    return Batch(torch.cat(views), counted)
 
 
-def blocks(count: int, size: int = 1024) -> Iterator[slice]:
-    """Slices that cover a number of rows."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def fill(
+    seen: Seen,
+    cache: Cache,
+    ends: Sequence[int],
+    table: Array,
+    groups: Sequence[Sequence[Job]],
+    finished: Callable[[range], None],
+    num_workers: int = 0,
+) -> None:
+    """Compute the rows of some images into a table.
+
+    Args:
+        seen: The encoder.
+        cache: All images.
+        ends: For every image the row behind its last one.
+        table: (rows, columns).
+        groups: From `jobs_of`.
+        finished: Told of the images that are done.
+        num_workers: Processes that read images meanwhile.
+    """
+    jobs = [job for group in groups for job in group]
+    weights = np.zeros(0)
+    batches = made_ahead(lambda number: read(seen, cache, jobs[number]), len(jobs), num_workers=num_workers)
+    for job, batch in zip(jobs, batches, strict=True):
+        start, end = (ends[job.images[0] - 1] if job.images[0] else 0), ends[job.images[-1]]
+        if job.first == 0:
+            table[start:end], weights = 0, np.zeros(end - start)
+        maps = seen.maps(batch.views)
+        means = torch.cat([pooled(each) for each in maps], 1).float().cpu().numpy()
+        for i, (number, shares) in enumerate(batch.counted):
+            rows = (ends[number - 1] if number else 0) + shares.rows
+            if not len(rows):  # a slice without a region
+                continue
+            if shares.cells is None and not shares.axes:
+                sums, amounts = means[i][None], np.ones(1)
+            else:
+                sums, amounts = summed([each[i] for each in maps], shares)
+            table[rows] += sums
+            weights[rows - start] += amounts
+        if job.last:
+            table[start:end] /= np.float32(weights[:, None])
+            finished(job.images)
+
+
+@torch.no_grad()
+def summed(maps: Sequence[Tensor], shares: Shares) -> tuple[Array, Array]:
+    """Sums of maps (C, *S) over regions or places, side by side (R, D), and their weights' sums (R,)."""
+    found = []
+    for each in maps:
+        x, device = each.float(), each.device
+        if shares.cells is not None:
+            cells = shares.cells.to(device)
+            for axis, size in enumerate(x.shape[1:], 1):
+                cells = blocks_of(cells, axis, size)
+            found.append(cells.flatten(1) @ x.flatten(1).T)
+            continue
+        for matrix, size in zip(shares.axes, each.shape[1:], strict=True):
+            coarse = blocks_of(matrix.to(device), 1, size)  # (P, S)
+            x = torch.tensordot(x, coarse, ([1], [1]))  # the first axis of space becomes the last
+        found.append(x.flatten(1).T)
+    if shares.cells is not None:
+        weights = shares.cells.flatten(1).sum(1)
+    else:
+        weights = torch.ones(1)
+        for matrix in shares.axes:
+            weights = (weights[:, None] * matrix.sum(1)).reshape(-1)
+    return torch.cat(found, 1).cpu().numpy(), weights.double().numpy()
+
+
+def blocks_of(amounts: Tensor, axis: int, count: int) -> Tensor:
+    """Sums over `count` blocks of equal length along an axis: the cells of a coarser map."""
+    shape = amounts.shape
+    return amounts.reshape(*shape[:axis], count, -1, *shape[axis + 1 :]).sum(axis + 1)

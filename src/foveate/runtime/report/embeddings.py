@@ -13,6 +13,7 @@ from foveate.runtime.report.runs import flattened
 from foveate.runtime.report.written import cells_of, mapping_of
 
 LISTS = {
+    "Leaks": "leaks.csv",
     "Outliers": "outliers.csv",
     "Near-duplicates": "duplicates.csv",
     "What to label first": "suggested.csv",
@@ -31,7 +32,10 @@ def add_embedding(page: Page, folder: Path, name: str = "") -> None:
     )
     drawn = folder / "map.png"
     page.add(
-        f"{before}Map", picture(page, drawn, "rows along their first two axes") if drawn.is_file() else None
+        f"{before}Map",
+        picture(page, drawn, "rows in two dimensions, some of them with their picture")
+        if drawn.is_file()
+        else None,
     )
     for title, file in LISTS.items():
         page.add(f"{before}{title}", listed(page, title, folder / file))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 
@@ -15,7 +15,23 @@ from foveate.runtime.precision import device_of
 C = TypeVar("C", bound=RunConfig)
 
 
-def check_gpus(config: RunConfig) -> None:
+class OnDevices(Protocol):
+    """A configuration that says where to compute."""
+
+    @property
+    def accelerator(self) -> str:
+        """Type of device."""
+
+    @property
+    def devices(self) -> int:
+        """How many."""
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """Which; empty: the first ones."""
+
+
+def check_gpus(config: OnDevices) -> None:
     """Refuse GPUs that cannot be taken."""
     if not config.gpus:
         return
