@@ -36,7 +36,8 @@ class Point(NamedTuple):
     high: float
 
 
-def _axes(width: float = SIDE, height: float = SIDE) -> tuple[Figure, Axes]:
+def new_axes(width: float = SIDE, height: float = SIDE) -> tuple[Figure, Axes]:
+    """An empty figure of so many inches, drawn without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -47,9 +48,10 @@ def _axes(width: float = SIDE, height: float = SIDE) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write it as its suffix says; the same figure gives the same file."""
     kind = path.suffix.removeprefix(".")
-    # no date and no program name: the same results give the same file
+    # no date and no program name
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}.get(kind)
     replace_file(path, lambda stream: figure.savefig(stream, format=kind, metadata=metadata))
 
@@ -65,7 +67,7 @@ def roc_points(scores: Array, labels: Array) -> tuple[Array, Array]:
 
 def draw_roc(path: Path, curves: Mapping[str, tuple[Array, Array]]) -> None:
     """A ROC curve per class, (scores, labels) of known cases; a class without both kinds is named only."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     axes.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1, linestyle=":")
     for i, (name, (scores, labels)) in enumerate(curves.items()):
         area = auroc(scores, labels)
@@ -78,7 +80,7 @@ def draw_roc(path: Path, curves: Mapping[str, tuple[Array, Array]]) -> None:
     axes.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.01, 1), ylim=(0, 1.01))
     axes.set_aspect("equal")
     axes.legend(title="AUROC", fontsize=8, title_fontsize=8, frameon=False, loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_answers(folder: Path, answers: Array, truth: Array, names: Sequence[str]) -> None:
@@ -104,7 +106,7 @@ def draw_confusion(path: Path, counts: Array, names: Sequence[str]) -> None:
     """Counts over shares of the true class."""
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     side = max(3.2, 0.6 * len(names) + 1.6)
-    figure, axes = _axes(side, side)
+    figure, axes = new_axes(side, side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(*counts.shape):
         colour = "white" if shares[i, j] > 0.6 else "black"
@@ -114,12 +116,12 @@ def draw_confusion(path: Path, counts: Array, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="predicted", ylabel="true")
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_scores(path: Path, columns: Mapping[str, Sequence[float]], label: str) -> None:
     """Every case as a dot, a column per class, with the mean as a bar."""
-    figure, axes = _axes(max(3.2, 0.9 * len(columns) + 1.4), 3.6)
+    figure, axes = new_axes(max(3.2, 0.9 * len(columns) + 1.4), 3.6)
     for i, (_, values) in enumerate(columns.items()):
         kept = np.sort(np.asarray(values)[~np.isnan(values)])
         aside = i + 0.28 * np.sin(np.arange(kept.size) * 2.39996)  # spread without chance
@@ -130,7 +132,7 @@ def draw_scores(path: Path, columns: Mapping[str, Sequence[float]], label: str) 
     axes.set_xticks(range(len(columns)), list(columns), rotation=20 if len(columns) > 4 else 0)
     axes.set(ylabel=label, xlim=(-0.6, len(columns) - 0.2))
     axes.yaxis.grid(visible=True, alpha=0.3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 class Pictured(NamedTuple):
@@ -157,7 +159,7 @@ def draw_cases(path: Path, cases: Sequence[Pictured], columns: int = 4) -> None:
         axes.imshow(image, cmap="gray", vmin=0, vmax=1)
         axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.55 * heat.clip(0, 1))
         axes.set_title(case.caption, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def as_picture(array: Array, heat: Array) -> Array:
@@ -173,7 +175,7 @@ def as_picture(array: Array, heat: Array) -> Array:
 
 def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: str, ylabel: str) -> None:
     """Label efficiency: a score over the number of labels, a curve with 95 % intervals per arm."""
-    figure, axes = _axes(7.6, 4.2)
+    figure, axes = new_axes(7.6, 4.2)
     ticks = sorted({point.x for points in curves.values() for point in points})
     shift = 1.03  # arms side by side on the logarithmic axis, so that intervals do not hide each other
     for i, (name, points) in enumerate(curves.items()):
@@ -196,4 +198,4 @@ def draw_efficiency(path: Path, curves: Mapping[str, Sequence[Point]], xlabel: s
     axes.yaxis.grid(visible=True, alpha=0.3)
     beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}  # clear of the whiskers
     axes.legend(fontsize=8, frameon=False, **beside)
-    _save(figure, path)
+    save_figure(figure, path)

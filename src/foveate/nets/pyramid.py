@@ -162,7 +162,7 @@ class Pyramid(Network):
 
     def keep_scales(self, count: int) -> None:
         """Drop the decoder blocks after the first `count`: what no term reads needs no weights."""
-        self.decoder.blocks = self.decoder.blocks[:count]
+        self.decoder.blocks, self.decoder.below = self.decoder.blocks[:count], self.decoder.below[:count]
 
     def sharing(self) -> Pyramid:
         """Another pyramid of the very same layers, whose scales may be dropped without touching this one."""

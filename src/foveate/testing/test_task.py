@@ -18,8 +18,10 @@ from foveate.commands.finetune.images import load_images
 from foveate.commands.finetune.run import finetune
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.run import predict
+from foveate.core.boxes.tasks import BoxTask
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Dimension, Progress
+from foveate.data.boxes.tables import BoxesConfig, read_boxes
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import load_task
 from foveate.runtime.processes import build_fabric
@@ -48,8 +50,12 @@ def test_losses_gradients_and_shapes(
     staged = {id(p) for stage in task.stages() for p in stage}
     assert staged == {id(p) for p in task.parameters()} == {id(p) for p in exported.values()}
     outputs = task.eval().outputs(torch.rand(2, 1, *task.patch))
-    assert outputs.shape[:2] == (2, len(task.class_names))
-    assert outputs.shape[2:] == (task.patch if isinstance(task, DenseTask) else ())
+    assert len(outputs) == 2
+    if isinstance(task, BoxTask):  # the first outputs are its classes, and more say where boxes are
+        assert outputs.shape[1] > len(task.class_names)
+    else:
+        assert outputs.shape[1] == len(task.class_names)
+        assert outputs.shape[2:] == (task.patch if isinstance(task, DenseTask) else ())
 
 
 def test_it_is_trained_loaded_predicted_and_scored(
@@ -68,6 +74,11 @@ def test_it_is_trained_loaded_predicted_and_scored(
     assert predict(PredictConfig(run=config.out, data=str(images), out=str(tmp_path / "answers")))
     rows = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").open(encoding="utf-8")))
     assert len(rows) == len(list(images.iterdir()))
+    if isinstance(loaded, BoxTask):
+        boxes = read_boxes(tmp_path / "answers" / "boxes.csv", BoxesConfig())
+        listed = read_boxes(tmp_path / "answers" / "boxes.json", BoxesConfig())
+        assert len(boxes) == len(listed) == len(rows)
+        assert [len(each.boxes) for each in boxes] == [len(each.boxes) for each in listed]
     if isinstance(loaded, ImageTask):
         assert set(loaded.row([0.0] * len(loaded.class_names))) < set(rows[0])
     scores = EvaluateConfig(run=config.out, data=config.data, out=str(tmp_path / "scores"), draws=20)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
-from foveate.core.types import Json
+from foveate.core.types import Json, Record
 from foveate.data.cache.volumes import CachedVolume
 
 
@@ -22,3 +22,4 @@ class Cohort:
     values: Sequence[Mapping[str, Json]] = ()  # what tables say of each, where subgroups are asked for
     part: str = "test"  # that was taken
     left_out: int = 0  # images of the part that could not be used
+    records: Sequence[Record] = ()  # one per volume

@@ -55,6 +55,7 @@ def out_of_fold(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mo
         values=[each for part in parts for each in part.values],
         part=FOLDED,
         left_out=sum(part.left_out for part in parts),
+        records=[record for part in parts for record in part.records],
     )
 
 
@@ -108,6 +109,7 @@ def load_cohort(
         values=values_of(config.by, kept, found.records, Path(config.data)),
         part=part,
         left_out=len(chosen) - len(kept),
+        records=kept,
     )
 
 

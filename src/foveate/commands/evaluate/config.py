@@ -24,6 +24,10 @@ class EvaluateConfig:
         out: Folder for the results.
         part: Which part of the run's split: "auto" is the test part, or with a message the validation part
             where there is none; "all" is every labelled image, for a data set that the run never saw.
+        predictions: Boxes that another detector has found, as CSV or JSON with a score each: scored in place
+            of those of the run, on the same images. Empty: those of the run.
+        frame: Which way millimetres of `predictions` grow, ras or lps; "stated": the table says it.
+        unit: Whether its numbers are mm or voxels; "stated": the table says it.
         nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
         by: Columns of a table beside the images, such as "site,sex": every metric is given for each of their
             values as well, with intervals over its own patients. Empty: none.
@@ -52,6 +56,9 @@ class EvaluateConfig:
     data: str = ""
     out: str = ""
     part: Literal["auto", "test", "val", "train", "all"] = "auto"
+    predictions: str = ""
+    frame: Literal["stated", "ras", "lps"] = "stated"
+    unit: Literal["stated", "mm", "voxel"] = "stated"
     nsd_tolerance_mm: float = 1.0
     by: str = ""
     worst: int = 4

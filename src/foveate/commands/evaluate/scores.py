@@ -11,10 +11,12 @@ import torch
 from foveate.commands.evaluate.boxed import Rows, judge_boxes, refuse_strange
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.commands.evaluate.listed import boxes_listed
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import BoxConfig, BoxTask
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
@@ -47,13 +49,27 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
     tasks = [model.task for model in models]
     dense = [task for task in tasks if isinstance(task, DenseTask)]
     refuse_smoothing(config.smooth_frames, dense=bool(dense))
+    boxed = [task for task in tasks if isinstance(task, BoxTask)]
+    if config.predictions and not boxed:
+        raise FoveateError(f"--predictions {config.predictions}: accepted for runs whose answers are boxes.")
     if len(dense) == len(tasks):
         return judge_masks(config, models, dense, cohort, out)
-    boxed = [task for task in tasks if isinstance(task, BoxTask)]
     if len(boxed) == len(tasks):
-        found = found_by(config, models, boxed, cohort)
+        found = boxes_of(config, models, boxed, cohort)
         return judge_found(config, boxed[0].config, found, cohort, out)
     return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
+
+
+def boxes_of(
+    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[BoxTask], cohort: Cohort
+) -> list[Boxes]:
+    """The boxes of every image, in voxels: those of a table, or what the models find."""
+    if not config.predictions:
+        return found_by(config, models, tasks, cohort)
+    for volume in cohort.volumes:
+        refuse_strange(tasks[0].config, volume)
+    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
+    return boxes_listed(table, cohort.records, cohort.volumes, tasks[0].class_names)
 
 
 def found_by(

@@ -6,6 +6,7 @@ ball; small ones lie on top of large ones, and each has at least the voxel in it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -32,20 +33,20 @@ def placed(listed: Listed, image: Volume) -> Array:
         raise MisplacedError(
             f"its boxes have {table.shape[1] // 2} coordinates, the image {axes} axes; accepted: as many"
         )
-    boxes = in_world(table, listed, image)
+    boxes = in_world(table, listed, axes, lambda: image)
     out = ~inside(in_voxels(boxes, image.affine), shape)
     if out.any():
         raise MisplacedError(_outside(table, listed, image, int(out.sum())))
     return np.concatenate([table[:, :1], boxes.centre, boxes.size], 1)
 
 
-def in_world(table: Array, listed: Listed, image: Volume) -> Boxes:
-    """Rows of a table (value, *centre, *size) as boxes in millimetres."""
-    axes = image.array.ndim - 1
+def in_world(table: Array, listed: Listed, axes: int, opened: Callable[[], Volume]) -> Boxes:
+    """Rows of a table (value, *centre, *size) as boxes in millimetres; the image is read for voxels only."""
     boxes = Boxes.of(table[:, 1 : 1 + axes], table[:, 1 + axes :], axes=axes)
     if listed.unit == "mm":
         signs = np.array([-1.0, -1.0, 1.0]) if listed.frame == "lps" and axes == 3 else np.ones(axes)
         return Boxes.of(boxes.centre * signs, boxes.size, axes=axes)
+    image = opened()
     if not image.orientation:
         return in_mm(boxes, image.affine)
     own = source_affine(image.affine, image.orientation, image.array.shape[1:])
@@ -60,7 +61,7 @@ def _outside(table: Array, listed: Listed, image: Volume, count: int) -> str:
     frames = ("ras", "lps") if image.array.ndim > 3 else ("ras",)
     for unit, frame in product(("mm", "voxel"), frames):
         other = Listed(unit=unit, frame=frame, rows=listed.rows)  # type: ignore[arg-type]
-        boxes = in_world(table, other, image)
+        boxes = in_world(table, other, image.array.ndim - 1, lambda: image)
         if inside(in_voxels(boxes, image.affine), image.array.shape[1:]).all():
             fitting.append(f"{unit} ({frame.upper()})" if unit == "mm" and len(frames) > 1 else unit)
     said = f"{listed.unit} ({listed.frame.upper()})" if listed.unit == "mm" else listed.unit

@@ -1,0 +1,75 @@
+"""Boxes that somebody else's detector has found, read from a table, for the images of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from foveate.core.boxes.geometry import Boxes, in_voxels
+from foveate.core.types import FoveateError, Record
+from foveate.data.boxes.listing import Listed
+from foveate.data.boxes.painting import in_world
+from foveate.data.boxes.tables import UNNAMED, BoxesConfig, TableImage, read_boxes
+from foveate.data.cache.volumes import CachedVolume
+from foveate.data.cohort.boxed import named
+from foveate.data.decoding.decoder import decode_flat
+from foveate.train.logging import say
+
+
+def boxes_listed(
+    config: BoxesConfig, records: Sequence[Record], volumes: Sequence[CachedVolume], names: Sequence[str]
+) -> list[Boxes]:
+    """The boxes of every image in voxels of the cache; none of an image that the table does not name.
+
+    Raises:
+        FoveateError: the table names none of the images, or a class that the labels do not have.
+    """
+    table = read_boxes(Path(config.file), config)
+    known = named(records)
+    by_name: dict[str, TableImage] = {}
+    for each in table:
+        found = known.get(each.image) or known.get(Path(each.image).name) or []
+        if len(found) > 1:
+            raise FoveateError(f"{config.file}: {len(found)} images have the name {each.image!r}.")
+        by_name |= {record.relative: each for record in found}
+    if not by_name:
+        raise FoveateError(
+            f"{config.file}: none of the {len(table)} images that it names is one of the {len(records)} "
+            "images of the evaluation; accepted: their paths below --data, or their file names."
+        )
+    if silent := len(records) - len(by_name):
+        say(f"{silent} of {len(records)} images are not in {config.file}: nothing was found in them")
+    return [
+        of_image(by_name.get(record.relative), record, volume, names, config.file)
+        for record, volume in zip(records, volumes, strict=True)
+    ]
+
+
+def of_image(
+    found: TableImage | None, record: Record, volume: CachedVolume, names: Sequence[str], file: str
+) -> Boxes:
+    """The boxes of one image."""
+    axes = len(volume.shape)
+    if found is None or not found.boxes:
+        return Boxes.of([], [], axes=axes)
+    if any(len(box.centre) != axes for box in found.boxes):
+        raise FoveateError(
+            f"{file}: a box of {found.image} has not {axes} coordinates, as the image has axes."
+        )
+    rows = tuple((0.0, *box.centre, *box.size) for box in found.boxes)
+    listed = Listed(unit=found.unit, frame=found.frame, rows=rows)
+    placed = in_world(np.reshape(rows, (len(rows), -1)), listed, axes, lambda: decode_flat(record))
+    kinds = [class_of(box.name, names, file) for box in found.boxes]
+    world = Boxes.of(placed.centre, placed.size, kinds, [box.score for box in found.boxes], axes=axes)
+    return in_voxels(world, volume.affine)
+
+
+def class_of(name: str, names: Sequence[str], file: str) -> int:
+    """The number of a class; where there is one class only, a table need not name it."""
+    if name in names:
+        return names.index(name)
+    if len(names) == 1 and name == UNNAMED:
+        return 0
+    raise FoveateError(f"{file}: class {name!r}; accepted: {', '.join(names)}, as in the labels.")

@@ -1,0 +1,1 @@
+"""Scores of boxes: FROC and average precision, their intervals' inner loop, their figures."""

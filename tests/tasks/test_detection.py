@@ -1,0 +1,141 @@
+"""Detection: ideal outputs score 1 through the whole chain, whatever the labels and the grid."""
+
+import json
+from dataclasses import replace
+from itertools import product
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tests.data.test_boxes import affine_of, found_in as prepared_in, write_image
+from tests.evaluate.ideal import found_in as found_by_ideal
+
+from foveate.commands.evaluate.listed import boxes_listed
+from foveate.commands.predict.boxes import as_csv, in_own_frame, rows_of
+from foveate.core.boxes.geometry import Boxes, in_mm
+from foveate.core.boxes.tasks import Scan
+from foveate.core.types import FoveateError, LabelFacts
+from foveate.data.boxes.tables import BoxesConfig
+from foveate.tasks.detection import Config
+from foveate.testing.cohorts import write_picture
+
+SHAPE, FORMATS = (14, 12, 10), ("map", "csv mm lps", "csv voxel", "json mm ras")
+CENTRES = np.array([[3.0, 3, 3], [9, 8, 6], [3, 9, 7]])
+SIZES = np.array([[3.0, 3, 3], [5, 3, 3], [3, 3, 5]])
+KINDS = ("a", "b", "a")
+
+
+def write_labels(folder, form, affine):
+    """The same boxes in voxels of the file, in any of the formats of labels."""
+    boxes = Boxes.of(CENTRES, SIZES)
+    if form == "map":
+        cells = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1)
+        labels = np.zeros(SHAPE, np.int16)
+        for low, high, kind in zip(boxes.low, boxes.high, KINDS, strict=True):
+            labels[((cells > low) & (cells < high)).all(-1)] = "ab".index(kind) + 1
+        for kind in ("images", "labels"):
+            (folder / kind).mkdir()
+        (folder / "a.nii.gz").rename(folder / "images" / "a.nii.gz")
+        nib.save(nib.Nifti1Image(labels, affine), folder / "labels" / "a.nii.gz")
+        return {}
+    unit, frame = ("voxel", "ras") if "voxel" in form else ("mm", form.split()[-1])
+    sides, signs = boxes.size, (-1, -1, 1) if frame == "lps" else (1, 1, 1)
+    if unit == "mm":
+        boxes = in_mm(boxes, affine)
+        order = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)).argmax(1)
+        boxes, sides = Boxes.of(boxes.centre * signs, boxes.size), boxes.size[:, order]
+    rows = list(zip(boxes.centre.tolist(), sides.tolist(), KINDS, strict=True))
+    if form.startswith("csv"):
+        lines = [",".join(["a.nii.gz", kind, *map(repr, (*c, *s))]) for c, s, kind in rows]
+        head = "image,class,x,y,z,size_x,size_y,size_z"
+        (folder / "boxes.csv").write_text("\n".join([head, *lines, ""]))
+        return {"unit": unit, "frame": frame}
+    listed = [{"class": kind, "centre": c, "size": s} for c, s, kind in rows]
+    content = {"unit": unit, "frame": frame, "images": [{"image": "a.nii.gz", "boxes": listed}]}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return {}
+
+
+@pytest.mark.parametrize(("kind", "form"), list(product(("straight", "flipped", "oblique"), FORMATS)))
+def test_ideal_outputs_score_one_for_every_label_format_and_grid(tmp_path, kind, form):
+    affine = affine_of(kind)
+    write_image(tmp_path / "data", affine)
+    found, cache = prepared_in(tmp_path / "data", tmp_path, **write_labels(tmp_path / "data", form, affine))
+    volume, preset = cache[0], Config.preset(3, "small", "none")
+    facts = LabelFacts(
+        values=volume.map_entry("labels").values, classes=found.classes, instances=found.instances
+    )
+    config = preset.settle(facts)
+    assert len(config.names) == 2
+    boxes = found_by_ideal(volume.shape, config.known(volume).truth, (8, 8, 8), config.stride)
+    check_perfect(config, config.scan(volume, boxes))
+    # the same through the table that `predict` writes, read as that of somebody else's detector
+    unit, own = in_own_frame(None, found.records[0], volume, boxes)
+    entry = {"image": "a.nii.gz", "unit": unit, "frame": "ras"}
+    images = [entry | {"boxes": rows_of(own, config.names, absent=False)}]
+    (tmp_path / "found.csv").write_text(as_csv(images, absent=False))
+    table = BoxesConfig(file=str(tmp_path / "found.csv"))
+    again = boxes_listed(table, found.records, [volume], config.names)
+    check_perfect(config, config.scan(volume, again[0]))
+    moved = replace(again[0], centre=again[0].centre + 4)
+    assert config.scorer([config.scan(volume, moved)])(np.arange(1))["map"] < 1
+
+
+def check_perfect(config, scan):
+    metrics = config.scorer([scan])(np.arange(1))
+    assert metrics["cpm"] == metrics["map"] == 1
+    assert metrics["n/findings"] == 3
+    assert config.row(scan) == {"findings": 3, "hit": 3, "false_alarms": 0, "surest_false_alarm": 0}
+    assert config.mistakes(scan) < 0
+
+
+def test_pictures_have_ideal_boxes_as_well(tmp_path):
+    (tmp_path / "data").mkdir()
+    write_picture(tmp_path / "data" / "p.png", np.random.default_rng(0).uniform(0, 1000, (72, 80)))
+    (tmp_path / "data" / "boxes.csv").write_text("image,x_min,y_min,x_max,y_max\np.png,10,20,30.5,60\n")
+    found, cache = prepared_in(tmp_path / "data", tmp_path)
+    volume = cache[0]
+    config = Config.preset(2, "small", "none").settle(
+        LabelFacts(values=volume.map_entry("labels").values, classes=found.classes, instances=found.instances)
+    )
+    boxes = found_by_ideal(volume.shape, config.known(volume).truth, (32, 32), 2, classes=1)
+    np.testing.assert_allclose(boxes.low, [[10, 20]], atol=1e-3)
+    np.testing.assert_allclose(boxes.high, [[30.5, 60]], atol=1e-3)
+
+
+def test_tables_of_other_detectors_are_refused_where_they_do_not_fit(tmp_path):
+    write_image(tmp_path / "data", affine_of("straight"))
+    keys = write_labels(tmp_path / "data", "csv voxel", affine_of("straight"))
+    found, cache = prepared_in(tmp_path / "data", tmp_path, **keys)
+
+    def read(text):
+        (tmp_path / "t.csv").write_text(text)
+        config = BoxesConfig(file=str(tmp_path / "t.csv"), unit="voxel")
+        return boxes_listed(config, found.records, list(cache), ("a", "b"))
+
+    with pytest.raises(FoveateError, match="none of the 1 images that it names"):
+        read("image,x,y,z,diameter,score\nother,1,1,1,2,0.5\n")
+    with pytest.raises(FoveateError, match="class 'c'; accepted: a, b"):
+        read("image,x,y,z,diameter,score,class\na.nii.gz,1,1,1,2,0.5,c\n")
+    with pytest.raises(FoveateError, match="not 3 coordinates"):
+        read("image,x,y,diameter,score,class\na.nii.gz,1,1,2,0.5,a\n")
+    assert len(read("image,x,y,z,diameter,score,class\na,1,1,1,2,0.5,a\nother,1,1,1,2,0.5,b\n")[0]) == 1
+
+
+def test_numbers_that_cannot_be_are_refused():
+    preset = Config.preset(3, "small", "none")
+    with pytest.raises(FoveateError, match=r"task.most_iou 2: accepted are numbers from 0 to 1"):
+        replace(preset, most_iou=2)
+    with pytest.raises(FoveateError, match=r"task.most_boxes 0"):
+        replace(preset, most_boxes=0)
+
+
+def test_metrics_of_some_scans_are_those_of_them_alone():
+    config = replace(Config.preset(2, "small", "none"), classes=("a=1",))
+    none = Boxes.of([], [], axes=2)
+    truth = Boxes.of([[5.0, 5]], [[4.0, 4]])
+    good, bad = Scan(truth, none, truth), Scan(truth, none, none)
+    both = config.scorer([good, bad])
+    assert both(np.array([0, 1]))["cpm"] == both(np.array([0, 1]))["map"] == 0.5
+    assert both(np.array([0, 0]))["cpm"] == 1
+    assert both(np.array([1]))["map"] == 0
