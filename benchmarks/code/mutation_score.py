@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import py_compile
+import resource
 import select
 import shutil
 import signal
@@ -55,7 +56,10 @@ COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 COUNTED: dict[type[ast.operator], type[ast.operator]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div}
 }
-SECONDS = 900  # of the tests of one fault; one that makes them hang was noticed
+SECONDS, LONGEST = (
+    300,
+    3600,
+)  # of a processor, of the clock; tests that take longer hang, so the fault was noticed
 PASSED, WRONG = 0, (3, 5)  # what pytest ends with; 4 is also an import that fails
 MOST = 40  # tests that are tried first
 NOTICED, SURVIVED = "noticed", "NOT NOTICED"  # anything else in the results is the reason why none can
@@ -160,7 +164,7 @@ class Copy:
         if (child := os.fork()) == 0:
             self.be_pytest(tests, tracer)
         over = os.pidfd_open(child)
-        hangs = not select.select([over], [], [], SECONDS)[0]
+        hangs = not select.select([over], [], [], LONGEST)[0]
         os.close(over)
         if hangs or tracer is None:
             with suppress(ProcessLookupError):
@@ -176,6 +180,8 @@ class Copy:
         os.chdir(ROOT)
         os.environ["PYTHONPATH"] = str(self.folder)
         sys.path.insert(0, str(self.folder))
+        if tracer is None:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         nowhere = os.open(os.devnull, os.O_RDWR)
         for stream in range(3):
             os.dup2(nowhere, stream)
@@ -258,11 +264,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
         copy = Copy(Path(scratch))
         order = traced(copy, chosen, given.order) if given.order else {}
-        for fault, tests in chosen.items():
-            if fault in known and not (given.again and known[fault] == SURVIVED):
+        todo = [f for f in chosen if f not in known or (given.again and known[f] == SURVIVED)]
+        first = {f: order.get(f"{f.file}:{f.line()}", [])[:MOST] for f in todo}
+        for fault, all_of_them in [*((f, False) for f in todo if first[f]), *((f, True) for f in todo)]:
+            if known.get(fault) == NOTICED:
                 continue
-            first = order.get(f"{fault.file}:{fault.line()}", [])[:MOST]
-            seen = (bool(first) and copy.notices(fault, first)) or copy.notices(fault, tests)
+            seen = copy.notices(fault, chosen[fault] if all_of_them else first[fault])
+            if not seen and not all_of_them:
+                continue
             known[fault] = NOTICED if seen else SURVIVED
             write(given.results, known)
             print(

@@ -201,7 +201,7 @@ def test_a_comparison_that_was_killed_shows_its_runs_and_what_failed(tmp_path):
     write_run(tmp_path / "runs" / "blobs-other", RUNS["diverging"])
     page = build_page([tmp_path])
     text = "".join(page.parts())
-    assert "4 runs were finished after these tables were written, or there are no tables yet" in text
+    assert "after these tables were written, or before there were any: 4." in text
     assert "blobs-other: diverging" in text
     assert "&lt;b onclick" in text
     (table,) = (each for name, each in page.data.items() if name.startswith("table"))
@@ -254,6 +254,7 @@ def test_a_table_of_a_comparison_has_differences_with_their_p_and_curves_over_la
     text = "".join(page.parts())
     assert "+0.100 [+0.050, +0.150]<br>p = 0.0123 (Holm)<br>better" in text
     assert "<p>Not fair</p><p>Scores: Dice.</p>" in text
+    assert "<td>0.020</td>" in text
     (curves,) = (each["series"] for name, each in page.data.items() if name.startswith("chart"))
     assert curves[1] == {
         "name": "pgl", "colour": 1, "x": [10.0], "y": [0.6], "low": [0.5], "high": [0.7]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from foveate.pages.page import asset
 from foveate.train.overlays import COLOURS, GAP, HEADER, LINE, TILE, Case, dice, legend_of, write_overlays
 
 NAMES = ["liver", "tumour"]
@@ -47,3 +51,8 @@ def test_the_score_is_the_mean_dice_of_what_is_there():
     assert dice(found) == pytest.approx((2 * 8 / 32 + 0) / 2)
     empty = {name: torch.zeros(1, 4, 4, dtype=torch.bool) for name in found}
     assert np.isnan(dice(empty))
+
+
+def test_a_class_has_the_colour_that_it_has_in_the_slice_viewer():
+    listed = re.search(r"COLOURS = (\[.*?\]);", asset("planes.js"), re.DOTALL)[1]
+    assert [tuple(each) for each in json.loads(re.sub(r",\s*\]", "]", listed))] == list(COLOURS)

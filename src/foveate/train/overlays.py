@@ -15,7 +15,16 @@ from foveate.core.dims import LAYERS
 from foveate.core.types import Array
 
 TILE, GAP, HEADER = 320, 6, 18
-COLOURS = ((255, 90, 60), (60, 200, 255), (255, 215, 0), (130, 230, 90), (230, 110, 255), (255, 150, 200))
+COLOURS = (  # those of the slice viewer on the same page
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (0, 114, 178),
+    (200, 200, 200),
+)
 LIGHT, LINE = (230, 230, 230), 18  # of words, and the height of a line of them
 
 

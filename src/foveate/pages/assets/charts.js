@@ -6,6 +6,7 @@ const WIDE = 640;
 const HIGH = 270;
 const INSET = { left: 62, right: 14, top: 12, bottom: 40 };
 const APART = 7; // pixels between the intervals of two curves at the same place
+const FEW = 8; // places on an axis that are all named
 const DASHES = ["", "7 4", "2 3", "10 3 2 3", "5 2", "12 5", "1 4", "8 2 2 2 2 2"];
 
 /** Draw a chart into a place. */
@@ -67,8 +68,11 @@ function scalesOf(state) {
   const ys = spec.square
     ? [0, 1]
     : series.flatMap((each) => [...each.y, ...(each.low ?? []), ...(each.high ?? [])]);
+  const x = scale(xs, INSET.left + room, WIDE - INSET.right - room, spec.logX);
+  const places = [...new Set(xs)].filter((value) => x.at(value) !== null);
+  if (spec.logX && places.length <= FEW) x.ticks = places; // such as numbers of labels: 1, 3, 8
   return {
-    x: scale(xs, INSET.left + room, WIDE - INSET.right - room, spec.logX),
+    x,
     y: scale(ys, high - INSET.bottom, INSET.top, log),
   };
 }

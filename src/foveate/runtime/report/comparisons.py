@@ -26,8 +26,8 @@ RUN_COLUMNS = (
     "steps",
 )
 LATER = (
-    "{} runs were finished after these tables were written, or there are no tables yet: the command of the "
-    "comparison, given again, goes on and writes them."
+    "Runs that were finished after these tables were written, or before there were any: {}. The command of "
+    "the comparison, given again, goes on and writes them."
 )
 
 
@@ -80,7 +80,8 @@ def row_of(line: Mapping[str, str], references: Sequence[str]) -> list[Part]:
     """A line of a table for people."""
     against = [joined([interval(line, name), *said_of(line, name)]) for name in references]
     known = [line["arm"], line["way"], line["labels"], interval(line, "score")]
-    return [*known, *against, line["resolves"], line["note"]]
+    resolves = f"{float(line['resolves']):.3f}" if line["resolves"] else ""
+    return [*known, *against, resolves, line["note"]]
 
 
 def said_of(line: Mapping[str, str], name: str) -> list[Part]:

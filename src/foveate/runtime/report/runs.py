@@ -85,7 +85,7 @@ def summary(folder: Path, keys: Mapping[str, Json], rows: Sequence[Row]) -> Html
             ("threads", place.get("threads")),
             ("commit", place.get("commit")),
             ("versions", ", ".join(f"{n} {v}" for n, v in versions.items())),
-            ("time in steps", hours(rows)),
+            ("time in steps", time_in_steps(rows)),
         ]
     )
 
@@ -108,14 +108,16 @@ def listed(value: Json) -> str:
     return " x ".join(map(str, value)) if isinstance(value, list) else ""
 
 
-def hours(rows: Sequence[Row]) -> str:
+def time_in_steps(rows: Sequence[Row]) -> str:
     """How long the steps took."""
     total, before = 0.0, 0
     for row in rows:
         seconds, step = row.get("seconds_per_step"), int(str(row["step"]))
         if isinstance(seconds, int | float):
             total, before = total + seconds * (step - before), step
-    return f"{total / 3600:.2f} hours" if total else ""
+    if total < 360:
+        return f"{total:.0f} seconds" if total else ""
+    return f"{total / 3600:.1f} hours"
 
 
 def previews(page: Page, folder: Path) -> Html:
