@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 from tests.commands.finetune.test_recipes import RECIPES
 from tests.conftest import blobs
@@ -19,7 +20,14 @@ SIZES = {2: (64, 64), 3: (32, 32, 32)}
 IN_SUITE = ("quick", "chexpert")
 VOLUME = {"prepare.spacing_mm": "native"}  # a step on the data's grid costs the same at any voxel size
 CHANNELS = {"encoder.in_channels": "4"}
-OWN = {"brats18": CHANNELS, "btcv": VOLUME, "kits": VOLUME, "lits": VOLUME, "luna16": VOLUME}
+OWN = {
+    "brats18": CHANNELS,
+    "btcv": VOLUME,
+    "kits": VOLUME,
+    "lits": VOLUME,
+    "luna16": VOLUME,
+    "luna16_detection": VOLUME | {"source.fold": "0"},
+}
 
 
 def filled(root, expected):
@@ -51,9 +59,23 @@ def candidates(root):
     return root / "table.csv", 3
 
 
+def scans(root):
+    """Scans with a nodule each, in three of the ten subsets."""
+    rows = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
+    for i in range(6):
+        (root / f"subset{i % 3}").mkdir(exist_ok=True)
+        voxels = (blobs(SIZES[3], i) - 600).astype(np.int16)
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(root / f"subset{i % 3}" / f"1.{i}.mhd"))
+        rows.append(f"1.{i},{12 + i},16,14,8.5")
+    (root / "annotations.csv").write_text("\n".join([*rows, ""]))
+    return root, 3
+
+
 def data_of(name, root):
     """A miniature of what a recipe is for, and its dimension."""
     root.mkdir()
+    if name == "luna16_detection":
+        return scans(root)
     if name == "luna16":
         return candidates(root)
     if name in MINIATURES:
@@ -75,7 +97,8 @@ def test_a_recipe_trains_on_a_miniature(name, tmp_path):
     data, dimension = data_of(name, tmp_path / "data")
     nested, rest = layers({"recipe": name, "init": "none"}, recipes="finetune")
     grid = str(list(SIZES[dimension])).replace(" ", "")
-    dense = (nested["task"] if isinstance(nested["task"], str) else nested["task"]["name"]) == "segmentation"
+    task = nested["task"] if isinstance(nested["task"], str) else nested["task"]["name"]
+    dense = task in ("segmentation", "detection")
     small = {
         "data": str(data),
         "out": str(tmp_path / "run"),

@@ -275,7 +275,7 @@ def luna16(root: Path) -> Expected:
         images=["subset0/1.3.6.2.mhd", "subset5/1.3.6.3.mhd", "subset9/1.3.6.10.mhd"],
         patients=["1.3.6.2", "1.3.6.3", "1.3.6.10"],
         splits=["train", "val", "test"],
-        labels=["candidates", "nodules"],
+        labels=["boxes", "candidates", "nodules"],
         keys={"val_subsets": (5, 6), "candidates": "v2"},
     )
 

@@ -4,20 +4,22 @@ Source: https://luna16.grand-challenge.org (CC BY 3.0, from LIDC-IDRI).
 
 The tables give positions in the world of ITK, where x runs to the patient's left and y to the back. They are
 yielded as RAS+ millimetres, so that the inverse of an image's affine turns them into an array index, also
-for the scans whose header has flipped directions.
+for the scans whose header has flipped directions. As boxes, findings of annotations.csv are nodules; those of
+annotations_excluded.csv, which comes with the challenge's evaluation, count neither as found nor as false.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.core.types import FoveateError, Record
-from foveate.data.layouts import Layout, case, either, excluded_case, folders
+from foveate.core.types import FoveateError, Json, Record
+from foveate.data.boxes.listing import Listed
+from foveate.data.layouts import IGNORE, Classes, Layout, case, either, excluded_case, folders
 from foveate.data.tables import read_table, visible
 
 TREE = """
@@ -26,9 +28,13 @@ subset0/
   <seriesuid>.raw            (or .zraw)
 subset1/ ... subset9/
 annotations.csv              seriesuid,coordX,coordY,coordZ,diameter_mm
+annotations_excluded.csv     (optional, from evaluationScript/annotations) the same columns
 candidates_V2.csv            seriesuid,coordX,coordY,coordZ,class (only for --source.candidates v2)
 seg-lungs-LUNA16/            (optional) <seriesuid>.mhd
 """
+SUBSETS = 10
+NODULE, EXCLUDED = 1, 2  # classes of boxes
+UNKNOWN_MM = 10.0
 SUBSET = re.compile(r"subset([0-9])")
 CANDIDATES = {"v1": "candidates.csv", "v2": "candidates_V2.csv"}
 COORDINATES = ("coordX", "coordY", "coordZ")
@@ -44,17 +50,23 @@ class Config:
         name: luna16.
         val_subsets: Subsets for validation. Models Genesis has 5 and 6, with 7 to 9 for the test.
         test_subsets: Subsets for the test; PCRLv2 pre-trains on 0 to 6.
+        fold: One of the challenge's ten folds, 0 to 9: that subset is for the test, the next one (after 9
+            comes 0) for validation, the other eight for training; in place of the two lists. Scores of all
+            ten together are the challenge's.
         candidates: Candidates for false-positive reduction: none, v1 (551,065 rows) or v2 (754,975 rows).
     """
 
     name: Literal["luna16"] = "luna16"
     val_subsets: tuple[int, ...] = ()
     test_subsets: tuple[int, ...] = (7, 8, 9)
+    fold: int | None = None
     candidates: Literal["none", "v1", "v2"] = "none"
 
     def __post_init__(self) -> None:
+        if self.fold is not None and not 0 <= self.fold < SUBSETS:
+            raise FoveateError(f"source.fold {self.fold}: accepted are numbers from 0 to {SUBSETS - 1}.")
         numbers = (*self.val_subsets, *self.test_subsets)
-        if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(10)):
+        if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(SUBSETS)):
             raise FoveateError(
                 f"source.val_subsets {list(self.val_subsets)} and source.test_subsets "
                 f"{list(self.test_subsets)}: accepted are different numbers from 0 to 9."
@@ -63,7 +75,21 @@ class Config:
 
 def build(config: Config) -> Layout:
     """The layout."""
-    return Layout(name=config.name, tree=TREE, cases=lambda root: cases(root, config), axes=3)
+    return Layout(
+        name=config.name, tree=TREE, cases=lambda root: cases(root, config), axes=3, targets=_classes
+    )
+
+
+def _classes(root: Path) -> Classes:
+    """Values of the boxes."""
+    top = either(root, _is_top, "folders subset0 to subset9")
+    return {"nodule": (NODULE,), **({IGNORE: (EXCLUDED,)} if _excluded(top) else {})}
+
+
+def _excluded(top: Path) -> Path | None:
+    """The table of findings that do not count, beside the others or where the challenge unpacks it."""
+    places = (top, top / "evaluationScript" / "annotations")
+    return next((p for place in places if (p := place / "annotations_excluded.csv").is_file()), None)
 
 
 def _is_top(folder: Path) -> bool:
@@ -80,16 +106,35 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
     """One image per series, with `nodules` and, where asked for, `candidates` as tuples of points."""
     top = either(root, _is_top, "folders subset0 to subset9")
     tables = {"nodules": _points(top / "annotations.csv", "diameter_mm")}
+    excluded = _excluded(top)
+    ignored = _points(excluded, "diameter_mm") if excluded else None
     if config.candidates != "none":
         tables["candidates"] = _points(top / CANDIDATES[config.candidates], "class")
     for folder in folders(top):
         if match := SUBSET.fullmatch(folder.name):
             for path in visible(folder):
                 if path.suffix == ".mhd":
-                    yield _case(root, top, path, _split(int(match[1]), config), tables)
+                    found = _case(root, top, path, _split(int(match[1]), config), tables)
+                    boxes = _boxes(tables["nodules"].get(path.stem, []), ignored, path.stem)
+                    yield replace(found, labels={**found.labels, **boxes}) if found.labels else found
+
+
+def _boxes(
+    nodules: Sequence[Point], ignored: Mapping[str, list[Point]] | None, uid: str
+) -> Mapping[str, Json]:
+    """Nodules and what does not count as boxes; an unknown diameter is 10 mm, as the challenge has it."""
+    kinds = [(NODULE, nodules)] if ignored is None else [(NODULE, nodules), (EXCLUDED, ignored.get(uid, []))]
+    found = [(kind, point) for kind, points in kinds for point in points]
+    rows = tuple(
+        (float(number * len(kinds) + kind), x, y, z, *[d if d > 0 else UNKNOWN_MM] * 3)
+        for number, (kind, (x, y, z, d)) in enumerate(found)
+    )
+    return Listed(unit="mm", frame="ras", rows=rows).as_label()
 
 
 def _split(subset: int, config: Config) -> str:
+    if config.fold is not None:
+        return {0: "test", 1: "val"}.get((subset - config.fold) % SUBSETS, "train")
     if subset in config.test_subsets:
         return "test"
     return "val" if subset in config.val_subsets else "train"
