@@ -10,12 +10,16 @@ import pytest
 from tests.data.test_boxes import affine_of, found_in as prepared_in, write_image
 from tests.evaluate.ideal import found_in as found_by_ideal
 
+from foveate.commands.compare.report import scorer_of
 from foveate.commands.evaluate.listed import boxes_listed
 from foveate.commands.predict.boxes import as_csv, in_own_frame, rows_of
+from foveate.core import config as parsing
 from foveate.core.boxes.geometry import Boxes, in_mm
 from foveate.core.boxes.tasks import Scan
 from foveate.core.types import FoveateError, LabelFacts
 from foveate.data.boxes.tables import BoxesConfig
+from foveate.evaluate.comparison import scores_of
+from foveate.pages.plots import read_plots
 from foveate.tasks.detection import Config
 from foveate.testing.cohorts import write_picture
 
@@ -85,7 +89,13 @@ def check_perfect(config, scan):
     metrics = config.scorer([scan])(np.arange(1))
     assert metrics["cpm"] == metrics["map"] == 1
     assert metrics["n/findings"] == 3
-    assert config.row(scan) == {"findings": 3, "hit": 3, "false_alarms": 0, "surest_false_alarm": 0}
+    assert config.row(scan) == {
+        "recall": 1,
+        "findings": 3,
+        "hit": 3,
+        "false_alarms": 0,
+        "surest_false_alarm": 0,
+    }
     assert config.mistakes(scan) < 0
 
 
@@ -139,3 +149,40 @@ def test_metrics_of_some_scans_are_those_of_them_alone():
     assert both(np.array([0, 1]))["cpm"] == both(np.array([0, 1]))["map"] == 0.5
     assert both(np.array([0, 0]))["cpm"] == 1
     assert both(np.array([1]))["map"] == 0
+
+
+def two_scans():
+    config = replace(Config.preset(2, "small", "none"), classes=("a=1",))
+    none, truth = Boxes.of([], [], axes=2), Boxes.of([[5.0, 5]], [[4.0, 4]])
+    return config, [Scan(truth, none, truth), Scan(truth, none, none), Scan(none, none, none)]
+
+
+def test_a_report_has_the_curve_and_none_without_findings(tmp_path):
+    config, scans = two_scans()
+    config.report(scans, tmp_path)
+    drawn = read_plots(tmp_path / "curves.json")["FROC"]
+    assert (tmp_path / "froc.png").stat().st_size > 0
+    assert drawn.curves["FROC"].y == [0.5] * len(drawn.curves["FROC"].x)
+    (tmp_path / "empty").mkdir()
+    config.report(scans[2:], tmp_path / "empty")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_comparison_scores_the_boxes_that_a_run_has_kept():
+    config, scans = two_scans()
+    cell = {
+        "learnt": parsing.to_mapping(config),
+        "dimension": 2,
+        "cases": [
+            {"id": str(i), "patient": f"p{i}", "boxes": scan.numbers()} for i, scan in enumerate(scans)
+        ],
+    }
+    cell = json.loads(json.dumps(cell))
+    scores = scores_of(cell["cases"], "cpm", None, scorer_of(cell))
+    cpm = [
+        config.scorer(kept)(np.arange(2))["cpm"]
+        for kept in ([scans[1], scans[2]], [scans[0], scans[2]], scans[:2])
+    ]
+    np.testing.assert_allclose([scores[f"p{i}"] for i in range(3)], [3 * 0.5 - 2 * each for each in cpm])
+    with pytest.raises(FoveateError, match="metric dice: accepted for this task are map, ap/a, cpm"):
+        scores_of(cell["cases"], "dice", None, scorer_of(cell))

@@ -32,17 +32,21 @@ from foveate.core.types import (
     Size,
 )
 from foveate.evaluate.boxes.figures import draw_froc
-from foveate.evaluate.boxes.froc import curve_of, events_of, froc_metrics
+from foveate.evaluate.boxes.froc import curve_of, events_of, froc_metrics, sensitivity_at
 from foveate.evaluate.boxes.peaks import PeakRule, boxes_in
 from foveate.evaluate.boxes.precision import precision_metrics, taken_of
 from foveate.losses.centres import distance_loss, heat_loss, targets_of
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
+from foveate.pages.curves import Curve
+from foveate.pages.plots import Plot, write_plots
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.drawn import drawn
 from foveate.views.pipeline import corrupted_crop, normalise, with_channels
 
 MILD = Appearance(noise_std=(0.0, 0.05), brightness=0.1, contrast=0.25, log_gamma=(-0.3, 0.3))
+CURVES = "curves.json"  # charts of an evaluation's page
+RATES_DRAWN = [2 ** (power / 4) for power in range(-16, 17)]  # false alarms per scan
 RARE = -4.0  # logit with which every cell starts: nearly none is a centre
 
 
@@ -113,9 +117,11 @@ class Config(BoxConfig):
     def row(self, scan: Scan) -> dict[str, float]:
         """Findings of an image, how many of them the answer hits at all, and its surest false alarm."""
         events = events_of(scan)
+        findings, hit = len(events.hits), int(np.isfinite(events.hits).sum())
         return {
-            "findings": float(len(events.hits)),
-            "hit": float(np.isfinite(events.hits).sum()),
+            "recall": hit / findings if findings else float("nan"),
+            "findings": float(findings),
+            "hit": float(hit),
             "false_alarms": float(len(events.false)),
             "surest_false_alarm": float(events.false.max(initial=0)),
         }
@@ -127,12 +133,14 @@ class Config(BoxConfig):
         return float(events.false.max(initial=0) - hits.min(initial=1))
 
     def report(self, scans: Sequence[Scan], out: Path) -> Mapping[str, object]:
-        """The FROC curve as a picture and as points."""
+        """The FROC curve as a picture and as a chart of the page; nothing where there is no finding."""
         curve = curve_of([events_of(scan) for scan in scans])
-        if np.isnan(curve.sensitivity[0]):
-            return {}
-        draw_froc(out / "froc.png", curve)
-        return {"froc": {"false_alarms": curve.false.tolist(), "sensitivity": curve.sensitivity.tolist()}}
+        if not np.isnan(curve.sensitivity[0]):
+            draw_froc(out / "froc.png", curve)
+            drawn = Curve(RATES_DRAWN, sensitivity_at(curve, RATES_DRAWN).tolist())
+            plot = Plot("false alarms per scan", "sensitivity", {"FROC": drawn}, log_x=True)
+            write_plots(out / CURVES, {"FROC": plot})
+        return {}
 
 
 class Detection(BoxTask):
