@@ -20,7 +20,7 @@ from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.weights import store as weights
 from foveate.nets.weights.adapt import Inflation
 from foveate.nets.weights.card import Card, encoder_config
-from foveate.nets.weights.families import check_strides
+from foveate.nets.weights.families import blocks_note, check_strides
 from foveate.nets.weights.files import read_file, weights_inside
 from foveate.nets.weights.recognise import Match, misfit, recognise
 from foveate.nets.weights.transfer import BOOKKEEPING, TransferReport, transfer
@@ -105,10 +105,11 @@ def load_weights(source: Path, config: ConvertConfig) -> LoadedWeights:
         tensors = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
         if not tensors:
             raise FoveateError(f"--prefix {start}: no name in {source} starts with it.")
-    match = recognise(tensors, str(source), config.family)
+    said = {**content, **exported(metadata)} if isinstance(content, Mapping) else content
+    match = recognise(tensors, str(source), config.family, said)
     if match.fit < config.min_transfer:
         raise FoveateError(misfit(match, str(source), config.min_transfer))
-    notes = notes_of(match, key, check_strides(match.family, content))
+    notes = notes_of(match, key, check_strides(match.family, content), blocks_note(match.family, said))
     ours = {n: t for n, t in match.translation.tensors.items() if n.split(".")[0] in match.parts}
     return LoadedWeights(
         tensors=ours,
@@ -118,13 +119,21 @@ def load_weights(source: Path, config: ConvertConfig) -> LoadedWeights:
     )
 
 
-def notes_of(match: Match, key: str, strides: str) -> tuple[str, ...]:
+def exported(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What `foveate export` said of a safetensors file."""
+    try:
+        return {"export": json.loads(metadata["export"])}
+    except (KeyError, ValueError, RecursionError):
+        return {}
+
+
+def notes_of(match: Match, key: str, *more: str) -> tuple[str, ...]:
     """Lines for the terminal on how a file was read."""
     left = match.translation
     notes = [
         f"family: {match.family.name} ({match.family.title}), weights under {key or 'the top of the file'}",
         f"encoder: {match.encoder.name} in {match.dimension}D",
-        strides,
+        *more,
         f"not converted: {len(left.dropped)} tensors of heads and copies" if left.dropped else "",
         f"not known to the family: {', '.join(left.unknown[:3])}" if left.unknown else "",
         f"also matches: {', '.join(match.others)}; choose with --family" if match.others else "",

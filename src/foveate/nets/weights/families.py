@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ from foveate.core.types import FoveateError, printable
 from foveate.nets.weights.adapt import reversed_axes, window_of
 
 OWN = ("encoder.", "decoder.")
+MOST_STAGES, MOST_BLOCKS = 10, 100  # of a network that is built because a file says so
 Argument = bool | int | tuple[int, ...]  # of an encoder's Config
 
 
@@ -37,6 +38,8 @@ class Family:
         candidates: Networks that the family may be, each with `dimension`, `encoder` and perhaps `decoder`.
         card: What is known of the input that the weights were trained on.
         strides_at: Dotted key of the strides in the file, where it has them.
+        blocks: Where the file says how many blocks its stages have, if it does: the `argument` of the encoder
+            that they were counted into, the dotted key `at`, and whether they come in `pairs`.
         reversed_axes: Whether its networks read (rows, columns) or (z, y, x).
     """
 
@@ -50,6 +53,7 @@ class Family:
     candidates: list[dict[str, Any]]
     card: dict[str, Any]
     strides_at: str = ""
+    blocks: dict[str, Any] = field(default_factory=dict)
     reversed_axes: bool = False
 
 
@@ -176,8 +180,7 @@ def check_strides(family: Family, content: object) -> str:
     """Refuse strides that the encoder does not have; a note where the file does not say its strides."""
     if not family.strides_at:
         return ""
-    for key in family.strides_at.split("."):
-        content = content.get(key) if isinstance(content, Mapping) else None
+    content = at_key(content, family.strides_at)
     if not isinstance(content, Iterable):
         return "strides are not in the file: 1 in the first stage and 2 in every other are assumed"
     strides = [step if isinstance(step, list | tuple) else [step] for step in content]
@@ -187,3 +190,37 @@ def check_strides(family: Family, content: object) -> str:
         f"The file is of the family {family.name}, but its strides are {printable(strides)}; the encoder "
         "resenc has 1 in the first stage and 2 on every axis in the others: it would compute something else."
     )
+
+
+def at_key(content: object, dotted: str) -> object:
+    """What nested mappings hold under a dotted key; None where they do not."""
+    for key in dotted.split("."):
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content
+
+
+def with_all_blocks(family: Family, arguments: dict[str, Argument], content: object) -> dict[str, Argument]:
+    """Arguments with the blocks that the stages should have: the last of a stage may be missing in the file.
+
+    As the file says; where it does not, one more where they come in pairs and were counted odd.
+    """
+    if not family.blocks:
+        return arguments
+    counted, said = arguments[family.blocks["argument"]], at_key(content, family.blocks["at"])
+    if isinstance(said, list | tuple):
+        if len(said) > MOST_STAGES or not all(type(n) is int and 0 < n <= MOST_BLOCKS for n in said):
+            raise FoveateError(
+                f"The file says that its stages have {printable(said)} blocks; accepted: up to {MOST_STAGES} "
+                f"stages of 1 to {MOST_BLOCKS}."
+            )
+        counted = tuple(said)
+    elif family.blocks.get("pairs") and isinstance(counted, tuple):
+        counted = tuple(count + count % 2 for count in counted)
+    return {**arguments, family.blocks["argument"]: counted}
+
+
+def blocks_note(family: Family, content: object) -> str:
+    """What to say where a file that lacks the last block of a stage would look like a smaller network."""
+    if not family.blocks or family.blocks.get("pairs") or at_key(content, family.blocks["at"]) is not None:
+        return ""
+    return "the file does not say how many blocks its stages have: as many as were counted are assumed"

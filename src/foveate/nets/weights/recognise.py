@@ -12,7 +12,15 @@ from foveate.core.networks import EncoderConfig
 from foveate.core.types import Dimension, FoveateError, printable
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.weights.families import Family, Translation, derived, families, nearest_families, translate
+from foveate.nets.weights.families import (
+    Family,
+    Translation,
+    derived,
+    families,
+    nearest_families,
+    translate,
+    with_all_blocks,
+)
 from foveate.nets.weights.transfer import TransferReport, counted, fitted
 
 
@@ -46,13 +54,14 @@ class Match:
     others: tuple[str, ...] = field(default=())
 
 
-def matches(family: Family, tensors: Mapping[str, Tensor]) -> list[Match]:
+def matches(family: Family, tensors: Mapping[str, Tensor], content: object) -> list[Match]:
     """Every candidate of a family that the shapes of the file allow, described."""
     translation = translate(family, tensors)
     found = []
     for candidate in family.candidates:
         arguments = derived(family, translation.tensors, candidate["dimension"])
         if arguments is not None:
+            arguments = with_all_blocks(family, arguments, content)
             match = describe(family, candidate, arguments, translation)
             found += [match] if match else []
     return found
@@ -101,18 +110,19 @@ def overlap(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], prefi
     return float(sum(wanted[n].numel() for n in fits) / max(1, total))
 
 
-def recognise(tensors: Mapping[str, Tensor], name: str, only: str = "") -> Match:
+def recognise(tensors: Mapping[str, Tensor], name: str, only: str = "", content: object = None) -> Match:
     """The best reading of a file.
 
     Args:
         tensors: Of the file, under its own names.
         name: Of the file, for messages.
         only: The one family to try; empty: all.
+        content: Everything else in the file, which may say how many blocks there are.
     """
     if only and only not in families():
         raise FoveateError(f"--family {only}: accepted are {', '.join(families())}.")
     ordered = [f for f in nearest_families(tensors) if not only or f.name == only]
-    found = [match for family in ordered for match in attempts(family, tensors, strict=bool(only))]
+    found = [match for family in ordered for match in attempts(family, tensors, content, strict=bool(only))]
     if not found:
         raise FoveateError(unknown(ordered[0], tensors, name))
     best = max(found, key=lambda match: (match.fit, match.whole))  # the first of equals: the nearest family
@@ -120,10 +130,10 @@ def recognise(tensors: Mapping[str, Tensor], name: str, only: str = "") -> Match
     return replace(best, others=tuple(sorted(alike - {best.family.name})))
 
 
-def attempts(family: Family, tensors: Mapping[str, Tensor], *, strict: bool) -> list[Match]:
+def attempts(family: Family, tensors: Mapping[str, Tensor], content: object, *, strict: bool) -> list[Match]:
     """The matches of a family; two weights of one name are an error only where the family is certain."""
     try:
-        return matches(family, tensors)
+        return matches(family, tensors, content)
     except FoveateError:
         if strict or nearest_families(tensors)[0] is family:
             raise

@@ -54,7 +54,10 @@ def segmentation_of(source: Source) -> DenseTask:
     """The task, which must be one that the bundle's own steps can do."""
     card, task = source.card, source.task
     if not isinstance(task, DenseTask):
-        raise FoveateError("--format monai-bundle: RUN makes no masks; accepted: runs of segmentation.")
+        raise FoveateError(
+            "--format monai-bundle: RUN answers whole images, which MONAI has no steps to sample as in the "
+            "training; accepted: runs of segmentation. For others: --format onnx or torch-export."
+        )
     prepare, depth = from_card(PrepareConfig, card["intensity"]), depth_of(card)
     differs = {
         f"prepare.spacing_mm {prepare.spacing_mm}": prepare.spacing_mm != "native",
