@@ -11,7 +11,9 @@ from tests.data.test_boxes import affine_of, found_in as prepared_in, write_imag
 from tests.evaluate.ideal import found_in as found_by_ideal
 
 from foveate.commands.compare.report import scorer_of
+from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.listed import boxes_listed
+from foveate.commands.evaluate.run import evaluate
 from foveate.commands.predict.boxes import as_csv, in_own_frame, rows_of
 from foveate.core import config as parsing
 from foveate.core.boxes.geometry import Boxes, in_mm
@@ -186,3 +188,34 @@ def test_a_comparison_scores_the_boxes_that_a_run_has_kept():
     np.testing.assert_allclose([scores[f"p{i}"] for i in range(3)], [3 * 0.5 - 2 * each for each in cpm])
     with pytest.raises(FoveateError, match="metric dice: accepted for this task are map, ap/a, cpm"):
         scores_of(cell["cases"], "dice", None, scorer_of(cell))
+
+
+def test_another_detector_is_scored_without_a_run(tmp_path, capsys):
+    """Marks of one image of the test part: one hit, and a miss in the image that the table does not name."""
+    data = tmp_path / "data"
+    for name in ("a.nii.gz", "b.nii.gz", "c.nii.gz"):
+        write_image(data, affine_of("flipped"), name)
+    head = "image,x,y,z,diameter,class,split,unit\n"
+    rows = (
+        "a.nii.gz,4,5,3,3,n,test,voxel",
+        "b.nii.gz,4,5,3,3,n,test,voxel",
+        "c.nii.gz,4,5,3,3,n,train,voxel",
+    )
+    (data / "boxes.csv").write_text(head + "\n".join([*rows, ""]))
+    (tmp_path / "theirs.csv").write_text("image,x,y,z,diameter,score,unit\na.nii.gz,4.5,5,3,3,0.7,voxel\n")
+    config = EvaluateConfig(
+        run="none",
+        predictions=str(tmp_path / "theirs.csv"),
+        data=str(data),
+        out=str(tmp_path / "out"),
+        draws=20,
+    )
+    assert evaluate(config)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["part"], summary["cases"], summary["task"]) == ("test", 2, "detection")
+    assert summary["metrics"]["sensitivity/1"]["value"] == 0.5
+    assert str(tmp_path) not in (tmp_path / "out" / "summary.json").read_text()
+    assert "1 of 2 images are not in" in capsys.readouterr().err
+    assert (tmp_path / "out" / "report.html").is_file()
+    with pytest.raises(FoveateError, match="accepted are tasks whose answers are boxes"):
+        evaluate(replace(config, task="segmentation"))

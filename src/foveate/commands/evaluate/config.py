@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.members.mirrors import Mirror
 from foveate.evaluate.protocols.lesions import LesionConfig
@@ -19,13 +20,15 @@ class EvaluateConfig:
     """One evaluation.
 
     Attributes:
-        run: Folder of a fine-tuning run.
+        run: Folder of a fine-tuning run; none: only the boxes of `predictions` are scored.
         data: Labelled images: those of the run, or others with the same labels.
         out: Folder for the results.
         part: Which part of the run's split: "auto" is the test part, or with a message the validation part
             where there is none; "all" is every labelled image, for a data set that the run never saw.
         predictions: Boxes that another detector has found, as CSV or JSON with a score each: scored in place
             of those of the run, on the same images. Empty: those of the run.
+        boxes: Without a run: where the boxes of the labels are from.
+        task: Without a run: the task whose metrics are given.
         frame: Which way millimetres of `predictions` grow, ras or lps; "stated": the table says it.
         unit: Whether its numbers are mm or voxels; "stated": the table says it.
         nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
@@ -57,6 +60,8 @@ class EvaluateConfig:
     out: str = ""
     part: Literal["auto", "test", "val", "train", "all"] = "auto"
     predictions: str = ""
+    boxes: BoxesConfig = field(default_factory=BoxesConfig)
+    task: str = "detection"
     frame: Literal["stated", "ras", "lps"] = "stated"
     unit: Literal["stated", "mm", "voxel"] = "stated"
     nsd_tolerance_mm: float = 1.0

@@ -16,12 +16,16 @@ from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import groups_of, lines_of, subgroups
-from foveate.commands.evaluate.scores import Statistic, judge
+from foveate.commands.evaluate.listed import boxes_listed
+from foveate.commands.evaluate.scores import Statistic, judge, judge_found
+from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
 from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.types import Array, Ending
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
+from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.finetuned import Model, memory_explained, open_model
 from foveate.runtime.folder import runs_in
 from foveate.runtime.report.build import write_page
@@ -34,6 +38,8 @@ SHOWN = (
     "r2",
     "mae",
     "c_index",
+    "map",
+    "cpm",
 )  # of subgroups in the terminal; summary.json has all
 OUT_OF_FOLD = (
     "every image is scored by the network that was not trained on it; but its fold chose the checkpoint, so "
@@ -52,6 +58,8 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 
 def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
+    if config.run == RANDOM_WEIGHTS:
+        return evaluated_without_run(config)
     take_gpu(config.accelerator, config.gpu)
     runs = runs_in(config.run)
     folded = len(runs) > 1 and config.part in ("auto", "val")
@@ -71,27 +79,59 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
     rows, statistic, extra = judge(config, models, cohort, out)
     for words in filter(None, (model.spared() for model in models)):
         say(words)
+    first = models[0]
+    hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
+    about: dict[str, Any] = {
+        "note": note,
+        "task": first.card["task"]["name"],
+        "class_names": list(first.task.class_names),
+        "weights_data_hash": hashes,
+        "settings": settings_of(config) | {"precision": first.precision},
+    }
+    return written(config, cohort, rows, statistic, {**about, **extra})
+
+
+def evaluated_without_run(config: EvaluateConfig) -> bool:
+    """The same of boxes that another detector has found."""
+    out = Path(config.out)
+    cohort, task = cohort_without_run(config)
+    out.mkdir(parents=True, exist_ok=True)
+    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
+    found = boxes_listed(table, cohort.records, cohort.volumes, task.names)
+    rows, statistic, extra = judge_found(config, task, found, cohort, out)
+    about: dict[str, Any] = {
+        "note": "",
+        "task": task.name,
+        "class_names": list(task.names),
+        "settings": settings_of(config),
+    }
+    return written(config, cohort, rows, statistic, {**about, **extra})
+
+
+def settings_of(config: EvaluateConfig) -> dict[str, Any]:
+    """What was asked for, without paths."""
+    paths = ("run", "data", "out", "predictions", "boxes")
+    return {key: value for key, value in parsing.to_mapping(config).items() if key not in paths}
+
+
+def written(
+    config: EvaluateConfig, cohort: Cohort, rows: Rows, statistic: Statistic, about: Mapping[str, Any]
+) -> bool:
+    """Write the table of cases, the summary and the page; True if every image could be used."""
+    out = Path(config.out)
     write_cases(out / "cases.csv", cohort, rows)
     groups, intervals = (
         groups_of(config.by, cohort.values, cohort.patients),
         partial(with_intervals, config=config),
     )
-    first = models[0]
-    hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
     summary = {
         "part": cohort.part,
-        "note": note,
         "cases": len(rows),
         "patients": len(set(cohort.patients)),
         "left_out": cohort.left_out,
-        "task": first.card["task"]["name"],
-        "class_names": list(first.task.class_names),
-        "weights_data_hash": hashes,
-        "settings": {k: v for k, v in parsing.to_mapping(config).items() if k not in ("run", "data", "out")}
-        | {"precision": first.precision},
+        **about,
         "metrics": with_intervals(statistic, cohort.patients, config),
         **({"by": subgroups(groups, statistic, cohort.patients, intervals)} if groups else {}),
-        **extra,
     }
     text = json.dumps(plain(summary), indent=1, allow_nan=False) + "\n"
     replace_text(out / "summary.json", text)
