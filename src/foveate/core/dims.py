@@ -238,3 +238,9 @@ def detection_crops(dimension: Dimension, size: Size) -> CropSpec:
 def detection_iou(dimension: Dimension) -> float:
     """Intersection over union from which on a box counts as right."""
     return DETECTED[dimension]
+
+
+def localization_crops(dimension: Dimension, size: Size) -> CropSpec:
+    """Windows of a localisation, the whole image: moved, turned, zoomed in and out, never mirrored."""
+    grid = TASK_DEFAULTS[dimension, size].grid
+    return CropSpec(count=1, grid=grid, rotation_degrees=10.0, zoom=0.15, zoom_axes="together", shift=0.075)

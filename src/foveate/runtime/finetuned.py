@@ -16,7 +16,7 @@ from torch import Tensor
 from foveate.core import config as parsing
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.suppression import fused
-from foveate.core.boxes.tasks import AnyTask, BoxTask
+from foveate.core.boxes.tasks import AnyTask, BoxConfig, BoxTask
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Json, Normalisation, Record
@@ -42,6 +42,7 @@ from foveate.runtime.registries import TASKS
 from foveate.train.logging import say
 
 SCRATCH_FOLDER = ".scratch"
+ANY_BOX = -1.0  # where a class has one box at most, it is one whether or not they overlap
 SAME_BOX = 0.1  # intersection over union of boxes of several networks that count as one
 
 
@@ -133,7 +134,8 @@ class Model:
                 if isinstance(task, BoxTask)
                 for axes in mirrors
             ]
-        return found[0] if len(found) == 1 else fused(found, SAME_BOX, len(volume.shape))
+        least = ANY_BOX if isinstance(config := self.task.config, BoxConfig) and config.one_each else SAME_BOX
+        return found[0] if len(found) == 1 else fused(found, least, len(volume.shape))
 
     def answer(self, images: Tensor) -> Tensor:
         """The outputs for clean images on this device, those of several networks side by side."""

@@ -155,9 +155,11 @@ def stop_at(config, step):
         assert not run.finetune(config)
 
 
-@pytest.mark.parametrize(("dimension", "step"), [(2, 3), (3, 2)])
-def test_interrupted_and_resumed_is_bit_equal(keys, tmp_path, dimension, step):
-    flags = {"steps": "6", "tuning.layer_decay": "0.8", "tuning.frozen_steps": "2"}
+@pytest.mark.parametrize(
+    ("dimension", "step", "task"), [(2, 3, "segmentation"), (3, 2, "segmentation"), (2, 2, "localization")]
+)
+def test_interrupted_and_resumed_is_bit_equal(keys, tmp_path, dimension, step, task):
+    flags = {"task": task, "steps": "6", "tuning.layer_decay": "0.8", "tuning.frozen_steps": "2"}
     flags |= {"tuning.average": "0.9"} if dimension == 3 else {}
     assert started(keys(dimension, "a", **flags))
     config = finetune_settings.SPEC.resolve({}, keys(dimension, "b", **flags))

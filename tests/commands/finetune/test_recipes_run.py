@@ -25,6 +25,7 @@ OWN = {
     "btcv": VOLUME,
     "kits": VOLUME,
     "lits": VOLUME,
+    "lits_localization": VOLUME,
     "luna16": VOLUME,
     "luna16_detection": VOLUME | {"source.fold": "0"},
 }
@@ -78,8 +79,9 @@ def data_of(name, root):
         return scans(root)
     if name == "luna16":
         return candidates(root)
-    if name in MINIATURES:
-        expected = MINIATURES[name](root)
+    layout = name.removesuffix("_localization")
+    if layout in MINIATURES:
+        expected = MINIATURES[layout](root)
         filled(root, expected)
         return root, expected.dimension
     folder = write_labelled(root, 3)

@@ -43,7 +43,8 @@ class TaskConfig:
         count: What `labels` and the other numbers of labels count: "patients", with all of their images, or
             "cases", which is refused where a patient is known to have several.
         fractions: The same as shares of the training images, in addition to `labels`.
-        metric: The metric that is compared, higher is better: a name of docs/metrics.md.
+        metric: The metric that is compared, a name of docs/metrics.md; those of which less is better, such as
+            wall_mm or mae, are taken with a minus.
         choice_labels: Number of labels with which learning rates are chosen; one of the counts.
         probe_labels: Numbers of labels with which features are probed; all counts, or some of them.
         label_sets: How many sets of labelled images are drawn for each of the counts, in ascending order;

@@ -20,7 +20,17 @@ from foveate.core.files import read_json, replace_text
 from foveate.core.tasks import ImageConfig, TaskConfig
 from foveate.core.types import Dimension
 from foveate.evaluate import tables
-from foveate.evaluate.comparison import EXPLORATORY, Group, Line, Result, Score, Scorer, lines_of, scores_of
+from foveate.evaluate.comparison import (
+    EXPLORATORY,
+    Group,
+    Line,
+    Result,
+    Score,
+    Scorer,
+    compared_as,
+    lines_of,
+    scores_of,
+)
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
@@ -146,7 +156,7 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
     steps = dict.fromkeys(
         f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
     )
-    metrics = ", ".join(f"{name}: {task.metric}" for name, task in config.tasks.items())
+    metrics = ", ".join(f"{name}: {compared_as(task.metric)}" for name, task in config.tasks.items())
     words = {"cases": "cases, no patient known to have several", "patients": "patients"}
     counted = "; ".join(f"{name}: {words[task.count]}" for name, task in config.tasks.items())
     commits = ", ".join(dict.fromkeys(c["commit"] for c in cells))
@@ -197,6 +207,6 @@ def draw(config: CompareConfig, task: str, lines: Sequence[Line], out: Path) -> 
     ordered = {arm: curves[arm] for arm in config.everyone if arm in curves}
     if ordered:
         for kind in ("png", "svg"):
-            ylabel = f"{config.tasks[task].metric} on the test images"
+            ylabel = f"{compared_as(config.tasks[task].metric)} on the test images"
             xlabel = f"labelled training {config.tasks[task].count}"
             draw_efficiency(out / f"curves-{task}.{kind}", ordered, xlabel, ylabel)

@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 
 from foveate.core.boxes.geometry import Boxes, in_mm, in_voxels
-from foveate.core.boxes.tasks import BoxTask
+from foveate.core.boxes.tasks import BoxConfig, BoxTask
 from foveate.core.files import OWNER, cell, csv_text, read_json, replace_text
 from foveate.core.types import Record
 from foveate.data.cache.volumes import CachedVolume
@@ -33,15 +33,15 @@ class BoxFiles:
 
     def enter(self, model: Model, record: Record, volume: CachedVolume, boxes: Boxes) -> dict[str, str]:
         """Keep the boxes of an image, in voxels of what the network saw; its cells in the table of images."""
-        unit, own = in_own_frame(model, record, volume, boxes)
-        names = self.task.class_names
+        names, config = self.task.class_names, self.task.config
+        best = {name: boxes.score[boxes.label == k].max(initial=0) for k, name in enumerate(names)}
+        unit, own = in_own_frame(model, record, volume, shown(boxes, config))
         self.images[cell(record.relative)] = {
             "image": cell(record.relative),
             "unit": unit,
             "frame": "ras",
-            "boxes": rows_of(own, names, absent=self.task.config.one_each),
+            "boxes": rows_of(own, names, absent=config.one_each),
         }
-        best = {name: own.score[own.label == k].max(initial=0) for k, name in enumerate(names)}
         found = {f"score/{name}": f"{value:.6g}" for name, value in best.items()}
         return {"boxes": str(len(own)), **found}
 
@@ -52,6 +52,11 @@ class BoxFiles:
             return
         replace_text(self.out / JSON, json.dumps({"images": images}, indent=1) + "\n", OWNER)
         replace_text(self.out / CSV, as_csv(images, absent=self.task.config.one_each), OWNER)
+
+
+def shown(boxes: Boxes, config: BoxConfig) -> Boxes:
+    """Those that are sure enough to be written."""
+    return boxes.picked(boxes.score >= config.least_score)
 
 
 def in_own_frame(model: Model, record: Record, volume: CachedVolume, boxes: Boxes) -> tuple[str, Boxes]:

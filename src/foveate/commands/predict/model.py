@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.commands.predict.boxes import in_own_frame, rows_of
+from foveate.commands.predict.boxes import in_own_frame, rows_of, shown
 from foveate.commands.predict.results import own_labels, own_masks
 from foveate.core.boxes.tasks import BoxTask
 from foveate.core.tasks import ImageTask
@@ -93,7 +93,8 @@ def answer_of(model: Model, record: Record, volume: CachedVolume) -> Answer:
     """The label map, the masks, the values by name, or the boxes."""
     task = model.task
     if isinstance(task, BoxTask):
-        _, boxes = in_own_frame(model, record, volume, model.boxes(volume, WindowConfig().overlap))
+        sure = shown(model.boxes(volume, WindowConfig().overlap), task.config)
+        _, boxes = in_own_frame(model, record, volume, sure)
         return rows_of(boxes, task.class_names, absent=task.config.one_each)
     if isinstance(task, ImageTask):
         return dict(zip(task.class_names, model.predicted(volume).tolist(), strict=True))
