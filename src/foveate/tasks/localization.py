@@ -53,7 +53,7 @@ class Config(BoxConfig):
 
     pieces: ClassVar[bool] = False
     one_each: ClassVar[bool] = True
-    least_score: ClassVar[float] = PRESENT
+    shown_from: ClassVar[float] = PRESENT
     name: Literal["localization"] = "localization"
     wall_weight: float = 1.0
     distance_weight: float = 10.0

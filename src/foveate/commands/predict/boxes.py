@@ -56,7 +56,7 @@ class BoxFiles:
 
 def shown(boxes: Boxes, config: BoxConfig) -> Boxes:
     """Those that are sure enough to be written."""
-    return boxes.picked(boxes.score >= config.least_score)
+    return boxes.picked(boxes.score >= config.shown_from)
 
 
 def in_own_frame(model: Model, record: Record, volume: CachedVolume, boxes: Boxes) -> tuple[str, Boxes]:

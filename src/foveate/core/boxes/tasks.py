@@ -74,7 +74,7 @@ class BoxConfig(TaskConfig):
         pieces: Whether each connected piece of a class in a label map has a box of its own.
         one_each: Whether there is at most one box of a class in an image: `predict` reports a class without
             one as absent.
-        least_score: Boxes with a lower score are not written by `predict`; scoring sees them.
+        shown_from: Boxes with a lower score are not written by `predict`; scoring sees them.
         chosen_by: The metric that training selects by.
         classes: What has boxes: each "name=value" or "name=value+value" with values of label maps; found in
             the labels where nothing is said. Of a table the names in its column `class`.
@@ -87,7 +87,7 @@ class BoxConfig(TaskConfig):
     want: ClassVar[Literal["maps", "values", "boxes"]] = "boxes"
     pieces: ClassVar[bool] = True
     one_each: ClassVar[bool] = False
-    least_score: ClassVar[float] = 0.0
+    shown_from: ClassVar[float] = 0.0
     chosen_by: ClassVar[str] = "score"
     classes: tuple[str, ...] = ()
     ignore: tuple[int, ...] = ()
