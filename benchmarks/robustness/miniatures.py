@@ -25,6 +25,7 @@ from foveate.testing.cohorts import write_labelled
 
 Before = Callable[[], object]
 MARK = "FOVEATE_TRIAL"  # in the environment of every program that a command starts
+HISTORY = ("train.log", "scan.sqlite")  # which know how often a command was given
 DRAWN = re.compile("[0-9a-f]{32}")  # names in a cache
 HANGS = 900.0  # seconds after which a command is ended
 GRID = "[16,16,16]"
@@ -156,7 +157,7 @@ class Arena:
         """Every file that a command left; those that are called by chance go by one name."""
         folder, found = self.out / name, defaultdict[str, list[str]](list)
         for path in folder.rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.name not in HISTORY:
                 known = DRAWN.sub("*", str(path.relative_to(folder)))
                 found[known].append(hashlib.sha256(path.read_bytes()).hexdigest())
         return {known: sorted(each) for known, each in found.items()}

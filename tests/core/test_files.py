@@ -2,12 +2,15 @@
 
 import errno
 import os
+import signal
+import stat
 from pathlib import Path
 
 import pytest
 
 from foveate.cli import main
 from foveate.core.files import (
+    OWNER,
     cell,
     csv_text,
     json_with,
@@ -15,6 +18,7 @@ from foveate.core.files import (
     read_json,
     refusals_explained,
     replace_file,
+    replace_text,
 )
 from foveate.core.types import FoveateError
 
@@ -80,6 +84,38 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(tmp_path):
     with pytest.raises(OSError, match="full"):
         replace_file(path, write)
     assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a", b"before")]
+
+
+def stopped_in_the_middle(path, call):
+    """A process that is killed at its first call of a function of `os`, and what is in the folder then."""
+    if (child := os.fork()) == 0:
+        setattr(os, call, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+        replace_file(path, lambda stream: stream.write(b"after"))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return [(each.name, each.read_bytes()) for each in path.parent.iterdir()]
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_kill_in_the_middle_of_a_file_leaves_the_one_before_and_nothing_else(tmp_path, call):
+    (tmp_path / "a").write_bytes(b"before")
+    assert stopped_in_the_middle(tmp_path / "a", call) == [("a", b"before")]
+
+
+def test_a_file_system_without_files_without_names_takes_them_with_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_EXCL | os.O_CREAT)  # refused of a folder
+    replace_file(tmp_path / "a", lambda stream: stream.write(b"after"))
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a", b"after")]
+
+
+def test_a_file_is_as_the_umask_lets_unless_it_holds_names(tmp_path):
+    before = os.umask(0o027)
+    try:
+        replace_text(tmp_path / "weights", "")
+        replace_text(tmp_path / "names", "", OWNER)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("weights", "names")] == [0o640, 0o600]
 
 
 def too_long():

@@ -1,5 +1,7 @@
 """The sliding window against the answer to the whole volume."""
 
+import os
+import tempfile
 from itertools import product
 
 import numpy as np
@@ -221,6 +223,21 @@ def test_contract_reads_windows_and_holds_a_slab(monkeypatch):
     assert volume.largest == 8**3
     assert max(slab.logits.shape[1] for slab in slabs) <= 8
     assert np.array_equal(np.concatenate([s.logits for s in slabs], 1), volume.array * 2)
+
+
+def test_the_room_of_sums_in_a_file_is_taken_before_they_are_made(monkeypatch):
+    opened, made = [], tempfile.TemporaryFile
+
+    def kept():
+        stream = made()
+        opened.append(os.dup(stream.fileno()))
+        return stream
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", kept)
+    monkeypatch.setattr(inference, "MEMORY_LIMIT", 100)
+    assert not inference.zeros((100, 1000), np.float32).any()
+    assert os.fstat(opened[0]).st_blocks * 512 >= 400_000  # a hole would end the process on a full disk
+    os.close(opened[0])
 
 
 @pytest.mark.parametrize("keys", [{"overlap": 1.0}, {"overlap": -0.1}, {"batch_size": -1}])

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -125,10 +126,12 @@ def _written(path: Path, write: Callable[[BinaryIO], object], mode: int) -> Iter
     """A complete file beside `path`, under a name of its own; removed where it is left."""
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with _new(temporary, mode) as stream:
+        with _unnamed(path.parent, mode) or _new(temporary, mode) as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
+            if not temporary.exists():
+                _name(stream, temporary)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
@@ -136,6 +139,35 @@ def _written(path: Path, write: Callable[[BinaryIO], object], mode: int) -> Iter
 
 def _new(path: Path, mode: int) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
+
+
+def _unnamed(folder: Path, mode: int) -> BinaryIO | None:
+    """A file that is gone with its process, however that ends; None where the file system has none (NFS)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.fdopen(os.open(folder, os.O_WRONLY | os.O_TMPFILE, mode), "wb")
+    except OSError:  # also of a folder that may not be written: with a name the error says which file
+        return None
+
+
+def _name(stream: BinaryIO, path: Path) -> None:
+    """Give an unnamed file a name."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:  # with a folder os.link follows the link in /proc to the file
+        os.link(f"/proc/self/fd/{stream.fileno()}", path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def reserve(place: int, size: int) -> None:
+    """Takes the room of an open file that will be written through a memory map.
+
+    Raises:
+        OSError: the disk is full. Without it a later write into the map would end the process (SIGBUS).
+    """
+    if sys.platform == "linux":
+        os.posix_fallocate(place, 0, size)
 
 
 def plain(value: Json) -> Json:

@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from foveate.core.contracts import Windowed
+from foveate.core.files import reserve
 from foveate.core.memory import is_out_of_memory
 from foveate.core.types import Array, FoveateError
 
@@ -329,7 +330,9 @@ class _Sums:
 
 def zeros(shape: Sequence[int], dtype: DTypeLike) -> Array:
     """Zeros, in a file without a name where they are large."""
-    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= MEMORY_LIMIT:
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    if size <= MEMORY_LIMIT:
         return np.zeros(tuple(shape), dtype=dtype)
     with tempfile.TemporaryFile() as stream:
+        reserve(stream.fileno(), size)
         return np.memmap(stream, dtype=dtype, mode="w+", shape=tuple(shape))

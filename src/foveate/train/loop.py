@@ -249,10 +249,10 @@ def between_steps(
     work: dict[str, Callable[[], object]] = {}
     if hooks.validate and validation_due(done, schedule, hooks):
         work["validation"] = partial(keep_best, fabric, state, hooks.validate, log)
-    if keep:
-        work["checkpoints"] = partial(checkpoint.save, fabric, log.folder / "checkpoints", state, keep)
     if preview:
         work["previews"] = partial(hooks.preview, done)
+    if keep:  # last: a run that is killed goes on after it
+        work["checkpoints"] = partial(checkpoint.save, fabric, log.folder / "checkpoints", state, keep)
     for name, do in work.items():
         started = time.perf_counter()
         do()

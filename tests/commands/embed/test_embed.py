@@ -13,6 +13,7 @@ from tests.nets.weights.untrained import write_run
 from foveate import load_encoder
 from foveate.cli import main
 from foveate.commands.embed import features, likeness, picture
+from foveate.commands.embed.table import claim
 from foveate.nets.heads import pooled
 
 COPY, STRANGE = 9, 10
@@ -86,6 +87,11 @@ def test_no_name_is_in_anything_but_the_private_file(pictures, embedded):
         for word in (b"p0_00", pictures.name.encode(), b".png"):
             assert word not in path.read_bytes(), path
     assert (embedded / "private" / "names.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_room_of_the_table_is_taken_before_it_is_filled(tmp_path):
+    claim(tmp_path, {}, (1000, 100), 5)
+    assert (tmp_path / "features.npy").stat().st_blocks * 512 >= 400_000  # no hole
 
 
 def test_what_was_stopped_goes_on_and_other_features_are_refused(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foveate.commands.embed.features import Seen, fill, jobs_of
-from foveate.core.files import read_json, write_json
+from foveate.core.files import read_json, reserve, write_json
 from foveate.core.types import Array, FoveateError, Json
 from foveate.data.cache.volumes import Cache
 
@@ -54,6 +54,8 @@ def claim(out: Path, made: dict[str, Json], shape: tuple[int, int], images: int)
         return
     out.mkdir(parents=True, exist_ok=True)
     np.lib.format.open_memmap(out / TABLE, mode="w+", dtype=np.float32, shape=shape).flush()
+    with (out / TABLE).open("r+b") as stream:
+        reserve(stream.fileno(), (out / TABLE).stat().st_size)
     np.save(out / DONE, np.zeros(images, bool))
     write_json(out / STATE, {"made": made})  # last: from here on it can be gone on with
 
