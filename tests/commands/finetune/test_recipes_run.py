@@ -26,7 +26,7 @@ OWN = {
     "kits": VOLUME,
     "lits": VOLUME,
     "lits_localization": VOLUME,
-    "luna16": VOLUME,
+    "luna16_fp_reduction": VOLUME,
     "luna16_detection": VOLUME | {"source.fold": "0"},
 }
 
@@ -77,7 +77,7 @@ def data_of(name, root):
     root.mkdir()
     if name == "luna16_detection":
         return scans(root)
-    if name == "luna16":
+    if name == "luna16_fp_reduction":
         return candidates(root)
     layout = name.removesuffix("_localization")
     if layout in MINIATURES:

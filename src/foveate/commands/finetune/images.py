@@ -267,8 +267,9 @@ def data_hash(images: LabelledImages) -> str:
 
 
 def map_hashes(volume: CachedVolume) -> list[str]:
-    """Hashes of the label maps of a volume."""
-    return [each.content_hash for each in volume.entry.maps if each.name == MAP]
+    """Hashes of the label maps of a volume, with the boxes that they are painted from."""
+    known = [each for each in volume.entry.maps if each.name == MAP]
+    return [each.content_hash + (str(each.boxes) if each.boxes is not None else "") for each in known]
 
 
 def summary(images: LabelledImages) -> str:
