@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo docs test test-slow test-device test-export check parity compare-small evidence fuzz clean
+.PHONY: setup demo docs test test-slow test-device test-export weights check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -44,6 +44,12 @@ test-export: .venv-export/.installed
 	@test -x .venv-export/bin/python || $(PYTHON) -m venv .venv-export
 	.venv-export/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.lock -r tests/foreign/requirements.txt
 	@touch $@
+
+# Encoders from virtual brains, with cards and where they are from: half an hour on two quiet cores, and as much again for
+# what they are worth on the hippocampus, where FOVEATE_DATA is the folder with msd_hippocampus. WEIGHTS: where.
+WEIGHTS ?= build/weights
+weights: setup
+	$(BIN)/python benchmarks/weights/make.py $(WEIGHTS) $(STEPS)
 
 # The documentation as a site in build/site, with a search that needs no server; a warning is an error.
 docs: setup

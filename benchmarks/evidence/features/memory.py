@@ -2,7 +2,7 @@
 
 memory.py RUN DATA WORK [COUNT ...]: of the volumes in DATA/images, moved and darkened copies, COUNT slices
 (1000, 3000, 10000), embedded by a 2D run, each count in a process of its own. Prints its largest resident
-memory, which counts mapped files, and slices a second, with the decoding of the images and without.
+memory, which counts mapped files, and how many slices a processor second takes, decoding and lists included.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -37,47 +36,29 @@ def copies(data: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def embedded(run: str, data: Path, out: Path) -> tuple[float, float, int]:
-    """Seconds, largest MiB in memory and rows of one call in its own process."""
-    flags = [
-        "--run",
-        run,
-        "--data",
-        str(data),
-        "--out",
-        str(out),
-        "--num_workers",
-        "0",
-        "--projection",
-        "pca",
-    ]
-    started = time.monotonic()
+def embedded(run: str, data: Path, out: Path) -> tuple[int, float, float]:
+    """Rows of one call in its own process, MiB that it had in memory at most, and its processor seconds."""
+    flags = ["--run", run, "--data", str(data), "--out", str(out), "--num_workers", "0"]
+    command = [sys.executable, "-m", "foveate.cli", "embed", *flags, "--projection", "pca"]
     with Path(f"{out}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "foveate.cli", "embed", *flags], stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=log)
         _, status, used = os.wait4(process.pid, 0)
     said = Path(log.name).read_text(encoding="utf-8")
-    assert status == 0, said
     found = re.search(r"^(\d+) rows of", said, re.MULTILINE)
+    assert status == 0, said
     assert found, said
-    return time.monotonic() - started, used.ru_maxrss / 1024, int(found[1])
+    return int(found[1]), used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
 
 
 def main(run: str, data: Path, work: Path, counts: list[int]) -> None:
     """All counts, smallest first."""
-    print("slices, MiB at most, slices a second with decoding, and with the cache there")
+    print("slices, MiB in memory at most, processor seconds, slices a processor second")
     for count in counts:
         images = copies(data, work / f"images_{count}", count)
-        first, peak, rows = embedded(run, images, work / f"first_{count}")
-        again, other, _ = embedded(run, images, work / f"again_{count}")
-        print(f"{rows:>7}{max(peak, other):>9.0f}{rows / first:>9.0f}{rows / again:>9.0f}", flush=True)
+        rows, peak, seconds = embedded(run, images, work / f"out_{count}")
+        print(f"{rows:>7}{peak:>8.0f}{seconds:>8.1f}{rows / seconds:>8.0f}", flush=True)
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1],
-        Path(sys.argv[2]),
-        Path(sys.argv[3]),
-        [int(word) for word in sys.argv[4:]] or list(COUNTS),
-    )
+    given = [int(word) for word in sys.argv[4:]]
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), given or list(COUNTS))

@@ -53,7 +53,14 @@ def test_a_folder_for_the_hub_holds_weights_configuration_and_a_readme(runs, tmp
     }
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "summary.json").write_text(json.dumps(summary))
-    more = ["--licence", "CC-BY-4.0", "--evaluation", str(tmp_path / "scores")]
+    more = [
+        "--licence",
+        "CC-BY-4.0",
+        "--evaluation",
+        str(tmp_path / "scores"),
+        "--data_licence",
+        "CC0, Zenodo",
+    ]
     assert exported(runs / "narrow", tmp_path / "hub", "huggingface", *more) == 0
     assert {p.name for p in (tmp_path / "hub").iterdir()} == {"model.safetensors", "config.json", "README.md"}
     text = (tmp_path / "hub" / "README.md").read_text()
@@ -65,6 +72,7 @@ def test_a_folder_for_the_hub_holds_weights_configuration_and_a_readme(runs, tmp
         "ct 75%, mr 25%",
         "not a medical device",
         "| auroc | 0.8125 |",
+        "CC0, Zenodo",
     ):
         assert said in text, said
     said = json.loads((tmp_path / "hub" / "config.json").read_text())

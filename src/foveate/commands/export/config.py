@@ -25,6 +25,7 @@ class ExportConfig:
         force: Replace what is there.
         licence: Licence of the weights, such as "CC-BY-4.0", for the card and the README; empty: what the
             card of the run says.
+        data_licence: Licence of the images, and where they are from, for the same; empty: what the card says.
         evaluation: Folder that `foveate evaluate` wrote for this run, whose figures go into the README.
         image_channels: Channels that the exported ResNet reads ("torchvision"); an encoder of grey images is
             adapted.
@@ -35,6 +36,7 @@ class ExportConfig:
     out: str = ""
     force: bool = False
     licence: str = ""
+    data_licence: str = ""
     evaluation: str = ""
     image_channels: int = 3
 

@@ -69,10 +69,12 @@ def export(config: ExportConfig) -> list[str]:
 
 
 def open_source(config: ExportConfig) -> Source:
-    """The weights of --run with what they build; the card says the licence that was given."""
+    """The weights of --run with what they build; the card says the licences that were given."""
     tensors, card = weights.read(config.run)
     if config.licence:
         card = {**card, "weights_licence": config.licence}
+    if config.data_licence:
+        card = {**card, "data_licence": config.data_licence}
     task = load_task(config.run)[0] if "task" in card else None
     return Source(tensors=tensors, card=card, encoder=weights.load_encoder(Path(config.run)), task=task)
 
