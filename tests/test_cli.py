@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from foveate.cli import BY_NAME, main
+from foveate.cli import BY_NAME, SWITCHES, main
 from foveate.commands.pretrain import config as settings
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
+from foveate.runtime.command import recipe_path
+from foveate.runtime.listing import refuse_unknown
 from tests.conftest import tiny_keys, write_cohort
 
 
@@ -77,7 +80,7 @@ def test_command_line_beats_config_beats_recipe(tmp_path, capsys):
 
 
 def test_help_teaches(capsys):
-    assert main(["pretrain", "--help"]) == 0
+    assert main(["pretrain", "--help_all"]) == 0
     text = capsys.readouterr().out
     for word in ("--method.scale_sampling", "A scale for each compared pair", "--encoder.width", "pcrlv2"):
         assert word in text
@@ -92,7 +95,7 @@ def test_help_teaches(capsys):
 @pytest.mark.parametrize("width", [60, 110, 300])
 def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypatch, verb, width):
     monkeypatch.setenv("COLUMNS", str(width))
-    assert main([verb, "--help"]) == 0
+    assert main([verb, "--help_all"]) == 0
     lines = capsys.readouterr().out.splitlines()
     options = lines[next(i for i, line in enumerate(lines) if line.startswith("options")) :]
     assert max(len(line) for line in options if not re.match(r"\S|  --", line)) <= min(width, 110)
@@ -103,7 +106,7 @@ def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypat
 
 def test_help_says_defaults_choices_and_what_is_detected(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
-    assert main(["pretrain", "--help"]) == 0
+    assert main(["pretrain", "--help_all"]) == 0
     text = capsys.readouterr().out
     for line in (
         "  --size small|paper          ",
@@ -124,6 +127,53 @@ def test_help_says_defaults_choices_and_what_is_detected(capsys, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("verb", sorted(BY_NAME))
+def test_short_help_has_examples_that_are_accepted_and_few_keys(capsys, monkeypatch, verb):
+    command = BY_NAME[verb]
+    spec = command.load_spec()
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    keys = re.findall(r"^  --([a-z][\w.]*)", text, re.MULTILINE)
+    assert len(set(keys) - {"recipe", "config", *SWITCHES}) <= 15, keys
+    assert len(text.splitlines()) < 110
+    for example in spec.examples:
+        assert example in text
+        program, name, *words = shlex.split(example, comments=True)
+        assert (program, name) == ("foveate", verb)
+        flags, _ = command.read_words(words, SWITCHES)
+        refuse_unknown(verb, flags)
+        spec.require(flags, command.positional)
+        if recipe := flags.get("recipe"):
+            assert recipe_path(verb, recipe).is_file()
+
+
+def completed(*words):
+    """What bash offers after the last word, with the script of `--completion`."""
+    script = subprocess.run(
+        [sys.executable, "-m", "foveate.cli", "--completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    line = " ".join(f"'{word}'" for word in words)
+    ask = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _foveate; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    bash = ["bash", "--norc", "-c", f"{script}\n{ask}"]
+    return subprocess.run(bash, capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_bash_completes_commands_keys_and_names():
+    assert completed("foveate", "pre") == ["prepare", "pretrain", "predict"]
+    assert completed("foveate", "finetune", "--tuning.tr") == ["--tuning.transfer"]
+    assert completed("foveate", "pretrain", "--method", "pc") == ["pcrlv2"]
+    assert completed("foveate", "finetune", "--help") == ["--help", "--help_all"]
+    assert completed("foveate", "pretrain", "--data", "some/fol") == []  # bash goes on with files
+
+
+def test_completion_of_another_shell_is_refused(capsys):
+    assert "bash and zsh" in refusal(capsys, "--completion", "fish")
+
+
 def test_methods_lists_citations(capsys):
     assert main(["methods"]) == 0
     assert re.search(r"pcrlv2 .*arXiv:2301\.00772", capsys.readouterr().out)
@@ -140,7 +190,7 @@ def test_methods_lists_citations(capsys):
         (["pretrain", "--dimension", "3", "--encoder.levls", "3"], ["encoder.levls", "encoder.levels"]),
         (
             ["pretrain", "--dimension", "2", "--encoder.levels", "3"],
-            ["--encoder.levels belongs to unet2d, unet3d", "resnet18"],
+            ["--encoder.levels belongs to sononet, unet2d, unet3d", "resnet18"],
         ),
         (["pretrain", "--dimension", "3", "--optim.name", "adam"], ["optim.name", "adamw"]),
         (["pretrain", "--dimension", "3", "--steps", "many"], ["steps", "many"]),
@@ -195,7 +245,7 @@ def test_an_unknown_key_points_to_the_help_of_its_own_verb(capsys, tmp_path, ver
         given = ("--config", str(file))
     text = refusal(capsys, verb, *given, "--stepps", "3")
     assert "--stepps: there is no such key" in text
-    assert f"`foveate {verb} --help` lists all" in text
+    assert f"`foveate {verb} --help_all` lists all" in text
 
 
 def test_views_that_the_stride_does_not_divide(capsys, cohorts, tmp_path):

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import gc
 import io
-import json
 import os
 import select
 import sys
-from collections.abc import Collection
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -21,10 +19,10 @@ from foveate.core import config as parsing
 from foveate.core.files import refusals_explained
 from foveate.core.registry import Registry, nearest
 from foveate.core.types import Ending, FoveateError, LinesError, LostPeerError, spelled
-from foveate.runtime.command import Command, layers, written_out
+from foveate.runtime.command import Command, layers
 from foveate.runtime.listing import refuse_unknown
 
-SWITCHES = ("help", "print_config", "dry_run")
+SWITCHES = ("help", "help_all", "print_config", "dry_run")
 IN = "foveate.commands."
 
 # In the order in which a new user needs them.
@@ -199,12 +197,17 @@ def answer(arguments: list[str] | None) -> int:
     """Run a command; an error that the user can fix is one paragraph on stderr."""
     if arguments is None:  # as a program of its own
         arguments = sys.argv[1:]
-        if {"--help", "-h"} & set(arguments):
+        if {"--help", "--help_all", "-h"} & set(arguments):
             gc.disable()  # it ends with the page: a collection goes through all of torch and frees nothing
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     try:
         if name in ("--help", "-h", "help"):
             print(overview())
+            return 0
+        if name == "--completion":
+            from foveate.completion import script
+
+            print(script(rest[0] if rest else "", [*BY_NAME, *PLUGGED], SWITCHES), end="")
             return 0
         if name == "--version":
             print(f"foveate {version('foveate')}")
@@ -248,18 +251,13 @@ def execute(command: Command, arguments: list[str]) -> Ending:
     """Read the configuration, then show help, print the YAML, say what would happen, or run."""
     if sys.platform == "win32":  # locks, signals and limits of memory are those of POSIX
         raise FoveateError(ONLY_LINUX)
-    words = ["--help" if word == "-h" else word for word in arguments]
-    if command.positional in command.repeated:
-        words = keyed(words, command.positional)
-    words = gathered(words, command.repeated)
-    flags, switches = parsing.read_flags(words, SWITCHES, command.positional, command.yes)
-    flags = written_out(flags)
+    flags, switches = command.read_words(arguments, SWITCHES)
     refuse_unknown(command.name, flags)
     spec = command.load_spec()
     yaml_keys, rest = layers(flags, recipes=spec.recipes_of)
     given = {**dict(parsing.flatten(yaml_keys)), **flags}
-    if "help" in switches:
-        print(command.help_page(given))
+    if switches & {"help", "help_all"}:
+        print(command.help_page(given, every="help_all" in switches))
         return Ending.FINISHED
     if spec.read:  # nothing can be read without them
         spec.require(given, command.positional)
@@ -273,50 +271,6 @@ def execute(command: Command, arguments: list[str]) -> Ending:
         return Ending.FINISHED
     with refusals_explained(str(parsing.field_values(config).get("out") or command.name)):
         return command.start(config)
-
-
-def keyed(words: list[str], key: str) -> list[str]:
-    """The same words with a key before each that stands alone.
-
-    >>> keyed(["A", "--out", "X", "B", "--help"], "run")
-    ['--run', 'A', '--out', 'X', '--run', 'B', '--help']
-    """
-    named: list[str] = []
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        if not word.startswith("--"):
-            named += [f"--{key}", word]
-            continue
-        named.append(word)
-        if "=" not in word and word[2:] not in SWITCHES and queue and not queue[0].startswith("--"):
-            named.append(queue.pop(0))
-    return named
-
-
-def gathered(words: list[str], keys: Collection[str]) -> list[str]:
-    """The same words, but that the values of a key that may be repeated are one list.
-
-    >>> gathered(["--run", "A", "--out", "X", "--run=B, c"], ["run"])
-    ['--out', 'X', '--run=["A", "B, c"]']
-    >>> gathered(["--run", "[A, B]"], ["run"])
-    ['--run=[A, B]']
-    """
-    rest: list[str] = []
-    lists: dict[str, list[str]] = {}
-    queue = list(words)
-    while queue:
-        word = queue.pop(0)
-        name, equals, value = word.partition("=")
-        valued = bool(equals) or bool(queue and not queue[0].startswith("--"))
-        if name not in [f"--{key}" for key in keys] or not valued:
-            rest.append(word)
-            continue
-        lists.setdefault(name, []).append(value if equals else queue.pop(0))
-    for name, values in lists.items():
-        written = len(values) == 1 and values[0].startswith("[")
-        rest.append(f"{name}={values[0] if written else json.dumps(values)}")
-    return rest
 
 
 def is_first() -> bool:
@@ -337,7 +291,10 @@ def overview() -> str:
             lines += [f"{'':<12}foveate {name} {command.usage}"] if command.usage else []
         except FoveateError:  # a broken package must not stop the rest
             lines += [f"  {name:<10}cannot be loaded; `foveate {name}` says why"]
-    more = "`foveate COMMAND --help` shows a command's options; `foveate --version` the version."
+    more = (
+        "`foveate COMMAND --help` shows examples and the most used options, `--help_all` every option.\n"
+        "`source <(foveate --completion bash)` lets bash complete words (or zsh); `foveate --version`."
+    )
     return "\n".join(["foveate: pre-training of medical image models without labels", "", *lines, "", more])
 
 

@@ -185,7 +185,8 @@ def check_keys(given: Iterable[str], defaults: Dataclass, others: Others, *, ver
             belongs = f"belongs to {', '.join(owners)}, and this run uses {known[f'{group}.name']}"
             raise FoveateError(f"--{key} {belongs}; drop the key or choose --{group} {owners[0]}.")
         raise FoveateError(
-            f"--{key}: there is no such key{nearest(key, list(known))}. `foveate {verb} --help` lists all."
+            f"--{key}: there is no such key{nearest(key, list(known))}. "
+            f"`foveate {verb} --help_all` lists all."
         )
 
 
@@ -260,29 +261,27 @@ def attribute_help(config: type[Dataclass]) -> dict[str, str]:
     return {param.arg_name: meanings[param.arg_name] for param in described}
 
 
-def help_text(defaults: Dataclass, found: Iterable[str] = ()) -> str:
-    """All keys with their values, meaning and default, a section for every group.
+def help_sections(
+    config: Dataclass, found: Set[str] = frozenset(), prefix: str = "", title: str = OPTIONS
+) -> dict[str, dict[str, str]]:
+    """The help of every key by the key, in a section for every group by its title.
 
-    `found` are keys whose default is not that of `defaults` but found out.
+    `found` are keys whose default is not that of the configuration but found out.
     """
-    return "\n\n".join(_sections(defaults, "", OPTIONS, set(found)))
-
-
-def _sections(config: Dataclass, prefix: str, title: str, found: Set[str]) -> Iterator[str]:
     hints, meanings, values = get_type_hints(type(config)), attribute_help(type(config)), field_values(config)
     groups = {name: value for name, value in values.items() if is_config(value)}
-    rows = []
+    rows = {}
     for name in [name for name in values if name not in groups]:
+        key = prefix + name
+        head, meaning = f"--{key} {accepted_values(hints[name])}", meanings.get(name, "")
         if name == "name" and prefix[:-1] in CHOICES:
-            rows.append(help_row(f"--{prefix[:-1]} NAME", _with_default("", values[name])))
-            continue
-        head = f"--{prefix}{name} {accepted_values(hints[name])}"
-        default = "" if prefix + name in found else values[name]
-        rows.append(help_row(head, _with_default(meanings.get(name, ""), default)))
-    if rows:
-        yield "\n".join([title, *rows])
+            head, meaning = f"--{prefix[:-1]} NAME", ""
+        rows[key] = help_row(head, _with_default(meaning, "" if key in found else values[name]))
+    sections = {title: rows} if rows else {}
     for name, group in groups.items():
-        yield from _sections(group, f"{prefix}{name}.", f"{prefix}{name}: {summary_of(type(group))}", found)
+        heading = f"{prefix}{name}: {summary_of(type(group))}"
+        sections |= help_sections(group, found, f"{prefix}{name}.", heading)
+    return sections
 
 
 def help_row(head: str, text: str) -> str:

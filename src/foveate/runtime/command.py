@@ -5,8 +5,9 @@ Imports nothing heavy: `foveate --help` and the error for an unknown key answer 
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -43,12 +44,14 @@ class Spec(Generic[C]):
         alternatives: Configs of what was not chosen, so that an error can say which choice has a key.
         check: Refuses values that contradict each other.
         recipes: Whether `--recipe NAME` names a YAML that ships with foveate.
-        shown: The names that `--help` assumes where none are given.
-        note: What `--help` says between the summary and the keys.
+        shown: The names that help assumes where none are given.
+        note: What help says between the summary and the keys.
         found: Keys whose default is detected from the data.
         read: For a configuration that is no flat dataclass: from the YAML, the flags and the folder of
             the file.
-        keys: What `--help` says of the keys of such a configuration.
+        keys: What help says of the keys of such a configuration.
+        often: The keys that are used most, which `--help` shows where there are many more; empty: all.
+        examples: Complete commands, for `--help`.
     """
 
     name: str
@@ -63,6 +66,8 @@ class Spec(Generic[C]):
     found: tuple[str, ...] = ()
     read: Callable[[parsing.Nested, Mapping[str, str], Path], C] | None = None
     keys: Callable[[], str] | None = None
+    often: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
     def resolve(self, yaml_keys: parsing.Nested, flags: Mapping[str, str], home: Path = Path()) -> C:
         """Both passes: the complete configuration, every key and value checked."""
@@ -76,12 +81,18 @@ class Spec(Generic[C]):
         self.check(config, defaults)
         return config
 
-    def help_keys(self, given: Given) -> str:
-        """All keys of the configuration that the given names describe."""
+    def help_keys(self, given: Given, *, every: bool) -> str:
+        """The keys of the configuration that the given names describe, those used most or every one."""
         if self.keys:
             return self.keys()
         config = self.defaults(self.shown(in_own_words({}, given)[1]))
-        return "\n\n".join(filter(None, [self.note(config), parsing.help_text(config, self.found)]))
+        sections = parsing.help_sections(config, frozenset(self.found))
+        if self.often and not every:
+            rows = {key: row for section in sections.values() for key, row in section.items()}
+            title, *_ = sections
+            more = f"`foveate {self.name} --help_all` explains all {len(rows)} options."
+            sections = {f"most used {title}": {key: rows[key] for key in self.often}, more: {}}
+        return "\n\n".join(filter(None, [self.note(config), help_text(sections)]))
 
     def require(self, given: Given, positional: str = "") -> None:
         """Refuse to start without the keys that a run needs; one of them may be written without its name."""
@@ -137,6 +148,15 @@ class Command:
     yes: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
 
+    def read_words(self, words: list[str], switches: Collection[str]) -> tuple[dict[str, str], set[str]]:
+        """The keys of a command line with their values, written out, and the switches among its words."""
+        words = ["--help" if word == "-h" else word for word in words]
+        if self.positional in self.repeated:
+            words = keyed(words, self.positional, switches)
+        words = gathered(words, self.repeated)
+        flags, found = parsing.read_flags(words, switches, self.positional, self.yes)
+        return written_out(flags), found
+
     def load_spec(self) -> Spec[Dataclass]:
         """How its configuration is found."""
         found: Spec[Dataclass] = resolve_name(self.spec)
@@ -154,8 +174,8 @@ class Command:
         dry_run: Callable[[Dataclass], str] = resolve_name(self.dry_run)
         return dry_run(config)
 
-    def help_page(self, given: Given) -> str:
-        """What it does, its options, and all keys of the configuration that the given names describe."""
+    def help_page(self, given: Given, *, every: bool = False) -> str:
+        """What it does, examples, and keys of the configuration that the given names describe."""
         spec = self.load_spec()
         options = [
             *(["  --recipe NAME    start from a run that ships with foveate"] if spec.recipes else []),
@@ -163,8 +183,59 @@ class Command:
             "  --print_config   print the complete YAML and stop",
             *(["  --dry_run        print what a run would do; write nothing"] if self.dry_run else []),
         ]
-        head = [f"foveate {self.name} {self.usage}", f"{self.summary}.", "\n".join(options)]
-        return "\n\n".join([*head, spec.help_keys(given)])
+        head = [f"foveate {self.name} {self.usage}", f"{self.summary}."]
+        if spec.examples:
+            head.append("\n".join(["examples:", *(f"  {example}" for example in spec.examples)]))
+        return "\n\n".join([*head, "\n".join(options), spec.help_keys(given, every=every)])
+
+
+def help_text(sections: Mapping[str, Mapping[str, str]]) -> str:
+    """Sections of help as `parsing.help_sections` gives them, as text."""
+    return "\n\n".join("\n".join([title, *rows.values()]) for title, rows in sections.items())
+
+
+def keyed(words: list[str], key: str, switches: Collection[str]) -> list[str]:
+    """The same words with a key before each that stands alone.
+
+    >>> keyed(["A", "--out", "X", "B", "--help"], "run", ["help"])
+    ['--run', 'A', '--out', 'X', '--run', 'B', '--help']
+    """
+    named: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if not word.startswith("--"):
+            named += [f"--{key}", word]
+            continue
+        named.append(word)
+        if "=" not in word and word[2:] not in switches and queue and not queue[0].startswith("--"):
+            named.append(queue.pop(0))
+    return named
+
+
+def gathered(words: list[str], keys: Collection[str]) -> list[str]:
+    """The same words, but that the values of a key that may be repeated are one list.
+
+    >>> gathered(["--run", "A", "--out", "X", "--run=B, c"], ["run"])
+    ['--out', 'X', '--run=["A", "B, c"]']
+    >>> gathered(["--run", "[A, B]"], ["run"])
+    ['--run=[A, B]']
+    """
+    rest: list[str] = []
+    lists: dict[str, list[str]] = {}
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, equals, value = word.partition("=")
+        valued = bool(equals) or bool(queue and not queue[0].startswith("--"))
+        if name not in [f"--{key}" for key in keys] or not valued:
+            rest.append(word)
+            continue
+        lists.setdefault(name, []).append(value if equals else queue.pop(0))
+    for name, values in lists.items():
+        written = len(values) == 1 and values[0].startswith("[")
+        rest.append(f"{name}={values[0] if written else json.dumps(values)}")
+    return rest
 
 
 def written_out(keys: Given) -> dict[str, Any]:

@@ -213,10 +213,15 @@ def runs_in(run: str) -> list[str]:
 
 
 def commit() -> str:
-    """The git commit of the code, or "not a checkout"."""
-    here = Path(__file__).parent
+    """The git commit of the code, "-dirty" where the package was changed since, or "not a checkout"."""
+    package = Path(__file__).parents[1]
     git = shutil.which("git")
-    if git is None or not any((parent / ".git").exists() for parent in here.parents):
+    if git is None or not any((parent / ".git").exists() for parent in package.parents):
         return "not a checkout"
-    command = [git, "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    def said(*words: str) -> str:
+        command = [git, "-C", str(package), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    changed = said("status", "--porcelain", "--", ".")  # results beside the package change nothing
+    return said("describe", "--always", "--abbrev=12") + ("-dirty" if changed else "")

@@ -50,5 +50,6 @@ def refuse_unknown(command: str, keys: Iterable[str]) -> None:
     for key in unlisted:
         if key.split(".")[0] not in groups:
             raise FoveateError(
-                f"--{key}: there is no such key{nearest(key, known)}. `foveate {command} --help` lists all."
+                f"--{key}: there is no such key{nearest(key, known)}. "
+                f"`foveate {command} --help_all` lists all."
             )

@@ -12,7 +12,7 @@ from foveate.commands.compare.arms import LONG, NAME, SCRATCH, TWICE, ArmConfig,
 from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused, search_of
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
-from foveate.runtime.command import Given, Spec
+from foveate.runtime.command import Given, Spec, help_text
 from foveate.runtime.registries import TASKS
 
 SEEDS_PER_PRETRAINING = 1000  # seeds of runs on different pre-trainings never meet
@@ -307,7 +307,7 @@ def help_keys() -> str:
         "FILE is a YAML with the options below, `arms` (what is compared) and `tasks` (on what);\n"
         "docs/protocol.md explains it, benchmarks/evidence/fewlabel/ has examples. Options can be given\n"
         "on the command line as well.",
-        parsing.help_text(GridConfig()),
+        help_text(parsing.help_sections(GridConfig())),
     ]
     for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
         meanings = parsing.attribute_help(config)
@@ -321,5 +321,13 @@ def nothing(_given: Given) -> CompareConfig:
 
 
 SPEC = Spec(
-    name="compare", defaults=nothing, required={"config": "FILE", "out": "DIR"}, read=read, keys=help_keys
+    name="compare",
+    defaults=nothing,
+    required={"config": "FILE", "out": "DIR"},
+    read=read,
+    keys=help_keys,
+    examples=(
+        "foveate compare --config arms.yaml --out COMPARED --dry_run   # hours first",
+        "foveate compare --config arms.yaml --out COMPARED             # goes on where it was",
+    ),
 )

@@ -46,4 +46,8 @@ SPEC = Spec(
     defaults=lambda _given: ConvertConfig(),
     required={"file": "FILE", "out": "NEW.safetensors"},
     note=note,
+    examples=(
+        "foveate convert resnet_50.pth --out resnet50.safetensors",
+        "foveate convert RUN --out inflated.safetensors --inflate mean",
+    ),
 )

@@ -109,4 +109,20 @@ SPEC = Spec(
     defaults=defaults,
     required={"run": "RUN", "data": "FOLDER", "out": "DIR"},
     check=check,
+    often=(
+        "run",
+        "data",
+        "out",
+        "query",
+        "suggest",
+        "neighbours",
+        "outliers",
+        "labels",
+        "grid_mm",
+        "accelerator",
+    ),
+    examples=(
+        "foveate embed --run RUN --data SCANS --out FEATURES --suggest 20",
+        "foveate embed --run RUN --data SCANS --out FEATURES --query SCANS/case.nii.gz",
+    ),
 )

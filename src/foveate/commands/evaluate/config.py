@@ -85,4 +85,20 @@ SPEC = Spec(
     name="evaluate",
     defaults=lambda _given: EvaluateConfig(accelerator=found_accelerator()),
     required={"run": "RUN2", "data": "LABELLED", "out": "FOLDER"},
+    often=(
+        "run",
+        "data",
+        "out",
+        "part",
+        "by",
+        "calibration",
+        "mirror",
+        "worst",
+        "with_images",
+        "accelerator",
+    ),
+    examples=(
+        "foveate evaluate --run RUN2 --data LABELLED --out REPORT",
+        "foveate evaluate --run RUN2 --data OTHER --part all --by site,sex --out REPORT-OF-OTHER",
+    ),
 )

@@ -45,4 +45,8 @@ SPEC = Spec(
     name="export",
     defaults=lambda _given: ExportConfig(),
     required={"run": "RUN", "format": "FORMAT", "out": "PATH"},
+    examples=(
+        "foveate export RUN --format nnunet --out WEIGHTS",
+        "foveate export RUN2 --format onnx --out model.onnx",
+    ),
 )

@@ -336,6 +336,26 @@ SPEC = Spec(
     note=note,
     recipes=True,
     found=("dimension",),
+    often=(
+        "data",
+        "task.name",
+        "init",
+        "out",
+        "size",
+        "steps",
+        "unlabelled",
+        "split.source",
+        "split.train_cases",
+        "folds",
+        "task.classes",
+        "tuning.transfer",
+        "accelerator",
+    ),
+    examples=(
+        "foveate finetune --data LABELLED --task segmentation --init RUN --out RUN2 --size small",
+        "foveate finetune --data LABELLED --task segmentation --init RUN --unlabelled rest --out RUN2",
+        "foveate finetune --data LABELLED --task classification --task.targets '[sex]' --init RUN --out RUN3",
+    ),
 )
 
 

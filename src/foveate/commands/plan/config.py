@@ -13,4 +13,13 @@ def defaults(given: Given) -> PretrainConfig:
     return replace(default_config(given), out="RUN")
 
 
-SPEC = replace(PRETRAIN, name="plan", defaults=defaults, required={"data": "FOLDER"})
+SPEC = replace(
+    PRETRAIN,
+    name="plan",
+    defaults=defaults,
+    required={"data": "FOLDER"},
+    examples=(
+        "foveate plan --data SCANS --size small",
+        "foveate plan --data SCANS --method pgl --steps 20000 --devices 2",
+    ),
+)

@@ -68,4 +68,21 @@ SPEC = Spec(
     name="predict",
     defaults=lambda _given: PredictConfig(accelerator=found_accelerator()),
     required={"run": "RUN2", "data": "FILES", "out": "FOLDER"},
+    often=(
+        "run",
+        "data",
+        "out",
+        "format",
+        "mirror",
+        "uncertainty_map",
+        "probabilities",
+        "force",
+        "window.overlap",
+        "accelerator",
+    ),
+    examples=(
+        "foveate predict --run RUN2 --data SCANS --out MASKS",
+        "foveate predict --run RUN2 --data SCANS --out MASKS --mirror y --uncertainty_map",
+        "foveate predict --run FIRST --run SECOND --data DICOM --out STRUCTURES --format rtstruct",
+    ),
 )

@@ -63,4 +63,21 @@ SPEC = Spec(
     shown=lambda given: {"dimension": 3, **given},
     note=lambda _config: "`foveate pretrain --data CACHE` then reads windows of the result.",
     found=("dimension",),
+    often=(
+        "data",
+        "out",
+        "dimension",
+        "prepare.profile",
+        "prepare.spacing_mm",
+        "prepare.fourth_axis",
+        "prepare.colour",
+        "split",
+        "verify",
+        "num_workers",
+    ),
+    examples=(
+        "foveate prepare --data SCANS --out CACHE",
+        "foveate prepare --data SCANS --out CACHE --prepare.profile ct --prepare.spacing_mm '[1, 1, 1]'",
+        "foveate prepare --out CACHE --verify                              # checks every file of it",
+    ),
 )

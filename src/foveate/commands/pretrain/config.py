@@ -142,4 +142,23 @@ SPEC = Spec(
     shown=shown,
     note=note,
     found=("dimension",),
+    often=(
+        "data",
+        "out",
+        "method.name",
+        "size",
+        "steps",
+        "batch_size",
+        "encoder.name",
+        "init",
+        "split",
+        "accelerator",
+        "devices",
+    ),
+    examples=(
+        "foveate pretrain --data SCANS --out RUN --size small              # a first try on a CPU",
+        "foveate pretrain --data SCANS --out RUN --method foveate --steps 20000",
+        "foveate pretrain --data SCANS --out RUN --recipe pcrlv2_luna16    # a published run",
+        "foveate pretrain --data SCANS --out RUN --split LISTS             # never sees the test images",
+    ),
 )

@@ -27,4 +27,12 @@ class ReportConfig:
         return (self.run,) if isinstance(self.run, str) else self.run
 
 
-SPEC = Spec(name="report", defaults=lambda _given: ReportConfig(), required={"run": "RUN"})
+SPEC = Spec(
+    name="report",
+    defaults=lambda _given: ReportConfig(),
+    required={"run": "RUN"},
+    examples=(
+        "foveate report RUN --out report.html",
+        "foveate report FIRST SECOND --out both.html",
+    ),
+)

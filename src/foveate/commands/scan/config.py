@@ -37,4 +37,8 @@ SPEC = Spec(
     name="scan",
     defaults=lambda _given: ScanConfig(num_workers=min(4, os.cpu_count() or 1)),
     required={"data": "SRC", "out": "INV"},
+    examples=(
+        "foveate scan SCANS --out INVENTORY                    # writes INVENTORY/inventory.html",
+        "foveate scan SCANS --out INVENTORY --until stat        # names and sizes only",
+    ),
 )

@@ -81,4 +81,20 @@ SPEC = Spec(
     required={"data": "DATA", "out": "DIR"},
     alternatives=alternatives,
     note=lambda _config: parsing.help_list("sources", SOURCES),
+    often=(
+        "data",
+        "out",
+        "val_share",
+        "test_share",
+        "fractions",
+        "stratify",
+        "group",
+        "patient_pattern",
+        "structures",
+        "seed",
+    ),
+    examples=(
+        "foveate split LABELLED --out LISTS",
+        "foveate split LABELLED --out LISTS --stratify disease --group site",
+    ),
 )

@@ -27,4 +27,9 @@ class WatchConfig:
             raise FoveateError(f"--port {self.port}: accepted are 0 (any free one) to 65535.")
 
 
-SPEC = Spec(name="watch", defaults=lambda _given: WatchConfig(), required={"run": "RUN"})
+SPEC = Spec(
+    name="watch",
+    defaults=lambda _given: WatchConfig(),
+    required={"run": "RUN"},
+    examples=("foveate watch RUN",),
+)
