@@ -1,8 +1,6 @@
 """The command line as a user meets it: what it prints, what it refuses, how it exits."""
 
-import json
 import re
-import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,12 +10,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from foveate.cli import BY_NAME, SWITCHES, main
+from foveate.cli import main
 from foveate.commands.pretrain import config as settings
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
-from foveate.runtime.command import recipe_path
-from foveate.runtime.listing import refuse_unknown
 from tests.conftest import tiny_keys, write_cohort
 
 
@@ -77,101 +73,6 @@ def test_command_line_beats_config_beats_recipe(tmp_path, capsys):
     assert main(command) == 0
     found = yaml.safe_load(capsys.readouterr().out)
     assert (found["seed"], found["steps"], found["dimension"]) == (5, 9, 3)
-
-
-def test_help_teaches(capsys):
-    assert main(["pretrain", "--help_all"]) == 0
-    text = capsys.readouterr().out
-    for word in ("--method.scale_sampling", "A scale for each compared pair", "--encoder.width", "pcrlv2"):
-        assert word in text
-    assert main(["--help"]) == 0
-    text = capsys.readouterr().out
-    assert all(f"foveate {verb} --" in text for verb in ("demo", "pretrain", "finetune", "compare"))
-
-
-@pytest.mark.parametrize(
-    "verb", ["pretrain", "plan", "finetune", "prepare", "scan", "split", "compare", "predict"]
-)
-@pytest.mark.parametrize("width", [60, 110, 300])
-def test_help_fits_shows_every_key_once_and_no_types_of_python(capsys, monkeypatch, verb, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    assert main([verb, "--help_all"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    options = lines[next(i for i, line in enumerate(lines) if line.startswith("options")) :]
-    assert max(len(line) for line in options if not re.match(r"\S|  --", line)) <= min(width, 110)
-    keys = re.findall(r"^  --([\w.]+)", "\n".join(options), re.MULTILINE)
-    assert len(keys) == len(set(keys)) > 3
-    assert not re.search(r"Literal|Union|tuple\[|default: \]", "\n".join(options))
-
-
-def test_help_says_defaults_choices_and_what_is_detected(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "110")
-    assert main(["pretrain", "--help_all"]) == 0
-    text = capsys.readouterr().out
-    for line in (
-        "  --size small|paper          ",
-        "  --dimension 2|3             2 or 3; detected from the files by default.\n",
-        "  --method NAME               [default: pcrlv2]",
-        "  --sync_batchnorm true|false\n",
-        "  --prepare.percentiles LIST  The two percentiles",
-        "[default: [0.5, 99.5]]",
-    ):
-        assert line in text
-    assert main(["compare", "--help"]) == 0
-    text = capsys.readouterr().out
-    assert (
-        text.index("  method  ")
-        < text.index("  finetune  ")
-        < text.index("  data  ")
-        < text.index("  probe  ")
-    )
-
-
-@pytest.mark.parametrize("verb", sorted(BY_NAME))
-def test_short_help_has_examples_that_are_accepted_and_few_keys(capsys, monkeypatch, verb):
-    command = BY_NAME[verb]
-    spec = command.load_spec()
-    monkeypatch.setenv("COLUMNS", "100")
-    assert main([verb, "--help"]) == 0
-    text = capsys.readouterr().out
-    keys = re.findall(r"^  --([a-z][\w.]*)", text, re.MULTILINE)
-    assert len(set(keys) - {"recipe", "config", *SWITCHES}) <= 15, keys
-    assert len(text.splitlines()) < 110
-    for example in spec.examples:
-        assert example in text
-        program, name, *words = shlex.split(example, comments=True)
-        assert (program, name) == ("foveate", verb)
-        flags, _ = command.read_words(words, SWITCHES)
-        refuse_unknown(verb, flags)
-        spec.require(flags, command.positional)
-        if recipe := flags.get("recipe"):
-            assert recipe_path(verb, recipe).is_file()
-
-
-def completed(*words):
-    """What bash offers after the last word, with the script of `--completion`."""
-    script = subprocess.run(
-        [sys.executable, "-m", "foveate.cli", "--completion", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    line = " ".join(f"'{word}'" for word in words)
-    ask = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _foveate; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-    bash = ["bash", "--norc", "-c", f"{script}\n{ask}"]
-    return subprocess.run(bash, capture_output=True, text=True, check=True).stdout.split()
-
-
-def test_bash_completes_commands_keys_and_names():
-    assert completed("foveate", "pre") == ["prepare", "pretrain", "predict"]
-    assert completed("foveate", "finetune", "--tuning.tr") == ["--tuning.transfer"]
-    assert completed("foveate", "pretrain", "--method", "pc") == ["pcrlv2"]
-    assert completed("foveate", "finetune", "--help") == ["--help", "--help_all"]
-    assert completed("foveate", "pretrain", "--data", "some/fol") == []  # bash goes on with files
-
-
-def test_completion_of_another_shell_is_refused(capsys):
-    assert "bash and zsh" in refusal(capsys, "--completion", "fish")
 
 
 def test_methods_lists_citations(capsys):
@@ -305,40 +206,6 @@ def test_first_line_says_the_size_and_suggests_small_on_a_cpu():
     assert re.search(r"about [\d,]+ h at this size. For CPUs: --size small", headline(paper))
     assert "size small" in headline(small)
     assert "No accelerator" not in headline(small)
-
-
-LOADED_LATER = {
-    *(
-        "monai",
-        "scipy",
-        "sklearn",
-        "matplotlib",
-        "skimage",
-        "SimpleITK",
-        "mlflow",
-        "nibabel",
-        "PIL",
-        "pydicom",
-    ),
-    *("lightning_fabric", "lightning", "blosc2", "nilearn", "tensorboard", "wandb"),
-}
-HELP_OF_ALL = """
-import contextlib, io, json, sys
-from foveate.cli import BY_NAME, main
-loaded = {}
-for verb in BY_NAME:
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert main([verb, "--help"]) == 0
-    loaded[verb] = sorted({name.split(".")[0] for name in sys.modules})
-print(json.dumps(loaded))
-"""
-
-
-def test_help_loads_no_library_that_reads_images_builds_networks_or_draws():
-    done = subprocess.run([sys.executable, "-c", HELP_OF_ALL], capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout)
-    assert set(loaded) == set(BY_NAME)
-    assert not {verb: found for verb, names in loaded.items() if (found := LOADED_LATER & set(names))}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["methods"]])

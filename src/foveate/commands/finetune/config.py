@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
 from foveate.commands.finetune.usual import (
+    default_encoder,
     scratch_normalisation,
     usual_average,
     usual_optim,
     usual_semi,
 )
 from foveate.core import config as parsing
-from foveate.core.dims import TASK_DEFAULTS, defaults as table
-from foveate.core.networks import EncoderConfig
+from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
 from foveate.core.types import Dataclass, Dimension, FoveateError, Normalisation, Size
@@ -41,7 +41,6 @@ from foveate.runtime.config import (
     check_counts,
     check_window,
     choice,
-    encoder_entry,
     from_card,
     with_window,
 )
@@ -164,20 +163,6 @@ def card_of(given: Mapping[str, Any]) -> weights.Card:
     """The card of --init; empty for a run from random weights."""
     source = str(given.get("init", ""))
     return {} if source in ("", RANDOM_WEIGHTS) else weights.read(source)[1]
-
-
-def default_encoder(
-    given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size
-) -> EncoderConfig:
-    """The card's encoder, or the one of the size."""
-    if card:
-        return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
-    row = table(dimension, size)
-    name = str(given.get("encoder.name", row.encoder))
-    entry = encoder_entry(name, dimension)
-    known = {each.name for each in fields(entry.config)} & {"norm"}
-    norm: dict[str, Any] = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
-    return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
 
 
 def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) -> Dimension:
@@ -345,11 +330,8 @@ SPEC = Spec(
         "steps",
         "unlabelled",
         "split.source",
-        "split.train_cases",
         "folds",
         "task.classes",
-        "tuning.transfer",
-        "accelerator",
     ),
     examples=(
         "foveate finetune --data LABELLED --task segmentation --init RUN --out RUN2 --size small",

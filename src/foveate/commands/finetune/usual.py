@@ -1,14 +1,18 @@
-"""What a fine-tuning does where nothing is said: rates, averages, how the input is normalised."""
+"""What a fine-tuning does where nothing is said: encoder, rates, averages, how the input is normalised."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from foveate.core.dims import TaskDefaults
-from foveate.core.types import Dimension, Normalisation
+from foveate.core.dims import TaskDefaults, defaults as table
+from foveate.core.networks import EncoderConfig
+from foveate.core.types import Dimension, Normalisation, Size
 from foveate.data.cohort.wanted import Want
+from foveate.nets.encoders.catalogue import ENCODERS
+from foveate.nets.weights import store as weights
+from foveate.runtime.config import encoder_entry, from_card
 from foveate.runtime.registries import TASKS
 from foveate.train.optim import OptimConfig
 from foveate.train.semi.settings import SemiConfig
@@ -45,3 +49,17 @@ def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Nor
         return "none"  # a window in a lung holds little else
     dense = TASKS[str(given["task.name"])].Config.want != "values"
     return "zscore" if dense else OF_WHOLE_IMAGES[dimension]
+
+
+def default_encoder(
+    given: Mapping[str, Any], card: weights.Card, dimension: Dimension, size: Size
+) -> EncoderConfig:
+    """The card's encoder, or the one of the size."""
+    if card:
+        return from_card(ENCODERS[card["encoder"]["name"]].config, card["encoder"])
+    row = table(dimension, size)
+    name = str(given.get("encoder.name", row.encoder))
+    entry = encoder_entry(name, dimension)
+    known = {each.name for each in fields(entry.config)} & {"norm"}
+    norm: dict[str, Any] = {key: str(given[f"encoder.{key}"]) for key in known if f"encoder.{key}" in given}
+    return entry.config(name=name, width=entry.widths.get(size, row.width), **norm)
