@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from miniatures import WORDS, Arena, keep, kept, left_of
+from miniatures import WORDS, Arena, keep, kept, left_after, needed
 
 SOURCE = Path(__file__).with_name("failing.c")
 
@@ -64,11 +64,11 @@ def tried(arena: Arena, disk: Disk, name: str, number: int) -> dict[str, object]
     code = arena.ends(child)
     disk.fail_from(0)
     said = arena.said(name)
-    left = left_of(child)
+    left, _ = left_after(child)
     again = arena.ends(arena.start(name))
     wrong = arena.wrong(name) if again == 0 else [arena.said(name).strip()[-500:]]
     row = {"command": name, "number": number, "code": code, "left": len(left), "again": again, "wrong": wrong}
-    row["said"] = "" if is_paragraph(said, code) else said.strip()[-700:]
+    row["said"] = "" if is_paragraph(said, code) else f"{code}: {said.strip()[-700:]}"
     arena.restore(name)
     return row
 
@@ -104,10 +104,10 @@ def main() -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     disk = Disk(preloaded(scratch))
     arena, results, writes = Arena(scratch), given.results or scratch / "full_disk.json", dict[str, int]()
-    rows = kept(results)
-    for name in WORDS:  # also those that others start from
+    rows, names = kept(results), given.only.split(",")
+    for name in needed(names):
         arena.look(name)
-        if name not in given.only.split(","):
+        if name not in names:
             continue
         arena.clean(name)
         disk.fail_from(0)

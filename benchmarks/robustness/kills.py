@@ -14,14 +14,12 @@ import random
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from miniatures import WORDS, Arena, keep, kept, left_of
+from miniatures import WORDS, Arena, keep, kept, left_after, needed
 
-PATIENCE = 10.0  # seconds in which processes that lost their parent must end
 TRIES = 4  # where a command ended before its moment came
 
 
@@ -93,13 +91,7 @@ def killed(arena: Arena, name: str, draw: random.Random, files: int) -> dict[str
 
 def aftermath(arena: Arena, name: str, session: int) -> dict[str, object]:
     """Which processes stay, and what the same command again leaves."""
-    started = time.monotonic()
-    while (left := left_of(session)) and time.monotonic() - started < PATIENCE:
-        time.sleep(0.1)
-    spent = time.monotonic() - started
-    for process in left:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
+    left, spent = left_after(session)
     code = arena.ends(arena.start(name))
     wrong = arena.wrong(name) if code == 0 else [arena.said(name).strip()[-500:]]
     arena.restore(name)
@@ -136,7 +128,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.only.split(",")
     arena, files = Arena(given.out.resolve()), dict[str, int]()
-    for name in WORDS:  # also those that others start from
+    for name in needed(names):
         arena.look(name)
         if name in names:
             files[name] = counted(arena, name)

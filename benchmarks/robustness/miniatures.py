@@ -11,8 +11,9 @@ import select
 import shutil
 import signal
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ Before = Callable[[], object]
 MARK = "FOVEATE_TRIAL"  # in the environment of every program that a command starts
 HISTORY = ("train.log", "scan.sqlite")  # which know how often a command was given
 DRAWN = re.compile("[0-9a-f]{32}")  # names in a cache
+PATIENCE = 10.0  # seconds in which processes that lost their parent must end
 HANGS = 900.0  # seconds after which a command is ended
 GRID = "[16,16,16]"
 SHORT = "--size small --steps 4 --batch_size 2 --log_every 1 --encoder.width 4 --accelerator cpu"
@@ -138,6 +140,8 @@ class Arena:
             code = main(self.words(name))
             if after:
                 after()
+        except BaseException:  # what would end the program
+            traceback.print_exc()
         finally:
             os._exit(code)
 
@@ -193,6 +197,22 @@ def write_comparison(folder: Path) -> None:
     content = {"pretrain_seeds": [0], "finetune_seeds": [0], "learning_rates": [0.01], "draws": 20}
     content |= {"arms": {"restoring": "context_restoration"}, "tasks": {"blobs": task}}
     (folder / "compare.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+def needed(names: Sequence[str]) -> list[str]:
+    """Commands with those that they start from, in their order."""
+    return [name for name in WORDS if any(f"OUT/{name}" in WORDS[each] or name == each for each in names)]
+
+
+def left_after(session: int) -> tuple[list[int], float]:
+    """Processes that are still there after 10 seconds, and the seconds until the last had ended."""
+    started = time.monotonic()
+    while (left := left_of(session)) and time.monotonic() - started < PATIENCE:
+        time.sleep(0.1)
+    for process in left:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    return left, time.monotonic() - started
 
 
 def left_of(session: int) -> list[int]:

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -152,6 +153,26 @@ def test_what_the_system_refuses_is_a_paragraph(fails, said):
     with pytest.raises(FoveateError, match=said) as error, refusals_explained("OUT"):
         fails()
     assert len(str(error.value)) < 500
+
+
+def test_a_table_that_cannot_be_written_is_a_paragraph_and_a_wrong_statement_is_a_bug(tmp_path):
+    table = sqlite3.connect(tmp_path / "t")
+    table.execute("PRAGMA page_size = 512")
+    table.execute("CREATE TABLE a (b)")
+    table.execute("PRAGMA max_page_count = 2")
+    with (
+        pytest.raises(FoveateError, match=r"^OUT: database or disk is full: .*Make room"),
+        refusals_explained("OUT"),
+    ):
+        table.execute("INSERT INTO a VALUES (?)", ("x" * 9000,))
+    with pytest.raises(sqlite3.OperationalError), refusals_explained("OUT"):
+        table.execute("SELECT FROM")
+    table.close()
+    with (
+        pytest.raises(FoveateError, match=r"OUT: unable to open .* a folder that you may write"),
+        refusals_explained("OUT"),
+    ):
+        sqlite3.connect(tmp_path / "nowhere" / "t")
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("shapes differ"), ImportError("no module"), OSError("odd")])

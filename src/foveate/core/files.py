@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -38,6 +39,11 @@ REFUSALS = {
         "it may not be written or read. Accepted: a folder that you may write, files that you may read.",
     ),
 }  # what a system says no with that its user can change
+TABLE_REFUSALS = {  # the same of SQLite, which says no more of a disk that is full than that it failed
+    "SQLITE_FULL": REFUSALS[errno.ENOSPC],
+    "SQLITE_IOERR": "the disk is full, or did not answer. Make room or look at it, and give the {again}",
+    **dict.fromkeys(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"), REFUSALS[errno.EACCES]),
+}
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how what a spreadsheet computes begins
 NO_ROOM = ("can't start new thread", "failed to map segment", "cannot allocate memory in static TLS")
 AGAIN = "same command again: what was finished is kept."
@@ -54,6 +60,11 @@ def refusals_explained(place: str) -> Iterator[None]:
     """
     try:
         yield
+    except sqlite3.Error as error:
+        words = table_refusal(error)
+        if not words:
+            raise
+        raise FoveateError(f"{place}: {error}: {words}") from error
     except (MemoryError, ImportError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in NO_ROOM):
             raise
@@ -70,6 +81,13 @@ def refusals_explained(place: str) -> Iterator[None]:
         )
         words = REFUSALS[error.errno].format(again=AGAIN)
         raise FoveateError(f"{file}: {error.strerror}: {words}") from error
+
+
+def table_refusal(error: sqlite3.Error) -> str:
+    """What to do about a disk that SQLite could not write to; empty where something else is wrong."""
+    name = error.sqlite_errorname if isinstance(error, sqlite3.OperationalError) else ""
+    found = [words for start, words in TABLE_REFUSALS.items() if name.startswith(start)]
+    return found[0].format(again=AGAIN) if found else ""
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object], mode: int = ANYONE) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from foveate.core.files import table_refusal
 from foveate.core.types import FoveateError
 from foveate.data.cache.index import salted_id
 from foveate.data.inventory.walk import Found
@@ -89,6 +90,8 @@ def open_state(out: Path, root_id: str) -> sqlite3.Connection:
         db.executescript(SCHEMA)
     except sqlite3.DatabaseError as error:
         db.close()
+        if table_refusal(error):
+            raise
         raise FoveateError(
             f"{path} cannot be used ({error}); another scan of it runs, or delete it."
         ) from None
