@@ -40,6 +40,8 @@ SHOWN = (
     "c_index",
     "map",
     "cpm",
+    "wall_mm",
+    "rate_1cm",
 )  # of subgroups in the terminal; summary.json has all
 OUT_OF_FOLD = (
     "every image is scored by the network that was not trained on it; but its fold chose the checkpoint, so "

@@ -23,6 +23,7 @@ from foveate.runtime.report.written import cells_of, inner, mapping_of
 SCENES, PLOTS = "worst.npz", "curves.json"
 IDS = ("id", "patient", "fold")
 BEST_FIRST = ("mean_fg_dice", "dice", "iou", "nsd", "recall", "precision")  # what is worst where it is lowest
+WORST_FIRST = ("wall_mm",)  # what is worst where it is highest
 WORST_NOTE = "The cases with the worst scores. Label: outline; prediction: filled."
 
 
@@ -97,8 +98,10 @@ def cases(page: Page, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Htm
     if not first and (wrong := mistakes(head, rows)) is not None:
         head, first = [*head, "distance to the label"], "distance to the label"
         cells = [[*row, value] for row, value in zip(cells, wrong, strict=True)]
+    first = first or next((name for name in names if name in WORST_FIRST), "")
     sort = list(head).index(first) if first else 0
-    return case_table(page, "Cases", head, cells, sort=sort, falling=first == "distance to the label")
+    falling = first in ("distance to the label", *WORST_FIRST)
+    return case_table(page, "Cases", head, cells, sort=sort, falling=falling)
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], start: str) -> tuple[list[str], Array]:
