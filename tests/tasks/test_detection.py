@@ -14,6 +14,7 @@ from foveate.commands.compare.report import scorer_of
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.listed import boxes_listed
 from foveate.commands.evaluate.run import evaluate
+from foveate.commands.finetune.images import refuse_without_boxes
 from foveate.commands.predict.boxes import as_csv, in_own_frame, rows_of
 from foveate.core import config as parsing
 from foveate.core.boxes.geometry import Boxes, in_mm
@@ -219,3 +220,24 @@ def test_another_detector_is_scored_without_a_run(tmp_path, capsys):
     assert (tmp_path / "out" / "report.html").is_file()
     with pytest.raises(FoveateError, match="accepted are tasks whose answers are boxes"):
         evaluate(replace(config, task="segmentation"))
+
+
+def test_a_validation_without_a_box_is_refused(tmp_path):
+    data = tmp_path / "data"
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_image(data, affine_of("straight"), name)
+    rows = (
+        "image,x,y,z,diameter,class,unit",
+        "a.nii.gz,4,5,3,3,n,voxel",
+        "b.nii.gz,4,5,3,3,ignore,voxel",
+        "",
+    )
+    (data / "boxes.csv").write_text("\n".join(rows))
+    found, cache = prepared_in(data, tmp_path)
+    facts = LabelFacts(
+        values=(0, 1), others=(4,), classes=found.classes, ignore=found.ignore, instances=found.instances
+    )
+    config = Config.preset(3, "small", "none").settle(facts)
+    refuse_without_boxes(config, list(cache))
+    with pytest.raises(FoveateError, match="None of the 1 validation images has a box that counts"):
+        refuse_without_boxes(config, [cache[1]])

@@ -83,7 +83,7 @@ def scene_of(
         image=grey_levels(image),
         spacing_mm=volume.spacing_mm,
         layers=[
-            Layer(name="prediction", regions=numbered(by_name["prediction"]), outlined=True),
+            Layer(name="prediction", regions=numbered(by_name["prediction"])),
             Layer(name="label", regions=numbered(by_name["truth"]), outlined=True),
         ],
         classes=list(names),
