@@ -15,7 +15,7 @@ TWIN = 0.1  # a pair that is nearer than this share of the usual distance to a n
 SMALL = 1e-12
 MANY = 20_000  # rows from which scikit-learn finds neighbours
 SPARE = 32  # further neighbours that it is asked for, in place of those of the row's own group
-PAIRS = 1 << 24  # that are compared at once
+PAIRS = 1 << 20  # that are compared at once
 
 
 def blocks(count: int, size: int = 1024) -> Iterator[slice]:

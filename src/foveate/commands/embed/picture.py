@@ -16,7 +16,7 @@ from foveate.core.types import Array, FoveateError
 from foveate.train.logging import say
 
 SIDE, POINT, DOTS = 10.0, 9.0, 150  # inches of the figure, size of a dot, dots an inch
-MARGIN = 0.6  # inches on every side of the axes
+MARGIN = 0.8  # inches on every side of the axes
 THUMBNAIL, GAP = 0.5, 0.06  # inches: the longer side of a picture, and between two
 FEWEST = 32  # rows of which UMAP can tell neighbourhoods
 
