@@ -2,7 +2,7 @@
 
 The image is seen as a whole, on a coarse grid. A convolution on the decoder's finest map says for each organ
 and each wall of its box where that wall is seen; summed over the other axes that is a distribution
-along the wall's own axis, whose mean is the answer (ADR 83). Whether an organ is there is said by
+along the wall's own axis, whose mean is the answer (ADR 84). Whether an organ is there is said by
 the pooled map of the encoder.
 """
 
