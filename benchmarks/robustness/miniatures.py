@@ -163,7 +163,7 @@ class Arena:
         for path in folder.rglob("*"):
             if path.is_file() and path.name not in HISTORY:
                 known = DRAWN.sub("*", str(path.relative_to(folder)))
-                found[known].append(hashlib.sha256(path.read_bytes()).hexdigest())
+                found[known].append(hashlib.sha256(content(path)).hexdigest())
         return {known: sorted(each) for known, each in found.items()}
 
     def wrong(self, name: str) -> list[str]:
@@ -175,6 +175,25 @@ class Arena:
         return [f"{count.get(p, 0)} instead of {whole.names.get(p, 0)} {p}" for p in other] + [
             f"{path} differs" for path in differ
         ]
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a file; of a checkpoint its tensors and values, which may be written in several ways."""
+    if path.suffix != ".ckpt":
+        return path.read_bytes()
+    return repr(spelled_out(torch.load(path, weights_only=True))).encode()
+
+
+def spelled_out(value: object) -> object:
+    """The same with the bytes of every tensor."""
+    if isinstance(value, torch.Tensor):
+        raw = value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return str(value.dtype), tuple(value.shape), hashlib.sha256(raw).hexdigest()
+    if isinstance(value, dict):
+        return [(key, spelled_out(each)) for key, each in value.items()]
+    if isinstance(value, list | tuple):
+        return [spelled_out(each) for each in value]
+    return value
 
 
 def write_comparison(folder: Path) -> None:
