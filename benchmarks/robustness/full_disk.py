@@ -76,7 +76,9 @@ def tried(arena: Arena, disk: Disk, name: str, number: int) -> dict[str, object]
 def is_paragraph(said: str, code: int) -> bool:
     """Whether a command ended as it must: with an error of one paragraph about the disk, or whole."""
     last = (said.strip().splitlines() or [""])[-1]
-    return "Traceback" not in said and (code == 0 or (code in (1, 2) and "disk" in last and "full" in last))
+    return "Traceback" not in said and (
+        code == 0 or (code in (1, 2) and any(word in last for word in ("full", "No space")))
+    )
 
 
 def table(rows: Sequence[dict[str, object]], writes: dict[str, int]) -> str:

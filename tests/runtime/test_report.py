@@ -69,6 +69,14 @@ def test_verdicts_stand_at_the_top_and_a_healthy_run_has_none(tmp_path, kind):
         assert "To do: " in text
 
 
+def test_a_short_run_has_the_verdict_of_its_only_measurement_and_one_advice_for_all_scales(tmp_path):
+    once = {**health(400, 0.005), "features/stride8/std": 0.004}
+    text = text_of(write_run(tmp_path / "run", [*training(40), once]))
+    (found,) = re.findall(r'<div class="verdict"><p><b>(.*?)</b>', text)
+    assert re.findall(r"scale 1/\d", found) == ["scale 1/4", "scale 1/8"]
+    assert text.count("To do: ") == 1
+
+
 @pytest.mark.parametrize("kind", [*RUNS, "drowned"])
 @pytest.mark.parametrize("dimension", [2, 3])
 def test_recorded_runs_that_went_wrong_say_so_at_the_top(tmp_path, kind, dimension):

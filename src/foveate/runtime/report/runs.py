@@ -45,15 +45,17 @@ def add_run(page: Page, folder: Path, name: str = "") -> None:
 def verdicts(rows: Sequence[Row], keys: Mapping[str, Json], before: str = "") -> list[Part]:
     """What stands at the end of the log, with advice; nothing of a healthy run."""
     total = keys.get("steps")
-    found = judge(rows, total if isinstance(total, int) else 0)
+    found: dict[str, list[str]] = {}
+    for each in judge(rows, total if isinstance(total, int) else 0):
+        found.setdefault(each.kind, []).append(each.text)
     return [
         el(
             "div",
-            el("p", el("b", f"{before}{each.text}")),
-            el("p", f"To do: {ADVICE[each.kind]}."),
+            el("p", el("b", f"{before}{'; '.join(texts)}")),
+            el("p", f"To do: {ADVICE[kind]}."),
             class_="verdict",
         )
-        for each in found
+        for kind, texts in found.items()
     ]
 
 
