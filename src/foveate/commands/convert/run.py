@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from foveate.commands.convert.config import ConvertConfig
 from foveate.core import config as parsing
 from foveate.core.dims import LAYERS
+from foveate.core.files import replace_text
 from foveate.core.types import Dimension, Ending, FoveateError
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.weights import store as weights
@@ -71,12 +72,12 @@ def convert(source: Path, config: ConvertConfig) -> TransferReport:
 
 
 def write(tensors: Mapping[str, Tensor], card: Card, report: TransferReport, out: Path) -> None:
-    """The weights, and what is known of them beside."""
+    """What is known of the weights, and they themselves last: where they are, everything is."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(out.with_suffix(".card.json"), json.dumps(card, indent=1) + "\n")
+        replace_text(out.with_suffix(".transfer.json"), report.to_json())
         weights.write(tensors, card, out)
-        out.with_suffix(".card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        out.with_suffix(".transfer.json").write_text(report.to_json(), encoding="utf-8")
     except OSError as error:
         raise FoveateError(f"--out {out} cannot be written: {error.strerror}.") from None
 
