@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo docs test test-slow test-device test-export weights check parity compare-small evidence fuzz clean
+.PHONY: setup demo docs test test-slow test-device test-export test-lowest weights check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -50,6 +50,18 @@ test-export: .venv-export/.installed
 WEIGHTS ?= build/weights
 weights: setup
 	$(BIN)/python benchmarks/weights/make.py $(WEIGHTS) $(STEPS)
+
+# The lowest versions that pyproject.toml promises (torch stays at that of the lock), in an environment of their own.
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/python -m pytest -n 2 --dist loadfile tests/contracts tests/core tests/losses tests/nets tests/train tests/views \
+	  tests/commands/prepare tests/commands/pretrain tests/commands/finetune tests/commands/evaluate
+
+.venv-lowest/.installed: requirements.lock pyproject.toml tests/lowest/pins.py
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest/pins.py > .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet -r .venv-lowest/pins.txt
+	.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
 
 # The documentation as a site in build/site, with a search that needs no server; a warning is an error.
 docs: setup

@@ -171,7 +171,7 @@ def _unnamed(folder: Path, mode: int) -> BinaryIO | None:
 
 def _name(stream: BinaryIO, path: Path) -> None:
     """Give an unnamed file a name."""
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)  # a folder may be written and not listed
     try:  # with a folder os.link follows the link in /proc to the file
         os.link(f"/proc/self/fd/{stream.fileno()}", path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:

@@ -90,6 +90,8 @@ class Config(BoxConfig):
         for name, value in shares.items():
             if not 0 <= value <= 1:
                 raise FoveateError(f"task.{name} {value:g}: accepted are numbers from 0 to 1.")
+        if self.iou == 0:
+            raise FoveateError("task.iou 0: accepted are numbers above 0; at 0 every box would be right.")
         if self.most_boxes < 1:
             raise FoveateError(f"task.most_boxes {self.most_boxes}: accepted are numbers from 1.")
 

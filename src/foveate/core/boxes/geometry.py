@@ -211,6 +211,8 @@ def filled(boxes: Boxes, shape: Sequence[int], classes: int) -> NDArray[np.bool_
 
     >>> filled(Boxes.of([[1.0]], [[2.0]]), (4,), 1).astype(int).tolist()
     [[1, 1, 1, 0]]
+    >>> filled(Boxes.of([[-5.0]], [[2.0]]), (4,), 1).any()
+    np.False_
     """
     if boxes.centre.shape[1] != len(shape):
         raise FoveateError(f"Boxes have {boxes.centre.shape[1]} axes, the image {len(shape)}.")
@@ -218,6 +220,6 @@ def filled(boxes: Boxes, shape: Sequence[int], classes: int) -> NDArray[np.bool_
     for low, high, middle, number in zip(boxes.low, boxes.high, boxes.centre, boxes.label, strict=True):
         nearest = np.rint(middle).astype(int)
         first = np.minimum(np.ceil(low), nearest).astype(int).clip(0)
-        last = np.maximum(np.floor(high), nearest).astype(int)
+        last = np.maximum(np.floor(high), nearest).astype(int).clip(-1)  # of a box before the image: nothing
         masks[(number, *(slice(a, b + 1) for a, b in zip(first.tolist(), last.tolist(), strict=True)))] = True
     return masks
