@@ -13,7 +13,7 @@ from foveate.data.boxes.listing import Listed
 from foveate.data.boxes.painting import in_world
 from foveate.data.boxes.tables import UNNAMED, BoxesConfig, TableImage, read_boxes
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.cohort.boxed import named
+from foveate.data.cohort.boxed import paired
 from foveate.data.decoding.decoder import decode_flat
 from foveate.train.logging import say
 
@@ -24,20 +24,16 @@ def boxes_listed(
     """The boxes of every image in voxels of the cache; none of an image that the table does not name.
 
     Raises:
-        FoveateError: the table names none of the images, or a class that the labels do not have.
+        FoveateError: the table names none of the images, an image twice, or a class that the labels do not
+            have.
     """
     table = read_boxes(Path(config.file), config)
-    known = named(records)
-    by_name: dict[str, TableImage] = {}
-    for each in table:
-        found = known.get(each.image) or known.get(Path(each.image).name) or []
-        if len(found) > 1:
-            raise FoveateError(f"{config.file}: {len(found)} images have the name {each.image!r}.")
-        by_name |= {record.relative: each for record in found}
+    pairs = paired(table, records, Path(config.file))
+    by_name = {record.relative: each for each, record in pairs if record}
     if not by_name:
         raise FoveateError(
             f"{config.file}: none of the {len(table)} images that it names is one of the {len(records)} "
-            "images of the evaluation; accepted: their paths below --data, or their file names."
+            "images of the evaluation; accepted: their paths below --data, or bare file names."
         )
     if silent := len(records) - len(by_name):
         say(f"{silent} of {len(records)} images are not in {config.file}: nothing was found in them")

@@ -18,6 +18,8 @@ from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking
 from foveate.data.layouts import split_of
 from foveate.data.readers.suffixes import suffix_of
 
+Names = Mapping[str, Sequence[Record]]
+
 MOST = 2**15 - 1  # the largest instance number of a map
 
 
@@ -48,9 +50,12 @@ def from_boxes(
     """
     root = data if data.is_dir() else data.parent
     images = [record for record in build_source(source).records(root) if record.role == "image"]
-    by_name, listed = named(images), read_boxes(table, config)
+    listed = read_boxes(table, config)
+    pairs = paired(listed, images, table)
+    if strange := next((each.image for each, record in pairs if record is None), None):
+        raise FoveateError(f"{table} names {strange!r}: there is no such image in the data.")
     classes = classes_in(listed)
-    found = [labelled(image_of(each, by_name, table), each, classes, table) for each in listed]
+    found = [labelled(record, each, classes, table) for each, record in pairs if record]
     kinds = [name for name in classes if name != IGNORE]
     without = lacking(images, found)
     counts = Counter(box.name for each in listed for box in each.boxes)
@@ -97,23 +102,63 @@ def labelled(record: Record, image: TableImage, classes: Mapping[str, int], tabl
     )
 
 
-def named(images: Sequence[Record]) -> dict[str, list[Record]]:
-    """Images by relative path, by name, by name without suffix, and series of slices by their folder."""
-    found: dict[str, list[Record]] = defaultdict(list)
+def paired(
+    listed: Sequence[TableImage], images: Sequence[Record], table: Path
+) -> list[tuple[TableImage, Record | None]]:
+    """The entries of a table with the image that each means; None where there is no such image.
+
+    Raises:
+        FoveateError: several images have a name, or two entries mean one image.
+    """
+    names = names_of(images)
+    known: dict[str, str] = {}
+    pairs: list[tuple[TableImage, Record | None]] = []
+    for each in listed:
+        found = meant(each.image, names)
+        if len(found) > 1:
+            raise FoveateError(
+                f"{table} names {each.image!r}: {len(found)} images have that name in the data; accepted: "
+                "their paths below it."
+            )
+        record = found[0] if found else None
+        if record and known.setdefault(record.relative, each.image) != each.image:
+            raise FoveateError(
+                f"{table} names {known[record.relative]!r} and {each.image!r}, which are the same image; "
+                "accepted: one name in all of its entries."
+            )
+        pairs.append((each, record))
+    return pairs
+
+
+def names_of(images: Sequence[Record]) -> tuple[Names, Names, Names]:
+    """Images by relative path; by that without suffix, of a series of slices its folder; by bare names."""
+    whole, short, bare = (defaultdict[str, list[Record]](list) for _ in range(3))
     for record in images:
         pure = PurePosixPath(record.relative)
-        names = {record.relative, pure.name, pure.name.removesuffix(suffix_of(record.path))}
+        suffix = suffix_of(record.path)
+        whole[record.relative].append(record)
+        shorter = {record.relative.removesuffix(suffix)}
+        names = {pure.name, pure.name.removesuffix(suffix)}
         if record.files:
-            names |= {str(pure.parent), pure.parent.name}
-        for name in names:
-            found[name].append(record)
-    return found
+            shorter.add(str(pure.parent))
+            names.add(pure.parent.name)
+        for kind, spelled in ((short, shorter), (bare, names)):
+            for name in spelled:
+                kind[name].append(record)
+    return whole, short, bare
 
 
-def image_of(image: TableImage, by_name: Mapping[str, list[Record]], table: Path) -> Record:
-    """The one image that is meant."""
-    found = by_name.get(image.image) or by_name.get(PurePosixPath(image.image).name) or []
-    if len(found) != 1:
-        what = "there is no such image" if not found else f"{len(found)} images have that name"
-        raise FoveateError(f"{table} names {image.image!r}: {what} in the data.")
-    return found[0]
+def meant(image: str, names: tuple[Names, Names, Names]) -> Sequence[Record]:
+    """The images that a name may mean: a bare name counts only where the table names no folder.
+
+    An absolute path is another computer's perhaps: it means the image whose path below the data it ends with.
+    """
+    whole, short, bare = names
+    path = PurePosixPath(image)
+    parts = path.parts
+    starts = range(1, len(parts)) if path.is_absolute() else range(1)
+    for start in starts:
+        tail = "/".join(parts[start:])
+        if found := whole.get(tail) or short.get(tail):
+            return found
+    return bare.get(str(path), []) if len(parts) == 1 else []
