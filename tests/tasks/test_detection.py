@@ -132,6 +132,10 @@ def test_tables_of_other_detectors_are_refused_where_they_do_not_fit(tmp_path):
         read("image,x,y,z,diameter,score,class\na.nii.gz,1,1,1,2,0.5,c\n")
     with pytest.raises(FoveateError, match="not 3 coordinates"):
         read("image,x,y,diameter,score,class\na.nii.gz,1,1,2,0.5,a\n")
+    with pytest.raises(
+        FoveateError, match=r"a box of a has no score; accepted .* score or probability or conf"
+    ):
+        read("image,x,y,z,diameter,class\na,1,1,1,2,a\n")
     assert len(read("image,x,y,z,diameter,score,class\na,1,1,1,2,0.5,a\nother,1,1,1,2,0.5,b\n")[0]) == 1
 
 

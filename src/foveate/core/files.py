@@ -119,6 +119,15 @@ def cell(value: object) -> str:
     return f"'{text}" if text[:1] in FORMULAS and len(text) > 1 and not _is_number(text) else text
 
 
+def from_cell(text: str) -> str:
+    """What `cell` has kept from being a formula.
+
+    >>> from_cell("'-x.png"), from_cell("-1.5"), from_cell("'x'")
+    ('-x.png', '-1.5', "'x'")
+    """
+    return text[1:] if text[:1] == "'" and text[1:2] in FORMULAS else text
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

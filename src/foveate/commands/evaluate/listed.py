@@ -11,7 +11,7 @@ from foveate.core.boxes.geometry import Boxes, in_voxels
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.listing import Listed
 from foveate.data.boxes.painting import in_world
-from foveate.data.boxes.tables import UNNAMED, BoxesConfig, TableImage, read_boxes
+from foveate.data.boxes.tables import SCORES, UNNAMED, BoxesConfig, TableImage, read_boxes
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.boxed import paired
 from foveate.data.decoding.decoder import decode_flat
@@ -54,11 +54,17 @@ def of_image(
         raise FoveateError(
             f"{file}: a box of {found.image} has not {axes} coordinates, as the image has axes."
         )
+    scores = [box.score for box in found.boxes if box.score is not None]
+    if len(scores) < len(found.boxes):
+        raise FoveateError(
+            f"{file}: a box of {found.image} has no score; accepted for boxes that a detector has found: a "
+            f"column or field {' or '.join(SCORES)}."
+        )
     rows = tuple((0.0, *box.centre, *box.size) for box in found.boxes)
     listed = Listed(unit=found.unit, frame=found.frame, rows=rows)
     placed = in_world(np.reshape(rows, (len(rows), -1)), listed, axes, lambda: decode_flat(record))
     kinds = [class_of(box.name, names, file) for box in found.boxes]
-    world = Boxes.of(placed.centre, placed.size, kinds, [box.score for box in found.boxes], axes=axes)
+    world = Boxes.of(placed.centre, placed.size, kinds, scores, axes=axes)
     return in_voxels(world, volume.affine)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from foveate.core.boxes.geometry import Boxes, in_mm, in_voxels
 from foveate.core.boxes.tasks import BoxConfig, BoxTask
-from foveate.core.files import OWNER, cell, csv_text, read_json, replace_text
+from foveate.core.files import OWNER, csv_text, read_json, replace_text
 from foveate.core.types import Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.evaluate.grids import Grid, source_grid
@@ -36,8 +36,8 @@ class BoxFiles:
         names, config = self.task.class_names, self.task.config
         best = {name: boxes.score[boxes.label == k].max(initial=0) for k, name in enumerate(names)}
         unit, own = in_own_frame(model, record, volume, shown(boxes, config))
-        self.images[cell(record.relative)] = {
-            "image": cell(record.relative),
+        self.images[record.relative] = {
+            "image": record.relative,
             "unit": unit,
             "frame": "ras",
             "boxes": rows_of(own, names, absent=config.one_each),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from foveate.core.files import from_cell
 from foveate.core.labels import number_of
 from foveate.core.types import FoveateError, Json
 from foveate.data.boxes.listing import Frame, Unit
@@ -32,7 +33,7 @@ SCORES = ("score", "probability", "confidence")
 DIAMETERS = ("diameter", "diameter_mm")
 LETTERS = "xyz"
 CENTRES = {a: (a, f"coord{a}", f"centre_{a}", f"center_{a}") for a in LETTERS}
-SIZES = {a: (f"size_{a}", side) for a, side in zip(LETTERS, ("width", "height", "depth"), strict=True)}
+SIZES = {a: (f"size_{a}",) for a in LETTERS}
 CORNERS = {a: ((f"{a}_min", f"{a}1"), (f"{a}_max", f"{a}2")) for a in LETTERS}
 UNNAMED = "finding"
 FORMS = "x,y,z,diameter; x,y,z,size_x,size_y,size_z; x_min,y_min,z_min,x_max,y_max,z_max"
@@ -62,12 +63,12 @@ class BoxesConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableBox:
-    """A box of a table."""
+    """A box of a table; labels need no score."""
 
     name: str
     centre: Numbers
     size: Numbers
-    score: float = 1.0
+    score: float | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,7 +95,7 @@ def table_of(data: Path, config: BoxesConfig) -> Path | None:
         return next((data / name for name in NAMES if (data / name).is_file()), None)
     if data.suffix.lower() == ".csv" and data.is_file():
         columns = list(next(read_table(data, ()), {}))
-        return data if columns and form_of(columns) else None
+        return data if columns and form_of(columns, data) else None
     if data.suffix.lower() == ".json" and data.is_file():
         return data if any("boxes" in entry for entry in _entries(parse_json(data))) else None
     return None
@@ -129,8 +130,12 @@ def read_boxes(path: Path, config: BoxesConfig) -> list[TableImage]:
     return list(found.values())
 
 
-def form_of(columns: Sequence[str]) -> Callable[[Number], tuple[Numbers, Numbers]] | None:
-    """What makes centre and sides of the numbers of a row; None where the columns are none of a box."""
+def form_of(columns: Sequence[str], path: Path) -> Callable[[Number], tuple[Numbers, Numbers]] | None:
+    """What makes centre and sides of the numbers of a row; None where the columns are none of a box.
+
+    Raises:
+        FoveateError: they are x, y, width, height, of which nobody knows which point x, y is.
+    """
     centre = [column_of(columns, CENTRES[a]) for a in LETTERS]
     sides = [column_of(columns, SIZES[a]) for a in LETTERS]
     ends = [[column_of(columns, names) for names in CORNERS[a]] for a in LETTERS]
@@ -149,13 +154,19 @@ def form_of(columns: Sequence[str]) -> Callable[[Number], tuple[Numbers, Numbers
             return tuple((a + b) / 2 for a, b in both), tuple(b - a for a, b in both)
 
         return between
+    if len(centre) > 1 and all(column_of(columns, (name,)) for name in ("width", "height")):
+        raise FoveateError(
+            f"{path} has the columns {', '.join(columns)}: x, y with size_x, size_y would be the centre of a "
+            "box, but with width and height, in COCO and RSNA, they are its upper left corner; accepted: "
+            f"one of {FORMS} (of pictures without z)."
+        )
     return None
 
 
 def _from_csv(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
     rows = list(read_table(path, ()))
     columns = list(rows[0]) if rows else []
-    image, form = column_of(columns, IMAGES), form_of(columns)
+    image, form = column_of(columns, IMAGES), form_of(columns, path)
     if not image or form is None:
         raise FoveateError(
             f"{path} has the columns {', '.join(columns) or 'nothing'}; accepted: "
@@ -172,7 +183,7 @@ def _from_csv(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
 
         unit, frame = conventions(row, config, where, flat=not column_of(columns, _third()))
         found = TableImage(
-            image=row[image],
+            image=from_cell(row[image]),
             unit=unit,
             frame=frame,
             patient=row[patient] if patient else "",
@@ -180,8 +191,9 @@ def _from_csv(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
         )
         if any(row[name] for name in numeric if _of_a_box(name)):
             centre, size = form(number)
-            value = _number(row[score], score, where) if score and row[score] else 1.0
-            found.boxes.append(_checked((row[kind] if kind else "") or UNNAMED, centre, size, value, where))
+            value = _number(row[score], score, where) if score and row[score] else None
+            name = from_cell(row[kind]) if kind else ""
+            found.boxes.append(_checked(name or UNNAMED, centre, size, value, where))
         yield found
 
 
@@ -199,20 +211,12 @@ def _of_a_box(name: str) -> bool:
 def _from_json(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
     content = parse_json(path)
     shared = content if isinstance(content, Mapping) else {}
-    for place, entry in enumerate(_entries(content), 1):
-        where = f"{path}, image {place}"
-        named = next((entry[name] for name in IMAGES if name in entry), None)
-        listed = entry.get("boxes")
-        if not isinstance(named, str) or not isinstance(listed, list):
-            raise FoveateError(
-                f'{where}: accepted is {{"image": PATH, "boxes": [{{"class": NAME, "centre": [x, y, z], '
-                '"diameter": D}, ...]}, with "size" for "diameter", or "low" and "high" for all of it.'
-            )
-        there = [each for each in listed if not (isinstance(each, Mapping) and each.get("present") is False)]
-        boxes = [_json_box(each, f"{where}, box {i}") for i, each in enumerate(there, 1)]
+    every = [_json_image(entry, f"{path}, image {place}") for place, entry in enumerate(_entries(content), 1)]
+    axes = {len(box.centre) for _, _, boxes in every for box in boxes}
+    for place, (entry, named, boxes) in enumerate(every, 1):
         said = {key: str(entry.get(key, shared.get(key, ""))) for key in ("unit", "frame")}
-        flat = bool(boxes) and len(boxes[0].centre) < len(LETTERS)
-        unit, frame = conventions(said, config, where, flat=flat)
+        flat = max((len(box.centre) for box in boxes), default=max(axes, default=3)) < len(LETTERS)
+        unit, frame = conventions(said, config, f"{path}, image {place}", flat=flat)
         patient = column_of(list(entry), PATIENT_COLUMNS)
         yield TableImage(
             image=named,
@@ -228,6 +232,19 @@ def _entries(content: Json) -> list[Mapping[str, Json]]:
     """The images of a list."""
     listed = content.get("images", []) if isinstance(content, Mapping) else content
     return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+
+
+def _json_image(entry: Mapping[str, Json], where: str) -> tuple[Mapping[str, Json], str, list[TableBox]]:
+    """An entry with the name of its image and its boxes."""
+    named = next((entry[name] for name in IMAGES if name in entry), None)
+    listed = entry.get("boxes")
+    if not isinstance(named, str) or not isinstance(listed, list):
+        raise FoveateError(
+            f'{where}: accepted is {{"image": PATH, "boxes": [{{"class": NAME, "centre": [x, y, z], '
+            '"diameter": D}, ...]}, with "size" for "diameter", or "low" and "high" for all of it.'
+        )
+    there = [each for each in listed if not (isinstance(each, Mapping) and each.get("present") is False)]
+    return entry, named, [_json_box(each, f"{where}, box {i}") for i, each in enumerate(there, 1)]
 
 
 def _json_box(entry: Json, where: str) -> TableBox:
@@ -251,7 +268,9 @@ def _json_box(entry: Json, where: str) -> TableBox:
             f"{where}: accepted are centre with diameter or size, or low and high, of 2 or 3 numbers each."
         )
     named = next((values[name] for name in CLASSES if name in values), UNNAMED)
-    score = _number(values.get("score", 1.0), "score", where)
+    scored = column_of(list(values), SCORES)
+    value = values.get(scored)
+    score = None if value is None else _number(value, scored, where)
     return _checked(str(named), centre, size, score, where)
 
 
@@ -286,7 +305,7 @@ def _number(value: Json, name: str, where: str) -> float:
     return found
 
 
-def _checked(name: str, centre: Numbers, size: Numbers, score: float, where: str) -> TableBox:
+def _checked(name: str, centre: Numbers, size: Numbers, score: float | None, where: str) -> TableBox:
     """A box whose sides are positive."""
     if not all(side > 0 for side in size):
         sides = ", ".join(f"{side:g}" for side in size)
