@@ -13,7 +13,7 @@ from foveate.core.boxes.tasks import Scan
 from foveate.core.codes import Codes
 from foveate.core.types import LabelFacts, Progress
 from foveate.evaluate.protocols.organs import organ_errors, organ_metrics
-from foveate.losses.walls import wall_distances, wall_losses, wall_means
+from foveate.losses.walls import wall_distances, wall_losses, wall_means, walls_found
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.tasks.localization import Config, Localization, hull
@@ -53,6 +53,12 @@ def test_oracle_walls_are_slow_sums():
             total -= sum(max(0.0, 1 - gap) * math.log(shares[i]) for i, gap in enumerate(gaps))
             away += abs(means[b, k, side] - at) / 6
     np.testing.assert_allclose(wall_means(logits), means)
+    for row, found in zip(numbers.reshape(-1, 6), walls_found(logits).flatten().tolist(), strict=True):
+        peak = max(range(6), key=lambda i: row[i])
+        near = [i for i in range(6) if abs(i - peak) <= 2]
+        weights = [math.exp(row[i]) for i in near]
+        mean = sum(w * slow_place(i, 6) for w, i in zip(weights, near, strict=True)) / sum(weights)
+        assert found == pytest.approx(mean)
     count = 2 * float(there.sum())
     assert float(wall_losses(logits, walls, there)) == pytest.approx(total / count)
     assert float(wall_distances(logits, walls, there)) == pytest.approx(away / count)

@@ -12,6 +12,7 @@ from torch import Tensor
 from foveate.losses.classification import masked_mean
 
 HALF = 0.5  # a cell reaches so far beyond its middle
+NEAR = 2  # places on either side of a peak
 
 
 def places(cells: int, like: Tensor) -> Tensor:
@@ -22,6 +23,20 @@ def places(cells: int, like: Tensor) -> Tensor:
 def wall_means(logits: Tensor) -> Tensor:
     """The mean place of distributions (..., N) along an axis, in cells: (...)."""
     return (logits.softmax(-1) * places(logits.shape[-1], logits)).sum(-1)
+
+
+def walls_found(logits: Tensor) -> Tensor:
+    """Where distributions (..., N) put walls, in cells (...): the mean within `NEAR` places of the peak.
+
+    The mean of all of an axis is drawn to its middle wherever the distribution is not sharp.
+
+    >>> walls_found(torch.tensor([9.0, 0, 0, 0, 0, 0, 0, 0])) < 0
+    tensor(True)
+    """
+    chances, cells = logits.softmax(-1), logits.shape[-1]
+    away = torch.arange(cells, device=logits.device) - chances.argmax(-1, keepdim=True)
+    near = chances * (away.abs() <= NEAR)
+    return (near * places(cells, logits)).sum(-1) / near.sum(-1)
 
 
 def wall_losses(logits: Tensor, walls: Tensor, there: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 The image is seen as a whole, on a coarse grid. A convolution on the decoder's finest map says for each organ
 and each wall of its box where that wall is seen; summed over the other axes that is a distribution
-along the wall's own axis, whose mean is the answer (ADR 84). Whether an organ is there is said by
-the pooled map of the encoder.
+along the wall's own axis, whose mean near its peak is the answer (ADR 84). Whether an organ is there is said
+by the pooled map of the encoder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from foveate.core.dims import LAYERS, localization_crops
 from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Size
 from foveate.evaluate import figures
 from foveate.evaluate.protocols.organs import PRESENT, organ_errors, organ_metrics, organ_row
-from foveate.losses.walls import wall_distances, wall_losses, wall_means
+from foveate.losses.walls import wall_distances, wall_losses, walls_found
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
@@ -187,8 +187,8 @@ class Localization(BoxTask):
         """Clean images (B, C, *S) to (B, K, 2 n + 1): low walls, high walls in cells, a logit of presence."""
         clean = with_channels(images[:, None], self.net.in_channels)[:, 0]
         seen = self.seen(normalise(clean, self.normalisation))
-        means = torch.stack([wall_means(each) for each in seen.walls], -1)  # (B, K, 2, n)
-        return torch.cat([means.flatten(2), seen.presence[..., None]], -1)
+        found = torch.stack([walls_found(each) for each in seen.walls], -1)  # (B, K, 2, n)
+        return torch.cat([found.flatten(2), seen.presence[..., None]], -1)
 
     def forward(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Where walls are seen, how far their means are away, and whether organs are there."""
