@@ -139,6 +139,36 @@ def test_tables_of_other_detectors_are_refused_where_they_do_not_fit(tmp_path):
     assert len(read("image,x,y,z,diameter,score,class\na,1,1,1,2,0.5,a\nother,1,1,1,2,0.5,b\n")[0]) == 1
 
 
+def test_boxes_of_another_detector_outside_of_their_image_are_told(tmp_path, capsys):
+    affine = affine_of("straight")
+    write_image(tmp_path / "data", affine)
+    keys = write_labels(tmp_path / "data", "csv mm lps", affine)
+    found, cache = prepared_in(tmp_path / "data", tmp_path, **keys)
+
+    def read(rows, frame):
+        (tmp_path / "t.csv").write_text("image,x,y,z,diameter,score,class\n" + rows)
+        config = BoxesConfig(file=str(tmp_path / "t.csv"), unit="mm", frame=frame)
+        return boxes_listed(config, found.records, list(cache), ("a", "b"))
+
+    row = "a.nii.gz,3,4.5,16,2,0.5,a\n"  # in RAS: voxel (3, 3, 8)
+    with pytest.raises(
+        FoveateError, match=r"1 of 1 boxes lie outside of their image.*taken as mm \(LPS\)"
+    ) as error:
+        read(row, "lps")
+    assert "taken as mm (RAS) all of them would lie inside: say it with --frame and --unit" in str(
+        error.value
+    )
+    assert len(read(row, "ras")[0]) == 1
+    whole = list(cache)
+    cache = [whole[0].replaced(entry=replace(whole[0].entry, shape=(1, 2, 2, 2)))]  # a part of the image
+    assert len(read(row, "ras")[0]) == 1
+    assert "outside" not in capsys.readouterr().err
+    assert len(read(row + row.replace("3,4.5", "93,4.5"), "ras")[0]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 2 boxes lie outside of their image, in 1 images; of a.nii.gz: 1 of its 2 boxes have" in said
+    assert "no convention (mm or voxel, RAS or LPS) places them all inside" in said
+
+
 def test_numbers_that_cannot_be_are_refused():
     preset = Config.preset(3, "small", "none")
     with pytest.raises(FoveateError, match=r"task.most_iou 2: accepted are numbers from 0 to 1"):

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.core.boxes.geometry import Boxes, in_voxels
+from foveate.core.boxes.geometry import Boxes, in_voxels, inside
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.listing import Listed
-from foveate.data.boxes.painting import in_world
+from foveate.data.boxes.painting import MisplacedError, in_world, placed
 from foveate.data.boxes.tables import SCORES, UNNAMED, BoxesConfig, TableImage, read_boxes
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.cohort.boxed import paired
 from foveate.data.decoding.decoder import decode_flat
 from foveate.train.logging import say
+
+KEYS = "--frame and --unit"  # what says the convention of predictions
 
 
 def boxes_listed(
@@ -25,7 +27,7 @@ def boxes_listed(
 
     Raises:
         FoveateError: the table names none of the images, an image twice, or a class that the labels do not
-            have.
+            have, or all of its boxes lie outside of their images.
     """
     table = read_boxes(Path(config.file), config)
     pairs = paired(table, records, Path(config.file))
@@ -37,10 +39,45 @@ def boxes_listed(
         )
     if silent := len(records) - len(by_name):
         say(f"{silent} of {len(records)} images are not in {config.file}: nothing was found in them")
-    return [
-        of_image(by_name.get(record.relative), record, volume, names, config.file)
-        for record, volume in zip(records, volumes, strict=True)
-    ]
+    found, strays = [], []
+    for record, volume in zip(records, volumes, strict=True):
+        entry = by_name.get(record.relative)
+        boxes = of_image(entry, record, volume, names, config.file)
+        found.append(boxes)
+        if entry and (error := misplaced(entry, record, volume, boxes)):
+            strays.append((record.relative, error))
+    tell_of_strays(strays, sum(map(len, found)), config.file)
+    return found
+
+
+def misplaced(found: TableImage, record: Record, volume: CachedVolume, boxes: Boxes) -> MisplacedError | None:
+    """Why boxes lie outside of their image; the image is read only where some leave the cached one."""
+    if inside(boxes, volume.shape).all():
+        return None
+    try:
+        placed(as_listed(found), decode_flat(record), KEYS)
+    except MisplacedError as error:
+        return error
+    return None  # the cache holds a part of the image
+
+
+def tell_of_strays(strays: Sequence[tuple[str, MisplacedError]], total: int, file: str) -> None:
+    """Say how many boxes lie outside of their image.
+
+    Raises:
+        FoveateError: all of them do.
+    """
+    if not strays:
+        return
+    outside = sum(error.outside for _, error in strays)
+    relative, worst = max(strays, key=lambda each: each[1].outside)
+    said = (
+        f"{file}: {outside} of {total} boxes lie outside of their image, in {len(strays)} images; of "
+        f"{relative}: {worst}"
+    )
+    if outside == total:
+        raise FoveateError(f"{said}.")
+    say(said)
 
 
 def of_image(
@@ -60,12 +97,18 @@ def of_image(
             f"{file}: a box of {found.image} has no score; accepted for boxes that a detector has found: a "
             f"column or field {' or '.join(SCORES)}."
         )
-    rows = tuple((0.0, *box.centre, *box.size) for box in found.boxes)
-    listed = Listed(unit=found.unit, frame=found.frame, rows=rows)
-    placed = in_world(np.reshape(rows, (len(rows), -1)), listed, axes, lambda: decode_flat(record))
+    listed = as_listed(found)
+    table = np.reshape(listed.rows, (len(listed.rows), -1))
+    own = in_world(table, listed, axes, lambda: decode_flat(record))
     kinds = [class_of(box.name, names, file) for box in found.boxes]
-    world = Boxes.of(placed.centre, placed.size, kinds, scores, axes=axes)
+    world = Boxes.of(own.centre, own.size, kinds, scores, axes=axes)
     return in_voxels(world, volume.affine)
+
+
+def as_listed(found: TableImage) -> Listed:
+    """The boxes of an image as those of labels are, which have a class beside them."""
+    rows = tuple((0.0, *box.centre, *box.size) for box in found.boxes)
+    return Listed(unit=found.unit, frame=found.frame, rows=rows)
 
 
 def class_of(name: str, names: Sequence[str], file: str) -> int:

@@ -16,13 +16,25 @@ from foveate.core.types import Array, Volume
 from foveate.data.boxes.listing import Listed
 from foveate.data.readers.canonical import source_affine
 
+KEYS = "--boxes.frame and --boxes.unit"  # what says the convention of labels
+
 
 class MisplacedError(Exception):
-    """Why boxes do not fit their image."""
+    """Why boxes do not fit their image.
+
+    Attributes:
+        outside: How many have their centre outside of it.
+    """
+
+    def __init__(self, reason: str, outside: int = 0) -> None:
+        super().__init__(reason)
+        self.outside = outside
 
 
-def placed(listed: Listed, image: Volume) -> Array:
+def placed(listed: Listed, image: Volume, keys: str = KEYS) -> Array:
     """Rows (value, *centre, *size) in millimetres: the centre in the world, sides along the image's axes.
+
+    `keys` are those that say the convention of the table.
 
     Raises:
         MisplacedError: their numbers are not those of the image's axes, or some lie outside of it.
@@ -36,7 +48,7 @@ def placed(listed: Listed, image: Volume) -> Array:
     boxes = in_world(table, listed, axes, lambda: image)
     out = ~inside(in_voxels(boxes, image.affine), shape)
     if out.any():
-        raise MisplacedError(_outside(table, listed, image, int(out.sum())))
+        raise MisplacedError(_outside(table, listed, image, int(out.sum()), keys), int(out.sum()))
     return np.concatenate([table[:, :1], boxes.centre, boxes.size], 1)
 
 
@@ -55,7 +67,7 @@ def in_world(table: Array, listed: Listed, axes: int, opened: Callable[[], Volum
     return Boxes.of(moved.centre, moved.size[:, order], axes=axes)
 
 
-def _outside(table: Array, listed: Listed, image: Volume, count: int) -> str:
+def _outside(table: Array, listed: Listed, image: Volume, count: int, keys: str) -> str:
     """What is wrong with boxes outside of the image, and which convention would place them all inside."""
     fitting = []
     frames = ("ras", "lps") if image.array.ndim > 3 else ("ras",)
@@ -67,8 +79,8 @@ def _outside(table: Array, listed: Listed, image: Volume, count: int) -> str:
     said = f"{listed.unit} ({listed.frame.upper()})" if listed.unit == "mm" else listed.unit
     fitting = list(dict.fromkeys(fitting))
     advice = (
-        f"taken as {' or as '.join(fitting)} all of them would lie inside: say it with --boxes.frame and "
-        "--boxes.unit, or in the table"
+        f"taken as {' or as '.join(fitting)} all of them would lie inside: say it with {keys}, or in the "
+        "table"
         if fitting
         else "no convention (mm or voxel, RAS or LPS) places them all inside: are they of another image?"
     )
