@@ -175,6 +175,8 @@ BAD = {
     "x,y,z,diameter\na.nii.gz,3,3,3,2": "--boxes.unit mm or voxel",
     "x,y,z,diameter,unit\na.nii.gz,3,3,3,2,mm": "--boxes.frame ras",
     "x,y,z,diameter,unit\nother.nii.gz,3,3,3,2,voxel": "names 'other.nii.gz': there is no such image",
+    "x,y,z,diameter,unit\na,3,3,3,2,voxel\na.nii.gz,3,3,3,3,voxel": "names 'a' and 'a.nii.gz', which are the",
+    "x,y,z,diameter,unit\np1/a.nii.gz,3,3,3,2,voxel": "names 'p1/a.nii.gz': there is no such image",
     "x,y,z,unit\na.nii.gz,3,3,3,voxel": "has the columns image, x, y, z, unit; accepted: image",
     "x,y,z,diameter,unit\na.nii.gz,93,3,3,2,voxel": "1 of its 1 boxes have their centre outside of it",
     "x,y,diameter,unit\na.nii.gz,3,3,2,voxel": "its boxes have 2 coordinates, the image 3 axes",

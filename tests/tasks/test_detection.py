@@ -128,6 +128,10 @@ def test_tables_of_other_detectors_are_refused_where_they_do_not_fit(tmp_path):
 
     with pytest.raises(FoveateError, match="none of the 1 images that it names"):
         read("image,x,y,z,diameter,score\nother,1,1,1,2,0.5\n")
+    with pytest.raises(FoveateError, match="none of the 1 images that it names"):
+        read("image,x,y,z,diameter,score\np1/a.nii.gz,1,1,1,2,0.5\n")
+    with pytest.raises(FoveateError, match=r"names 'a' and 'a.nii.gz', which are the same image"):
+        read("image,x,y,z,diameter,score,class\na,1,1,1,2,0.5,a\na.nii.gz,2,2,2,2,0.5,a\n")
     with pytest.raises(FoveateError, match="class 'c'; accepted: a, b"):
         read("image,x,y,z,diameter,score,class\na.nii.gz,1,1,1,2,0.5,c\n")
     with pytest.raises(FoveateError, match="not 3 coordinates"):
