@@ -81,7 +81,7 @@ def test_it_is_listed_trains_resumes_and_keeps_the_shipped_contract(installed, t
     write_cohort(tmp_path / "data" / "scans", 3, 3)
     run = ["pretrain", "--data", tmp_path / "data", "--out", tmp_path / "run", *FLAGS, *VIEW]
     commands = [
-        ["pretrain", "--method", "denoising", "--encoder", "plain", "--help"],
+        ["pretrain", "--method", "denoising", "--encoder", "plain", "--help_all"],
         ["methods"],
         [*run, "--steps", "2"],
         [*run, "--steps", "3", "--log_every", "1"],

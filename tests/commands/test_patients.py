@@ -67,7 +67,7 @@ def test_a_run_on_one_folder_splits_by_patient_and_is_evaluated(folder, keys, tm
 def test_pairs_and_pattern_are_in_the_helps_and_belong_to_folders(folder, keys, capsys):
     root, (one, other), _ = folder
     for verb in (["finetune", "--task", "segmentation"], ["split"]):
-        assert main([*verb, "--help"]) == 0
+        assert main([*verb, "--help_all"]) == 0
         told = capsys.readouterr().out
         assert "--pairs" in told
         assert "--patient_pattern" in told

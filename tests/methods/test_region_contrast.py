@@ -198,7 +198,7 @@ def resolved(**flags):
 def test_the_base_is_configured_by_its_own_keys():
     config = resolved(**{"method.base.name": "byol", "method.base.momentum": "0.5", "method.weight": "3"})
     assert (config.method.base.name, config.method.base.momentum, config.method.weight) == ("byol", 0.5, 3.0)
-    page = settings.SPEC.help_keys({"method.name": NAME, "method.base.name": "byol"})
+    page = settings.SPEC.help_keys({"method.name": NAME, "method.base.name": "byol"}, every=True)
     assert "--method.base.momentum" in page
     assert "--method.base.pixel_weight" not in page
     with pytest.raises(FoveateError, match=r"--method.base.momentum belongs to byol, .*uses pcrlv2"):

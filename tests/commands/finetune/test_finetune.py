@@ -308,7 +308,7 @@ def test_print_config_dry_run_and_help(keys, capsys, tmp_path):
     assert main([*arguments, "--dry_run"]) == 0
     assert "outputs: background, class1 (softmax)" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
-    assert main(["finetune", "--help"]) == 0
+    assert main(["finetune", "--help_all"]) == 0
     assert "--tuning.layer_decay" in capsys.readouterr().out
 
 

@@ -13,6 +13,7 @@ import foveate
 from foveate.cli import main
 from foveate.commands.finetune.config import labelled_or_drawn
 from foveate.core.types import FoveateError
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.sources.folder import Config
 from foveate.testing.runs import task_keys
 
@@ -56,7 +57,7 @@ def test_structures_are_learned_and_evaluated(cohort, tmp_path, capsys):
 
 
 def test_without_structures_the_names_that_are_there_are_said(cohort):
-    keys = {"pairs": "", "patient_pattern": ""}
+    keys = {"pairs": "", "patient_pattern": "", "boxes": BoxesConfig()}
     with pytest.raises(FoveateError, match="DICOM series there have the structures GTV, gtv: say which"):
         labelled_or_drawn(Config(), cohort, "maps", structures="", **keys)
     for wrong in ({"want": "values"}, {"want": "maps", "pairs": "{case}_a={case}_b"}):

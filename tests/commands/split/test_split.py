@@ -135,7 +135,7 @@ def test_settings_that_are_refused(flags, words):
 
 
 def test_help_shows_the_keys_of_the_named_source(capsys):
-    assert cli.main(["split", "--source", "chexpert", "--help"]) == 0
+    assert cli.main(["split", "--source", "chexpert", "--help_all"]) == 0
     assert "--source.uncertain" in capsys.readouterr().out
 
 
