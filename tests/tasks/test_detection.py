@@ -1,6 +1,7 @@
 """Detection: ideal outputs score 1 through the whole chain, whatever the labels and the grid."""
 
 import json
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -256,8 +257,24 @@ def test_another_detector_is_scored_without_a_run(tmp_path, capsys):
     assert str(tmp_path) not in (tmp_path / "out" / "summary.json").read_text()
     assert "1 of 2 images are not in" in capsys.readouterr().err
     assert (tmp_path / "out" / "report.html").is_file()
+    stated = {key: summary["settings"][key] for key in ("task", "frame", "unit")}
+    assert stated == {"task": "detection", "frame": "stated", "unit": "stated"}
     with pytest.raises(FoveateError, match="accepted are tasks whose answers are boxes"):
         evaluate(replace(config, task="segmentation"))
+    # a test part without one of the classes, and one without any finding
+    for kinds, ap in ((("n", "n", "m"), 1), (("ignore", "", "n"), math.nan)):
+        named = "abc"[: len(kinds)]
+        cells = [f"4,5,3,3,{kind}" if kind else ",,,," for kind in kinds]
+        parts = ("test", "test", "train")
+        lines = [f"{n}.nii.gz,{c},{p},voxel" for n, c, p in zip(named, cells, parts, strict=True)]
+        (data / "boxes.csv").write_text(head + "\n".join([*lines, ""]))
+        (tmp_path / "theirs.csv").write_text(
+            "image,x,y,z,diameter,score,unit,class\n"
+            "a.nii.gz,4,5,3,3,0.7,voxel,n\nb.nii.gz,4,5,3,3,0.7,voxel,n\n"
+        )
+        assert evaluate(config)
+        metrics = json.loads((tmp_path / "out" / "summary.json").read_text())["metrics"]
+        np.testing.assert_equal(float(metrics["ap/n"]["value"] or math.nan), ap)
 
 
 def test_a_validation_without_a_box_is_refused(tmp_path):

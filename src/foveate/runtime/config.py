@@ -46,7 +46,10 @@ RANDOM_WEIGHTS = "none"  # --init of a fine-tuning from random weights
 
 # Where images, lists and runs are, which run.yaml does not repeat: folders may be named after people.
 REST = "rest"  # --unlabelled: what the training part of --data has without labels
-PATHS = ("data", "out", "init", "unlabelled", "probe", "split", "split.source", "split.save_as")
+PATHS = (
+    *("data", "out", "init", "unlabelled", "probe"),
+    *("split", "split.source", "split.save_as", "boxes.file"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

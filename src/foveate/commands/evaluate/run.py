@@ -111,9 +111,11 @@ def evaluated_without_run(config: EvaluateConfig) -> bool:
 
 
 def settings_of(config: EvaluateConfig) -> dict[str, Any]:
-    """What was asked for, without paths."""
-    paths = ("run", "data", "out", "predictions", "boxes")
-    return {key: value for key, value in parsing.to_mapping(config).items() if key not in paths}
+    """What was asked for, without paths and without keys that say nothing here."""
+    left_out = {"run", "data", "out", "predictions", "boxes"}
+    left_out |= set() if config.predictions else {"frame", "unit"}
+    left_out |= set() if config.run == RANDOM_WEIGHTS else {"task"}
+    return {key: value for key, value in parsing.to_mapping(config).items() if key not in left_out}
 
 
 def written(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from foveate.commands.evaluate.cases import Cohort
@@ -9,18 +10,33 @@ from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import values_of
 from foveate.commands.finetune.config import labelled_or_drawn
 from foveate.core.boxes.tasks import BoxConfig
+from foveate.core.labels import unions
 from foveate.core.types import FoveateError, LabelFacts
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import PrepareConfig
+from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.draw import patient_of
-from foveate.data.cohort.wanted import MAP
+from foveate.data.cohort.wanted import MAP, Labelled
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import read_salt
 from foveate.runtime import images as intake
 from foveate.runtime.registries import TASKS
 from foveate.runtime.selection import say_notes
+
+
+def facts_of(found: Labelled, volumes: Iterable[CachedVolume]) -> LabelFacts:
+    """What the labels hold: the classes that a table names, else the values of these label maps."""
+    named = {value for group in unions(found.classes).values() for value in group}
+    values = (
+        named | set(found.ignore)
+        if found.instances
+        else {value for volume in volumes for value in volume.map_entry(MAP).values}
+    )
+    return LabelFacts(
+        values=tuple(sorted(values)), classes=found.classes, ignore=found.ignore, instances=found.instances
+    )
 
 
 def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
@@ -52,14 +68,14 @@ def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
     if not chosen:
         raise FoveateError(f"--part {part}: the labels name no image of it; accepted: --part all.")
     cache = cache_folder(Path(config.out).absolute().parent, data, PrepareConfig())
-    decoded = intake.decode(chosen, cache, PrepareConfig())
-    by_name = {volume.relative: volume for volume in decoded}
+    # without a table the labels of all parts say which classes there are: one part may lack some of them
+    asked = chosen if found.instances else list(found.records)
+    by_name = {volume.relative: volume for volume in intake.decode(asked, cache, PrepareConfig())}
     kept = [record for record in chosen if record.relative in by_name]
     volumes = [by_name[record.relative].replaced(labels={}) for record in kept]
-    values = sorted({value for volume in volumes for value in volume.map_entry(MAP).values})
-    facts = LabelFacts(
-        values=tuple(values), classes=found.classes, ignore=found.ignore, instances=found.instances
-    )
+    if not kept:
+        raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
+    facts = facts_of(found, by_name.values())
     salt = read_salt(cache)
     cohort = Cohort(
         volumes=volumes,

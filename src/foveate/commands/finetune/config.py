@@ -34,7 +34,7 @@ from foveate.data.readers.suffixes import dimension_of
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.pyramid import DecoderConfig
 from foveate.nets.weights import store as weights
-from foveate.runtime.command import Alternatives, Given, Spec
+from foveate.runtime.command import Alternatives, Given, Spec, own_paths
 from foveate.runtime.config import (
     RANDOM_WEIGHTS,
     RunConfig,
@@ -343,8 +343,8 @@ SPEC = Spec(
 
 def run_config(run: str) -> FinetuneConfig:
     """The configuration of a finished fine-tuning run, its task completed from the labels."""
-    path = Path(run) / "run.yaml"
-    if not path.is_file():
+    if not (path := Path(run) / "run.yaml").is_file():
         raise FoveateError(f"--run {run} holds no run.yaml; accepted: the folder of a fine-tuning run.")
-    keys = parsing.read_yaml(path)
-    return SPEC.resolve({**keys, "init": "none", "data": ""}, {})  # both may be elsewhere by now
+    own = {key: str(each) for key, each in own_paths(path).items() if key == "boxes.file"}
+    # data and weights may be elsewhere by now
+    return SPEC.resolve({**parsing.read_yaml(path), "init": "none", "data": ""}, own)
