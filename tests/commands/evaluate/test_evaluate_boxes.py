@@ -5,12 +5,22 @@ from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import pytest
+import torch
 
+from foveate.commands.evaluate import run as verb
+from foveate.commands.evaluate.boxed import truth_of
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
+from foveate.core.types import FoveateError
+from foveate.data.cohort.wanted import Labelled
+from foveate.nets.encoders.unet import UNetConfig
+from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.runtime import finetuned as models
 from foveate.runtime.command import OWN_PATHS
 from foveate.runtime.folder import write_keys
+from foveate.tasks.detection import Config, Detection
 
 
 def test_the_table_of_boxes_is_in_no_shared_file_and_still_known_to_the_run(tmp_path):
@@ -50,3 +60,64 @@ def test_another_detector_is_scored_on_label_maps_whose_test_part_lacks_a_class(
     assert (summary["part"], summary["cases"]) == ("test", 1)
     assert summary["class_names"] == ["class1", "class2"]
     assert summary["metrics"]["ap/class1"]["value"] == 1
+
+
+@pytest.fixture
+def run_of_two(tmp_path, monkeypatch):
+    """A run from a table of its own with the classes a and b, and other images with findings of b alone."""
+    (tmp_path / "own.csv").write_text("image,x,y,z,diameter,class,unit\nq,1,1,1,3,a,voxel\n")
+    flags = {"dimension": "3", "task.name": "detection", "init": "none", "out": str(tmp_path / "run")}
+    config = SPEC.resolve({}, {**flags, "boxes.file": str(tmp_path / "own.csv")})
+    (tmp_path / "run").mkdir()
+    write_keys(config, tmp_path / "run")
+    learnt = replace(Config.preset(3, "small", "none"), classes=("a=1", "b=2"), instances=2)
+    net = build_pyramid(UNetConfig(width=2, levels=3), DecoderConfig(skips=True), 3)
+    card = {"task": {"name": "detection"}, "intensity": {}, "dimension": 3, "data_hash": ""}
+    model = models.Model(task=Detection(net, learnt), card=card, device=torch.device("cpu"))
+    monkeypatch.setattr(verb, "open_model", lambda *_: model)
+    data = tmp_path / "other"
+    data.mkdir()
+    image = np.random.default_rng(0).integers(0, 100, (14, 12, 10)).astype(np.int16)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), data / "x.nii.gz")
+    (data / "boxes.csv").write_text(
+        "image,x,y,z,diameter,class,unit\nx,4,5,3,3,b,voxel\nx,9,8,6,3,ignore,voxel\n"
+    )
+    (tmp_path / "found.csv").write_text(
+        "image,x,y,z,diameter,class,score,unit\nx,4,5,3,3,b,0.7,voxel\nx,9,8,6,3,b,0.9,voxel\n"
+    )
+    out, table = str(tmp_path / "out"), str(tmp_path / "found.csv")
+    return EvaluateConfig(
+        run=config.out, data=str(data), out=out, part="all", predictions=table, draws=9, with_images=False
+    )
+
+
+def test_classes_of_another_table_are_those_of_the_run_by_name(run_of_two, tmp_path):
+    """Its b is 1 there and 2 in the run; its table is read, not that of the run."""
+    assert evaluate(run_of_two)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["class_names"] == ["a", "b"]
+    assert summary["metrics"]["ap/b"]["value"] == summary["metrics"]["map"]["value"] == 1
+    assert summary["metrics"]["n/findings"]["value"] == 1
+    assert "task" not in summary["settings"]
+    table = tmp_path / "other" / "boxes.csv"
+    table.write_text(table.read_text().replace(",b,", ",c,"))
+    with pytest.raises(FoveateError, match=r"table with the classes c=1, .*run were .*a=1, b=2; accepted"):
+        evaluate(run_of_two)
+
+
+def test_labels_that_do_not_name_the_classes_of_a_run_are_refused():
+    task = replace(Config.preset(3, "small", "none"), classes=("a=1", "b=2"), instances=2)
+    asked = Config.preset(3, "small", "none")
+    with pytest.raises(FoveateError, match=r"label maps with the classes \(none named\), .*of a table"):
+        truth_of(task, asked, Labelled(records=(), layout=""))
+    named = truth_of(task, asked, Labelled(records=(), layout="", classes=("b=7", "c=9"), ignore=(5,)))
+    assert (named.classes, named.ignore, named.instances) == (("a=0", "b=7"), (5,), 0)
+    told = replace(asked, classes=("b=3",))
+    assert truth_of(told, told, Labelled(records=(), layout="", classes=("b=7",))) == told
+
+
+def test_keys_of_an_evaluation_that_would_do_nothing_are_refused(run_of_two):
+    with pytest.raises(FoveateError, match="--task localization: accepted with --run none"):
+        evaluate(replace(run_of_two, task="localization"))
+    with pytest.raises(FoveateError, match="--frame, --unit: accepted with --predictions"):
+        evaluate(replace(run_of_two, predictions="", frame="lps"))

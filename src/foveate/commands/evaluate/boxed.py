@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.boxes.geometry import Boxes, filled
 from foveate.core.boxes.tasks import LABELS, BoxConfig, Scan
+from foveate.core.labels import unions
+from foveate.core.tasks import TaskConfig
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
+from foveate.data.cohort.wanted import Labelled
 from foveate.pages.scenes import write_scenes
 from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
 from foveate.runtime.report.evaluations import SCENES
@@ -21,6 +25,42 @@ from foveate.train.overlays import Case, write_overlays
 
 Rows = list[dict[str, float]]
 EXTRA = 2  # boxes beyond as many as are true that a picture shows
+
+
+def truth_of(task: BoxConfig, asked: TaskConfig, found: Labelled) -> BoxConfig:
+    """The Config that reads these labels: the classes of the run by name, with their values here.
+
+    Every table numbers its own classes. Values of label maps stay as they are where the run was told its
+    classes, or where nobody has named them.
+    """
+    assert isinstance(asked, BoxConfig)
+    own, here = unions(task.classes), unions(found.classes)
+    maps = not task.instances and not found.instances
+    unnamed = all(name == f"class{values[0]}" for name, values in own.items())
+    if maps and (asked.classes or not here or unnamed):
+        return task
+    if (own, set(task.ignore), task.instances) == (here, set(found.ignore), found.instances):
+        return task
+    unknown = bool(found.instances) and not set(here) <= set(own)
+    apart = not set(here) & set(own) and bool(here or not found.instances)
+    if unknown or apart or (task.instances and asked.ignore):
+        raise FoveateError(
+            f"The labels are {said_of(found.classes, found.ignore, found.instances)}, those of the run were "
+            f"{said_of(task.classes, task.ignore, task.instances)}; accepted: labels whose classes are named "
+            "as those of the run, all of them or some, and for other images than its own no --task.ignore of "
+            "a run from a table."
+        )
+    # no voxel counts as 0: a class that these labels lack has no box
+    classes = tuple(f"{name}={'+'.join(map(str, here.get(name, (0,))))}" for name in own)
+    ignore = (asked.ignore if maps else ()) or found.ignore
+    return replace(task, classes=classes, ignore=ignore, instances=found.instances)
+
+
+def said_of(classes: Sequence[str], ignore: Sequence[int], instances: int) -> str:
+    """Labels in words."""
+    kind = "boxes of a table" if instances else "label maps"
+    left_out = f", ignored {', '.join(map(str, ignore))}" if ignore else ""
+    return f"{kind} with the classes {', '.join(classes) or '(none named)'}{left_out}"
 
 
 def refuse_strange(task: BoxConfig, volume: CachedVolume) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.types import Json, Record
 from foveate.data.cache.volumes import CachedVolume
 
@@ -23,3 +24,4 @@ class Cohort:
     part: str = "test"  # that was taken
     left_out: int = 0  # images of the part that could not be used
     records: Sequence[Record] = ()  # one per volume
+    truth: BoxConfig | None = None  # what reads their boxes, where the run's answers are boxes

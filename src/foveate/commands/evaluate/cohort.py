@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from foveate.commands.evaluate.boxed import truth_of
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import values_of
 from foveate.commands.finetune.config import FinetuneConfig, labelled, run_config
+from foveate.core import config as parsing
+from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import read_json
 from foveate.core.tasks import ImageTask
 from foveate.core.types import FoveateError, Record
@@ -56,12 +59,21 @@ def out_of_fold(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mo
         part=FOLDED,
         left_out=sum(part.left_out for part in parts),
         records=[record for part in parts for record in part.records],
+        truth=parts[0].truth,
     )
 
 
 def found_in(config: EvaluateConfig, settings: FinetuneConfig) -> Labelled:
-    """The labelled images, read as the run reads its own."""
-    found = labelled(settings, Path(config.data))
+    """The labelled images, read as the run reads its own; other images have a table of boxes of their own."""
+    said = {key: value for key, value in parsing.to_mapping(config.boxes).items() if value}
+    said = {key: value for key, value in said.items() if value != "stated"}
+    boxes = config.boxes if config.part == "all" else replace(settings.boxes, **said)
+    found = labelled(replace(settings, boxes=boxes), Path(config.data))
+    if said and not found.instances:
+        raise FoveateError(
+            f"--boxes.{next(iter(said))}: --data {config.data} has label maps; accepted: with a "
+            "table of boxes."
+        )
     say_notes([*found.notes, found.patients])
     return found
 
@@ -75,6 +87,7 @@ def load_cohort(
     known = cache_folder(Path(runs[0]).absolute().parent, Path(config.data), model.prepare)
     cache = known if known.is_dir() else cache
     found = found or found_in(config, settings)
+    truth = truth_of(model.task.config, settings.task, found) if isinstance(model.task, BoxTask) else None
     splits = [split_of(config, run, settings, found.records, known) for run in runs]
     split = splits[0]
     if len(runs) > 1:
@@ -110,6 +123,7 @@ def load_cohort(
         part=part,
         left_out=len(chosen) - len(kept),
         records=kept,
+        truth=truth,
     )
 
 

@@ -27,7 +27,8 @@ class EvaluateConfig:
             where there is none; "all" is every labelled image, for a data set that the run never saw.
         predictions: Boxes that another detector has found, as CSV or JSON with a score each: scored in place
             of those of the run, on the same images. Empty: those of the run.
-        boxes: Without a run: where the boxes of the labels are from.
+        boxes: Where the boxes of the labels are from. Of the images of a run, what is not said is as in the
+            run; with `part` all nothing is taken from it.
         task: Without a run: the task whose metrics are given.
         frame: Which way millimetres of `predictions` grow, ras or lps; "stated": the table says it.
         unit: Whether its numbers are mm or voxels; "stated": the table says it.

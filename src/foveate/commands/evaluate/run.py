@@ -21,7 +21,7 @@ from foveate.commands.evaluate.scores import Statistic, judge, judge_found
 from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
 from foveate.core.files import csv_text, plain, replace_text
-from foveate.core.types import Array, Ending
+from foveate.core.types import Array, Ending, FoveateError
 from foveate.data.boxes.tables import BoxesConfig
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
@@ -60,6 +60,7 @@ def run_evaluate(config: EvaluateConfig) -> Ending:
 
 def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
+    refuse_idle(config)
     if config.run == RANDOM_WEIGHTS:
         return evaluated_without_run(config)
     take_gpu(config.accelerator, config.gpu)
@@ -70,6 +71,17 @@ def evaluate(config: EvaluateConfig) -> bool:
     with memory_explained(models[0].device, "while the images were evaluated"):
         cohort = out_of_fold(config, runs, models) if folded else load_cohort(config, runs, models[0])
         return evaluated(config, runs, models, cohort)
+
+
+def refuse_idle(config: EvaluateConfig) -> None:
+    """Refuse keys that would have no effect."""
+    if config.run != RANDOM_WEIGHTS and config.task != EvaluateConfig.task:
+        raise FoveateError(f"--task {config.task}: accepted with --run none; a run has a task of its own.")
+    if not config.predictions and (config.frame, config.unit) != ("stated", "stated"):
+        raise FoveateError(
+            "--frame, --unit: accepted with --predictions, whose numbers they describe; those of the labels "
+            "are --boxes.frame and --boxes.unit."
+        )
 
 
 def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Model], cohort: Cohort) -> bool:

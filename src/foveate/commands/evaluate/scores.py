@@ -56,7 +56,7 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
         return judge_masks(config, models, dense, cohort, out)
     if len(boxed) == len(tasks):
         found = boxes_of(config, models, boxed, cohort)
-        return judge_found(config, boxed[0].config, found, cohort, out)
+        return judge_found(config, cohort.truth or boxed[0].config, found, cohort, out)
     return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
 
 
@@ -67,7 +67,7 @@ def boxes_of(
     if not config.predictions:
         return found_by(config, models, tasks, cohort)
     for volume in cohort.volumes:
-        refuse_strange(tasks[0].config, volume)
+        refuse_strange(cohort.truth or tasks[0].config, volume)
     table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
     return boxes_listed(table, cohort.records, cohort.volumes, tasks[0].class_names)
 
@@ -80,7 +80,7 @@ def found_by(
     found = []
     with counted("evaluating", len(cohort.volumes)) as advance:
         for volume, k in zip(cohort.volumes, owners, strict=True):
-            refuse_strange(tasks[k].config, volume)
+            refuse_strange(cohort.truth or tasks[k].config, volume)
             found.append(models[k].boxes(volume, config.window.overlap, config.mirror))
             advance()
     return found
