@@ -26,15 +26,13 @@ class Frame(NamedTuple):
 def frame_of(relative: str) -> Frame:
     """The place of an image by its path: images of one sweep differ in the last number of their names alone.
 
-    >>> frame_of("a/sweep2_017.png"), frame_of("b/cine#3.nii.gz"), frame_of("c/scan.png")
-    (Frame(sweep='a/sweep2_*', number=17), Frame(sweep='b/cine#*', number=3), Frame(sweep='c/scan', number=0))
+    >>> frame_of("a/sweep2_017.png"), frame_of("b/cine#3.nii.gz"), frame_of("c/us.png")
+    (Frame(sweep='a/sweep2_*', number=17), Frame(sweep='b/cine#*', number=3), Frame(sweep='c/us*', number=0))
     """
     path = PurePosixPath(relative)
     stem = path.name[: len(path.name) - len(suffix_of(Path(path.name)))]
     found = LAST_NUMBER.fullmatch(stem)
-    if not found:
-        return Frame(path.with_name(stem or "-").as_posix(), 0)
-    before, number, after = found.groups()
+    before, number, after = found.groups() if found else (stem, "0", "")
     return Frame(path.with_name(f"{before}*{after}").as_posix(), int(number))
 
 
