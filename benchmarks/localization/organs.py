@@ -30,9 +30,10 @@ from foveate.core.boxes.geometry import HALF, Boxes
 from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.types import Array, Batch, Progress
 from foveate.nets.heads import pooled
+from foveate.nets.pyramid import Pyramid
 from foveate.runtime.finetuned import Model, open_model
 from foveate.tasks import localization
-from foveate.tasks.localization import Config, Localization, Seen, boxes_in
+from foveate.tasks.localization import Config, Localization, boxes_in
 from foveate.views.pipeline import normalise, with_channels
 
 KEYS = {
@@ -54,8 +55,8 @@ SHOWN = ("wall_mm", "centre_mm", "box_iou", "rate_1cm")
 class PooledLocalization(Localization):
     """Walls by a linear layer on the pooled map of the encoder: what ADR 84 rejects."""
 
-    def __init__(self, net: nn.Module, config: Config) -> None:
-        super().__init__(net, config)  # type: ignore[arg-type]
+    def __init__(self, net: Pyramid, config: Config) -> None:
+        super().__init__(net, config)
         features = self.net.encoder_channels[-1]
         walls = nn.Linear(features, len(config.names) * 2 * self.axes)
         self.heads = nn.ModuleDict({"walls": walls, "presence": self.heads["presence"]})
@@ -69,10 +70,6 @@ class PooledLocalization(Localization):
         features = pooled(self.net.encoder(images)[-1])
         walls = self.heads["walls"](features).sigmoid().unflatten(1, (len(self.class_names), 2, self.axes))
         return walls, self.heads["presence"](features)
-
-    def seen(self, images: Tensor) -> Seen:
-        """Not asked here."""
-        raise NotImplementedError
 
     def outputs(self, images: Tensor) -> Tensor:
         """As the task has them."""

@@ -9,7 +9,6 @@ What goes through a memory map is not seen: there a full disk ends a process by 
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import mmap
 import os
@@ -19,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from miniatures import WORDS, Arena, keep, kept, left_after, needed
+from miniatures import Arena, asked, keep, kept, left_after, needed
 
 SOURCE = Path(__file__).with_name("failing.c")
 
@@ -95,18 +94,12 @@ def table(rows: Sequence[dict[str, object]], writes: dict[str, int]) -> str:
 
 def main() -> None:
     """Fill the disk at every place, and say what was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--most", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(WORDS))
-    parser.add_argument("--results", type=Path)
-    given = parser.parse_args()
+    given = asked(__doc__, "--most", 200)
     scratch = given.out.resolve()
     scratch.mkdir(parents=True, exist_ok=True)
     disk = Disk(preloaded(scratch))
     arena, results, writes = Arena(scratch), given.results or scratch / "full_disk.json", dict[str, int]()
-    rows, names = kept(results), given.only.split(",")
+    rows, names = kept(results), given.only
     for name in needed(names):
         arena.look(name)
         if name not in names:

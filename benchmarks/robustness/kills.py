@@ -8,7 +8,6 @@ left after 10 seconds, and the same command again must leave the same bytes as o
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import select
@@ -18,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from miniatures import WORDS, Arena, keep, kept, left_after, needed
+from miniatures import WORDS, Arena, asked, keep, kept, left_after, needed
 
 TRIES = 4  # where a command ended before its moment came
 
@@ -119,14 +118,8 @@ def table(rows: Sequence[dict[str, object]]) -> str:
 
 def main() -> None:
     """Kill, and say what was lost."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(WORDS))
-    parser.add_argument("--results", type=Path)
-    given = parser.parse_args()
-    names = given.only.split(",")
+    given = asked(__doc__, "--kills", 100)
+    names = given.only
     arena, files = Arena(given.out.resolve()), dict[str, int]()
     for name in needed(names):
         arena.look(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib
 import json
@@ -257,3 +258,14 @@ def kept(path: Path) -> list[dict[str, object]]:
     """What was found before."""
     rows: list[dict[str, object]] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return rows
+
+
+def asked(about: str | None, many: str, usual: int) -> argparse.Namespace:
+    """What a script of trials was asked: where, how many of what, which seed, commands and results."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(many, type=int, default=usual)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=lambda names: names.split(","), default=[*WORDS])
+    parser.add_argument("--results", type=Path)
+    return parser.parse_args()

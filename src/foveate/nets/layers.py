@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -46,6 +46,15 @@ class ConvBlock(nn.Sequential):
         self.conv = LAYERS[dimension].conv(inputs, outputs, 3, padding=1, bias=bias)
         self.norm = norm_layer(norm, outputs, dimension)
         self.act = nn.ReLU(inplace=True)
+
+
+def pooled_levels(levels: Iterable[nn.Module], pool: nn.Module, x: Tensor) -> list[Tensor]:
+    """Maps of an image after each level, fine to coarse, pooled in between."""
+    maps: list[Tensor] = []
+    for level in levels:
+        x = level(pool(x) if maps else x)
+        maps.append(x)
+    return maps
 
 
 @contextmanager

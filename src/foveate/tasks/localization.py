@@ -143,14 +143,14 @@ class Localization(BoxTask):
         return {"image": self.config.crops}
 
     @property
-    def boxes(self) -> ViewBoxes:
-        """The boxes of the labels in the windows."""
+    def boxes_seen(self) -> ViewBoxes:
+        """The boxes of the windows."""
         return ViewBoxes(crop="image", config=self.config)
 
     @property
     def draws(self) -> Sequence[Draw]:
         """Those of the windows' corruption, and the boxes that they show."""
-        return [CropLook(crop="image", appearance=self.config.appearance), self.boxes]
+        return [CropLook(crop="image", appearance=self.config.appearance), self.boxes_seen]
 
     @property
     def patch(self) -> tuple[int, ...]:
@@ -233,7 +233,7 @@ def boxes_in(task: Localization, batch: Batch, progress: Progress) -> tuple[Tens
     """Corrupted views (R, C, *S), their walls (R, K, 2, n) in cells, and which organs they show (R, K)."""
     look, channels = task.config.appearance, task.net.in_channels
     images = corrupted_crop(batch, "image", look, channels=channels, seed=progress.seed).flatten(0, 1)
-    rows = drawn(batch, task.boxes, progress.seed, images.device)
+    rows = drawn(batch, task.boxes_seen, progress.seed, images.device)
     organs = torch.arange(len(task.class_names), device=images.device)
     mine = (rows["label"][:, :, None] == organs).float()  # (R, N, K): one row at most for each organ
     ends = rows["centre"] - rows["size"] / 2, rows["centre"] + rows["size"] / 2

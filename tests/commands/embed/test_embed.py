@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from tests.nets.weights.untrained import write_run
 
 from foveate import load_encoder
@@ -134,7 +135,6 @@ def test_volumes_give_a_row_for_every_slice(run, tmp_path):
 
 
 def test_parquet_holds_the_same_numbers(embedded):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow comes with `make setup`")
     found = parquet.read_table(embedded / "features.parquet")
     values = np.array(found["features"].to_pylist(), np.float32)
     assert np.array_equal(values, np.load(embedded / "features.npy", allow_pickle=False))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from tests.nets.weights.untrained import write_run
 
 from foveate import embed as from_python, load_encoder
@@ -251,7 +252,6 @@ def test_near_duplicates_across_the_parts_of_a_split_are_leaks(run, tmp_path, ca
 
 
 def test_parquet_is_read_back_with_what_rows_are(run, data, tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow comes with `make setup`")
     assert embed(run, data, tmp_path / "out", "--labels") == 0
     found = parquet.read_table(tmp_path / "out" / "features.parquet")
     assert np.array_equal(np.stack(found["features"].to_numpy()), features_in(tmp_path / "out"))

@@ -13,7 +13,7 @@ import numpy as np
 
 from foveate.core.boxes.geometry import Boxes, in_mm, in_voxels, inside
 from foveate.core.types import Array, Volume
-from foveate.data.boxes.listing import Listed
+from foveate.data.boxes.listing import Frame, Listed, Unit
 from foveate.data.readers.canonical import source_affine
 
 KEYS = "--boxes.frame and --boxes.unit"  # what says the convention of labels
@@ -70,9 +70,10 @@ def in_world(table: Array, listed: Listed, axes: int, opened: Callable[[], Volum
 def _outside(table: Array, listed: Listed, image: Volume, count: int, keys: str) -> str:
     """What is wrong with boxes outside of the image, and which convention would place them all inside."""
     fitting = []
-    frames = ("ras", "lps") if image.array.ndim > 3 else ("ras",)
-    for unit, frame in product(("mm", "voxel"), frames):
-        other = Listed(unit=unit, frame=frame, rows=listed.rows)  # type: ignore[arg-type]
+    frames: tuple[Frame, ...] = ("ras", "lps") if image.array.ndim > 3 else ("ras",)
+    units: tuple[Unit, ...] = ("mm", "voxel")
+    for unit, frame in product(units, frames):
+        other = Listed(unit=unit, frame=frame, rows=listed.rows)
         boxes = in_world(table, other, image.array.ndim - 1, lambda: image)
         if inside(in_voxels(boxes, image.affine), image.array.shape[1:]).all():
             fitting.append(f"{unit} ({frame.upper()})" if unit == "mm" and len(frames) > 1 else unit)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
 from foveate.core.types import Dimension, FoveateError, Norm
-from foveate.nets.layers import ConvBlock
+from foveate.nets.layers import ConvBlock, pooled_levels
 
 WIDEST = 8  # times the first level's filters: SonoNet's fourth level, and every one below it
 
@@ -68,11 +68,7 @@ class SonoNetEncoder(Encoder):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps (B, C_d, *S / 2^d), fine to coarse."""
-        maps: list[Tensor] = []
-        for level in self.levels:
-            x = level(self.pool(x) if maps else x)
-            maps.append(x)
-        return maps
+        return pooled_levels(self.levels, self.pool, x)
 
 
 SONONET = EncoderEntry(

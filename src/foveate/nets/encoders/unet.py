@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foveate.core.dims import LAYERS
 from foveate.core.networks import Encoder, EncoderConfig, EncoderEntry
 from foveate.core.types import Dimension, Norm
-from foveate.nets.layers import ConvBlock
+from foveate.nets.layers import ConvBlock, pooled_levels
 
 
 @final
@@ -62,11 +62,7 @@ class UNetEncoder(Encoder):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps (B, C_d, *S / 2^d), fine to coarse."""
-        maps: list[Tensor] = []
-        for level in self.levels:
-            x = level(self.pool(x) if maps else x)
-            maps.append(x)
-        return maps
+        return pooled_levels(self.levels, self.pool, x)
 
 
 def unet_entry(dimension: Dimension) -> EncoderEntry[UNetConfig]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch.nn.functional as F
@@ -41,6 +41,15 @@ def conv_block(inputs: int, outputs: int, dimension: int, norm: str, bias: bool)
     return block
 
 
+def pooled_levels(levels: Iterable[nn.Module], pool: nn.Module, x: Tensor) -> list[Tensor]:
+    """Maps of an image after each level, fine to coarse, pooled in between."""
+    maps: list[Tensor] = []
+    for level in levels:
+        x = level(pool(x) if maps else x)
+        maps.append(x)
+    return maps
+
+
 class UNetEncoder(nn.Module):
     """Levels of two blocks with max-pooling in between."""
 
@@ -61,11 +70,7 @@ class UNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps, fine to coarse."""
-        maps: list[Tensor] = []
-        for level in self.levels:
-            x = level(self.pool(x) if maps else x)
-            maps.append(x)
-        return maps
+        return pooled_levels(self.levels, self.pool, x)
 
 
 class SonoNetEncoder(nn.Module):
@@ -84,11 +89,7 @@ class SonoNetEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps, fine to coarse."""
-        maps: list[Tensor] = []
-        for level in self.levels:
-            x = level(self.pool(x) if maps else x)
-            maps.append(x)
-        return maps
+        return pooled_levels(self.levels, self.pool, x)
 
 
 class ResidualBlock(nn.Module):
