@@ -265,14 +265,10 @@ def main() -> None:
         copy = Copy(Path(scratch))
         order = traced(copy, chosen, given.order) if given.order else {}
         todo = [f for f in chosen if f not in known or (given.again and known[f] == SURVIVED)]
-        first = {f: order.get(f"{f.file}:{f.line()}", [])[:MOST] for f in todo}
-        for fault, all_of_them in [*((f, False) for f in todo if first[f]), *((f, True) for f in todo)]:
-            if known.get(fault) == NOTICED:
-                continue
-            seen = copy.notices(fault, chosen[fault] if all_of_them else first[fault])
-            if not seen and not all_of_them:
-                continue
-            known[fault] = NOTICED if seen else SURVIVED
+        for fault in todo:  # each to its end, so that a run that is stopped has asked the first ones
+            first = order.get(f"{fault.file}:{fault.line()}", [])[:MOST]
+            seen = bool(first) and copy.notices(fault, first)
+            known[fault] = NOTICED if seen or copy.notices(fault, chosen[fault]) else SURVIVED
             write(given.results, known)
             print(
                 f"{fault.file}:{fault.line() + 1}: {fault.before} -> {fault.after}: {known[fault]}",

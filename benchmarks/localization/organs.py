@@ -1,4 +1,4 @@
-"""Localisation of organs against a mean box: both in millimetres, on test images that are looked at once.
+"""Localisation of organs against a mean box: both in millimetres.
 
     python benchmarks/localization/organs.py --data patients.csv --out DIR [--part val] [--head pooled]
         [--seed 0] [--KEY VALUE of foveate finetune ...]

@@ -106,7 +106,7 @@ class Arena:
         shutil.rmtree(keep, ignore_errors=True)
         shutil.copytree(self.out / name, keep)
         if name == BOUND:
-            shutil.copytree(self.out / CACHE, self.aside / CACHE)
+            shutil.copytree(self.out / CACHE, self.aside / CACHE, dirs_exist_ok=True)
         return self.whole[name]
 
     def clean(self, name: str, cache: bool = True) -> None:

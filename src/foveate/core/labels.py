@@ -8,6 +8,7 @@ from typing import SupportsFloat
 
 from foveate.core.types import FoveateError, Json, LabelFacts
 
+LABELS = "labels"  # the map that every image with a label map comes with
 MISSING = ("", "nan", "na", "n/a", "null")  # not "none": of a finding it is a class
 
 

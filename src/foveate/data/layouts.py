@@ -20,7 +20,6 @@ from foveate.data.tables import entries_of, parse_json
 
 Missing = Literal["refuse", "skip"]  # what to do where a list names a file that is not there
 Classes = Mapping[str, tuple[int, ...]]  # what a target is called -> the values of the map that belong to it
-LABELS = "labels"  # the key of the one integer map that most layouts come with
 IGNORE = "ignore"  # what nnU-Net calls the value of voxels that nobody has labelled
 SPLITS = {
     "train": ("train", "training", "tr"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import LAYERS, segmentation_crops
-from foveate.core.labels import unions
+from foveate.core.labels import LABELS, unions
 from foveate.core.tasks import DenseConfig, DenseTask, Truth
 from foveate.core.types import (
     Activation,
@@ -40,7 +40,6 @@ from foveate.nets.pyramid import Pyramid
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop, normalise, with_channels
 
-LABELS = "labels"  # the map that every labelled image comes with
 MILD = Appearance(noise_std=(0.0, 0.05), brightness=0.1, contrast=0.25, log_gamma=(-0.3, 0.3))
 
 

@@ -21,7 +21,8 @@ class Limit:
         rows: For how many lines that speak of it, one after the other, it must hold.
         reason: Why this number.
         alone: The number that one line must reach where a run ends with its only measurement of health: what
-            is so far beyond the limit is no noise of a batch. None: one line says nothing.
+            is so far beyond the limit is taken for no noise of a batch: a choice (a third or a tenth of the
+            limit, or ten times it), not a measurement. None: one line says nothing.
     """
 
     value: float

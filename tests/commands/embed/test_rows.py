@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,15 @@ from tests.nets.weights.untrained import write_run
 
 from foveate import embed as from_python, load_encoder
 from foveate.cli import main
-from foveate.commands.embed import features, layout, likeness, picture, run as commands, share
+from foveate.commands.embed import (
+    config as settings,
+    features,
+    layout,
+    likeness,
+    picture,
+    run as commands,
+    share,
+)
 from foveate.core import config as parsing
 from foveate.core.types import FoveateError
 from foveate.views.pipeline import normalise
@@ -170,7 +179,8 @@ def test_amounts_in_cells_are_those_of_a_slow_loop():
     assert np.allclose(found, wanted, atol=1e-5)
 
 
-def test_contradictions_are_refused(run, data, tmp_path, capsys):
+def test_contradictions_are_refused(run, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(settings, "find_spec", lambda _name: None)  # as where umap-learn is not installed
     for words, flags in (
         ("accepted is one of them", ("--labels", "--grid_mm", "3")),
         ("accepted are lengths in mm", ("--grid_mm", "-1")),
@@ -178,8 +188,6 @@ def test_contradictions_are_refused(run, data, tmp_path, capsys):
         ("accepted are whole numbers from 1", ("--devices", "0")),
         ("pip install umap-learn", ("--projection", "umap", "--pictures", "3")),
     ):
-        if "umap" in words and picture.find_spec("umap"):
-            continue
         assert embed(run, data, tmp_path / "out", *flags) == 2
         assert words in capsys.readouterr().err
 
@@ -200,7 +208,7 @@ def test_several_processes_fill_one_table(run, data, tmp_path, monkeypatch):
             monkeypatch.setenv("LOCAL_RANK", str(rank))
             done = np.load(tmp_path / "many" / "done.npy").tolist()
             started.append(done)
-            assert commands.one_of_several(path)
+            assert commands.one_of_several(path) is share.Ending.FINISHED
         return share.Ending.FINISHED
 
     monkeypatch.setattr(share, "run_processes", one_after_the_other)
@@ -212,6 +220,23 @@ def test_several_processes_fill_one_table(run, data, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text(text.replace("grid: []", "grid: [32, 32]"))
     with pytest.raises(FoveateError, match="changed meanwhile"):
         commands.one_of_several(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(("order", "ending"), [(1, "STOPPED"), (2, "REQUEUE")])
+def test_a_process_that_is_told_to_stop_keeps_what_is_done(run, data, tmp_path, monkeypatch, order, ending):
+    def stopped(entry, config, _hint):
+        path = tmp_path / "config.yaml"
+        path.write_text(parsing.to_yaml(config))
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        return commands.one_of_several(path)
+
+    monkeypatch.setattr(share, "run_processes", stopped)
+    monkeypatch.setattr(commands, "stop_signals", lambda: nullcontext({"order": order}))
+    monkeypatch.setattr(commands.CONSOLE, "quiet", False)
+    keys = {"run": str(run), "data": str(data), "out": str(tmp_path / "out"), "labels": True, "pictures": 0}
+    config = commands.SPEC.from_keys({**keys, "batch_size": 1, "num_workers": 0, "devices": 2})
+    assert commands.run_embed(config) is share.Ending[ending]
+    assert np.load(tmp_path / "out" / "done.npy").sum() == 1
 
 
 @pytest.mark.slow
@@ -244,7 +269,10 @@ def test_near_duplicates_across_the_parts_of_a_split_are_leaks(run, tmp_path, ca
     (lists / "test.txt").write_text("p2.png\n")
     assert embed(run, images, tmp_path / "out", *flags) == 0
     assert table(tmp_path / "out" / "leaks.csv") == []
-    for names, words in (("nobody.png\n", "names 'nobody.png': 0 images"), ("p0.png\n", "in two parts")):
+    for names, words in (
+        ("nobody.png\n", "names 'nobody.png': no image has that name"),
+        ("p0.png\n", "in two parts"),
+    ):
         (lists / "test.txt").write_text(names)
         capsys.readouterr()
         assert embed(run, images, tmp_path / "out", *flags) == 2

@@ -7,7 +7,6 @@ from tests.nets.weights.untrained import write_run
 
 from foveate import convert, export
 from foveate.commands.export import state_dicts
-from foveate.commands.export.config import ExportConfig
 from foveate.commands.export.run import SUFFIXES, WRITERS
 from foveate.core.types import FoveateError
 from foveate.nets.weights.files import read_file
@@ -173,4 +172,3 @@ def test_nothing_is_replaced_without_force(runs, tmp_path, form):
 def test_every_format_has_its_test_of_privacy():
     """Bundles are looked at in test_bundle.py, graphs of torch in test_export.py."""
     assert set(WRITERS) == {*CASES, "monai-bundle", "torch-export"}
-    assert ExportConfig().force is False

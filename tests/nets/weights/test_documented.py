@@ -41,5 +41,6 @@ def test_every_family_and_format_has_its_row_with_a_test():
             assert any(f"`{name}`" in row.split("|")[1] for row in rows), name
         for row in rows:
             cells = row.strip("| ").split(" | ")
-            assert "test_" in row or "..._" in row or cells[-1] != "not tested", row
+            tested = "test_" in row or "..._" in row
+            assert tested or (head == "| out |" and cells[-1] != "not tested"), row
             assert all(cells), row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Literal
 
 from foveate.core.types import FoveateError
@@ -100,6 +101,8 @@ def check(config: EmbedConfig, _defaults: EmbedConfig) -> None:
         raise FoveateError("--labels true with --grid_mm: accepted is one of them, a run for each.")
     if config.labels and config.query:
         raise FoveateError("--query with --labels true: an image alone has no label map; accepted: without.")
+    if config.projection == "umap" and find_spec("umap") is None:
+        raise FoveateError("--projection umap needs `pip install umap-learn`; accepted without it: pca.")
     if config.pairs and not config.labels:
         raise FoveateError(f"--pairs {config.pairs}: accepted with --labels true.")
 

@@ -133,9 +133,13 @@ def grid_of(card: Card, encoder: Encoder, asked: tuple[int, ...]) -> tuple[int, 
     return grid
 
 
-def rows_of(layout: Layout, cache: Cache) -> tuple[Array, Rows]:
-    """For every row the number of its image, and what it is of."""
-    every = [layout.rows(volume) for volume in cache]
+def rows_of(layout: Layout, cache: Cache) -> list[Rows]:
+    """The rows of every image."""
+    return [layout.rows(volume) for volume in cache]
+
+
+def joined(every: Sequence[Rows]) -> tuple[Array, Rows]:
+    """For every row of the table the number of its image, and what it is of."""
     counts = [len(rows.parts) for rows in every]
     columns = (np.concatenate(column) for column in zip(*every, strict=True))
     return np.repeat(np.arange(len(counts)), counts), Rows(*columns)
@@ -174,11 +178,10 @@ def jobs_of(seen: Seen, cache: Cache) -> Iterator[list[Job]]:
         first, windows = number + 1, 0
 
 
-def read(seen: Seen, cache: Cache, job: Job) -> Batch:
+def read(seen: Seen, cache: Cache, every_row: Sequence[Rows], job: Job) -> Batch:
     """The windows of a job, and what they count for."""
     layout, views, counted = seen.layout, [], []
     every = [(number, window) for number in job.images for window in layout.windows(cache[number])]
-    known: dict[int, Rows] = {}
     firsts: dict[int, int] = {}
     for place, (number, _) in enumerate(every):
         firsts.setdefault(number, place)
@@ -187,8 +190,7 @@ def read(seen: Seen, cache: Cache, job: Job) -> Batch:
         volume = cache[number]
         views.append(seen.view(part_of(volume, window.part), window))
         if layout.regions or layout.grid_mm:
-            rows = known.setdefault(number, layout.rows(volume))
-            counted.append((number, layout.shares(volume, window, rows)))
+            counted.append((number, layout.shares(volume, window, every_row[number])))
         else:
             counted.append((number, Shares(np.array([place - firsts[number]]))))
     return Batch(torch.cat(views), counted)
@@ -197,7 +199,7 @@ def read(seen: Seen, cache: Cache, job: Job) -> Batch:
 def fill(
     seen: Seen,
     cache: Cache,
-    ends: Sequence[int],
+    every_row: Sequence[Rows],
     table: Array,
     groups: Sequence[Sequence[Job]],
     finished: Callable[[range], None],
@@ -208,15 +210,18 @@ def fill(
     Args:
         seen: The encoder.
         cache: All images.
-        ends: For every image the row behind its last one.
+        every_row: Those of every image, from `rows_of`.
         table: (rows, columns).
         groups: From `jobs_of`.
         finished: Told of the images that are done.
         num_workers: Processes that read images meanwhile.
     """
     jobs = [job for group in groups for job in group]
+    ends = np.cumsum([len(rows.parts) for rows in every_row]).tolist()
     weights = np.zeros(0)
-    batches = made_ahead(lambda number: read(seen, cache, jobs[number]), len(jobs), num_workers=num_workers)
+    batches = made_ahead(
+        lambda number: read(seen, cache, every_row, jobs[number]), len(jobs), num_workers=num_workers
+    )
     for job, batch in zip(jobs, batches, strict=True):
         start, end = (ends[job.images[0] - 1] if job.images[0] else 0), ends[job.images[-1]]
         if job.first == 0:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from foveate.commands.embed.config import EmbedConfig
 from foveate.commands.embed.features import Embedded, Seen, fill, grid_of, jobs_of, rows_of
 from foveate.commands.embed.layout import Layout
+from foveate.core.labels import LABELS
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import is_prepared
@@ -21,8 +21,7 @@ from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import Cache, CachedVolume, open_prepared
 from foveate.data.cohort.labelled import patients_of_source, read_labelled
-from foveate.data.cohort.splits import lists_of_file, lists_of_folder, stem_of
-from foveate.data.cohort.wanted import MAP
+from foveate.data.cohort.splits import named_parts
 from foveate.data.sources.folder import FolderSource
 from foveate.nets.weights import store as weights
 from foveate.runtime import images as intake
@@ -52,7 +51,7 @@ def open_encoder(config: EmbedConfig, card: weights.Card) -> Seen:
         grid=grid_of(card, encoder, config.grid),
         stride=encoder.strides[0],
         tiles=config.tiles,
-        regions=MAP if config.labels else "",
+        regions=LABELS if config.labels else "",
         grid_mm=config.grid_mm,
     )
     return Seen(
@@ -91,7 +90,7 @@ def prepared_images(data: Path, config: EmbedConfig, card: weights.Card) -> Cach
     refuse_incomplete(data, entries)
     cache = open_prepared(data)
     if config.labels:
-        maps = [tuple(each for each in entry.maps if each.name == MAP) for entry in entries]
+        maps = [tuple(each for each in entry.maps if each.name == LABELS) for entry in entries]
         if not any(maps):
             raise FoveateError(
                 f"--data {data} --labels true: the cache has no label maps; accepted: the images' folder."
@@ -136,24 +135,11 @@ def labelled_records(config: EmbedConfig, card: weights.Card) -> list[Record]:
 
 def with_parts(records: Sequence[Record], split: str) -> list[Record]:
     """The images with the parts that a split puts them in; those that it does not name have none."""
-    path = Path(split)
-    named = lists_of_folder(path) if path.is_dir() else lists_of_file(path, 0)
-    known: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        names = (record.relative, PurePosixPath(record.relative).name, stem_of(record.relative))
-        for name in set(names):
-            known[name].append(record.relative)
     parts: dict[str, str] = {}
-    for part, listed in named.items():
-        for name in listed:
-            found = known.get(name) or known.get(stem_of(name), [])
-            if len(found) != 1:
-                raise FoveateError(
-                    f"--split {split} names {name!r}: {len(found)} images of --data have that name; "
-                    "accepted: paths below --data, or names."
-                )
-            if parts.setdefault(found[0], part) != part:
-                raise FoveateError(f"--split {split} names {name!r} in two parts; accepted: one.")
+    for part, found in named_parts(records, split, "--split", "image").items():
+        for record in found:
+            if parts.setdefault(record.relative, part) != part:
+                raise FoveateError(f"--split {split} names {record.relative!r} in two parts; accepted: one.")
     if not parts:
         raise FoveateError(
             f"--split {split} names no image; accepted: a folder with train.txt, val.txt and test.txt, or "
@@ -170,9 +156,9 @@ def features_of(path: Path, found: Embedded, card: weights.Card, out: Path) -> A
     with prepared(images[0], prepare_of(card), out) as volume:
         first = found.cache[0]
         alone = Cache([volume.replaced(cut=first.cut) if first.cut else volume])
-        rows, _ = rows_of(found.seen.layout, alone)
-        table = np.zeros((len(rows), found.features.shape[1]), np.float32)
-        fill(found.seen, alone, [len(rows)], table, list(jobs_of(found.seen, alone)), lambda _images: None)
+        rows = rows_of(found.seen.layout, alone)
+        table = np.zeros((len(rows[0].parts), found.features.shape[1]), np.float32)
+        fill(found.seen, alone, rows, table, list(jobs_of(found.seen, alone)), lambda _images: None)
     return table
 
 

@@ -107,6 +107,8 @@ class Layout:
         first, end = np.searchsorted(rows.parts, [window.part, window.part + 1])
         if self.regions:
             values = rows.labels[first:end]
+            if not len(values):  # nothing to count, and an image without a label map has none to read
+                return Shares(np.zeros(0, np.int64))
             found = map_of(part_of(volume, window.part), self.regions, window)
             amounts = region_amounts(found, window, values, cells)
             return Shares(np.arange(first, end), torch.from_numpy(amounts))

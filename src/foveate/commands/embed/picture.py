@@ -52,8 +52,6 @@ def draw_map(found: Embedded, rows: Array, config: EmbedConfig, path: Path) -> N
 def projected(rows: Array, how: str) -> tuple[Array, tuple[str, str]]:
     """Places (rows, 2) in the map, and what its axes are."""
     there = find_spec("umap") is not None
-    if how == "umap" and not there:
-        raise FoveateError("--projection umap needs `pip install umap-learn`; accepted without it: pca.")
     if how == "umap" and len(rows) < FEWEST:
         raise FoveateError(f"--projection umap of {len(rows)} rows; accepted: from {FEWEST} on, or pca.")
     if how == "umap" or (how == "auto" and there and len(rows) >= FEWEST):

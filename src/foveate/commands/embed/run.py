@@ -7,14 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from foveate.commands.embed.config import SPEC, EmbedConfig
-from foveate.commands.embed.features import Embedded, rows_of
+from foveate.commands.embed.features import Embedded, jobs_of, rows_of
 from foveate.commands.embed.findings import report
 from foveate.commands.embed.images import features_of, open_encoder, open_images, prepared_images
-from foveate.commands.embed.share import embedded, ends_of
+from foveate.commands.embed.share import embedded
 from foveate.commands.embed.table import STATE, TABLE, compute, made_by
 from foveate.commands.embed.write import write_tables
 from foveate.core.config import read_yaml
 from foveate.core.files import json_with, read_json
+from foveate.core.signals import stop_signals
 from foveate.core.types import Ending, FoveateError
 from foveate.nets.weights import store as weights
 from foveate.runtime.report.build import write_page
@@ -28,9 +29,9 @@ STOPPED = "stopped by a signal; the same command goes on: the images that are do
 def run_embed(config: EmbedConfig) -> Ending:
     """Embed, and say what was found; the exit code is 1 if an image could not be used."""
     found = embed_all(config)
-    if found is None:
+    if isinstance(found, Ending):
         say(STOPPED)
-        return Ending.STOPPED
+        return found
     return Ending.INCOMPLETE if found.cache.rejects else Ending.FINISHED
 
 
@@ -41,13 +42,13 @@ def embed(config: EmbedConfig) -> Embedded:
         FoveateError: a signal stopped it.
     """
     found = embed_all(config)
-    if found is None:
+    if isinstance(found, Ending):
         raise FoveateError(STOPPED)
     return found
 
 
-def embed_all(config: EmbedConfig) -> Embedded | None:
-    """Compute the features, write them and the lists, and print the lists with names; None: stopped."""
+def embed_all(config: EmbedConfig) -> Embedded | Ending:
+    """Compute the features, write them and the lists, print the lists with names; or how it was stopped."""
     check_gpus(config)
     if config.gpus:
         take_gpu(config.accelerator, config.gpus[0])
@@ -56,8 +57,8 @@ def embed_all(config: EmbedConfig) -> Embedded | None:
     images = open_images(config, card)
     try:
         found = embedded(config, seen, images.cache, images.folder)
-        if found is None:
-            return None
+        if isinstance(found, Ending):
+            return found
         found = replace(found, split=images.split)
         write_tables(found, card, json_with("made", out / STATE)["made"], out)
     except OSError as error:
@@ -86,21 +87,19 @@ def one_of_several(path: Path) -> Ending:
         raise FoveateError(
             f"--data: the cache {config.data} changed meanwhile; accepted: the same command again, alone."
         )
-    images, _ = rows_of(seen.layout, cache)
-    mine = len(range(rank, len(cache), config.devices))
+    mine = list(jobs_of(seen, cache))[rank :: config.devices]
+    count = sum(len(group[0].images) for group in mine)
     CONSOLE.quiet = rank > 0
-    try:
-        with counted("embedding, the first share", mine, active=rank == 0) as advance:
-            compute(
-                seen,
-                cache,
-                ends_of(images, cache),
-                out,
-                advance,
-                rank=rank,
-                world=config.devices,
-                num_workers=config.num_workers,
-            )
-    except KeyboardInterrupt:
-        return Ending.STOPPED
+    with stop_signals() as left, counted("embedding, the first share", count, active=rank == 0) as advance:
+
+        def advance_or_stop() -> None:
+            advance()
+            if left["order"]:  # what is done is kept
+                raise KeyboardInterrupt
+
+        try:
+            rows = rows_of(seen.layout, cache)
+            compute(seen, cache, rows, mine, out, advance_or_stop, config.num_workers)
+        except KeyboardInterrupt:
+            return Ending.REQUEUE if left["order"] > 1 else Ending.STOPPED
     return Ending.FINISHED

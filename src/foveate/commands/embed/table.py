@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.commands.embed.features import Seen, fill, jobs_of
+from foveate.commands.embed.features import Job, Seen, fill
+from foveate.commands.embed.layout import Rows
 from foveate.core.files import read_json, reserve, write_json
 from foveate.core.types import Array, FoveateError, Json
 from foveate.data.cache.volumes import Cache
@@ -63,18 +64,15 @@ def claim(out: Path, made: dict[str, Json], shape: tuple[int, int], images: int)
 def compute(
     seen: Seen,
     cache: Cache,
-    ends: Sequence[int],
+    every_row: Sequence[Rows],
+    mine: Sequence[Sequence[Job]],
     out: Path,
     advance: Callable[[], None],
-    *,
-    rank: int = 0,
-    world: int = 1,
     num_workers: int = 0,
 ) -> None:
-    """Fill the rows that one of `world` processes has to, but those that are done."""
+    """Fill the rows of some groups of `jobs_of`, but those that are done."""
     table = np.load(out / TABLE, mmap_mode="r+", allow_pickle=False)
     done = np.load(out / DONE, mmap_mode="r+", allow_pickle=False)
-    mine = list(jobs_of(seen, cache))[rank::world]
     open_ones = [group for group in mine if not all(done[number] for number in group[0].images)]
     ready = sum(len(group[0].images) for group in mine) - sum(len(group[0].images) for group in open_ones)
     for _ in range(ready):
@@ -99,7 +97,7 @@ def compute(
             advance()
 
     try:
-        fill(seen, cache, ends, table, open_ones, finished, num_workers)
+        fill(seen, cache, every_row, table, open_ones, finished, num_workers)
     finally:
         save()
 

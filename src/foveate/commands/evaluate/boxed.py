@@ -12,8 +12,8 @@ import torch
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.boxes.geometry import Boxes, filled
-from foveate.core.boxes.tasks import LABELS, BoxConfig, Scan
-from foveate.core.labels import unions
+from foveate.core.boxes.tasks import BoxConfig, Scan
+from foveate.core.labels import LABELS, unions
 from foveate.core.tasks import TaskConfig
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume

@@ -14,11 +14,11 @@ from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.listed import boxes_listed
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import BoxConfig, BoxTask
+from foveate.core.labels import LABELS
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
 from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.cohort.wanted import MAP
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
 from foveate.evaluate.members.mirrors import Mirror
@@ -168,7 +168,7 @@ def judged_masks(
     config: EvaluateConfig, model: Model, task: DenseTask, volume: CachedVolume
 ) -> tuple[dict[str, Array], dict[str, Array], float | None]:
     """The same with the calibration error of their probabilities, where it is asked for."""
-    if strange := sorted({*volume.map_entry(MAP).values} - set(task.declared)):
+    if strange := sorted({*volume.map_entry(LABELS).values} - set(task.declared)):
         raise FoveateError(
             f"{volume.relative}: its labels hold the values {strange}, which no class of the run declares; "
             f"accepted: {sorted(task.declared)}."

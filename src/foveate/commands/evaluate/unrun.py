@@ -10,7 +10,7 @@ from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import values_of
 from foveate.commands.finetune.config import labelled_or_drawn
 from foveate.core.boxes.tasks import BoxConfig
-from foveate.core.labels import unions
+from foveate.core.labels import LABELS, unions
 from foveate.core.types import FoveateError, LabelFacts
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
@@ -18,7 +18,7 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.draw import patient_of
-from foveate.data.cohort.wanted import MAP, Labelled
+from foveate.data.cohort.wanted import Labelled
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import read_salt
 from foveate.runtime import images as intake
@@ -32,7 +32,7 @@ def facts_of(found: Labelled, volumes: Iterable[CachedVolume]) -> LabelFacts:
     values = (
         named | set(found.ignore)
         if found.instances
-        else {value for volume in volumes for value in volume.map_entry(MAP).values}
+        else {value for volume in volumes for value in volume.map_entry(LABELS).values}
     )
     return LabelFacts(
         values=tuple(sorted(values)), classes=found.classes, ignore=found.ignore, instances=found.instances

@@ -11,6 +11,7 @@ from typing import Any, final
 from foveate.commands.finetune.config import FinetuneConfig, labelled
 from foveate.commands.finetune.intensity import decoded_as, seen_through, window_of
 from foveate.core.boxes.tasks import IGNORED, BoxConfig
+from foveate.core.labels import LABELS
 from foveate.core.tasks import DenseConfig, TaskConfig
 from foveate.core.types import FoveateError, LabelFacts, Record
 from foveate.data.cache.index import PROFILE, is_prepared
@@ -24,7 +25,7 @@ from foveate.data.cohort.leakage import hashes_of
 from foveate.data.cohort.patients import Known, with_patients
 from foveate.data.cohort.rest import rest_of
 from foveate.data.cohort.splits import Split, make_split
-from foveate.data.cohort.wanted import MAP, Labelled
+from foveate.data.cohort.wanted import Labelled
 from foveate.data.readers.suffixes import dimension_of
 from foveate.runtime import images as intake
 from foveate.runtime.config import REST
@@ -206,7 +207,7 @@ def rest_records(config: FinetuneConfig, found: Labelled, split: Split) -> list[
 
 def refuse_without_boxes(task: BoxConfig, validation: Sequence[CachedVolume]) -> None:
     """Refuse a validation part in which nothing is to be found: no score could choose the weights."""
-    values = {value for volume in validation for value in volume.map_entry(MAP).values}
+    values = {value for volume in validation for value in volume.map_entry(LABELS).values}
     if not [number for number in task.classes_of(values).values() if number != IGNORED]:
         raise FoveateError(
             f"None of the {len(validation)} validation images has a box that counts, so that nothing could "
@@ -229,7 +230,7 @@ def facts_of(
     """What the labels hold; `listed`: the labels of whole training images."""
 
     def values(volumes: Sequence[CachedVolume]) -> set[int]:
-        return {value for v in volumes if MAP in v.map_names for value in v.map_entry(MAP).values}
+        return {value for v in volumes if LABELS in v.map_names for value in v.map_entry(LABELS).values}
 
     names = dict.fromkeys(name for labels in listed for name in labels)
     return LabelFacts(
@@ -268,7 +269,7 @@ def data_hash(images: LabelledImages) -> str:
 
 def map_hashes(volume: CachedVolume) -> list[str]:
     """Hashes of the label maps of a volume, with the boxes that they are painted from."""
-    known = [each for each in volume.entry.maps if each.name == MAP]
+    known = [each for each in volume.entry.maps if each.name == LABELS]
     return [each.content_hash + (str(each.boxes) if each.boxes is not None else "") for each in known]
 
 

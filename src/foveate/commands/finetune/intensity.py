@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from foveate.core.labels import LABELS
 from foveate.core.types import FoveateError
 from foveate.data.cache.encoding import Histogram
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.cohort.wanted import MAP
 
 ENDS = (0.5, 99.5)  # percentiles
 
@@ -26,7 +26,7 @@ def labelled_histogram(volumes: Sequence[CachedVolume], ignore: Collection[int])
     found = []
     for volume in volumes:
         zero = [0] * len(volume.shape)
-        labels = volume.read_map(MAP, zero, volume.shape)
+        labels = volume.read_map(LABELS, zero, volume.shape)
         marked = (labels > 0) & ~np.isin(labels, list(ignore))
         codes, counts = np.unique(volume.codes(zero, volume.shape).array[0][marked], return_counts=True)
         if len(codes):

@@ -47,8 +47,8 @@ def scratch_normalisation(given: Mapping[str, Any], dimension: Dimension) -> Nor
     """A z-score, or what Hounsfield units mean; of pictures for a value, the constants of their weights."""
     if given.get("prepare.profile") == "ct":
         return "none"  # a window in a lung holds little else
-    dense = TASKS[str(given["task.name"])].Config.want != "values"
-    return "zscore" if dense else OF_WHOLE_IMAGES[dimension]
+    in_windows = TASKS[str(given["task.name"])].Config.want != "values"
+    return "zscore" if in_windows else OF_WHOLE_IMAGES[dimension]
 
 
 def default_encoder(

@@ -109,8 +109,10 @@ class Boxes:
 
 def joined(parts: Iterable[Boxes], axes: int) -> Boxes:
     """All boxes of several, one after the other."""
-    rows = [row for part in parts for row in part.rows()]
-    return Boxes.from_rows(rows, axes)
+    some = [Boxes.of([], [], axes=axes), *parts]
+    columns = [(each.centre, each.size, each.label, each.score) for each in some]
+    centre, size, label, score = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return Boxes(centre=centre, size=size, label=label, score=score)
 
 
 def sides_of(affine: ArrayLike, axes: int) -> Floats:

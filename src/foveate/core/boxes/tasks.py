@@ -21,11 +21,10 @@ from torch import Tensor
 
 from foveate.core.boxes.geometry import Boxes, component_boxes, filled, in_voxels, value_boxes
 from foveate.core.contracts import LabelledReader, VolumeReader
-from foveate.core.labels import unions
+from foveate.core.labels import LABELS, unions
 from foveate.core.tasks import DenseTask, ImageTask, Task, TaskConfig
 from foveate.core.types import Array, FoveateError, LabelFacts
 
-LABELS = "labels"  # the map that every labelled image comes with
 IGNORED = -1  # the class of boxes that count neither as found nor as false
 
 Scorer = Callable[[Array], dict[str, float]]  # metrics of the scans with these numbers

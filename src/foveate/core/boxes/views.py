@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from foveate.core.boxes.geometry import HALF, Boxes
-from foveate.core.boxes.tasks import LABELS, BoxConfig
+from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.contracts import Draw
+from foveate.core.labels import LABELS
 from foveate.core.types import Batch
 
 NONE = -2  # the class of a row that holds no box

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from foveate.core.boxes.tasks import instance_of
+from foveate.core.labels import LABELS
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.listing import IGNORE, Listed
 from foveate.data.boxes.tables import BoxesConfig, TableImage, read_boxes, table_of
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.patients import with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking
+from foveate.data.cohort.wanted import Labelled, Want, lacking
 from foveate.data.layouts import split_of
 from foveate.data.readers.suffixes import suffix_of
 
@@ -95,7 +96,7 @@ def labelled(record: Record, image: TableImage, classes: Mapping[str, int], tabl
     )
     return replace(
         record,
-        maps={MAP: table},
+        maps={LABELS: table},
         labels=Listed(unit=image.unit, frame=image.frame, rows=rows).as_label(),
         patient=image.patient or record.patient,
         split=split_of(image.split, str(table)) or record.split,

@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from foveate.core.contracts import Source
+from foveate.core.labels import LABELS
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError, Json, Record
 from foveate.data.boxes.listing import BOXES
 from foveate.data.catalogue import build_source
 from foveate.data.cohort.pairs import EXAMPLE, Paired, by_pattern, by_stem
 from foveate.data.cohort.patients import Known, with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, Want, lacking, refuse_contradictions
+from foveate.data.cohort.wanted import Labelled, Want, lacking, refuse_contradictions
 from foveate.data.layouts import (
     IGNORE,
     Layout,
@@ -87,9 +88,9 @@ def from_source(source: Source, data: Path, want: Want, *, patient_pattern: str 
     listed = want == "boxes" and any(BOXES in record.labels for record in images)
     if listed:
         boxed = [record for record in images if BOXES in record.labels]
-        found = [replace(r, maps={MAP: r.path}, labels={BOXES: r.labels[BOXES]}) for r in boxed]
+        found = [replace(r, maps={LABELS: r.path}, labels={BOXES: r.labels[BOXES]}) for r in boxed]
     elif want != "values":
-        found = [replace(r, maps={MAP: r.maps[MAP]}, labels={}) for r in images if MAP in r.maps]
+        found = [replace(r, maps={LABELS: r.maps[LABELS]}, labels={}) for r in images if LABELS in r.maps]
     else:
         found = [replace(r, maps={}) for r in images if r.labels]
     if any(record.split for record in found):
@@ -146,7 +147,7 @@ def from_folder(data: Path, want: Want, source: FolderSource, pairs: str = "") -
 
 def joined(paired: Paired) -> tuple[Record, ...]:
     """Images with the maps that they are paired with."""
-    return tuple(replace(image, role="image", maps={MAP: label.path}) for image, label in paired.pairs)
+    return tuple(replace(image, role="image", maps={LABELS: label.path}) for image, label in paired.pairs)
 
 
 def _in_one_folder(paired: Paired, records: Sequence[Record]) -> Labelled:
@@ -177,7 +178,7 @@ def by_usual_names(records: Sequence[Record]) -> Labelled:
     maps = by_key(record for record in records if record.role == "label")
     images = by_key(record for record in records if record.role == "image")
     pairs = [
-        replace(image, maps={MAP: maps[key].path}, split=image.split or split_of(image.relative))
+        replace(image, maps={LABELS: maps[key].path}, split=image.split or split_of(image.relative))
         for key, image in images.items()
         if key in maps
     ]
@@ -242,7 +243,7 @@ def from_table(data: Path, want: Want, _source: FolderSource) -> Labelled:
             relative=files.relative(found),
             patient=row[patient] if patient else "",
             split=split_word(row.get("split", ""), str(path)),
-            maps={MAP: files.find(row[mask], path)} if mask and row[mask] else {},
+            maps={LABELS: files.find(row[mask], path)} if mask and row[mask] else {},
             labels={} if mask else {k: v for k, v in row.items() if k not in (image, patient, "split")},
         )
         for row in rows
@@ -295,7 +296,7 @@ def record_of(entry: Json, split: str, files: Files, source: Path, want: Want) -
     found, *others = (files.find(each, source) for each in images)
     patient = column_of(list(values), PATIENT_COLUMNS)
     label = values.get("label")
-    maps = {MAP: files.find(label, source)} if want == "maps" and isinstance(label, str) else {}
+    maps = {LABELS: files.find(label, source)} if want == "maps" and isinstance(label, str) else {}
     rest = (
         {k: v for k, v in values.items() if k not in ("image", patient, "fold")} if want == "values" else {}
     )

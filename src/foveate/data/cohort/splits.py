@@ -156,27 +156,36 @@ def given_split(records: Sequence[Record], config: SplitConfig) -> Split | None:
     """The split of `source`; images that it does not name are excluded."""
     if not config.source:
         return None
-    path = Path(config.source)
-    named = lists_of_folder(path) if path.is_dir() else lists_of_file(path, config.fold)
-    known: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        for key in {record.relative, PurePosixPath(record.relative).name, stem_of(record.relative)}:
-            known[key].append(record)
-    split = {part: [one(known, name, path) for name in named.get(part, [])] for part in PARTS}
+    named = named_parts(records, config.source, "split.source", "labelled image", config.fold)
+    split = {part: named.get(part, []) for part in PARTS}
     if not split["train"]:
-        raise FoveateError(f'split.source {path}: "train" is empty or missing; accepted: names of images.')
+        raise FoveateError(
+            f'split.source {config.source}: "train" is empty or missing; accepted: names of images.'
+        )
     return split
 
 
-def one(known: Mapping[str, list[Record]], name: str, path: Path) -> Record:
-    """The one image of a name."""
-    found = known.get(name) or known.get(stem_of(name), [])
-    if len(found) != 1:
-        what = "no labelled image has that name" if not found else f"{len(found)} images have that name"
-        raise FoveateError(
-            f"split.source {path} names {name!r}: {what}; accepted: paths below --data, or names."
-        )
-    return found[0]
+def named_parts(
+    records: Sequence[Record], source: str, key: str, kind: str, fold: int = 0
+) -> dict[str, list[Record]]:
+    """The images that a file or a folder of lists names, by part; `key` and `kind` are for messages."""
+    path = Path(source)
+    lists = lists_of_folder(path) if path.is_dir() else lists_of_file(path, fold, key)
+    known: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        for name in {record.relative, PurePosixPath(record.relative).name, stem_of(record.relative)}:
+            known[name].append(record)
+
+    def one(name: str) -> Record:
+        found = known.get(name) or known.get(stem_of(name), [])
+        if len(found) != 1:
+            what = f"no {kind} has that name" if not found else f"{len(found)} images have that name"
+            raise FoveateError(
+                f"{key} {path} names {name!r}: {what}; accepted: paths below --data, or names."
+            )
+        return found[0]
+
+    return {part: [one(name) for name in names] for part, names in lists.items()}
 
 
 def stem_of(relative: str) -> str:
@@ -189,16 +198,14 @@ def stem_of(relative: str) -> str:
     return name[: len(name) - len(suffix_of(Path(name)))].removesuffix("_0000")
 
 
-def lists_of_file(path: Path, fold: int) -> dict[str, list[str]]:
+def lists_of_file(path: Path, fold: int, key: str) -> dict[str, list[str]]:
     """Names by part, from JSON."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FoveateError(f"split.source {path}: there is no such file.") from None
+        raise FoveateError(f"{key} {path}: there is no such file.") from None
     except (ValueError, RecursionError):
-        raise FoveateError(
-            f'split.source {path} is not JSON; accepted: {{"train": [...], "val": [...]}}.'
-        ) from None
+        raise FoveateError(f'{key} {path} is not JSON; accepted: {{"train": [...], "val": [...]}}.') from None
     folds = content if isinstance(content, list) else [content]
     if not 0 <= fold < len(folds):
         raise FoveateError(f"split.fold {fold}: {path} holds {len(folds)}; accepted: 0 to {len(folds) - 1}.")

@@ -14,9 +14,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NoReturn
 
+from foveate.core.labels import LABELS
 from foveate.core.types import FoveateError, Record, Region
 from foveate.data.cohort.patients import with_patients
-from foveate.data.cohort.wanted import MAP, Labelled, lacking
+from foveate.data.cohort.wanted import Labelled, lacking
 from foveate.data.readers.dicom.structures.contents import Contents, contents_of, place_of
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.suffixes import SUFFIXES, dimension_of, suffix_of
@@ -137,7 +138,7 @@ def chosen(series: Drawn, wanted: Wanted, data: Path) -> Labelled:
         taken = {(region.file, region.number) for region in regions}
         others.update({c.names[n] for c in files for n in c.names if (c.path, n) not in taken})
         if regions:
-            records.append(replace(image, maps={MAP: regions[0].file}, regions=tuple(regions)))
+            records.append(replace(image, maps={LABELS: regions[0].file}, regions=tuple(regions)))
     drawn_on = sum(bool(files) for _, files in series.found)
     if absent := [name for name in wanted if not used[name]]:
         _refuse_absent(absent, wanted, [*others, *(n for each in used.values() for n in each)], data)

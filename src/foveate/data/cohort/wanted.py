@@ -13,9 +13,6 @@ from foveate.data.cohort.patients import HEADERS
 Want = Literal["maps", "values", "boxes"]  # a label for every voxel, for whole images, or boxes
 
 
-MAP = "labels"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
     """The labelled images of a data set."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, WrongLayoutError, below, case, folders
+from foveate.data.layouts import Layout, WrongLayoutError, below, case, folders
 from foveate.data.tables import read_table, visible
 
 TREE = """

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, case, either, folders, volume
+from foveate.data.layouts import Layout, case, either, folders, volume
 from foveate.data.tables import visible
 
 TREE = """

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Record
 from foveate.data.image_files import existing
-from foveate.data.layouts import LABELS, Layout, Missing, WrongLayoutError, case, split_of
+from foveate.data.layouts import Layout, Missing, WrongLayoutError, case, split_of
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
 from foveate.data.tables import PATIENT_COLUMNS, column_of, read_table
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Record
-from foveate.data.layouts import LABELS, Layout, case, either, excluded_case, folders, volume
+from foveate.data.layouts import Layout, case, either, excluded_case, folders, volume
 
 TREE = """
 data/

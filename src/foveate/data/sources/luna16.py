@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from foveate.core.boxes.tasks import instance_of
 from foveate.core.types import FoveateError, Json, Record
 from foveate.data.boxes.listing import Listed
 from foveate.data.layouts import IGNORE, Classes, Layout, case, either, excluded_case, folders
@@ -126,7 +127,7 @@ def _boxes(
     kinds = [(NODULE, nodules)] if ignored is None else [(NODULE, nodules), (EXCLUDED, ignored.get(uid, []))]
     found = [(kind, point) for kind, points in kinds for point in points]
     rows = tuple(
-        (float(number * len(kinds) + kind), x, y, z, *[d if d > 0 else UNKNOWN_MM] * 3)
+        (float(instance_of(number, kind, len(kinds))), x, y, z, *[d if d > 0 else UNKNOWN_MM] * 3)
         for number, (kind, (x, y, z, d)) in enumerate(found)
     )
     return Listed(unit="mm", frame="ras", rows=rows).as_label()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Json, Record
 from foveate.data.image_files import existing
 from foveate.data.layouts import (
-    LABELS,
     Classes,
     Layout,
     Missing,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from foveate.core.labels import LABELS
 from foveate.core.types import Record
 from foveate.data.layouts import (
-    LABELS,
     Classes,
     Layout,
     WrongLayoutError,

@@ -1,1 +1,1 @@
-"""Scores of boxes: FROC and average precision, their intervals' inner loop, their figures."""
+"""Boxes from the maps of a detector, FROC and average precision, their figures."""

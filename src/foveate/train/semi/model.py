@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from foveate.core.contracts import Draw
+from foveate.core.labels import LABELS
 from foveate.core.tasks import DenseTask, Task
 from foveate.core.types import Batch, FoveateError, Progress
-from foveate.data.cohort.wanted import MAP
 from foveate.nets.layers import running_statistics
 from foveate.train.health import PULLED, undisturbed
 from foveate.train.semi.classes import ClassFigures
@@ -79,7 +79,7 @@ class SemiSupervised(Taught):
 
         `weight` is that of a voxel with a pseudo-label; 0 where every sample is a labelled one.
         """
-        name = f"{MAP}/{self.crop}"
+        name = f"{LABELS}/{self.crop}"
         images, labels = batch["crops"][self.crop], batch["regions"][name]
         weights = torch.ones(labels.shape, device=labels.device)
         if self.classes is not None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 
 from foveate.core.contracts import CropViews, Trainable, VolumeReader
+from foveate.core.labels import LABELS
 from foveate.core.types import CropSpec
-from foveate.data.cohort.wanted import MAP
 from foveate.views.pipeline import make_views
 
 MakeViews = Callable[..., dict[str, CropViews]]
@@ -25,11 +25,11 @@ def views_of_either(
     volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int
 ) -> dict[str, CropViews]:
     """The views of a sample; without a label map none is centred on a class, and every voxel is unknown."""
-    if MAP in volume.map_names:
+    if LABELS in volume.map_names:
         return make_views(volume, index, specs=specs, seed=seed)
     anywhere = {name: replace(spec, around="", around_probability=0.0) for name, spec in specs.items()}
     views = make_views(volume, index, specs=anywhere, seed=seed)
-    return {name: each._replace(maps={MAP: unknown_like(each)}) for name, each in views.items()}
+    return {name: each._replace(maps={LABELS: unknown_like(each)}) for name, each in views.items()}
 
 
 def unknown_like(views: CropViews) -> torch.Tensor:
