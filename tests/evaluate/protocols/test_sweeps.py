@@ -92,7 +92,10 @@ def test_a_sweep_that_is_drawn_twice_counts_twice():
     assert retrieval(columns, np.array([0, 1, 0, 1, 2, 3]))["retrieval/heart"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(("count", "dense"), [(2, False), (0, False), (3, True)])
-def test_a_number_without_a_middle_and_masks_are_refused(count, dense):
-    with pytest.raises(FoveateError, match="smooth_frames"):
-        refuse_smoothing(count, dense=dense)
+@pytest.mark.parametrize(
+    ("count", "whole", "accepted"),
+    [(2, True, "are odd numbers"), (0, True, "are odd numbers"), (3, False, "for runs that answer whole")],
+)
+def test_a_number_without_a_middle_and_other_answers_are_refused(count, whole, accepted):
+    with pytest.raises(FoveateError, match=f"--smooth_frames {count}: accepted {accepted}"):
+        refuse_smoothing(count, whole_images=whole)

@@ -40,7 +40,9 @@ def refuse_format(images: Sequence[Record], model: Model, form: str) -> None:
     if form == NIFTI:
         return
     if not model.dense:
-        raise FoveateError(f"--format {form}: the run answers whole images; its answers go into a table.")
+        raise FoveateError(
+            f"--format {form}: the run makes no masks, its answers are tables; accepted: --format {NIFTI}."
+        )
     others = [r for r in images if suffix_of(r.path) in SUFFIXES or dimension_of(r) != 3]
     if others:
         raise FoveateError(

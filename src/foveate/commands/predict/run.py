@@ -158,7 +158,7 @@ def refuse_settings(config: PredictConfig, model: Model) -> None:
     for key, wanted in dense_only.items():
         if wanted and not model.dense:
             raise FoveateError(f"--{key} true: the run makes no masks; accepted for runs that do.")
-    refuse_smoothing(config.smooth_frames, dense=not isinstance(model.task, ImageTask))
+    refuse_smoothing(config.smooth_frames, whole_images=isinstance(model.task, ImageTask))
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 

@@ -45,14 +45,12 @@ def in_order(frames: Sequence[Frame]) -> Iterator[list[int]]:
         yield sorted(members, key=lambda i: frames[i].number)
 
 
-def refuse_smoothing(count: int, *, dense: bool) -> None:
-    """Refuse a number of frames that has no middle, and masks, which are not averaged over frames."""
+def refuse_smoothing(count: int, *, whole_images: bool) -> None:
+    """Refuse a number of frames that has no middle, and answers that are not for whole images."""
     if count < 1 or count % 2 == 0:
         raise FoveateError(f"--smooth_frames {count}: accepted are odd numbers, 1 for no smoothing.")
-    if count > 1 and dense:
-        raise FoveateError(
-            f"--smooth_frames {count}: the run makes masks; accepted for runs that answer whole images."
-        )
+    if count > 1 and not whole_images:
+        raise FoveateError(f"--smooth_frames {count}: accepted for runs that answer whole images.")
 
 
 def smoothed(answers: Array, frames: Sequence[Frame], count: int) -> Array:

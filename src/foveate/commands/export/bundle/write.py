@@ -55,8 +55,8 @@ def segmentation_of(source: Source) -> DenseTask:
     card, task = source.card, source.task
     if not isinstance(task, DenseTask):
         raise FoveateError(
-            "--format monai-bundle: RUN makes no masks, and MONAI has no steps that sample whole images as "
-            "in the training; accepted: runs of segmentation. For others: --format onnx or torch-export."
+            "--format monai-bundle: RUN makes no masks, and MONAI has no steps that sample for other answers "
+            "as in the training; accepted: runs of segmentation. For others: --format onnx or torch-export."
         )
     prepare, depth = from_card(PrepareConfig, card["intensity"]), depth_of(card)
     differs = {
