@@ -21,8 +21,10 @@ from foveate.commands.evaluate.scores import Statistic, judge, judge_found
 from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
 from foveate.core.files import csv_text, plain, replace_text
+from foveate.core.tasks import DenseTask, ImageTask, Task
 from foveate.core.types import Array, Ending, FoveateError
 from foveate.data.boxes.tables import BoxesConfig
+from foveate.evaluate.protocols.sweeps import refuse_smoothing
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import RANDOM_WEIGHTS
@@ -62,12 +64,14 @@ def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
     refuse_idle(config)
     if config.run == RANDOM_WEIGHTS:
+        refuse_unfit(config, ())
         return evaluated_without_run(config)
     take_gpu(config.accelerator, config.gpu)
     runs = runs_in(config.run)
     folded = len(runs) > 1 and config.part in ("auto", "val")
     named: list[list[str]] = [[run] for run in runs] if folded else [runs]
     models = [open_model(some, config.accelerator, config.precision) for some in named]
+    refuse_unfit(config, [model.task for model in models])
     with memory_explained(models[0].device, "while the images were evaluated"):
         cohort = out_of_fold(config, runs, models) if folded else load_cohort(config, runs, models[0])
         return evaluated(config, runs, models, cohort)
@@ -81,6 +85,16 @@ def refuse_idle(config: EvaluateConfig) -> None:
         raise FoveateError(
             "--frame, --unit: accepted with --predictions, whose numbers they describe; those of the labels "
             "are --boxes.frame and --boxes.unit."
+        )
+
+
+def refuse_unfit(config: EvaluateConfig, tasks: Sequence[Task]) -> None:
+    """Refuse keys for which the answers of no task have a use; without a run all answers are boxes."""
+    whole_images = any(isinstance(task, ImageTask) for task in tasks)
+    refuse_smoothing(config.smooth_frames, whole_images=whole_images)
+    if config.lesions.match != "none" and not any(isinstance(task, DenseTask) for task in tasks):
+        raise FoveateError(
+            f"--lesions.match {config.lesions.match}: no answer is a mask; accepted for runs that make masks."
         )
 
 

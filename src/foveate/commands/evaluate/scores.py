@@ -26,7 +26,6 @@ from foveate.evaluate.protocols.lesions import lesion_rows
 from foveate.evaluate.protocols.sweeps import (
     Frame,
     frame_of,
-    refuse_smoothing,
     retrieval,
     retrieved,
     smoothed,
@@ -48,7 +47,6 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
     """Scores of every case by the model that answers it; figures."""
     tasks = [model.task for model in models]
     dense = [task for task in tasks if isinstance(task, DenseTask)]
-    refuse_smoothing(config.smooth_frames, whole_images=not dense)
     boxed = [task for task in tasks if isinstance(task, BoxTask)]
     if config.predictions and not boxed:
         raise FoveateError(f"--predictions {config.predictions}: accepted for runs whose answers are boxes.")
