@@ -10,6 +10,7 @@ import torch
 
 from foveate.commands.evaluate import run as verb
 from foveate.commands.evaluate.boxed import truth_of
+from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
@@ -100,10 +101,25 @@ def test_classes_of_another_table_are_those_of_the_run_by_name(run_of_two, tmp_p
     assert summary["metrics"]["ap/b"]["value"] == summary["metrics"]["map"]["value"] == 1
     assert summary["metrics"]["n/findings"]["value"] == 1
     assert "task" not in summary["settings"]
+    assert summary["note"].startswith("these are scores of boxes of a table, not of those")
+    assert "boxes of a table" in (tmp_path / "out" / "report.html").read_text()
+    assert "weights_data_hash" not in summary
+    assert not {"precision", "mirror", "window"} & set(summary["settings"])
     table = tmp_path / "other" / "boxes.csv"
     table.write_text(table.read_text().replace(",b,", ",c,"))
     with pytest.raises(FoveateError, match=r"table with the classes c=1, .*run were .*a=1, b=2; accepted"):
         evaluate(run_of_two)
+
+
+def test_what_is_said_of_scores_is_true_of_whose_boxes_they_are(run_of_two):
+    """Folds and validation images chose the weights of a run, not the boxes of somebody else's table."""
+    of_folds = Cohort(volumes=[], patients=[], calibration=[], owners=[0, 1], part="out of fold")
+    of_val = Cohort(volumes=[], patients=[], calibration=[], part="val")
+    table, own = (replace(run_of_two, part="auto", predictions=given) for given in ("t.csv", ""))
+    for cohort, said in ((of_folds, verb.OUT_OF_FOLD), (of_val, verb.NO_TEST)):
+        assert verb.note_on(own, cohort) == said
+        assert verb.note_on(table, cohort) == verb.OF_TABLE
+    assert not verb.note_on(replace(own, part="val"), of_val)
 
 
 def test_labels_that_do_not_name_the_classes_of_a_run_are_refused():

@@ -88,6 +88,9 @@ def test_figures_of_another_run_are_refused(runs, tmp_path, capsys):
     )
     assert exported(runs / "narrow", tmp_path / "hub", "huggingface", "--evaluation", str(tmp_path)) == 2
     assert "is of another run" in capsys.readouterr().err
+    (tmp_path / "summary.json").write_text(json.dumps({"task": None, "metrics": {"map": {"value": 1}}}))
+    assert exported(runs / "narrow", tmp_path / "hub", "huggingface", "--evaluation", str(tmp_path)) == 2
+    assert "of boxes of a table" in " ".join(capsys.readouterr().err.split())
     assert exported(runs / "narrow", tmp_path / "hub", "huggingface", "--evaluation", str(runs)) == 2
     assert not (tmp_path / "hub").exists()
 

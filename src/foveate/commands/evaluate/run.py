@@ -49,6 +49,8 @@ OUT_OF_FOLD = (
     "every image is scored by the network that was not trained on it; but its fold chose the checkpoint, so "
     "these scores are somewhat optimistic"
 )
+OF_TABLE = "these are scores of boxes of a table, not of those that the run's network finds"
+OF_NETWORK = ("accelerator", "gpu", "mirror", "precision", "window")  # settings without effect on a table
 NO_TEST = (
     "the run's split has no test part: scored on the validation images, which chose the checkpoint, so these "
     "scores are optimistic. Keep images for a test with `foveate finetune --split.test_share 0.2`"
@@ -101,22 +103,38 @@ def refuse_unfit(config: EvaluateConfig, tasks: Sequence[Task]) -> None:
 def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Model], cohort: Cohort) -> bool:
     """The same with the models of the runs, and the images."""
     out = Path(config.out)
-    note = NO_TEST if config.part == "auto" and cohort.part == "val" else ""
-    note = OUT_OF_FOLD if cohort.owners else note
     out.mkdir(parents=True, exist_ok=True)
     rows, statistic, extra = judge(config, models, cohort, out)
     for words in filter(None, (model.spared() for model in models)):
         say(words)
     first = models[0]
-    hashes = [weights.read(run)[1]["data_hash"] for run in runs] if len(runs) > 1 else first.card["data_hash"]
     about: dict[str, Any] = {
-        "note": note,
+        "note": note_on(config, cohort),
         "task": first.card["task"]["name"],
         "class_names": list(first.task.class_names),
-        "weights_data_hash": hashes,
-        "settings": settings_of(config) | {"precision": first.precision},
+        "settings": settings_of(config),
     }
+    if not config.predictions:
+        about["weights_data_hash"] = hashes_of(runs, first)
+        about["settings"]["precision"] = first.precision
     return written(config, cohort, rows, statistic, {**about, **extra})
+
+
+def hashes_of(runs: Sequence[str], first: Model) -> str | list[str] | None:
+    """The hash of the data that the weights were trained on; of several runs a list."""
+    if len(runs) > 1:
+        return [weights.read(run)[1]["data_hash"] for run in runs]
+    only: str | None = first.card["data_hash"]
+    return only
+
+
+def note_on(config: EvaluateConfig, cohort: Cohort) -> str:
+    """What a reader must know of the scores of a run; "" where that is nothing."""
+    if config.predictions:
+        return OF_TABLE
+    if cohort.owners:
+        return OUT_OF_FOLD
+    return NO_TEST if config.part == "auto" and cohort.part == "val" else ""
 
 
 def evaluated_without_run(config: EvaluateConfig) -> bool:
@@ -139,7 +157,7 @@ def evaluated_without_run(config: EvaluateConfig) -> bool:
 def settings_of(config: EvaluateConfig) -> dict[str, Any]:
     """What was asked for, without paths and without keys that say nothing here."""
     left_out = {"run", "data", "out", "predictions", "boxes"}
-    left_out |= set() if config.predictions else {"frame", "unit"}
+    left_out |= set(OF_NETWORK) if config.predictions else {"frame", "unit"}
     left_out |= set() if config.run == RANDOM_WEIGHTS else {"task"}
     return {key: value for key, value in parsing.to_mapping(config).items() if key not in left_out}
 

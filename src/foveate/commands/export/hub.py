@@ -64,8 +64,8 @@ def evaluated(config: ExportConfig, card: weights.Card) -> dict[str, Any] | None
         rows = {name: each["value"] for name, each in found["metrics"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise FoveateError(
-            f"--evaluation {config.evaluation}: {path.name} is not there or not readable; accepted: the "
-            "folder that `foveate evaluate` wrote."
+            f"--evaluation {config.evaluation}: {path.name} is not there, not readable, or of boxes of a "
+            "table; accepted: the folder that `foveate evaluate` wrote for RUN."
         ) from None
     mine = (card.get("data_hash"), card.get("task", {}).get("name"))
     if known != mine or not rows:
