@@ -1,7 +1,9 @@
 """Evaluations of boxes: the classes and the tables of a run on data of others, and without a run."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -62,6 +64,16 @@ def test_another_detector_is_scored_on_label_maps_whose_test_part_lacks_a_class(
     assert (summary["part"], summary["cases"]) == ("test", 1)
     assert summary["class_names"] == ["class1", "class2"]
     assert summary["metrics"]["ap/class1"]["value"] == 1
+
+
+@pytest.mark.parametrize("row", ["x,,,,,,voxel", "x,9,8,6,3,ignore,voxel"])
+def test_another_detector_is_not_scored_on_labels_without_a_finding(run_of_two, row):
+    """Without a run there is no training part, and no --split to change."""
+    table = Path(run_of_two.data) / "boxes.csv"
+    table.write_text(f"image,x,y,z,diameter,class,unit\n{row}\n")
+    with pytest.raises(FoveateError, match=r"none of its labels holds a box that counts, .*accepted") as told:
+        evaluate(replace(run_of_two, run="none"))
+    assert not re.search("train|split", str(told.value).replace(run_of_two.data, ""))
 
 
 @pytest.fixture

@@ -76,6 +76,11 @@ def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
     if not kept:
         raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
     facts = facts_of(found, by_name.values())
+    if not set(facts.values) - {0, *facts.ignore}:
+        raise FoveateError(
+            f"--data {config.data}: none of its labels holds a box that counts, so that no class is known; "
+            "accepted: labelled images of which one at least has a finding."
+        )
     salt = read_salt(cache)
     cohort = Cohort(
         volumes=volumes,
