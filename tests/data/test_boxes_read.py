@@ -25,6 +25,20 @@ def test_csv_and_json_know_the_same_names_of_a_score(tmp_path, name):
     assert [box.score for box in rows[0].boxes] == [box.score for box in listed[0].boxes] == [0.25, None]
 
 
+@pytest.mark.parametrize("spelled", [str.lower, str.title, str.upper])
+def test_unit_frame_and_split_are_read_however_they_are_spelled(tmp_path, spelled):
+    """An official split that is not read lets images of the test into the training."""
+    unit, frame, split = map(spelled, ("unit", "frame", "split"))
+    rows = read(tmp_path / "t.csv", f"image,x,y,z,diameter,{unit},{frame},{split}\na,1,2,3,4,mm,lps,test\n")
+    box = {"centre": [1, 2, 3], "diameter": 4}
+    images = [{"image": "a", split: "test", "boxes": [box]}, {"image": "b", unit: "voxel", "boxes": [box]}]
+    text = json.dumps({unit: "mm", frame: "lps", "images": images})
+    first, second = read(tmp_path / "t.json", text)
+    for each in (rows[0], first):
+        assert (each.unit, each.frame, each.split) == ("mm", "lps", "test")
+    assert (second.unit, second.split) == ("voxel", "")
+
+
 def test_upper_left_corners_are_not_taken_for_centres(tmp_path):
     text = "patientId,x,y,width,height\na.png,1,2,3,4\n"
     for look in (lambda path: read(path, text), lambda path: table_of(path, BoxesConfig())):

@@ -35,6 +35,7 @@ LETTERS = "xyz"
 CENTRES = {a: (a, f"coord{a}", f"centre_{a}", f"center_{a}") for a in LETTERS}
 SIZES = {a: (f"size_{a}",) for a in LETTERS}
 CORNERS = {a: ((f"{a}_min", f"{a}1"), (f"{a}_max", f"{a}2")) for a in LETTERS}
+STATED = ("unit", "frame")  # conventions that a table may state
 UNNAMED = "finding"
 FORMS = "x,y,z,diameter; x,y,z,size_x,size_y,size_z; x_min,y_min,z_min,x_max,y_max,z_max"
 
@@ -174,20 +175,22 @@ def _from_csv(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
         )
     kind, score = column_of(columns, CLASSES), column_of(columns, SCORES)
     patient = column_of(columns, PATIENT_COLUMNS)
-    numeric = [c for c in columns if c not in (image, kind, score, patient, "split", "frame", "unit")]
+    split, *stated = (column_of(columns, (name,)) for name in ("split", *STATED))
+    numeric = [c for c in columns if c not in (image, kind, score, patient, split, *stated)]
     for line, row in enumerate(rows, 2):
         where = f"{path}, line {line}"
 
         def number(name: str, row: Mapping[str, str] = row, where: str = where) -> float:
             return _number(row[name], name, where)
 
-        unit, frame = conventions(row, config, where, flat=not column_of(columns, _third()))
+        said = {key: row[name] for key, name in zip(STATED, stated, strict=True) if name}
+        unit, frame = conventions(said, config, where, flat=not column_of(columns, _third()))
         found = TableImage(
             image=from_cell(row[image]),
             unit=unit,
             frame=frame,
             patient=row[patient] if patient else "",
-            split=row.get("split", ""),
+            split=row[split] if split else "",
         )
         if any(row[name] for name in numeric if _of_a_box(name)):
             centre, size = form(number)
@@ -214,7 +217,7 @@ def _from_json(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
     every = [_json_image(entry, f"{path}, image {place}") for place, entry in enumerate(_entries(content), 1)]
     axes = {len(box.centre) for _, _, boxes in every for box in boxes}
     for place, (entry, named, boxes) in enumerate(every, 1):
-        said = {key: str(entry.get(key, shared.get(key, ""))) for key in ("unit", "frame")}
+        said = {key: str(_field(entry, key, _field(shared, key, ""))) for key in STATED}
         flat = max((len(box.centre) for box in boxes), default=max(axes, default=3)) < len(LETTERS)
         unit, frame = conventions(said, config, f"{path}, image {place}", flat=flat)
         patient = column_of(list(entry), PATIENT_COLUMNS)
@@ -223,9 +226,14 @@ def _from_json(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
             unit=unit,
             frame=frame,
             patient=patient_word(entry.get(patient)),
-            split=str(entry.get("split", "")),
+            split=str(_field(entry, "split", "")),
             boxes=boxes,
         )
+
+
+def _field(entry: Mapping[str, Json], name: str, otherwise: Json) -> Json:
+    """The value of a field, however its name is spelled."""
+    return entry.get(column_of(list(entry), (name,)), otherwise)
 
 
 def _entries(content: Json) -> list[Mapping[str, Json]]:
