@@ -12,7 +12,7 @@ from PIL import Image
 from tests.evaluate.test_grids import ball, oblique
 
 from foveate.cli import main
-from foveate.commands.predict import run
+from foveate.commands.predict import run, sweeps
 from foveate.commands.predict.config import SPEC
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.runtime import finetuned as models
@@ -228,6 +228,14 @@ def test_contract_frames_are_averaged_and_the_best_of_each_sweep_is_listed(tmp_p
     best = list(csv.DictReader((out / "best_frames.csv").open()))
     assert [row["best_image"] for row in best] == ["a10.nii.gz", "b1.nii.gz"]
     assert [row["frames"] for row in best] == ["3", "1"]
+
+
+def test_where_nothing_is_asked_of_sweeps_the_table_is_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeps, "read_table", lambda path: {}[path])
+    task = whole_image(lambda _: [0.5, 0.5]).task
+    assert sweeps.write_sweeps(tmp_path / "predictions.csv", task, 1) == ""
+    with pytest.raises(KeyError):
+        sweeps.write_sweeps(tmp_path / "predictions.csv", task, 3)
 
 
 def test_contract_no_name_of_a_file_loses_the_table_or_is_a_formula_in_it(tmp_path, given):

@@ -16,6 +16,8 @@ SMOOTHED, BEST = "smoothed.csv", "best_frames.csv"
 
 def write_sweeps(table: Path, task: ImageTask, count: int) -> str:
     """Write beside the table what there is to say of sweeps; the words for it, "" where that is nothing."""
+    if count == 1 and not task.sought:
+        return ""
     names, written = list(task.class_names), []
     rows = {image: row for image, row in read_table(table).items() if all(map(row.get, names))}
     if not rows:
