@@ -65,8 +65,8 @@ def out_of_fold(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mo
 
 def found_in(config: EvaluateConfig, settings: FinetuneConfig) -> Labelled:
     """The labelled images, read as the run reads its own; other images have a table of boxes of their own."""
-    said = {key: value for key, value in parsing.to_mapping(config.boxes).items() if value}
-    said = {key: value for key, value in said.items() if value != "stated"}
+    given = parsing.to_mapping(config.boxes)
+    said = {key: value for key, value in given.items() if value not in ("", "stated")}
     boxes = config.boxes if config.part == "all" else replace(settings.boxes, **said)
     found = labelled(replace(settings, boxes=boxes), Path(config.data))
     if said and not found.instances:

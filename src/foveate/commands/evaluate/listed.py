@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from foveate.commands.evaluate.cases import Cohort
+from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.core.boxes.geometry import Boxes, in_voxels, inside
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.listing import Listed
@@ -18,6 +20,12 @@ from foveate.data.decoding.decoder import decode_flat
 from foveate.train.logging import say
 
 KEYS = "--frame and --unit"  # what says the convention of predictions
+
+
+def boxes_given(config: EvaluateConfig, cohort: Cohort, names: Sequence[str]) -> list[Boxes]:
+    """The boxes of `predictions` for every image of an evaluation."""
+    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
+    return boxes_listed(table, cohort.records, cohort.volumes, names)
 
 
 def boxes_listed(

@@ -16,14 +16,13 @@ from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.cohort import load_cohort, out_of_fold
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.groups import groups_of, lines_of, subgroups
-from foveate.commands.evaluate.listed import boxes_listed
+from foveate.commands.evaluate.listed import boxes_given
 from foveate.commands.evaluate.scores import Statistic, judge, judge_found
 from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
 from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.tasks import DenseTask, ImageTask, Task
 from foveate.core.types import Array, Ending, FoveateError
-from foveate.data.boxes.tables import BoxesConfig
 from foveate.evaluate.protocols.sweeps import refuse_smoothing
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
@@ -142,8 +141,7 @@ def evaluated_without_run(config: EvaluateConfig) -> bool:
     out = Path(config.out)
     cohort, task = cohort_without_run(config)
     out.mkdir(parents=True, exist_ok=True)
-    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
-    found = boxes_listed(table, cohort.records, cohort.volumes, task.names)
+    found = boxes_given(config, cohort, task.names)
     rows, statistic, extra = judge_found(config, task, found, cohort, out)
     about: dict[str, Any] = {
         "note": "",

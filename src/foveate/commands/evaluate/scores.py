@@ -11,13 +11,12 @@ import torch
 from foveate.commands.evaluate.boxed import Rows, judge_boxes, refuse_strange
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
-from foveate.commands.evaluate.listed import boxes_listed
+from foveate.commands.evaluate.listed import boxes_given
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import BoxConfig, BoxTask
 from foveate.core.labels import LABELS
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
-from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.evaluate import calibration, figures, metrics
 from foveate.evaluate.attribution import grad_cam
@@ -53,32 +52,33 @@ def judge(config: EvaluateConfig, models: Sequence[Model], cohort: Cohort, out: 
     if len(dense) == len(tasks):
         return judge_masks(config, models, dense, cohort, out)
     if len(boxed) == len(tasks):
-        found = boxes_of(config, models, boxed, cohort)
-        return judge_found(config, cohort.truth or boxed[0].config, found, cohort, out)
+        truth = cohort.truth
+        assert truth is not None  # of a run whose answers are boxes every cohort has it
+        found = boxes_of(config, models, truth, cohort)
+        return judge_found(config, truth, found, cohort, out)
     return judge_answers(config, models, [t for t in tasks if isinstance(t, ImageTask)], cohort, out)
 
 
 def boxes_of(
-    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[BoxTask], cohort: Cohort
+    config: EvaluateConfig, models: Sequence[Model], truth: BoxConfig, cohort: Cohort
 ) -> list[Boxes]:
     """The boxes of every image, in voxels: those of a table, or what the models find."""
     if not config.predictions:
-        return found_by(config, models, tasks, cohort)
+        return found_by(config, models, truth, cohort)
     for volume in cohort.volumes:
-        refuse_strange(cohort.truth or tasks[0].config, volume)
-    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
-    return boxes_listed(table, cohort.records, cohort.volumes, tasks[0].class_names)
+        refuse_strange(truth, volume)
+    return boxes_given(config, cohort, models[0].task.class_names)
 
 
 def found_by(
-    config: EvaluateConfig, models: Sequence[Model], tasks: Sequence[BoxTask], cohort: Cohort
+    config: EvaluateConfig, models: Sequence[Model], truth: BoxConfig, cohort: Cohort
 ) -> list[Boxes]:
     """The boxes of every image, in voxels, by the model that answers it."""
     owners = cohort.owners or [0] * len(cohort.volumes)
     found = []
     with counted("evaluating", len(cohort.volumes)) as advance:
         for volume, k in zip(cohort.volumes, owners, strict=True):
-            refuse_strange(cohort.truth or tasks[k].config, volume)
+            refuse_strange(truth, volume)
             found.append(models[k].boxes(volume, config.window.overlap, config.mirror))
             advance()
     return found
