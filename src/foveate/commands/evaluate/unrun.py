@@ -39,6 +39,17 @@ def facts_of(found: Labelled, volumes: Iterable[CachedVolume]) -> LabelFacts:
     )
 
 
+def facts_that_count(config: EvaluateConfig, found: Labelled, volumes: Iterable[CachedVolume]) -> LabelFacts:
+    """The same of labels that hold a finding; others are refused."""
+    facts = facts_of(found, volumes)
+    if not set(facts.values) - {0, *facts.ignore}:
+        raise FoveateError(
+            f"--data {config.data}: none of its labels holds a box that counts, so that no class is known; "
+            "accepted: labelled images of which one at least has a finding."
+        )
+    return facts
+
+
 def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
     """The labelled images below `data` and the Config that scores boxes in them.
 
@@ -72,18 +83,12 @@ def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
     asked = chosen if found.instances else list(found.records)
     by_name = {volume.relative: volume for volume in intake.decode(asked, cache, PrepareConfig())}
     kept = [record for record in chosen if record.relative in by_name]
-    volumes = [by_name[record.relative].replaced(labels={}) for record in kept]
     if not kept:
         raise FoveateError(f"--data {config.data}: none of the {len(chosen)} images could be used.")
-    facts = facts_of(found, by_name.values())
-    if not set(facts.values) - {0, *facts.ignore}:
-        raise FoveateError(
-            f"--data {config.data}: none of its labels holds a box that counts, so that no class is known; "
-            "accepted: labelled images of which one at least has a finding."
-        )
+    facts = facts_that_count(config, found, by_name.values())
     salt = read_salt(cache)
     cohort = Cohort(
-        volumes=volumes,
+        volumes=[by_name[record.relative].replaced(labels={}) for record in kept],
         patients=[salted_id(salt, patient_of(record)) for record in kept],
         calibration=[],
         values=values_of(config.by, kept, found.records, data),
