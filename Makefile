@@ -30,7 +30,8 @@ test-device: setup
 
 # A quarter of an hour, after a first download of some hundred megabytes: torchvision, MONAI and its bundles, nnU-Net,
 # onnxruntime and torch.export read what was exported, in processes without foveate; nnU-Net trains from it, on the
-# hippocampus where FOVEATE_DATA is the folder with msd_hippocampus. EXPORTS: where; what is there goes.
+# hippocampus where FOVEATE_DATA is the folder with msd_hippocampus. EXPORTS: where; what is there goes. NNUNET, not set
+# by default: nnU-Net's git version as pip names it (git+https://github.com/MIC-DKFZ/nnUNet), which trains as well.
 EXPORTS ?= build/exports
 test-export: .venv-export/.installed
 	rm -rf $(EXPORTS) && mkdir -p $(EXPORTS)
@@ -38,7 +39,10 @@ test-export: .venv-export/.installed
 	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/write.py $(EXPORTS)
 	PYTHONPATH=$(EXPORTS)/foveate .venv-export/bin/python -W ignore tests/foreign/read_hub.py $(EXPORTS)
 	.venv-export/bin/python -I -W ignore tests/foreign/judge.py $(EXPORTS)
-	.venv-export/bin/python -I -W ignore tests/foreign/train_nnunet.py $(EXPORTS)/resenc-nnunet $(EXPORTS)/nnunet/raw
+	@test -z "$(NNUNET)" || .venv-export/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+	  --target $(EXPORTS)/nnunet-git "$(NNUNET)"
+	.venv-export/bin/python -I -W ignore tests/foreign/train_nnunet.py $(EXPORTS)/resenc-nnunet $(EXPORTS)/nnunet/raw \
+	  $(if $(NNUNET),$(EXPORTS)/nnunet-git)
 
 .venv-export/.installed: requirements.lock tests/foreign/requirements.txt
 	@test -x .venv-export/bin/python || $(PYTHON) -m venv .venv-export

@@ -1,9 +1,12 @@
 """A program of a library: launch.py NAME ARGUMENT ... .
 
+FOVEATE_LIBRARY, where set, is a folder with another version of it, which goes first.
+
 The wheel of torchvision may be built for another device than torch: its operators for detection are absent
 then, and importing it fails, which nnU-Net does when it looks for trainers. They are passed over.
 """
 
+import os
 import sys
 from importlib.metadata import entry_points
 
@@ -22,6 +25,8 @@ def import_torchvision():
 
 
 if __name__ == "__main__":
+    if "FOVEATE_LIBRARY" in os.environ:
+        sys.path.insert(0, os.environ["FOVEATE_LIBRARY"])
     import_torchvision()
     sys.argv = sys.argv[1:]
     (program,) = entry_points(group="console_scripts", name=sys.argv[0])

@@ -172,6 +172,8 @@ def test_a_residual_encoder_goes_into_a_whole_unet_of_nnunet(runs, tmp_path):
         1.0,
         0.5,
     ]
+    (cited,) = adapted["citations"]
+    assert cited["apa_citations"] == ["Somebody et al."]
     assert adapted["network_weights"].keys() == {n for n in own if n.startswith("encoder.")}
     torch.save(adapted, tmp_path / "adapt.pth")
     back = tmp_path / "back.safetensors"

@@ -16,7 +16,7 @@ from foveate.commands.export.source import UNIT, Source
 from foveate.core.types import FoveateError
 from foveate.nets.encoders.resenc import SLOPE, ResEncConfig
 from foveate.nets.weights.adapt import reversed_axes
-from foveate.nets.weights.card import encoder_config
+from foveate.nets.weights.card import Card, encoder_config
 
 ADAPTED, WHOLE, ARCHITECTURE, README = "adapt.pth", "full.pth", "architecture.json", "README.txt"
 PLANS = "plans.py"
@@ -155,8 +155,14 @@ def adaptation(
         },
         "architecture_kwargs": dict(arguments),
         "pretrain_patch_size": patch,
-        "citations": [str(card.get("citation"))],
+        "citations": citations(card),
     }
+
+
+def citations(card: Card) -> list[dict[str, Any]]:
+    """What nnU-Net's log asks its readers to cite."""
+    name = (card.get("method") or {}).get("name")
+    return [{"type": "method", "name": str(name), "apa_citations": [str(card.get("citation"))]}]
 
 
 def commands(source: Source, found: ResEncConfig) -> list[str]:
@@ -169,7 +175,9 @@ def commands(source: Source, found: ResEncConfig) -> list[str]:
         f"  nnUNetv2_train ID 3d_fullres 0 -p foveatePlans -pretrained_weights {WHOLE}",
         "nnU-Net from git, July 2026 or later, whose commands the released one does not have:",
         f"  nnUNetv2_preprocess_like_nnssl -d ID -n foveate -pc {ADAPTED} -am like_pretrained",
-        "  nnUNetv2_train_pretrained ID 3d_fullres 0 -p PLANS, whose name the first command prints",
+        "  nnUNetv2_train_pretrained ID 3d_fullres 0 -p PLANS",
+        "PLANS is the name, without .json, of the file ptPlans__foveate____*.json that the first of these",
+        "writes into the folder of the data set below $nnUNet_preprocessed.",
         f"Pre-training read {UNIT} ({source.normalisation}).",
         "nnU-Net's own normalisation differs; training bridges it.",
     ]
