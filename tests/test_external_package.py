@@ -125,7 +125,8 @@ def test_its_task_is_learnt_predicted_and_scored(installed, tmp_path):
         expected = sum(k * share for k, share in enumerate(shares))
         assert float(row["expected"]) == pytest.approx(expected, abs=1e-2)
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
-    assert set(summary["metrics"]) == {"kappa", "mae", "n"}
+    assert set(summary["metrics"]) == {"kappa", "mae", "largest_error", "n"}
+    assert summary["less_is_better"] == ["largest_error", "mae", "ece"]
     truth = {row.split(",")[0]: int(row[-1]) for row in rows}
     error = sum(abs(float(row["expected"]) - truth[row["image"]]) for row in table) / 8
     assert summary["metrics"]["mae"]["value"] == pytest.approx(error, abs=1e-2)

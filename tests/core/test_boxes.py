@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from foveate.core.boxes.geometry import (
     joined,
     value_boxes,
 )
-from foveate.core.boxes.tasks import IGNORED, BoxConfig, Scan
+from foveate.core.boxes.tasks import IGNORED, BoxConfig, BoxTask, Scan
 from foveate.core.boxes.views import NONE, ViewBoxes
 from foveate.core.types import FoveateError, LabelFacts
 
@@ -143,6 +144,7 @@ def test_filled_boxes_are_those_that_maps_give_back():
 
 @dataclass(frozen=True, kw_only=True)
 class Config(BoxConfig):
+    chosen_by = "score"
     name: str = "boxes"
 
     @classmethod
@@ -230,3 +232,28 @@ def test_views_know_their_boxes_and_which_go_on_beyond_the_rim():
     assert rows["centre"][0, 1].tolist() == [1.5, 2.5]
     assert rows["size"][0, 1].tolist() == [2, 2]
     assert rows["whole"].tolist() == [[0, 1], [0, 0]]
+
+
+def test_a_task_says_which_metric_selects_and_of_which_less_is_better():
+    class Undecided(Config):
+        chosen_by = BoxConfig.chosen_by
+
+    with pytest.raises(TypeError, match=r"abstract.*chosen_by"):
+        Undecided()
+
+    class Errors(Config):
+        chosen_by = "error_mm"
+        less_is_better = ("error_mm",)
+
+        def scorer(self, _scans):
+            return lambda _picked: {"error_mm": 2.0, "rate": 0.5}
+
+    class More(Errors):
+        less_is_better = ("another",)
+
+    class Rates(More):
+        chosen_by = "rate"
+
+    found = {each: BoxTask.metrics(SimpleNamespace(config=each()), [])["score"] for each in (More, Rates)}
+    assert found == {More: -2.0, Rates: 0.5}
+    assert More.falling() == ("another", "error_mm")

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from foveate.core import signals
+from foveate.core.processes import signals
 
 
 def send(number):

@@ -5,7 +5,7 @@ import torch
 
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.views import as_rows
-from foveate.evaluate.boxes.peaks import PeakRule, boxes_in
+from foveate.evaluate.boxes.peaks import PeakRule, as_cells, boxes_in
 from foveate.losses.centres import targets_of
 
 
@@ -14,8 +14,7 @@ class Ideal:
 
     def __init__(self, shape, boxes, stride, classes):
         grid = tuple(-(-size // stride) for size in shape)
-        middle = (boxes.centre - (stride - 1) / 2) / stride
-        cells = Boxes.of(middle, boxes.size / stride, boxes.label, axes=len(shape))
+        cells = Boxes.of(*as_cells(boxes.centre, boxes.size, stride), boxes.label, axes=len(shape))
         rows = as_rows([cells], grid)
         rows["whole"][:] = 1  # what reaches the rim of an image counts as well
         goal = targets_of(*(rows[name] for name in ("centre", "size", "label", "whole")), grid, classes)

@@ -3,17 +3,22 @@
 import csv
 import io
 import math
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import ClassVar, Literal
 
 import numpy as np
 import pytest
 
-from foveate.commands.compare.report import score_of
+from foveate.commands.compare.config import CompareConfig, GridConfig, TaskConfig
+from foveate.commands.compare.report import foot, result_of, score_of
 from foveate.core.config import to_mapping
 from foveate.core.types import FoveateError
 from foveate.evaluate import tables
 from foveate.evaluate.comparison import Result, levels_of, lines_of, resolved_by, scores_of, sets_of
 from foveate.evaluate.statistics import difference, estimate, holm
+from foveate.runtime.registries import TASKS
 from foveate.tasks.classification import Config
 
 PATIENTS = [f"p{i:02d}" for i in range(20)]
@@ -116,7 +121,7 @@ def test_one_seed_is_never_resolved():
 
 def test_scores_per_patient_and_of_a_metric_of_all_cases():
     dense = [{"patient": "a", "x": 0.5}, {"patient": "a", "x": 0.7}, {"patient": "b", "x": None}]
-    scores = scores_of(dense, "x")
+    scores = scores_of(dense, "x", less_is_better=())
     assert scores["a"] == pytest.approx(0.6)
     assert math.isnan(scores["b"])
     rng = np.random.default_rng(0)
@@ -127,16 +132,55 @@ def test_scores_per_patient_and_of_a_metric_of_all_cases():
         for i, (s, y) in enumerate(zip(shares, labels, strict=True))
     ]
     earlier = {"cases": cases, "activation": "softmax", "class_names": ["no", "yes"]}
-    values = scores_of(cases, "auroc/yes", score_of(earlier))
+    values = scores_of(cases, "auroc/yes", score_of(earlier), less_is_better=())
     settled = replace(Config.preset(2, "small", "none"), targets=("y",), classes=("no", "yes"))
     now = {**earlier, "learnt": to_mapping(settled), "dimension": 2}
-    assert scores_of(cases, "auroc/yes", score_of(now)) == values
-    for wrong in (lambda: scores_of(dense, "auroc"), lambda: scores_of(cases, "dice", score_of(now))):
+    assert scores_of(cases, "auroc/yes", score_of(now), less_is_better=()) == values
+    for wrong in ((dense, "auroc"), (cases, "dice", score_of(now))):
         with pytest.raises(FoveateError, match=r"metric (auroc|dice): accepted for this task are (x|n, )"):
-            wrong()
+            scores_of(*wrong, less_is_better=())
     from sklearn.metrics import roc_auc_score
 
     assert np.mean(list(values.values())) == pytest.approx(roc_auc_score(labels, shares), abs=0.02)
+
+
+def test_where_less_is_better_scores_have_a_minus_case_by_case_and_of_all_cases():
+    errors = {"a": 3.0, "b": 0.5, "c": 1.0}
+    minus = {patient: -error for patient, error in errors.items()}
+    dense = [{"patient": patient, "hd95/x": error} for patient, error in errors.items()]
+    assert scores_of(dense, "hd95/x", less_is_better=["hd95"]) == minus
+    assert scores_of(dense, "hd95/x", less_is_better=["ece"]) == errors
+    numbers = np.array(list(errors.values()))
+    answered = [{"patient": p, "answer": [e], "label": [0.0]} for p, e in errors.items()]
+
+    def score(answers, labels):
+        return {"mae": float(np.abs(answers - labels).mean())}
+
+    of_all = [
+        scores_of(answered, "mae", score, less_is_better=["mae"]),
+        scores_of(dense, "mae", None, lambda picked: {"mae": numbers[picked].mean()}, less_is_better=["mae"]),
+    ]
+    assert of_all == [pytest.approx(minus)] * 2  # of a mean the jackknife gives every case its own value
+
+
+def test_a_task_of_another_package_says_of_which_metrics_less_is_better(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Config):
+        less_is_better: ClassVar[tuple[str, ...]] = ("my_error_mm",)
+        name: Literal["mine"] = "mine"
+
+    monkeypatch.setitem(sys.modules, "mine_of_theirs", SimpleNamespace(Config=Mine))
+    monkeypatch.setitem(TASKS.own, "mine", "mine_of_theirs")
+    cell = {"task": "t", "arm": "a", "way": "full", "labels": 1, "pretrain_seed": 0, "finetune_seed": 0}
+    cases = [{"patient": "p", "my_error_mm/x": 2.0, "mae": 3.0, "auroc": 0.5}]
+    cell |= {"kind": "test", "cases": cases, "first_batch": ""}
+    found = {}
+    for metric in ("my_error_mm/x", "mae", "auroc"):
+        task = TaskConfig(metric=metric, finetune={"task.name": "mine"})
+        config = CompareConfig(grid=GridConfig(out="out"), arms={}, tasks={"t": task})
+        found[metric] = result_of(config, cell).scores["p"]
+        assert (f"t: minus {metric}" in foot(config, [], [])) == (found[metric] < 0)
+    assert found == {"my_error_mm/x": -2, "mae": -3, "auroc": 0.5}
 
 
 def test_tables_hold_the_same_numbers():

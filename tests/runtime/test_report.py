@@ -187,6 +187,16 @@ def test_cases_of_an_evaluation_are_sorted_worst_first(tmp_path):
     assert table["numbers"] == [False, False, True]
 
 
+@pytest.mark.parametrize(("named", "falling"), [(["my_error_mm"], True), ([], False)])
+def test_the_first_metric_of_cases_is_sorted_as_its_task_says(tmp_path, named, falling):
+    summary = {"task": "mine", "metrics": {}, "less_is_better": named}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "cases.csv").write_text("id,patient,my_error_mm/x,dice\na,p,1.5,0.5\n")
+    page = build_page([tmp_path])
+    (table,) = (each for name, each in page.data.items() if name.startswith("table"))
+    assert (table["sort"], table["falling"]) == (2, falling)
+
+
 def test_answers_are_sorted_by_their_distance_to_the_label():
     head = ["id", "answer/no", "answer/yes", "label/disease"]
     logits = [["a", "0", "3", "1"], ["b", "3", "0", "1"]]

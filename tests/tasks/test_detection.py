@@ -220,14 +220,14 @@ def test_a_comparison_scores_the_boxes_that_a_run_has_kept():
         ],
     }
     cell = json.loads(json.dumps(cell))
-    scores = scores_of(cell["cases"], "cpm", None, scorer_of(cell))
+    scores = scores_of(cell["cases"], "cpm", None, scorer_of(cell), less_is_better=())
     cpm = [
         config.scorer(kept)(np.arange(2))["cpm"]
         for kept in ([scans[1], scans[2]], [scans[0], scans[2]], scans[:2])
     ]
     np.testing.assert_allclose([scores[f"p{i}"] for i in range(3)], [3 * 0.5 - 2 * each for each in cpm])
     with pytest.raises(FoveateError, match="metric dice: accepted for this task are map, ap/a, cpm"):
-        scores_of(cell["cases"], "dice", None, scorer_of(cell))
+        scores_of(cell["cases"], "dice", None, scorer_of(cell), less_is_better=())
 
 
 def test_another_detector_is_scored_without_a_run(tmp_path, capsys):

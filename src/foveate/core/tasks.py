@@ -39,11 +39,20 @@ class TaskConfig(ABC):
 
     Attributes:
         want: What the labels are: maps on the image's grid, values of whole images, or boxes.
+        less_is_better: Metrics of which less is better, beside those that its kind names; a name stands for
+            NAME/CLASS as well.
         name: Which task.
     """
 
     want: ClassVar[Literal["maps", "values", "boxes"]]
+    less_is_better: ClassVar[tuple[str, ...]] = ()
     name: str = ""
+
+    @classmethod
+    def falling(cls) -> tuple[str, ...]:
+        """All metrics of which less is better: its own, and those of what it is built on."""
+        kinds = [each for each in cls.__mro__ if issubclass(each, TaskConfig)]
+        return tuple(dict.fromkeys(name for each in kinds for name in each.less_is_better))
 
     @classmethod
     @abstractmethod
@@ -150,6 +159,13 @@ class DenseConfig(TaskConfig):
     """The Config of a task whose labels are maps."""
 
     want: ClassVar[Literal["maps", "values", "boxes"]] = "maps"
+    less_is_better: ClassVar[tuple[str, ...]] = (
+        "hd95",
+        "mean_hd95",
+        "ece_fg",
+        "lesions_missed",
+        "lesions_false",
+    )
 
     @property
     def unknown_values(self) -> tuple[int, ...]:
@@ -209,6 +225,7 @@ class ImageConfig(TaskConfig):
     """
 
     want: ClassVar[Literal["maps", "values", "boxes"]] = "values"
+    less_is_better: ClassVar[tuple[str, ...]] = ("mae", "ece")
     targets: tuple[str, ...] = ()
 
     @abstractmethod
@@ -216,7 +233,7 @@ class ImageConfig(TaskConfig):
         """Metrics of some cases, for `evaluate` and `compare`: answers (N, K), labels (N, targets).
 
         A label is NaN where it is missing; so is a metric where it is not defined. The names are the same for
-        any cases; "n" and "n/..." count cases. A comparison takes more for better.
+        any cases; "n" and "n/..." count cases. More is better but for those of `less_is_better`.
         """
 
 

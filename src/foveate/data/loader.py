@@ -19,8 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from foveate.core.contracts import CropViews, ViewMaker
+from foveate.core.processes.signals import outlive_first_order
 from foveate.core.rng import key
-from foveate.core.signals import outlive_first_order
 from foveate.core.types import Batch, FoveateError, reason_of
 from foveate.data.cache.volumes import Cache, CachedVolume
 from foveate.data.order import volume_of

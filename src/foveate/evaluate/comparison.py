@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.core.direction import is_less_better
 from foveate.core.types import Array, FoveateError
 from foveate.evaluate import metrics
 from foveate.evaluate.statistics import (
@@ -30,8 +31,6 @@ FEWEST_PRETRAININGS = 3  # whose spread is a part of the interval; of fewer it i
 Score = Callable[[Array, Array], Mapping[str, float]]  # of answers (N, K) and labels (N, targets)
 Scorer = Callable[[NDArray[np.int64]], Mapping[str, float]]  # of the cases with these numbers
 Group = tuple[str, str, str, int]  # task, arm, way, labels
-# Metrics of which less is better: a comparison takes them with a minus, so that more is better everywhere.
-LESS_IS_BETTER = ("wall_mm", "centre_mm", "mae", "hd95", "mean_hd95", "ece", "ece_fg")
 EXPLORATORY = 0.03  # three points: less would be hidden in too many published comparisons
 
 
@@ -67,6 +66,8 @@ def scores_of(
     metric: str,
     score: Score | None = None,
     scorer: Scorer | None = None,
+    *,
+    less_is_better: Collection[str],
 ) -> dict[str, float]:
     """A score per patient: the mean over the cases, or a jackknife value of a metric of all cases.
 
@@ -75,8 +76,10 @@ def scores_of(
         metric: Which one.
         score: Metrics of answers and labels, where the cases have these.
         scorer: Metrics of the cases with some numbers, where they have boxes.
+        less_is_better: Metrics that are taken with a minus, so that more is better everywhere.
     """
-    patients, sign = [str(case["patient"]) for case in cases], -1.0 if is_less_better(metric) else 1.0
+    patients = [str(case["patient"]) for case in cases]
+    sign = -1.0 if is_less_better(metric, less_is_better) else 1.0
     if score is None and scorer is None:
         values = [math.nan if value is None else float(str(value)) for value in column(cases, metric)]
         names, means = by_patient(values, patients)
@@ -85,24 +88,6 @@ def scores_of(
     check_metric(metric, of_some(np.arange(len(cases))))
     jackknife = sign * pseudo_values(lambda picked: of_some(picked)[metric], patients)
     return dict(zip(sorted(set(patients)), jackknife.tolist(), strict=True))
-
-
-def is_less_better(metric: str) -> bool:
-    """Whether less of a metric is better.
-
-    >>> [is_less_better(name) for name in ("wall_mm/liver", "mean_fg_dice")]
-    [True, False]
-    """
-    return metric.partition("/")[0] in LESS_IS_BETTER
-
-
-def compared_as(metric: str) -> str:
-    """What is compared, for people.
-
-    >>> compared_as("wall_mm"), compared_as("auroc")
-    ('minus wall_mm', 'auroc')
-    """
-    return f"minus {metric}" if is_less_better(metric) else metric
 
 
 def by_answers(cases: Sequence[Mapping[str, object]], score: Score | None) -> Scorer:

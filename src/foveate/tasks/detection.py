@@ -33,7 +33,7 @@ from foveate.core.types import (
 )
 from foveate.evaluate.boxes.figures import draw_froc
 from foveate.evaluate.boxes.froc import curve_of, events_of, froc_metrics, sensitivity_at
-from foveate.evaluate.boxes.peaks import PeakRule, boxes_in
+from foveate.evaluate.boxes.peaks import PeakRule, as_cells, boxes_in
 from foveate.evaluate.boxes.precision import precision_metrics, taken_of
 from foveate.losses.centres import distance_loss, heat_loss, targets_of
 from foveate.nets.layers import stages
@@ -222,14 +222,8 @@ class Detection(BoxTask):
         )
         maps = self.answered(images.flatten(0, 1))
         rows = drawn(batch, self.boxes_seen, progress.seed, maps.device)
-        goal = targets_of(
-            (rows["centre"] - (c.stride - 1) / 2) / c.stride,
-            rows["size"] / c.stride,
-            rows["label"],
-            rows["whole"],
-            tuple(maps.shape[2:]),
-            len(c.names),
-        )
+        places = as_cells(rows["centre"], rows["size"], c.stride)
+        goal = targets_of(*places, rows["label"], rows["whole"], tuple(maps.shape[2:]), len(c.names))
         k, n = len(c.names), self.net.dimension
         return {
             "heat": heat_loss(maps[:, :k], goal.heat, goal.counts),

@@ -54,6 +54,8 @@ class Config(BoxConfig):
     pieces: ClassVar[bool] = False
     one_each: ClassVar[bool] = True
     shown_from: ClassVar[float] = PRESENT
+    chosen_by: ClassVar[str] = "wall_mm"
+    less_is_better: ClassVar[tuple[str, ...]] = ("wall_mm", "centre_mm")
     name: Literal["localization"] = "localization"
     wall_weight: float = 1.0
     distance_weight: float = 10.0
@@ -222,11 +224,6 @@ class Localization(BoxTask):
         size = np.maximum(high - low, THINNEST)
         score = answer[:, -1].sigmoid().numpy()
         return Boxes.of((low + high) / 2, size, np.arange(len(low)), score, axes=self.axes).best_first()
-
-    def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
-        """Those of the Config; training selects by the distance of walls, less being better."""
-        found = self.config.scorer([Scan.from_numbers(each) for each in judged])(np.arange(len(judged)))
-        return {"score": -found["wall_mm"], **found}
 
 
 def boxes_in(task: Localization, batch: Batch, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ from foveate.commands.finetune.images import load_images
 from foveate.commands.finetune.run import finetune
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.run import predict
-from foveate.core.boxes.tasks import BoxTask
-from foveate.core.tasks import DenseTask, ImageTask
+from foveate.core.boxes.tasks import BoxConfig, BoxTask
+from foveate.core.tasks import DenseConfig, DenseTask, ImageConfig, ImageTask, Task
 from foveate.core.types import Dimension, Progress
 from foveate.data.boxes.tables import BoxesConfig, read_boxes
 from foveate.nets.weights import store as weights
@@ -85,3 +86,16 @@ def test_it_is_trained_loaded_predicted_and_scored(
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text(encoding="utf-8"))
     assert summary["class_names"] == card["class_names"]
     assert [name for name, metric in summary["metrics"].items() if metric["value"] is not None]
+    check_directions(loaded, summary, tmp_path / "scores")
+
+
+def check_directions(task: Task, summary: Mapping[str, Any], folder: Path) -> None:
+    """What a task names of its metrics is there: the chosen one, and those of which less is better."""
+    if isinstance(task, BoxTask):
+        assert task.config.chosen_by in summary["metrics"], "chosen_by is no metric of scorer"
+    kind = next(each for each in (DenseConfig, ImageConfig, BoxConfig) if isinstance(task.config, each))
+    columns = next(csv.reader((folder / "cases.csv").open(encoding="utf-8")))
+    known = {name for full in (*summary["metrics"], *columns) for name in (full, full.partition("/")[0])}
+    own = set(task.config.falling()) - set(kind.falling())
+    assert not own - known, f"less_is_better names {sorted(own - known)}: no metric and no column of a case"
+    assert set(task.config.falling()) == set(summary["less_is_better"])

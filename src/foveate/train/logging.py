@@ -13,7 +13,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from foveate.core.claims import claim
+from foveate.core.processes.claims import claim
 from foveate.core.types import FoveateError, spelled
 from foveate.train.loggers import open_loggers
 from foveate.train.remaining import Remaining

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from foveate.core.contracts import Trainable
+from foveate.core.processes.signals import stop_signals
 from foveate.core.rng import key
-from foveate.core.signals import stop_signals
 from foveate.core.types import Batch, Ending, Progress
 from foveate.train import checkpoint
 from foveate.train.finite import Terms, check_finite

@@ -13,14 +13,14 @@ from foveate import cli
 from foveate.commands.compare import run as compare, work
 from foveate.commands.compare.folder import CLAIMS, Bench
 from foveate.commands.pretrain import run as pretrain
-from foveate.core.claims import claim
+from foveate.core.processes.claims import claim
 from foveate.core.types import FoveateError
 from foveate.train.logging import LOCK
 
 HOLD = """
 import sys
 from pathlib import Path
-from foveate.core.claims import claim
+from foveate.core.processes.claims import claim
 with claim(Path(sys.argv[1])) as free:
     print(free, flush=True)
     sys.stdin.read()

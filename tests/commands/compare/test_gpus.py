@@ -17,14 +17,14 @@ from foveate.commands.compare.grid import jobs_of
 from foveate.commands.compare.held import held_out
 from foveate.commands.compare.work import work
 from foveate.commands.pretrain import run as pretrain
-from foveate.core.claims import least_held
+from foveate.core.processes.claims import least_held
 from foveate.runtime.resources import cpus
 
 WORKER = """
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from foveate.core.claims import least_held
+from foveate.core.processes.claims import least_held
 with ExitStack() as held:
     print(*least_held(Path(sys.argv[1]), ["one", "other"], held), flush=True)
     sys.stdin.read()

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from tests.data.readers.dicom.miniatures import noise, write_series
 
-from foveate.core import signals
+from foveate.core.processes import signals
 from foveate.core.types import FoveateError, Record
 from foveate.data.decoding import decoder as decoding
 from foveate.data.decoding.decoder import Decoder, decode

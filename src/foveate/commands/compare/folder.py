@@ -24,8 +24,8 @@ from foveate.commands.compare.grid import (
     pretrained_on,
 )
 from foveate.commands.finetune.config import FinetuneConfig
-from foveate.core.claims import claim
 from foveate.core.files import read_json, write_json
+from foveate.core.processes.claims import claim
 from foveate.core.types import FoveateError, Record, reason_of
 from foveate.data.salts import move_out, read_salt
 from foveate.runtime.config import RunConfig

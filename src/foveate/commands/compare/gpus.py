@@ -12,7 +12,7 @@ from rich.console import Console
 from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.folder import CLAIMS, RUNS
 from foveate.commands.compare.grid import example
-from foveate.core.claims import least_held
+from foveate.core.processes.claims import least_held
 from foveate.runtime.resources.gpus import check_visible
 
 

@@ -16,6 +16,7 @@ from foveate.commands.compare.config import CompareConfig
 from foveate.commands.compare.folder import CELLS, FAILURES
 from foveate.commands.compare.grid import Job, jobs_of, pretrained_on
 from foveate.core.boxes.tasks import BoxConfig, Scan
+from foveate.core.direction import compared_as
 from foveate.core.files import read_json, replace_text
 from foveate.core.tasks import ImageConfig, TaskConfig
 from foveate.core.types import Dimension
@@ -27,13 +28,13 @@ from foveate.evaluate.comparison import (
     Result,
     Score,
     Scorer,
-    compared_as,
     lines_of,
     scores_of,
 )
 from foveate.evaluate.figures import Point, draw_efficiency
 from foveate.evaluate.metrics import answer_metrics
 from foveate.runtime.finetuned import task_config
+from foveate.runtime.registries import TASKS
 from foveate.runtime.report.build import write_page
 
 REFERENCES = (SCRATCH, LONG)
@@ -87,12 +88,18 @@ def groups_of(jobs: Sequence[Job]) -> list[Group]:
 
 def result_of(config: CompareConfig, cell: dict[str, Any]) -> Result:
     """The scores of a run."""
+    metric, falling = config.tasks[cell["task"]].metric, falling_of(config, cell["task"])
     return Result(
         group=(cell["task"], cell["arm"], cell["way"], cell["labels"]),
         replicate=(cell["pretrain_seed"], cell.get("label_set", 0), cell["finetune_seed"]),
-        scores=scores_of(cell["cases"], config.tasks[cell["task"]].metric, score_of(cell), scorer_of(cell)),
+        scores=scores_of(cell["cases"], metric, score_of(cell), scorer_of(cell), less_is_better=falling),
         first_batch="" if config.arms.get(cell["arm"], ArmConfig()).other_scratch else cell["first_batch"],
     )
+
+
+def falling_of(config: CompareConfig, task: str) -> tuple[str, ...]:
+    """Metrics of which less is better, as the task that is learnt says."""
+    return TASKS[str(config.tasks[task].finetune["task.name"])].Config.falling()
 
 
 def score_of(cell: Mapping[str, Any]) -> Score | None:
@@ -156,7 +163,8 @@ def foot(config: CompareConfig, jobs: Sequence[Job], cells: Sequence[dict[str, A
     steps = dict.fromkeys(
         f"{c['task']}/{c['arm']}: {c['steps']}" for c in cells if c["kind"] == "pretrain" or c["arm"] == LONG
     )
-    metrics = ", ".join(f"{name}: {compared_as(task.metric)}" for name, task in config.tasks.items())
+    compared = {name: compared_as(t.metric, falling_of(config, name)) for name, t in config.tasks.items()}
+    metrics = ", ".join(f"{name}: {metric}" for name, metric in compared.items())
     words = {"cases": "cases, no patient known to have several", "patients": "patients"}
     counted = "; ".join(f"{name}: {words[task.count]}" for name, task in config.tasks.items())
     commits = ", ".join(dict.fromkeys(c["commit"] for c in cells))
@@ -207,6 +215,7 @@ def draw(config: CompareConfig, task: str, lines: Sequence[Line], out: Path) -> 
     ordered = {arm: curves[arm] for arm in config.everyone if arm in curves}
     if ordered:
         for kind in ("png", "svg"):
-            ylabel = f"{compared_as(config.tasks[task].metric)} on the test images"
+            metric = compared_as(config.tasks[task].metric, falling_of(config, task))
+            ylabel = f"{metric} on the test images"
             xlabel = f"labelled training {config.tasks[task].count}"
             draw_efficiency(out / f"curves-{task}.{kind}", ordered, xlabel, ylabel)

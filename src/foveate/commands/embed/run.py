@@ -15,7 +15,7 @@ from foveate.commands.embed.table import STATE, TABLE, compute, made_by
 from foveate.commands.embed.write import write_tables
 from foveate.core.config import read_yaml
 from foveate.core.files import json_with, read_json
-from foveate.core.signals import stop_signals
+from foveate.core.processes.signals import stop_signals
 from foveate.core.types import Ending, FoveateError
 from foveate.nets.weights import store as weights
 from foveate.runtime.report.build import write_page

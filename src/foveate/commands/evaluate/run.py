@@ -111,6 +111,7 @@ def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mode
         "note": note_on(config, cohort),
         "task": first.card["task"]["name"],
         "class_names": list(first.task.class_names),
+        "less_is_better": list(first.task.config.falling()),
         "settings": settings_of(config),
     }
     if not config.predictions:
@@ -147,6 +148,7 @@ def evaluated_without_run(config: EvaluateConfig) -> bool:
         "note": "",
         "task": task.name,
         "class_names": list(task.names),
+        "less_is_better": list(task.falling()),
         "settings": settings_of(config),
     }
     return written(config, cohort, rows, statistic, {**about, **extra})

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from foveate.core.boxes.geometry import Boxes, component_boxes, filled, in_voxels, value_boxes
 from foveate.core.contracts import LabelledReader, VolumeReader
+from foveate.core.direction import is_less_better
 from foveate.core.labels import LABELS, unions
 from foveate.core.tasks import DenseTask, ImageTask, Task, TaskConfig
 from foveate.core.types import Array, FoveateError, LabelFacts
@@ -74,7 +75,6 @@ class BoxConfig(TaskConfig):
         one_each: Whether there is at most one box of a class in an image: `predict` reports a class without
             one as absent.
         shown_from: Boxes with a lower score are not written by `predict`; scoring sees them.
-        chosen_by: The metric that training selects by.
         classes: What has boxes: each "name=value" or "name=value+value" with values of label maps; found in
             the labels where nothing is said. Of a table the names in its column `class`.
         ignore: Values of label maps whose boxes count neither as found nor as false alarms; of a table the
@@ -87,7 +87,6 @@ class BoxConfig(TaskConfig):
     pieces: ClassVar[bool] = True
     one_each: ClassVar[bool] = False
     shown_from: ClassVar[float] = 0.0
-    chosen_by: ClassVar[str] = "score"
     classes: tuple[str, ...] = ()
     ignore: tuple[int, ...] = ()
     instances: int = 0
@@ -162,16 +161,26 @@ class BoxConfig(TaskConfig):
         known, sides = self.known(case), case.spacing_mm
         return Scan(known.truth.scaled(sides), known.ignored.scaled(sides), found.scaled(sides))
 
+    @property
+    @abstractmethod
+    def chosen_by(self) -> str:
+        """The metric of `scorer` that training selects by; a name in the class is enough."""
+
     @abstractmethod
     def scorer(self, scans: Sequence[Scan]) -> Scorer:
         """What gives metrics of some of these scans, for `evaluate` and `compare`.
 
         The names are the same for any of them; "n" and "n/..." count. NaN where a metric is not defined.
+        More is better but for those of `less_is_better`.
         """
 
     @abstractmethod
     def row(self, scan: Scan) -> dict[str, float]:
-        """Numbers of one scan, for the table of cases: the same names for any scan."""
+        """Numbers of one scan, for the table of cases: the same names for any scan.
+
+        A page sorts the cases by the first, the worst above, which `less_is_better` names where less is
+        better.
+        """
 
     def mistakes(self, scan: Scan) -> float:  # noqa: ARG002
         """How wrong the answers for a scan are: the worst are drawn, NaN never; by default nothing is."""
@@ -207,9 +216,11 @@ class BoxTask(Task):
         return self.config.scan(case, self.predict(case, self.validation_overlap)).numbers()
 
     def metrics(self, judged: Sequence[Sequence[float]]) -> dict[str, float]:
-        """Those of the Config, and the one that training selects by."""
+        """Those of the Config, and the one that training selects by: with a minus where less is better."""
         found = self.config.scorer([Scan.from_numbers(each) for each in judged])(np.arange(len(judged)))
-        return {"score": found[self.config.chosen_by], **found}
+        chosen = self.config.chosen_by
+        sign = -1.0 if is_less_better(chosen, self.config.falling()) else 1.0
+        return {"score": sign * found[chosen], **found}
 
     def outlines(self, case: LabelledReader) -> dict[str, Tensor]:
         """True and predicted boxes."""

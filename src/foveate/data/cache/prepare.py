@@ -16,7 +16,7 @@ from pathlib import Path
 
 from foveate.core.config import differences
 from foveate.core.files import replace_text
-from foveate.core.signals import end_with
+from foveate.core.processes.signals import end_with
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.boxes.listing import listed_of
 from foveate.data.boxes.painting import MisplacedError, painted, placed

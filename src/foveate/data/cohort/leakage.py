@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.core.files import replace_text
-from foveate.core.signals import end_with
+from foveate.core.processes.signals import end_with
 from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat

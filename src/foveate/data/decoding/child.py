@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from foveate.core.signals import STOPPING
+from foveate.core.processes.signals import STOPPING
 from foveate.core.types import Array, Reading, Region, Volume
 from foveate.data.decoding.messages import IDLE_EXIT, LENGTH, fill, send
 from foveate.data.readers.formats import read_files, read_regions

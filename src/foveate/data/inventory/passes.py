@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from foveate.core.files import ANYONE, OWNER, cell, replace_file
-from foveate.core.signals import end_with
+from foveate.core.processes.signals import end_with
 from foveate.core.types import FoveateError
 from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked

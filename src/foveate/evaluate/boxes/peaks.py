@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeVar, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.core.boxes.geometry import Boxes, joined
@@ -22,6 +23,7 @@ from foveate.core.dims import LAYERS
 from foveate.core.types import Array
 from foveate.evaluate.inference import Pace, WindowConfig, sliding_window, sweep_axis
 
+Places = TypeVar("Places", Tensor, NDArray[np.float64])
 LARGEST = 12.0  # logarithm of a side in cells: beyond it a network has said nothing
 MOST_PEAKS = 2000  # of an image, before overlapping boxes are suppressed
 
@@ -100,6 +102,20 @@ def unfolded(cells: Tensor, stride: int) -> Tensor:
     )
 
 
+def as_cells(centre: Places, size: Places, stride: int) -> tuple[Places, Places]:
+    """Centres and sides in voxels as those in cells of `stride` voxels, the first of which begins the image.
+
+    >>> as_cells(np.array([5.5]), np.array([4.0]), 4)  # voxels 4 to 7
+    (array([1.]), array([1.]))
+    """
+    return (centre - (stride - 1) / 2) / stride, size / stride
+
+
+def as_voxels(centre: Places, size: Places, stride: int) -> tuple[Places, Places]:
+    """What `as_cells` undoes."""
+    return centre * stride + (stride - 1) / 2, size * stride
+
+
 def boxes_in(
     volume: VolumeReader,
     answer: Callable[[Tensor], Tensor],
@@ -172,10 +188,10 @@ def peaks_of(block: Block, axis: int, rule: PeakRule) -> Boxes:
     offset, sides = (block.maps[a : a + n][(slice(None), *here)].T for a in (k, k + n))
     cell = places[:, 1:].double()
     cell[:, axis] += block.start
-    stride = rule.stride
+    centre, size = as_voxels(cell + offset, sides.double().clamp(-LARGEST, LARGEST).exp(), rule.stride)
     return Boxes.of(
-        ((cell + offset) * stride + (stride - 1) / 2).cpu().numpy(),
-        (sides.double().clamp(-LARGEST, LARGEST).exp() * stride).cpu().numpy(),
+        centre.cpu().numpy(),
+        size.cpu().numpy(),
         places[:, 0].cpu().numpy(),
         scores.cpu().numpy(),
         axes=n,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from foveate.core.direction import is_less_better
 from foveate.core.types import Array, Json
 from foveate.evaluate.figures import confusion, roc_points
 from foveate.pages.cases import Cell, case_table, read_number
@@ -22,8 +23,7 @@ from foveate.runtime.report.written import cells_of, inner, mapping_of
 
 SCENES, PLOTS = "worst.npz", "curves.json"
 IDS = ("id", "patient", "fold")
-BEST_FIRST = ("mean_fg_dice", "dice", "iou", "nsd", "recall", "precision")  # what is worst where it is lowest
-WORST_FIRST = ("wall_mm",)  # what is worst where it is highest
+AWAY = "distance to the label"
 WORST_NOTE = "The cases with the worst scores. Label: outline; prediction: filled."
 
 
@@ -34,7 +34,7 @@ def add_evaluation(page: Page, folder: Path, name: str = "") -> None:
     before = f"{name}: " if name else ""
     page.add(f"{before}Summary", said(summary))
     page.add(f"{before}Scores", scores(summary.get("metrics")), *groups(summary.get("by")))
-    page.add(f"{before}Cases", cases(page, head, rows) if head else None)
+    page.add(f"{before}Cases", cases(page, head, rows, falling_of(summary)) if head else None)
     scenes = viewer(page, read_scenes(folder / SCENES))
     page.add(f"{before}Worst cases, slice by slice", el("p", WORST_NOTE) if scenes else None, scenes)
     page.add(f"{before}Answers", *answers(page, head, rows, summary))
@@ -87,20 +87,26 @@ def groups(by: Json) -> list[Part]:
     ]
 
 
-def cases(page: Page, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
-    """Every case, the worst first."""
+def falling_of(summary: Mapping[str, Json]) -> list[str]:
+    """Metrics of which less is better, as the evaluation's task says."""
+    found = summary.get("less_is_better")
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def cases(
+    page: Page, head: Sequence[str], rows: Sequence[Sequence[str]], less_is_better: Collection[str]
+) -> Html:
+    """Every case, the worst first: by the distance of an answer to its label, else by the first metric."""
     cells: list[list[Cell]] = [
         [text if name in IDS else read_number(text) for name, text in zip(head, row, strict=True)]
         for row in rows
     ]
     names = [name for name in head if name not in IDS]
-    first = next((name for name in names if name.split("/")[0] in BEST_FIRST), "")
-    if not first and (wrong := mistakes(head, rows)) is not None:
-        head, first = [*head, "distance to the label"], "distance to the label"
+    first = names[0] if names else head[0]
+    if (wrong := mistakes(head, rows)) is not None:
+        head, first = [*head, AWAY], AWAY
         cells = [[*row, value] for row, value in zip(cells, wrong, strict=True)]
-    first = first or next((name for name in names if name in WORST_FIRST), "")
-    sort = list(head).index(first) if first else 0
-    falling = first in ("distance to the label", *WORST_FIRST)
+    sort, falling = list(head).index(first), is_less_better(first, [*less_is_better, AWAY])
     return case_table(page, "Cases", head, cells, sort=sort, falling=falling)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ class Config(ImageConfig):
         appearance: Corruption of the windows.
     """
 
+    less_is_better: ClassVar[tuple[str, ...]] = ("largest_error",)  # `mae` is known of the kind
     name: Literal["ordinal"] = "ordinal"
     grades: int = 0
     crops: CropSpec
@@ -87,14 +88,15 @@ class Config(ImageConfig):
         return str(labels.get(self.targets[0], ""))
 
     def score(self, answers: Array, labels: Array) -> dict[str, float]:
-        """Mean absolute error of the expected grade, and kappa with quadratic weights of the likeliest."""
+        """Mean and largest error of the expected grade; kappa with quadratic weights of the likeliest."""
         known = ~np.isnan(labels[:, 0])
         shares, truth = answers[known], labels[known, 0]
         grades = np.arange(answers.shape[1])
-        error = float(np.abs(shares @ grades - truth).mean()) if truth.size else math.nan
+        errors = np.abs(shares @ grades - truth) if truth.size else np.array([math.nan])
         return {
             "kappa": quadratic_kappa(shares.argmax(1), truth.astype(int)),
-            "mae": error,
+            "mae": float(errors.mean()),
+            "largest_error": float(errors.max()),
             "n": float(known.sum()),
         }
 

@@ -1,0 +1,1 @@
+"""Processes beside each other: locks that one of them holds, and signals that ask a run to stop."""
