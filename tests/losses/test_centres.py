@@ -19,6 +19,7 @@ def test_targets_are_those_of_a_loop_over_cells(n):
     views = []
     for count in (3, 0, 2):
         centre = rng.uniform(1, 6, (count, n))
+        centre[:1] = 3.5  # half way between cells: one of them is the nearest
         views.append(Boxes.of(centre, rng.uniform(0.6, 5, (count, n)), rng.integers(-1, 2, count), axes=n))
     rows = as_rows(views, grid)
     found = targets_of(*(rows[name] for name in ("centre", "size", "label", "whole")), grid, 2)
@@ -33,7 +34,7 @@ def test_targets_are_those_of_a_loop_over_cells(n):
                 if label == IGNORED or not whole:
                     hidden |= bool((np.abs(away) <= size / 2 + 0.5).all())
                     continue
-                nearest = bool((np.abs(away) <= 0.5).all())
+                nearest = tuple(math.ceil(c - 0.5) for c in centre) == cell
                 sigma = np.maximum(size * SHARE, LEAST_SIGMA)
                 peak = 1.0 if nearest else min(0.999, math.exp(-((away / sigma) ** 2).sum() / 2))
                 heat[label] = max(heat[label], peak)

@@ -45,7 +45,7 @@ def targets_of(
         there = (label[:, i] >= -1)[(slice(None), *([None] * n))]
         away = middle - cells  # (R, n, *S)
         depth = (away / (side / 2)).square().sum(1).sqrt()
-        nearest = (away.abs() <= 0.5).all(1)
+        nearest = ((away > -0.5) & (away <= 0.5)).all(1)  # half way between two cells: the lower one
         hidden |= there & ~taken & ((away.abs() <= side / 2 + 0.5).all(1))
         sigma = (side * SHARE).clamp_min(LEAST_SIGMA)
         fall = torch.exp(-(away / sigma).square().sum(1) / 2)

@@ -18,6 +18,7 @@ from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
 from foveate.core.types import FoveateError
 from foveate.data.cohort.wanted import Labelled
+from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.protocols.lesions import LesionConfig
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
@@ -153,5 +154,7 @@ def test_keys_of_an_evaluation_that_would_do_nothing_are_refused(run_of_two):
     for run in (run_of_two, replace(run_of_two, run="none")):
         with pytest.raises(FoveateError, match="--smooth_frames 3: accepted for runs that answer whole"):
             evaluate(replace(run, smooth_frames=3))
+        with pytest.raises(FoveateError, match=r"--window\.skip_background true: no answer is a mask"):
+            evaluate(replace(run, window=WindowConfig(skip_background=True)))
         with pytest.raises(FoveateError, match=r"--lesions\.match iou: no answer is a mask"):
             evaluate(replace(run, lesions=LesionConfig(match="iou")))

@@ -17,6 +17,8 @@ from foveate.tasks.detection import Config, Detection
     ("key", "value", "words"),
     [
         ("smooth_frames", "3", r"3: accepted for runs that answer whole images\.$"),
+        ("window.blend", "flat", r"flat: no answer is a mask; accepted for runs that make masks\.$"),
+        ("window.batch_size", "2", r"2: no answer is a mask"),
         ("format", "rtstruct", r"rtstruct: the run makes no masks, .*; accepted: --format nifti"),
     ],
 )

@@ -50,6 +50,10 @@ def test_property_an_oblique_flipped_volume_gets_its_box_in_millimetres(tmp_path
     shape = tuple(np.array(SHAPE)[order].tolist())
     finished, out = given(tmp_path / "in", model=ideal(shape))
     assert finished
+    before = (out / "boxes.json").read_bytes()
+    (out / "boxes.json").unlink()  # the same command makes again what is gone
+    assert given(tmp_path / "in", model=ideal(shape)) == (True, out)
+    assert (out / "boxes.json").read_bytes() == before
     (listed,) = json.loads((out / "boxes.json").read_text())["images"]
     organ, other = listed["boxes"]
     middle = (np.array(LOW) + HIGH) / 2 - 0.5

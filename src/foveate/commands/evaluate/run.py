@@ -20,9 +20,11 @@ from foveate.commands.evaluate.listed import boxes_given
 from foveate.commands.evaluate.scores import Statistic, judge, judge_found
 from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
+from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.tasks import DenseTask, ImageTask, Task
 from foveate.core.types import Array, Ending, FoveateError
+from foveate.evaluate.boxes.peaks import refuse_unused
 from foveate.evaluate.protocols.sweeps import refuse_smoothing
 from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
@@ -93,6 +95,8 @@ def refuse_unfit(config: EvaluateConfig, tasks: Sequence[Task]) -> None:
     """Refuse keys for which the answers of no task have a use; without a run all answers are boxes."""
     whole_images = any(isinstance(task, ImageTask) for task in tasks)
     refuse_smoothing(config.smooth_frames, whole_images=whole_images)
+    if all(isinstance(task, BoxTask) for task in tasks):
+        refuse_unused(config.window)
     if config.lesions.match != "none" and not any(isinstance(task, DenseTask) for task in tasks):
         raise FoveateError(
             f"--lesions.match {config.lesions.match}: no answer is a mask; accepted for runs that make masks."

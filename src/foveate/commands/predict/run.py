@@ -39,6 +39,7 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import fingerprint_of, image_files
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
+from foveate.evaluate.boxes.peaks import refuse_unused
 from foveate.evaluate.members.doubt import Asked, Doubt, doubt_of_values
 from foveate.evaluate.members.mirrors import LETTERS, mirror_images
 from foveate.evaluate.members.shares import mean_of
@@ -158,6 +159,8 @@ def refuse_settings(config: PredictConfig, model: Model) -> None:
     for key, wanted in dense_only.items():
         if wanted and not model.dense:
             raise FoveateError(f"--{key} true: the run makes no masks; accepted for runs that do.")
+    if isinstance(model.task, BoxTask):
+        refuse_unused(config.window)
     refuse_smoothing(config.smooth_frames, whole_images=isinstance(model.task, ImageTask))
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
@@ -289,16 +292,16 @@ def predict_boxes(seat: Seat, task: BoxTask, images: Sequence[Record]) -> Iterat
     def row(record: Record, volume: CachedVolume) -> dict[str, str]:
         return files.enter(model, record, volume, model.boxes(volume, config.window.overlap, config.mirror))
 
-    return predict_table(seat, images, row, files.save)
+    return predict_table(seat, images, row, files)
 
 
 def predict_table(
     seat: Seat,
     images: Sequence[Record],
     row_of: Callable[[Record, CachedVolume], dict[str, str]],
-    save_first: Callable[[], None] = lambda: None,
+    files: BoxFiles | None = None,
 ) -> Iterator[tuple[Record, str]]:
-    """Answers for whole images, a row each in `predictions.csv`; `save_first` writes what belongs to them."""
+    """Answers for whole images, a row each in `predictions.csv`; `files` hold what belongs to them."""
     out = Path(seat.config.out)
     path, written = out / TABLE, time.monotonic()
     rows, journal = read_table(path), Journal(out)
@@ -307,13 +310,15 @@ def predict_table(
     def save() -> None:
         for line in fresh:
             journal.forget(line)
-        save_first()
+        if files:
+            files.save()
         write_table(path, rows)
         while fresh:  # after their rows: what is noted is there
             journal.add(fresh.pop())
 
     def done(record: Record, line: tuple[str, str]) -> bool:
-        return cell(record.relative) in rows and journal.has(line)
+        whole = files is None or record.relative in files.images
+        return whole and cell(record.relative) in rows and journal.has(line)
 
     try:
         for record, coming in read_ahead(images, lambda each: opened(seat, each, done)):
