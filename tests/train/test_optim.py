@@ -67,6 +67,18 @@ def test_values_that_mean_nothing_are_refused(wrong):
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_torch_chooses_how_many_weights_an_update_takes_at_a_time(name):
-    optimizer = build_optimizer(nn.Linear(2, 2), OptimConfig(name=name))
-    assert (optimizer.defaults["foreach"], optimizer.defaults["fused"]) == (None, None)
+def test_weights_are_updated_many_at_a_time_to_the_same_bits_as_one_by_one(name):
+    together, alone = (nn.Sequential(nn.Linear(7, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)) for _ in range(2))
+    alone.load_state_dict(together.state_dict())
+    config = OptimConfig(name=name, lr=0.01, weight_decay=0.1, momentum=0.9)
+    for net, foreach in ((together, True), (alone, False)):
+        optimizer = build_optimizer(net, config)
+        assert all(group["foreach"] for group in optimizer.param_groups)
+        for group in optimizer.param_groups:
+            group["foreach"] = foreach
+        for seed in range(5):
+            net(torch.randn(9, 7, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    for ours, theirs in zip(together.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

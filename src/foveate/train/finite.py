@@ -40,8 +40,8 @@ def check_finite(
     The one that met it names the first step, its terms and its volumes. Its gradient has reached the others
     already, whose own losses may be finite still; the weights may be bad while every loss is finite yet.
     """
-    every = [torch.isfinite(value) for _, losses in recent.losses for value in losses.values()]
-    losses_fine = bool(torch.stack(every).all())  # one wait for all of them
+    every = torch.stack([value for _, losses in recent.losses for value in losses.values()])
+    losses_fine = bool(torch.isfinite(every).all())  # one wait for all of them
     fine = losses_fine and checkpoint.are_finite(net.state_dict())
     worst = peers.highest(0.0 if fine else WEIGHTS if losses_fine else LOSS)
     if worst == 0:
