@@ -1,16 +1,24 @@
 """Everything that the command line does, from Python, by the same functions."""
 
 import inspect
+import re
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 import foveate
 from foveate.cli import BY_NAME
 from foveate.core.types import FoveateError
+from foveate.testing.cohorts import blobs, write_labelled, write_volume
+from foveate.testing.runs import task_keys, tiny_keys
 from tests.nets.weights.untrained import write_run
+
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +100,39 @@ def test_a_comparison_is_read_from_a_mapping_or_a_file_and_gives_its_table(pictu
         assert foveate.compare(given, out=tmp_path / "out") == [{"arm": "scratch", "score": "0.5"}]
     assert seen[0] == seen[1]
     assert seen[0].arms["mine"].method == "byol"
+
+
+def quick(function, keys, **given):
+    """The call of the page, in seconds."""
+    return function(**{**given, **keys})
+
+
+@pytest.mark.slow
+def test_the_first_example_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_labelled(tmp_path / "labelled", 3)
+    (tmp_path / "scans").mkdir()
+    for i in range(4):
+        write_volume(tmp_path / "scans" / f"{i}.nii.gz", blobs((24, 26, 20), 50 + i))
+    (tmp_path / "new").symlink_to(tmp_path / "scans")
+    (tmp_path / "scan.nii.gz").symlink_to(tmp_path / "scans" / "0.nii.gz")
+    for name, keys in (
+        ("pretrain", tiny_keys(3, Path("scans"), Path("run"), steps=2, preview_every=0, health_every=0)),
+        ("finetune", {**task_keys("segmentation", 3, Path("labelled"), Path("tuned"), ""), "init": "run"}),
+    ):
+        monkeypatch.setattr(foveate, name, partial(quick, getattr(foveate, name), keys))
+    (code,) = re.findall(
+        r"^```python\n(.*?)^```$",
+        PAGE.read_text(encoding="utf-8").partition("Your own network")[0],
+        re.MULTILINE | re.DOTALL,
+    )
+    known = {
+        "array": np.random.default_rng(0).normal(size=(20, 24, 16)),
+        "images": torch.rand(1, 1, 16, 16, 16),
+    }
+    exec(compile(code, str(PAGE), "exec"), known)
+    assert known["labels"].shape == (20, 24, 16)
+    assert known["outputs"].shape[2:] == (16, 16, 16)
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 4
+    assert "dice" in str(known["scores"])
+    assert known["found"].features.shape == (4, sum(known["encoder"].channels))
