@@ -33,6 +33,13 @@ def test_every_test_that_is_named_exists():
         assert any(each == end or (end != name and each.endswith(end)) for each in known), name
 
 
+def test_every_function_of_the_foreign_libraries_that_is_named_exists():
+    names = set(re.findall(r"`(of_\w+|different_voxels|released|from_git)`", TEXT))
+    assert len(names) == 8
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "foreign").glob("*.py"))
+    assert names == {name for name in names if f"\ndef {name}(" in code}
+
+
 def test_every_family_and_format_has_its_row_with_a_test():
     tables = {"| `--family` |": families(), "| out |": WRITERS}
     for head, names in tables.items():
