@@ -126,6 +126,26 @@ def test_seconds_are_read_when_the_device_is_done(tiny, monkeypatch):
     assert min([*found.steps, found.preview, found.health, found.save]) >= 1000
 
 
+def test_a_batch_that_is_made_while_the_device_computes_is_not_waited_for(monkeypatch):
+    """Batches are there at 4 and 25 by a clock on which the device computes from 0 to 10 and from 10 to 20."""
+    clock, busy, ready = [0.0], iter([10.0, 20.0, 30.0]), [4.0, 25.0]
+
+    def until(moment):
+        clock[0] = max(clock[0], moment)
+        return clock[0]
+
+    def source():
+        for moment in ready:
+            until(moment)
+            yield {}
+
+    monkeypatch.setattr(measure, "device_clock", lambda _accelerator: until(next(busy)))
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: clock[0])
+    waits = []
+    assert len(list(measure.watched(source(), "cuda", waits))) == 2
+    assert waits == [0.0, 5.0]
+
+
 def test_spread_widens_with_the_steps():
     calm, wild = plan.spread([1.0] * 10), plan.spread([0.5, 1.5] * 5)
     assert calm == (1.0, 0.9, 1.1)
