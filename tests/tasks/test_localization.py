@@ -210,6 +210,17 @@ def test_metrics_by_hand():
     assert math.isnan(again(np.array([2]))["wall_mm"])
 
 
+def test_the_picture_has_a_column_of_distances_for_each_organ(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("foveate.tasks.localization.figures.draw_scores", lambda *asked: drawn.append(asked))
+    scans = [scan([(0, 10, 0)], [(2, 10, 0, 0.9), (5, 9, 1, 0.1)]), scan([(5, 9, 1)], [(0, 5, 0), (6, 9, 1)])]
+    config = replace(Config.preset(3, "small", "none"), classes=("liver=1", "spleen=2"))
+    assert config.report(scans, tmp_path) == {}
+    ((path, columns, _),) = drawn
+    assert path == tmp_path / "walls.png"
+    np.testing.assert_equal(columns, {"liver": [1.0, math.nan], "spleen": [math.nan, 0.5]})
+
+
 def test_training_selects_by_the_distance_of_walls():
     task = built(3, (8, 8, 8))
     near, far = (scan([(0, 10, 0)], [(a, a + 10, 0)]).numbers() for a in (1, 4))

@@ -127,7 +127,7 @@ def test_seconds_are_read_when_the_device_is_done(tiny, monkeypatch):
 
 
 def test_a_batch_that_is_made_while_the_device_computes_is_not_waited_for(monkeypatch):
-    """Batches are there at 4 and 25 by a clock on which the device computes from 0 to 10 and from 10 to 20."""
+    """Batches are there at 4 and 25 ; the device computes from 0 to 10 and from 10 to 20."""
     clock, busy, ready = [0.0], iter([10.0, 20.0, 30.0]), [4.0, 25.0]
 
     def until(moment):
