@@ -92,8 +92,8 @@ def finetune(*, data: str | Path, out: str | Path, task: str, init: str | Path, 
     Args:
         data: Folder, table or list of labelled images.
         out: Run folder; called again, it resumes.
-        task: "segmentation", "classification", "detection" or "localization", or a mapping of its keys with
-            its name.
+        task: "segmentation", "classification", "detection", "candidates" or "localization", or a mapping
+            of its keys with its name.
         init: Run folder or weights file to start from, or "none".
         keys: Any key of the configuration, as for `pretrain`.
     """

@@ -314,6 +314,10 @@ class LabelledReader(VolumeReader, Protocol):
         """Boxes that a map is painted from, rows (value, *centre, *size) in mm; None: it is a label map."""
         ...
 
+    def focused(self, voxel: Sequence[int]) -> VolumeReader:
+        """The same without its maps; crops that are drawn around one are drawn around this voxel."""
+        ...
+
 
 class CropViews(NamedTuple):
     """The views of one kind of one sample."""

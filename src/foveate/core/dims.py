@@ -240,6 +240,21 @@ def detection_iou(dimension: Dimension) -> float:
     return DETECTED[dimension]
 
 
+CUBES: dict[tuple[int, str], tuple[int, ...]] = {
+    (2, "paper"): (96, 96),
+    (2, "small"): (64, 64),
+    (3, "paper"): (48, 48, 48),
+    (3, "small"): (32, 32, 32),
+}
+
+
+def candidate_crops(dimension: Dimension, size: Size) -> CropSpec:
+    """Windows around candidates, at the image's own resolution, with a finding or without one."""
+    grid = CUBES[dimension, size]
+    spec = SEGMENTED_2D if dimension == 2 else SEGMENTED_3D
+    return replace(spec, grid=grid, source_sizes=(grid,), flip_axes=(0,), shift=0.1, around_probability=1.0)
+
+
 def localization_crops(dimension: Dimension, size: Size) -> CropSpec:
     """Windows of a localisation, the whole image: moved, turned, zoomed in and out, never mirrored."""
     grid = TASK_DEFAULTS[dimension, size].grid

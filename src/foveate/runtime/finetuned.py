@@ -16,10 +16,11 @@ from torch import Tensor
 from foveate.core import config as parsing
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.suppression import fused
-from foveate.core.boxes.tasks import AnyTask, BoxConfig, BoxTask
+from foveate.core.boxes.tasks import AnyTask, BoxConfig, BoxTask, averaged
 from foveate.core.memory import is_out_of_memory
 from foveate.core.tasks import DenseTask, ImageTask, TaskConfig
 from foveate.core.types import Dimension, FoveateError, Json, Normalisation, Record
+from foveate.data.boxes.listing import listed_of
 from foveate.data.cache.planes import SlicesConfig
 from foveate.data.cache.prepare import prepare
 from foveate.data.cache.profiles import PrepareConfig
@@ -134,7 +135,10 @@ class Model:
                 if isinstance(task, BoxTask)
                 for axes in mirrors
             ]
-        least = ANY_BOX if isinstance(config := self.task.config, BoxConfig) and config.one_each else SAME_BOX
+        config = self.task.config
+        if isinstance(config, BoxConfig) and config.places_given:
+            return averaged(found)
+        least = ANY_BOX if isinstance(config, BoxConfig) and config.one_each else SAME_BOX
         return found[0] if len(found) == 1 else fused(found, least, len(volume.shape))
 
     def answer(self, images: Tensor) -> Tensor:
@@ -213,7 +217,8 @@ def prepared(record: Record, config: PrepareConfig, out: Path) -> Iterator[Cache
     out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=SCRATCH_FOLDER, dir=out))  # the next image may be read meanwhile
     try:
-        bare = replace(record, maps={}, role="image")
+        listed = listed_of(record) is not None  # places to be scored, which are no labels
+        bare = replace(record, maps=record.maps if listed else {}, role="image")
         yield prepare([bare], folder / CACHES, config, lambda _done, _total: None)[0]
     except FoveateError as error:
         raise FoveateError(str(error).partition(f"{record.path}: ")[2] or str(error)) from None

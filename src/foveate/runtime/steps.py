@@ -52,7 +52,9 @@ def batches_from(
     )
 
 
-def first_batches(config: RunConfig, method: Trainable, cache: Cache, fabric: Fabric) -> Generator[Batch]:
+def first_batches(
+    config: RunConfig, method: Trainable, cache: Cache | Mixture, fabric: Fabric
+) -> Generator[Batch]:
     """This process's micro-batches from the start."""
     return batches_from(config, cache, method, fabric, 0)
 

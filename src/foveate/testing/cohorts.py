@@ -9,6 +9,7 @@ import numpy as np
 from foveate.core.dims import LAYERS
 from foveate.core.types import Array
 
+CANDIDATES = "candidates.csv"
 SHAPES = {2: (72, 80), 3: (24, 26, 20)}
 
 
@@ -38,8 +39,10 @@ def write_cohort(folder: Path, dimension: int, count: int = 6) -> Path:
 
 
 def write_labelled(folder: Path, dimension: int, count: int = 8) -> Path:
-    """Images, maps of their bright half, and a labels.csv; the folder."""
+    """Images, maps of their bright half, a labels.csv, and candidates in `CANDIDATES`; the folder."""
     rows = ["image,grade,found,age,kind"]
+    axes = "xyz"[: len(SHAPES[dimension])]
+    places = [",".join(["image", *axes, "class", "unit"])]
     for kind in ("images", "labels"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     for i in range(count):
@@ -53,6 +56,10 @@ def write_labelled(folder: Path, dimension: int, count: int = 8) -> Path:
             write_picture(folder / "images" / name, image)
             write_picture(folder / "labels" / name, bright * 1000 / 255)
         rows.append(f"images/{name},{i % 4},{i % 2},{10 * i},{'ab'[i % 2]}")
+        for flag, half in ((1, bright), (0, 1 - bright)):
+            middle = np.argwhere(half)[half.astype(bool).sum() // 2]
+            places.append(",".join([name, *map(str, middle), str(flag), "voxel"]))
+    (folder / CANDIDATES).write_text("\n".join(places) + "\n", encoding="utf-8")
     (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
 

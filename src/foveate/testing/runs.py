@@ -12,10 +12,12 @@ import pytest
 
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
+from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.contracts import MethodConfig
 from foveate.core.tasks import ImageConfig
 from foveate.core.types import Dimension
 from foveate.runtime.registries import TASKS, method_defaults
+from foveate.testing.cohorts import CANDIDATES
 from foveate.train.logging import RunLog
 
 VIEWS = {2: ([64, 64], [32, 32]), 3: ([16, 16, 16], [8, 8, 8])}
@@ -81,7 +83,10 @@ def task_keys(task: str, dimension: Dimension, data: Path, out: Path, target: st
     crops = parsing.to_mapping(preset).get("crops", {})
     if "grid" in crops:
         keys["crops"] = {"grid": view} | ({"source_sizes": [view]} if crops["source_sizes"] else {})
+    table = {"file": str(data / CANDIDATES), "diameter": 4}
+    listed = isinstance(preset, BoxConfig) and preset.places_given
     return {
+        **({"boxes": table} if listed else {}),
         "data": str(data),
         "out": str(out),
         "task": keys,

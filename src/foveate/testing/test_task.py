@@ -17,6 +17,7 @@ from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig
 from foveate.commands.finetune.images import load_images
 from foveate.commands.finetune.run import finetune
+from foveate.commands.finetune.semi import source_of
 from foveate.commands.predict.config import PredictConfig
 from foveate.commands.predict.run import predict
 from foveate.core.boxes.tasks import BoxConfig, BoxTask
@@ -38,7 +39,8 @@ def test_losses_gradients_and_shapes(
     """Losses are finite scalars, every exported weight is reached, outputs are as the task says."""
     images = load_images(tiny_task(foveate_task, dimension), tmp_path / "cache")
     task = build_task(images.config)
-    batch = next(batches_from(images.config, images.train, task, build_fabric(images.config), 0))
+    source = source_of(images.config, images.train, images.unlabelled)
+    batch = next(batches_from(images.config, source, task, build_fabric(images.config), 0))
     before = {name: views.clone() for name, views in batch["crops"].items()}
     losses = task(batch, Progress(0, 2, 0))
     assert losses
@@ -71,7 +73,8 @@ def test_it_is_trained_loaded_predicted_and_scored(
         f"{part}.{n}" for part, net in loaded.exported().items() for n in net.state_dict()
     }
     images = Path(config.data) / "images"
-    assert predict(PredictConfig(run=config.out, data=str(images), out=str(tmp_path / "answers")))
+    answers = str(tmp_path / "answers")
+    assert predict(PredictConfig(run=config.out, data=str(images), boxes=config.boxes, out=answers))
     rows = list(csv.DictReader((tmp_path / "answers" / "predictions.csv").open(encoding="utf-8")))
     assert len(rows) == len(list(images.iterdir()))
     if isinstance(loaded, BoxTask):

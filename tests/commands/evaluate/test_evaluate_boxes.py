@@ -149,7 +149,7 @@ def test_labels_that_do_not_name_the_classes_of_a_run_are_refused():
 def test_keys_of_an_evaluation_that_would_do_nothing_are_refused(run_of_two):
     with pytest.raises(FoveateError, match="--task localization: accepted with --run none"):
         evaluate(replace(run_of_two, task="localization"))
-    with pytest.raises(FoveateError, match="--frame, --unit: accepted with --predictions"):
+    with pytest.raises(FoveateError, match="--frame, --unit, --diameter: accepted with --pred"):
         evaluate(replace(run_of_two, predictions="", frame="lps"))
     for run in (run_of_two, replace(run_of_two, run="none")):
         with pytest.raises(FoveateError, match="--smooth_frames 3: accepted for runs that answer whole"):

@@ -26,7 +26,7 @@ OWN = {
     "kits": VOLUME,
     "lits": VOLUME,
     "lits_localization": VOLUME,
-    "luna16_fp_reduction": VOLUME,
+    "luna16_fp_reduction": VOLUME | {"source.fold": "0"},
     "luna16_detection": VOLUME | {"source.fold": "0"},
 }
 
@@ -49,36 +49,26 @@ def filled(root, expected):
             Image.fromarray((image / image.max() * 255).astype(np.uint8)).save(path)
 
 
-def candidates(root):
-    """Cubes and their table."""
-    rows = []
-    for i in range(6):
-        cube = blobs(SIZES[3], i)
-        nib.save(nib.Nifti1Image((cube - 600).astype(np.int16), np.eye(4)), root / f"c{i}.nii.gz")
-        rows.append(f"c{i}.nii.gz,p{i},{i % 2}\n")
-    (root / "table.csv").write_text("image,patient,nodule\n" + "".join(rows))
-    return root / "table.csv", 3
-
-
 def scans(root):
-    """Scans with a nodule each, in three of the ten subsets."""
+    """Scans with a nodule and another candidate each, in three of the ten subsets."""
     rows = ["seriesuid,coordX,coordY,coordZ,diameter_mm"]
+    places = ["seriesuid,coordX,coordY,coordZ,class"]
     for i in range(6):
         (root / f"subset{i % 3}").mkdir(exist_ok=True)
         voxels = (blobs(SIZES[3], i) - 600).astype(np.int16)
         sitk.WriteImage(sitk.GetImageFromArray(voxels), str(root / f"subset{i % 3}" / f"1.{i}.mhd"))
         rows.append(f"1.{i},{12 + i},16,14,8.5")
+        places += [f"1.{i},{12 + i},16,14,1", f"1.{i},20,{8 + i},9,0"]
     (root / "annotations.csv").write_text("\n".join([*rows, ""]))
+    (root / "candidates_V2.csv").write_text("\n".join([*places, ""]))
     return root, 3
 
 
 def data_of(name, root):
     """A miniature of what a recipe is for, and its dimension."""
     root.mkdir()
-    if name == "luna16_detection":
+    if name.startswith("luna16"):
         return scans(root)
-    if name == "luna16_fp_reduction":
-        return candidates(root)
     layout = name.removesuffix("_localization")
     if layout in MINIATURES:
         expected = MINIATURES[layout](root)
@@ -100,7 +90,7 @@ def test_a_recipe_trains_on_a_miniature(name, tmp_path):
     nested, rest = layers({"recipe": name, "init": "none"}, recipes="finetune")
     grid = str(list(SIZES[dimension])).replace(" ", "")
     task = nested["task"] if isinstance(nested["task"], str) else nested["task"]["name"]
-    dense = task in ("segmentation", "detection")
+    dense = task in ("segmentation", "detection", "candidates")
     small = {
         "data": str(data),
         "out": str(tmp_path / "run"),

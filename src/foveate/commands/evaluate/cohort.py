@@ -16,6 +16,7 @@ from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import read_json
 from foveate.core.tasks import ImageTask
 from foveate.core.types import FoveateError, Record
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cohort.draw import PARTS, patient_of
@@ -65,8 +66,8 @@ def out_of_fold(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Mo
 
 def found_in(config: EvaluateConfig, settings: FinetuneConfig) -> Labelled:
     """The labelled images, read as the run reads its own; other images have a table of boxes of their own."""
-    given = parsing.to_mapping(config.boxes)
-    said = {key: value for key, value in given.items() if value not in ("", "stated")}
+    usual = parsing.to_mapping(BoxesConfig())
+    said = {k: value for k, value in parsing.to_mapping(config.boxes).items() if value != usual[k]}
     boxes = config.boxes if config.part == "all" else replace(settings.boxes, **said)
     found = labelled(replace(settings, boxes=boxes), Path(config.data))
     if said and not found.instances:

@@ -32,6 +32,8 @@ class EvaluateConfig:
         task: Without a run: the task whose metrics are given.
         frame: Which way millimetres of `predictions` grow, ras or lps; "stated": the table says it.
         unit: Whether its numbers are mm or voxels; "stated": the table says it.
+        diameter: Diameter of its places where it lists them without any size, as submissions to LUNA16 do;
+            0: such a table is refused. FROC and CPM do not depend on it.
         nsd_tolerance_mm: Tolerance of the surface Dice: surfaces that are closer count as the same.
         by: Columns of a table beside the images, such as "site,sex": every metric is given for each of their
             values as well, with intervals over its own patients. Empty: none.
@@ -65,6 +67,7 @@ class EvaluateConfig:
     task: str = "detection"
     frame: Literal["stated", "ras", "lps"] = "stated"
     unit: Literal["stated", "mm", "voxel"] = "stated"
+    diameter: float = 0.0
     nsd_tolerance_mm: float = 1.0
     by: str = ""
     worst: int = 4

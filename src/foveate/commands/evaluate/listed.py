@@ -24,7 +24,9 @@ KEYS = "--frame and --unit"  # what says the convention of predictions
 
 def boxes_given(config: EvaluateConfig, cohort: Cohort, names: Sequence[str]) -> list[Boxes]:
     """The boxes of `predictions` for every image of an evaluation."""
-    table = BoxesConfig(file=config.predictions, frame=config.frame, unit=config.unit)
+    table = BoxesConfig(
+        file=config.predictions, frame=config.frame, unit=config.unit, diameter=config.diameter
+    )
     return boxes_listed(table, cohort.records, cohort.volumes, names)
 
 
@@ -120,9 +122,9 @@ def as_listed(found: TableImage) -> Listed:
 
 
 def class_of(name: str, names: Sequence[str], file: str) -> int:
-    """The number of a class; where there is one class only, a table need not name it."""
+    """The number of a class; where there is one class only, neither table need name it."""
     if name in names:
         return names.index(name)
-    if len(names) == 1 and name == UNNAMED:
+    if len(names) == 1 and UNNAMED in (name, names[0]):
         return 0
     raise FoveateError(f"{file}: class {name!r}; accepted: {', '.join(names)}, as in the labels.")

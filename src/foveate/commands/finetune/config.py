@@ -191,7 +191,7 @@ def found_dimension(given: Mapping[str, Any], card: weights.Card, want: Want) ->
 
 def box_table(given: Mapping[str, Any]) -> BoxesConfig:
     """What was given of a table of boxes."""
-    keys = {key: given[f"boxes.{key}"] for key in ("file", "frame", "unit") if f"boxes.{key}" in given}
+    keys = {key: given[f"boxes.{key}"] for key in parsing.field_names(BoxesConfig) if f"boxes.{key}" in given}
     return parsing.parse(BoxesConfig(), keys, {})
 
 

@@ -10,7 +10,7 @@ from typing import Any, final
 
 from foveate.commands.finetune.config import FinetuneConfig, labelled
 from foveate.commands.finetune.intensity import decoded_as, seen_through, window_of
-from foveate.core.boxes.tasks import IGNORED, BoxConfig
+from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.labels import LABELS
 from foveate.core.tasks import DenseConfig, TaskConfig
 from foveate.core.types import FoveateError, LabelFacts, Record
@@ -208,10 +208,10 @@ def rest_records(config: FinetuneConfig, found: Labelled, split: Split) -> list[
 def refuse_without_boxes(task: BoxConfig, validation: Sequence[CachedVolume]) -> None:
     """Refuse a validation part in which nothing is to be found: no score could choose the weights."""
     values = {value for volume in validation for value in volume.map_entry(LABELS).values}
-    if not [number for number in task.classes_of(values).values() if number != IGNORED]:
+    if lacking := task.lacking(values):
         raise FoveateError(
-            f"None of the {len(validation)} validation images has a box that counts, so that nothing could "
-            "be scored; change --split.*, or label images of the validation part that have one."
+            f"None of the {len(validation)} validation images has {lacking}, so that nothing could be "
+            "scored; change --split.*, or label images of the validation part that have one."
         )
 
 

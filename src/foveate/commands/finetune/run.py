@@ -89,7 +89,7 @@ def finetune_here(config: FinetuneConfig, fabric: Fabric) -> Ending:
     task = build_task(config)
     check_images(config, task, images)
     check_same(peers, data_hash(images), "images or labels")
-    first = partial(first_batches, cache=images.train, fabric=fabric)
+    first = partial(first_batches, cache=source_of(config, images.train, None), fabric=fabric)
     config = fitted(config, build_trained, first, fabric, peers, least=least_of(config))
     images = replace(images, config=config)
     verdict = compared_with_pretraining(

@@ -9,11 +9,13 @@ from functools import partial
 from lightning_fabric import Fabric
 
 from foveate.commands.finetune.config import FinetuneConfig, check_pairs
+from foveate.core.boxes.tasks import BoxConfig
 from foveate.core.config import field_values
 from foveate.core.contracts import Trainable
 from foveate.core.rng import key
 from foveate.core.tasks import ImageTask, Task
 from foveate.core.types import Batch
+from foveate.data.boxes.places import around_places
 from foveate.data.cache.volumes import Cache
 from foveate.data.loader import Mixture, batches
 from foveate.nets.ema import Averaged
@@ -45,7 +47,7 @@ def trained_task(trained: Trainable, judged: Task) -> Task:
 def source_of(config: FinetuneConfig, labelled: Cache, unlabelled: Cache | None) -> Cache | Mixture:
     """The images that the loader draws from."""
     if unlabelled is None:
-        return labelled
+        return around_places(labelled, config.task) if isinstance(config.task, BoxConfig) else labelled
     samples = math.prod(field_values(config)[name] for name in SHARES)
     first = config.semi.supervised_steps * samples
     return Mixture(labelled=labelled, unlabelled=unlabelled, first=first)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foveate.data.boxes.tables import BoxesConfig
 from foveate.evaluate.inference import WindowConfig
 from foveate.evaluate.members.mirrors import Mirror
 from foveate.evaluate.segment import TidyConfig
@@ -21,6 +22,7 @@ class PredictConfig:
         run: Folder of a fine-tuning run, its weights file, or the folder of a cross-validation. Several, each
             with its own --run, answer every image together: the mean of their probabilities. So do all folds.
         data: Folder of images, or one file.
+        boxes: Where the places are from that a run of --task candidates scores.
         out: Folder for the results; the same command again goes on where it was.
         force: Predict images, too, that are so unlike those of training that the answer means nothing; the
             table says so.
@@ -45,6 +47,7 @@ class PredictConfig:
 
     run: tuple[str, ...] | str = ()
     data: str = ""
+    boxes: BoxesConfig = field(default_factory=BoxesConfig)
     out: str = ""
     force: bool = False
     format: Literal["nifti", "dicom-seg", "rtstruct"] = "nifti"

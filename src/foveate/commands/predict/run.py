@@ -18,6 +18,8 @@ from typing import final
 
 from foveate.commands.predict.boxes import BoxFiles
 from foveate.commands.predict.config import PredictConfig
+from foveate.commands.predict.journal import Journal
+from foveate.commands.predict.places import with_places
 from foveate.commands.predict.reading import Opened, read_ahead
 from foveate.commands.predict.results import refuse_format, result_names, write_all
 from foveate.commands.predict.sweeps import write_sweeps
@@ -36,7 +38,7 @@ from foveate.core.tasks import DenseTask, ImageTask
 from foveate.core.types import Ending, FoveateError, Record, reason_of
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.image_files import fingerprint_of, image_files
+from foveate.data.image_files import image_files
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
 from foveate.evaluate.boxes.peaks import refuse_unused
@@ -59,8 +61,7 @@ from foveate.runtime.resources.gpus import take_gpu
 from foveate.train.logging import say
 from foveate.train.progress import counted
 
-TABLE, SETTINGS, DONE = "predictions.csv", "predict.json", "done.txt"
-NO_RESULT = "-"
+TABLE, SETTINGS = "predictions.csv", "predict.json"
 SAVE_SECONDS = 5.0  # between two writings of the table
 BEFORE = {
     "format": "nifti",
@@ -69,6 +70,9 @@ BEFORE = {
     "mirror": "none",
     "uncertainty_map": False,
     "smooth_frames": 1,
+    "boxes.frame": "stated",
+    "boxes.unit": "stated",
+    "boxes.diameter": 0.0,
 }  # what an earlier version did not write down, and did
 FAILURES = (FoveateError, OSError, RuntimeError, ValueError, MemoryError)  # of one file
 
@@ -84,6 +88,7 @@ def predict(config: PredictConfig) -> bool:
     runs = [each for run in config.runs for each in runs_in(run)]
     model, out = open_model(runs, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
+    images = with_places(images, Path(config.data), config.boxes, model.task.config)
     refuse_among_images(images, out)
     refuse_format(images, model, config.format)
     refuse_settings(config, model)
@@ -129,7 +134,7 @@ class Seat:
     gate: Gate
 
 
-def images_of(data: Path, channels: int = 0) -> list[Record]:
+def images_of(data: Path, channels: int = 0) -> Sequence[Record]:
     """The images below a folder; labels and other files are excluded, with a message."""
     found = list(FolderSource(expected=channels).records(data))
     images = [record for record in found if record.role == "image"]
@@ -171,7 +176,7 @@ def claim(out: Path, config: PredictConfig, runs: Sequence[str], precision: str)
     hashes = sorted(blake2b(weights.locate(run).read_bytes(), digest_size=16).hexdigest() for run in runs)
     if len(set(hashes)) < len(hashes):
         raise FoveateError("--run: the same weights are named twice; accepted: every run once.")
-    ignored = ("run", "data", "out", "force", "accelerator", "gpu", "window.batch_size")
+    ignored = ("run", "data", "out", "force", "accelerator", "gpu", "window.batch_size", "boxes.file")
     said = {k: v for k, v in parsing.flatten(parsing.to_mapping(config)) if k not in ignored}
     said["precision"] = precision  # the one that is taken, whatever was asked for
     mine = {"weights": hashes[0] if len(hashes) == 1 else hashes, **said}
@@ -249,40 +254,6 @@ def row_of_mask(name: str, warning: str, doubt: Doubt | None = None) -> dict[str
     if doubt:
         cells = doubt_cells(doubt.entropy, doubt.disagreement if doubt.common else None)
     return {"mask": name, **cells, WARNING: warning}
-
-
-@final
-class Journal:
-    """Which images have a result: another image of the same name, or a changed one, has none."""
-
-    def __init__(self, out: Path) -> None:
-        self.path = out / DONE
-        text = self.path.read_text(encoding="ascii") if self.path.exists() else ""
-        pairs = (line.split() for line in text.splitlines())
-        self.known = dict(pair for pair in pairs if len(pair) == 2)  # the last of a name counts
-
-    def has(self, line: tuple[str, str]) -> bool:
-        """Whether this very image was answered last."""
-        return self.known.get(line[0]) == line[1]
-
-    def forget(self, line: tuple[str, str]) -> None:
-        """Before a result is replaced: killed in between, it would be taken for that of the earlier image."""
-        if line[0] in self.known:
-            self.add((line[0], NO_RESULT))
-
-    def add(self, line: tuple[str, str]) -> None:
-        """Note an image whose result is written."""
-        self.known[line[0]] = line[1]
-        with self.path.open("a", encoding="ascii") as stream:
-            stream.write(f"{line[0]} {line[1]}\n")
-
-    @staticmethod
-    def line(record: Record) -> tuple[str, str]:
-        """Hashes of an image's name, and of its size and time; taken before it is read."""
-        facts = (record.relative, *fingerprint_of(image_files(record)))
-        texts = (repr(fact).encode("utf-8", "surrogateescape") for fact in (record.relative, facts))
-        name, all_facts = (blake2b(text, digest_size=16).hexdigest() for text in texts)
-        return name, all_facts
 
 
 def predict_boxes(seat: Seat, task: BoxTask, images: Sequence[Record]) -> Iterator[tuple[Record, str]]:

@@ -13,7 +13,8 @@ from foveate.data.cache.complete import complete_entries, refuse_incomplete
 from foveate.data.cache.index import PROFILE, is_prepared
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import from_json
-from foveate.data.cache.volumes import Cache, CachedVolume, Joined, open_prepared
+from foveate.data.cache.volumes import Cache, CachedVolume, open_prepared
+from foveate.data.composed import Joined
 from foveate.data.named_sets import named_sets, said_of, shares_of
 from foveate.data.order import Mix, Weighted
 from foveate.runtime.images import decode, expanded, of_dimension, sampled, say_of_salt, seen_in

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from foveate.core.boxes.geometry import Boxes, component_boxes, filled, in_voxels, value_boxes
-from foveate.core.contracts import LabelledReader, VolumeReader
+from foveate.core.contracts import LabelledReader
 from foveate.core.direction import is_less_better
 from foveate.core.labels import LABELS, unions
 from foveate.core.tasks import DenseTask, ImageTask, Task, TaskConfig
@@ -59,6 +59,14 @@ class Scan(NamedTuple):
         return cls(*parts)
 
 
+class Kind(NamedTuple):
+    """One kind of places that samples are cut around."""
+
+    name: str
+    share: float  # of the samples, beside those of the other kinds
+    labels: Mapping[str, float]  # of a sample around such a place
+
+
 class Known(NamedTuple):
     """The boxes of an image's labels, in voxels."""
 
@@ -72,6 +80,7 @@ class BoxConfig(TaskConfig):
 
     Attributes:
         pieces: Whether each connected piece of a class in a label map has a box of its own.
+        places_given: Whether the labels list places to be scored, which an image must have for an answer too.
         one_each: Whether there is at most one box of a class in an image: `predict` reports a class without
             one as absent.
         shown_from: Boxes with a lower score are not written by `predict`; scoring sees them.
@@ -85,6 +94,7 @@ class BoxConfig(TaskConfig):
 
     want: ClassVar[Literal["maps", "values", "boxes"]] = "boxes"
     pieces: ClassVar[bool] = True
+    places_given: ClassVar[bool] = False
     one_each: ClassVar[bool] = False
     shown_from: ClassVar[float] = 0.0
     classes: tuple[str, ...] = ()
@@ -156,6 +166,20 @@ class BoxConfig(TaskConfig):
             boxes = in_voxels(world, case.affine)
         return Known(boxes.picked(boxes.label != IGNORED), boxes.picked(boxes.label == IGNORED))
 
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        """Kinds of places that training samples are cut around; none: windows are drawn image by image."""
+        return ()
+
+    def places(self, case: LabelledReader) -> Boxes:
+        """Those of a case in voxels; `label` is the number of the kind."""
+        return self.known(case).truth
+
+    def lacking(self, values: Iterable[int]) -> str:
+        """What labels with these values lack to be scored, in words; "" where they lack nothing."""
+        counts = any(number != IGNORED for number in self.classes_of(values).values())
+        return "" if counts else "a box that counts"
+
     def scan(self, case: LabelledReader, found: Boxes) -> Scan:
         """A case with the boxes in voxels that were found in it."""
         known, sides = self.known(case), case.spacing_mm
@@ -202,11 +226,11 @@ class BoxTask(Task):
         return self.config.names
 
     @abstractmethod
-    def predict(self, volume: VolumeReader, overlap: float = 0.5, mirrored: Sequence[int] = ()) -> Boxes:
-        """Scored boxes in voxels of a whole image, the surest first.
+    def predict(self, volume: LabelledReader, overlap: float = 0.5, mirrored: Sequence[int] = ()) -> Boxes:
+        """Scored boxes in voxels of a whole image, the surest first; of given places in their own order.
 
         Args:
-            volume: The image.
+            volume: The image; its labels are for a task with `places_given` alone.
             overlap: Share of a window that the next one sees again, for a task that has windows.
             mirrored: Axes of the image that are mirrored before; the answer is for the image as it is.
         """
@@ -232,6 +256,11 @@ class BoxTask(Task):
 
 
 AnyTask = DenseTask | ImageTask | BoxTask  # the kinds that commands know
+
+
+def averaged(found: Sequence[Boxes]) -> Boxes:
+    """The answers of several networks for the same places as one: the means of their scores."""
+    return replace(found[0], score=np.mean([each.score for each in found], axis=0))
 
 
 def kind_of(value: int, classes: int) -> int:

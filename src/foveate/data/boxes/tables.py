@@ -55,11 +55,18 @@ class BoxesConfig:
             says it in a column or field `frame`.
         unit: Whether the numbers of the table are millimetres in the world, or voxels counted from 0 in the
             file's own order of axes; "stated": the table says it in a column or field `unit`.
+        diameter: Diameter of places that a table lists without any size, in the unit of the table; 0: a table
+            without sizes is refused.
     """
 
     file: str = ""
     frame: Literal["stated", "ras", "lps"] = "stated"
     unit: Literal["stated", "mm", "voxel"] = "stated"
+    diameter: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.diameter < 0:
+            raise FoveateError(f"boxes.diameter {self.diameter:g}: accepted are numbers from 0.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +103,7 @@ def table_of(data: Path, config: BoxesConfig) -> Path | None:
         return next((data / name for name in NAMES if (data / name).is_file()), None)
     if data.suffix.lower() == ".csv" and data.is_file():
         columns = list(next(read_table(data, ()), {}))
-        return data if columns and form_of(columns, data) else None
+        return data if columns and form_of(columns, data, config.diameter) else None
     if data.suffix.lower() == ".json" and data.is_file():
         return data if any("boxes" in entry for entry in _entries(parse_json(data))) else None
     return None
@@ -131,8 +138,12 @@ def read_boxes(path: Path, config: BoxesConfig) -> list[TableImage]:
     return list(found.values())
 
 
-def form_of(columns: Sequence[str], path: Path) -> Callable[[Number], tuple[Numbers, Numbers]] | None:
+def form_of(
+    columns: Sequence[str], path: Path, nominal: float = 0.0
+) -> Callable[[Number], tuple[Numbers, Numbers]] | None:
     """What makes centre and sides of the numbers of a row; None where the columns are none of a box.
+
+    `nominal`: diameter of places without a size; 0: they are none.
 
     Raises:
         FoveateError: they are x, y, width, height, of which nobody knows which point x, y is.
@@ -161,17 +172,20 @@ def form_of(columns: Sequence[str], path: Path) -> Callable[[Number], tuple[Numb
             "box, but with width and height, in COCO and RSNA, they are its upper left corner; accepted: "
             f"one of {FORMS} (of pictures without z)."
         )
+    if len(centre) > 1 and nominal:
+        return lambda number: (tuple(map(number, centre)), (nominal,) * len(centre))
     return None
 
 
 def _from_csv(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
     rows = list(read_table(path, ()))
     columns = list(rows[0]) if rows else []
-    image, form = column_of(columns, IMAGES), form_of(columns, path)
+    image, form = column_of(columns, IMAGES), form_of(columns, path, config.diameter)
     if not image or form is None:
         raise FoveateError(
             f"{path} has the columns {', '.join(columns) or 'nothing'}; accepted: "
-            f"{' or '.join(IMAGES[:3])} with the image, and one of {FORMS} (of pictures without z)."
+            f"{' or '.join(IMAGES[:3])} with the image, and one of {FORMS} (of pictures without z), or x,y,z "
+            "alone, with --boxes.diameter (of predictions --diameter)."
         )
     kind, score = column_of(columns, CLASSES), column_of(columns, SCORES)
     patient = column_of(columns, PATIENT_COLUMNS)
@@ -214,7 +228,10 @@ def _of_a_box(name: str) -> bool:
 def _from_json(path: Path, config: BoxesConfig) -> Iterator[TableImage]:
     content = parse_json(path)
     shared = content if isinstance(content, Mapping) else {}
-    every = [_json_image(entry, f"{path}, image {place}") for place, entry in enumerate(_entries(content), 1)]
+    every = [
+        _json_image(entry, f"{path}, image {place}", config.diameter)
+        for place, entry in enumerate(_entries(content), 1)
+    ]
     axes = {len(box.centre) for _, _, boxes in every for box in boxes}
     for place, (entry, named, boxes) in enumerate(every, 1):
         said = {key: str(_field(entry, key, _field(shared, key, ""))) for key in STATED}
@@ -242,7 +259,9 @@ def _entries(content: Json) -> list[Mapping[str, Json]]:
     return [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
 
 
-def _json_image(entry: Mapping[str, Json], where: str) -> tuple[Mapping[str, Json], str, list[TableBox]]:
+def _json_image(
+    entry: Mapping[str, Json], where: str, nominal: float
+) -> tuple[Mapping[str, Json], str, list[TableBox]]:
     """An entry with the name of its image and its boxes."""
     named = next((entry[name] for name in IMAGES if name in entry), None)
     listed = entry.get("boxes")
@@ -252,10 +271,10 @@ def _json_image(entry: Mapping[str, Json], where: str) -> tuple[Mapping[str, Jso
             '"diameter": D}, ...]}, with "size" for "diameter", or "low" and "high" for all of it.'
         )
     there = [each for each in listed if not (isinstance(each, Mapping) and each.get("present") is False)]
-    return entry, named, [_json_box(each, f"{where}, box {i}") for i, each in enumerate(there, 1)]
+    return entry, named, [_json_box(each, f"{where}, box {i}", nominal) for i, each in enumerate(there, 1)]
 
 
-def _json_box(entry: Json, where: str) -> TableBox:
+def _json_box(entry: Json, where: str, nominal: float) -> TableBox:
     values = entry if isinstance(entry, Mapping) else {}
 
     def numbers(*names: str) -> Numbers:
@@ -270,6 +289,7 @@ def _json_box(entry: Json, where: str) -> TableBox:
     if low and len(low) == len(high):
         both = list(zip(low, high, strict=True))
         centre, size = tuple((a + b) / 2 for a, b in both), tuple(b - a for a, b in both)
+    size = size or (nominal,) * bool(nominal)
     size = size * len(centre) if len(size) == 1 else size
     if len(centre) not in (2, 3) or len(size) != len(centre):
         raise FoveateError(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from bisect import bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -34,7 +33,7 @@ class CachedVolume:
     on the terminal, `labels` the values of the whole image: neither is ever stored.
     """
 
-    __slots__ = ("cut", "entry", "folder", "labels", "patient", "relative")
+    __slots__ = ("cut", "entry", "focus", "folder", "labels", "patient", "relative")
 
     def __init__(
         self,
@@ -44,9 +43,10 @@ class CachedVolume:
         labels: Mapping[str, Any] | None = None,
         patient: str = "",
         cut: Cut | None = None,
+        focus: tuple[int, ...] = (),
     ) -> None:
         self.folder, self.entry, self.relative, self.patient = folder, entry, relative, patient
-        self.labels, self.cut = dict(labels or {}), cut
+        self.labels, self.cut, self.focus = dict(labels or {}), cut, focus
 
     def replaced(
         self,
@@ -54,6 +54,7 @@ class CachedVolume:
         entry: CacheEntry | None = None,
         labels: Mapping[str, Any] | None = None,
         cut: Cut | None = None,
+        focus: tuple[int, ...] = (),
     ) -> CachedVolume:
         """The same volume with what is given in place of its own."""
         return CachedVolume(
@@ -63,7 +64,12 @@ class CachedVolume:
             self.labels if labels is None else labels,
             self.patient,
             cut or self.cut,
+            focus or self.focus,
         )
+
+    def focused(self, voxel: Sequence[int]) -> CachedVolume:
+        """The same without its maps; crops that are drawn around one are drawn around this voxel."""
+        return self.replaced(focus=tuple(voxel))
 
     def __repr__(self) -> str:
         return f"CachedVolume(id={self.entry.id!r}, shape={self.entry.shape})"  # no name: this reaches logs
@@ -147,7 +153,7 @@ class CachedVolume:
     @property
     def map_names(self) -> Collection[str]:
         """The integer maps on the volume's grid."""
-        return tuple(each.name for each in self.entry.maps)
+        return () if self.focus else tuple(each.name for each in self.entry.maps)
 
     def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) of a map, integers (*window)."""
@@ -158,6 +164,8 @@ class CachedVolume:
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
+        if self.focus:
+            return np.array([(1, *self.focus)])
         found = self.map_entry(name)
         return np.asarray(open_array(self.folder / found.places, found.content_hash))
 
@@ -196,7 +204,7 @@ class Cache:
         notes: Sequence[str] = (),
         mix: Mix | None = None,
     ) -> None:
-        self.volumes = volumes if isinstance(volumes, Prepared | Joined) else tuple(volumes)
+        self.volumes = volumes if isinstance(volumes, Volumes) else tuple(volumes)
         self.rejects = tuple(rejects)
         self.notes = tuple(notes)  # what the terminal should say; they may hold a part of file names
         self.mix = mix  # of several data sets, whose volumes follow each other; None: there is one
@@ -252,6 +260,11 @@ class Volumes(Sequence[CachedVolume]):
     def at(self, position: int) -> CachedVolume:
         """The volume of one position."""
 
+    @property
+    @abstractmethod
+    def of_each_kind(self) -> Sequence[CachedVolume]:
+        """Enough of them to know which channels and axes there are."""
+
     @overload
     def __getitem__(self, position: int) -> CachedVolume: ...
     @overload
@@ -285,32 +298,9 @@ class Prepared(Volumes):
         return [self[position] for position in self.table.kinds]
 
 
-@final
-class Joined(Volumes):
-    """The volumes of several caches, one after the other."""
-
-    def __init__(self, parts: Sequence[Sequence[CachedVolume]]) -> None:
-        self.parts = tuple(parts)
-        self.ends = list(accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self.ends[-1]
-
-    def at(self, position: int) -> CachedVolume:
-        """The volume of one position."""
-        place = range(len(self))[position]
-        part = bisect_right(self.ends, place)
-        return self.parts[part][place - self.ends[part]]
-
-    def __iter__(self) -> Iterator[CachedVolume]:
-        return chain.from_iterable(self.parts)
-
-
 def kinds_of(volumes: Sequence[CachedVolume]) -> Sequence[CachedVolume]:
     """Enough volumes to know which channels and axes there are."""
-    if isinstance(volumes, Joined):
-        return [each for part in volumes.parts for each in kinds_of(part)]
-    return volumes.of_each_kind if isinstance(volumes, Prepared) else volumes
+    return volumes.of_each_kind if isinstance(volumes, Volumes) else volumes
 
 
 def _alone(folder: Path, entry: CacheEntry) -> CachedVolume:

@@ -6,6 +6,7 @@ The tables give positions in the world of ITK, where x runs to the patient's lef
 yielded as RAS+ millimetres, so that the inverse of an image's affine turns them into an array index, also
 for the scans whose header has flipped directions. As boxes, findings of annotations.csv are nodules; those of
 annotations_excluded.csv, which comes with the challenge's evaluation, count neither as found nor as false.
+With a table of candidates these are the boxes in their place, of the nominal diameter of 10 mm.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ candidates_V2.csv            seriesuid,coordX,coordY,coordZ,class (only for --so
 seg-lungs-LUNA16/            (optional) <seriesuid>.mhd
 """
 SUBSETS = 10
-NODULE, EXCLUDED = 1, 2  # classes of boxes
+NODULE, EXCLUDED, CANDIDATE = 1, 2, 2  # classes of boxes; candidates are listed without excluded findings
 UNKNOWN_MM = 10.0
 SUBSET = re.compile(r"subset([0-9])")
 CANDIDATES = {"v1": "candidates.csv", "v2": "candidates_V2.csv"}
@@ -54,7 +55,8 @@ class Config:
         fold: One of the challenge's ten folds, 0 to 9: that subset is for the test, the next one (after 9
             comes 0) for validation, the other eight for training; in place of the two lists. Scores of all
             ten together are the challenge's.
-        candidates: Candidates for false-positive reduction: none, v1 (551,065 rows) or v2 (754,975 rows).
+        candidates: Candidates for false-positive reduction, as boxes of the classes nodule and candidate in
+            place of the nodules: none, v1 (551,065 rows) or v2 (754,975 rows).
     """
 
     name: Literal["luna16"] = "luna16"
@@ -77,12 +79,18 @@ class Config:
 def build(config: Config) -> Layout:
     """The layout."""
     return Layout(
-        name=config.name, tree=TREE, cases=lambda root: cases(root, config), axes=3, targets=_classes
+        name=config.name,
+        tree=TREE,
+        cases=lambda root: cases(root, config),
+        axes=3,
+        targets=lambda root: _classes(root, config),
     )
 
 
-def _classes(root: Path) -> Classes:
+def _classes(root: Path, config: Config) -> Classes:
     """Values of the boxes."""
+    if config.candidates != "none":
+        return {"nodule": (NODULE,), "candidate": (CANDIDATE,)}
     top = either(root, _is_top, "folders subset0 to subset9")
     return {"nodule": (NODULE,), **({IGNORE: (EXCLUDED,)} if _excluded(top) else {})}
 
@@ -109,15 +117,30 @@ def cases(root: Path, config: Config) -> Iterator[Record]:
     tables = {"nodules": _points(top / "annotations.csv", "diameter_mm")}
     excluded = _excluded(top)
     ignored = _points(excluded, "diameter_mm") if excluded else None
-    if config.candidates != "none":
+    asked = config.candidates != "none"
+    if asked:
         tables["candidates"] = _points(top / CANDIDATES[config.candidates], "class")
     for folder in folders(top):
         if match := SUBSET.fullmatch(folder.name):
             for path in visible(folder):
                 if path.suffix == ".mhd":
                     found = _case(root, top, path, _split(int(match[1]), config), tables)
-                    boxes = _boxes(tables["nodules"].get(path.stem, []), ignored, path.stem)
+                    boxes = (
+                        _places(tables["candidates"].get(path.stem, []))
+                        if asked
+                        else _boxes(tables["nodules"].get(path.stem, []), ignored, path.stem)
+                    )
                     yield replace(found, labels={**found.labels, **boxes}) if found.labels else found
+
+
+def _places(candidates: Sequence[Point]) -> Mapping[str, Json]:
+    """Candidates as boxes; their table says of each whether it is a nodule."""
+    kinds = [NODULE if flag > 0 else CANDIDATE for *_, flag in candidates]
+    rows = tuple(
+        (float(instance_of(number, kind, 2)), x, y, z, *[UNKNOWN_MM] * 3)
+        for number, (kind, (x, y, z, _)) in enumerate(zip(kinds, candidates, strict=True))
+    )
+    return Listed(unit="mm", frame="ras", rows=rows).as_label()
 
 
 def _boxes(
