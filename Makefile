@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo docs test test-slow test-device test-export test-lowest weights check parity compare-small evidence fuzz clean
+.PHONY: setup demo docs test test-slow test-device test-export test-lowest test-wheel tutorials coverage weights check parity compare-small evidence fuzz clean
 setup: .venv/.installed
 
 .venv/.installed: requirements.lock pyproject.toml
@@ -67,11 +67,34 @@ test-lowest: .venv-lowest/.installed
 	.venv-lowest/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# The sdist, the wheel made of it, each built in isolation, and what they hold; then the wheel in an environment that has what
+# it asks for, in the versions of the lock, and no more: from images to scores, and a sentence for each missing extra.
+W := build/wheel
+test-wheel:
+	rm -rf $(W) && $(PYTHON) -m venv $(W)/backend && $(PYTHON) -m venv $(W)/clean
+	$(W)/backend/bin/python -m pip install --disable-pip-version-check --quiet -c requirements.lock hatchling
+	$(W)/backend/bin/python -m hatchling build -t sdist -d $(W)/dist
+	$(W)/backend/bin/python -m pip wheel --disable-pip-version-check --quiet --no-deps -w $(W)/dist $(W)/dist/*.tar.gz
+	$(PYTHON) tests/wheel/contents.py $(W)/dist
+	$(W)/clean/bin/python -m pip install --disable-pip-version-check --quiet --no-compile -c requirements.lock $(W)/dist/*.whl
+	$(W)/clean/bin/python -I -W ignore tests/wheel/work.py $(W)/work
+
 # The documentation as a site in build/site, with a search that needs no server; a warning is an error.
 docs: setup
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r docs/requirements.txt
 	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs/site . build/site
 	@echo "build/site/index.html"
+
+# The pages of docs/tutorials as they are written, one after the other, in build/tutorials: minutes each on two cores.
+# PAGE: only the one of this name, such as first_pretraining.
+tutorials: setup
+	$(BIN)/python -m pytest -m tutorial --durations=0 tests/tutorials $(if $(PAGE),-k "$(PAGE)")
+
+# Lines and branches that the suite runs, by package: twice as long as `make test`. TESTS: a part of it.
+coverage: setup
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r benchmarks/code/requirements.txt
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=foveate --cov-branch --cov-report=json:build/coverage.json $(TESTS)
+	$(BIN)/python benchmarks/code/coverage_by_package.py build/coverage.json
 
 check: setup
 	$(BIN)/ruff format --check .

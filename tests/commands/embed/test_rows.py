@@ -186,7 +186,7 @@ def test_contradictions_are_refused(run, data, tmp_path, capsys, monkeypatch):
         ("accepted are lengths in mm", ("--grid_mm", "-1")),
         ("accepted with --labels true", ("--pairs", "{case}.png")),
         ("accepted are whole numbers from 1", ("--devices", "0")),
-        ("pip install umap-learn", ("--projection", "umap", "--pictures", "3")),
+        ("pip install 'foveate[embed]'", ("--projection", "umap", "--pictures", "3")),
     ):
         assert embed(run, data, tmp_path / "out", *flags) == 2
         assert words in capsys.readouterr().err

@@ -206,7 +206,7 @@ def test_a_graph_of_torch_export_takes_any_batch_and_size(runs, tmp_path):
 def test_onnx_says_what_is_missing(runs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(graphs, "NEEDED", ("onnx_that_is_not_there",))
     assert exported(runs / "unet", tmp_path / "net.onnx", "onnx") == 2
-    assert "pip install foveate[onnx]" in capsys.readouterr().err
+    assert "pip install 'foveate[onnx]'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,7 @@ from foveate.nets.weights import hub
 
 def test_what_is_missing_or_misspelled_is_said(monkeypatch, capsys):
     monkeypatch.setattr(hub, "NEEDED", "a_hub_that_is_not_there")
-    with pytest.raises(FoveateError, match=r"pip install foveate\[hub\]"):
+    with pytest.raises(FoveateError, match=r"pip install 'foveate\[hub\]'"):
         load_encoder("hf:owner/name")
     with pytest.raises(FoveateError, match="accepted are hf:owner/name and"):
         load_encoder("hf:../../etc/passwd")

@@ -102,7 +102,9 @@ def check(config: EmbedConfig, _defaults: EmbedConfig) -> None:
     if config.labels and config.query:
         raise FoveateError("--query with --labels true: an image alone has no label map; accepted: without.")
     if config.projection == "umap" and find_spec("umap") is None:
-        raise FoveateError("--projection umap needs `pip install umap-learn`; accepted without it: pca.")
+        raise FoveateError(
+            "--projection umap needs `pip install 'foveate[embed]'`; accepted without it: pca."
+        )
     if config.pairs and not config.labels:
         raise FoveateError(f"--pairs {config.pairs}: accepted with --labels true.")
 

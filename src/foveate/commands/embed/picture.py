@@ -57,7 +57,9 @@ def projected(rows: Array, how: str) -> tuple[Array, tuple[str, str]]:
     if how == "umap" or (how == "auto" and there and len(rows) >= FEWEST):
         return of_umap(rows), ("UMAP 1", "UMAP 2")
     if how == "auto" and not there:
-        say("the map shows the two axes of largest variance; with `pip install umap-learn` it is a UMAP")
+        say(
+            "the map shows the two axes of largest variance; with `pip install 'foveate[embed]'` it is a UMAP"
+        )
     places, shares = principal(rows)
     return places, (
         f"first principal axis, {shares[0]:.0%} of the variance",

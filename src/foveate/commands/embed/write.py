@@ -60,7 +60,7 @@ def write_tables(found: Embedded, card: weights.Card, made: Mapping[str, Json], 
     }
     write_json(out / CARD, said)
     if find_spec("pyarrow") is None:
-        say(f"no {PARQUET}: it needs `pip install foveate[embed]`; {TABLE} has the same numbers")
+        say(f"no {PARQUET}: it needs `pip install 'foveate[embed]'`; {TABLE} has the same numbers")
     else:
         write_parquet(found.features, columns, said, out / PARQUET)
 

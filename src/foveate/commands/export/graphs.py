@@ -121,7 +121,7 @@ def write_torch_export(source: Source, _config: ExportConfig, path: Path) -> lis
 def write_onnx(source: Source, _config: ExportConfig, path: Path) -> list[str]:
     """An ONNX model with the card and what is known of its input in the metadata."""
     if absent := [name for name in NEEDED if find_spec(name) is None]:
-        raise FoveateError(f"--format onnx needs {' and '.join(absent)}: `pip install foveate[onnx]`.")
+        raise FoveateError(f"--format onnx needs {' and '.join(absent)}: `pip install 'foveate[onnx]'`.")
     size = sum(tensor.numel() * tensor.element_size() for tensor in source.tensors.values())
     if size > LARGEST:
         raise FoveateError(f"--format onnx: {size:,} bytes of weights; accepted are at most {LARGEST:,}.")

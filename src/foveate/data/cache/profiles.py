@@ -76,7 +76,7 @@ class PrepareConfig:
         foreground_threshold: In units of the window, 0 its low end, 1 its high end: with the ct profile 0.25
             is -500 HU.
         format: `npy` is read fastest; `blosc2` (LZ4) takes about two thirds of the space and needs
-            `pip install foveate[blosc2]`.
+            `pip install 'foveate[blosc2]'`.
         window: Override the profile's window for all images: `percentiles` or `range` below; `foreground`:
             each channel's foreground has its mean at 0.7 and its deviation at 0.1 of the window; `dataset`:
             the percentiles 0.5 and 99.5 of the labelled voxels of all training images (`finetune`).

@@ -36,7 +36,7 @@ def from_hub(source: str | Path) -> Path:
         raise FoveateError(f"{source}: accepted are {PREFIX}owner/name and {PREFIX}owner/name@revision.")
     if find_spec(NEEDED) is None:
         raise FoveateError(
-            f"{source} needs {NEEDED}: `pip install foveate[hub]`; or download {WEIGHTS} and name the file."
+            f"{source} needs {NEEDED}: `pip install 'foveate[hub]'`; or download {WEIGHTS} and name the file."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
