@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 
 import pytest
 
@@ -115,17 +116,18 @@ def test_short_help_has_examples_that_are_accepted_and_few_keys(capsys, monkeypa
             assert recipe_path(verb, recipe).is_file()
 
 
+@cache
+def completion():
+    """The script of `--completion bash`."""
+    words = [sys.executable, "-m", "foveate.cli", "--completion", "bash"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 def completed(*words):
-    """What bash offers after the last word, with the script of `--completion`."""
-    script = subprocess.run(
-        [sys.executable, "-m", "foveate.cli", "--completion", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    """What bash offers after the last word."""
     line = " ".join(f"'{word}'" for word in words)
     ask = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _foveate; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-    bash = ["bash", "--norc", "-c", f"{script}\n{ask}"]
+    bash = ["bash", "--norc", "-c", f"{completion()}\n{ask}"]
     return subprocess.run(bash, capture_output=True, text=True, check=True).stdout.split()
 
 
