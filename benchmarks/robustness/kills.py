@@ -3,7 +3,7 @@
 Every command that writes is killed with SIGKILL at moments that are drawn: at any time, or in the middle of a
 file, of which half is on the disk then; the whole group of processes, or the parent alone. No process may be
 left after 10 seconds, and the same command again must leave the same bytes as one that was never killed.
-`--results FILE.json` goes on where an earlier call stopped.
+`--results FILE.json` goes on where an earlier call stopped, and asks again where something was wrong.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def aftermath(arena: Arena, name: str, session: int) -> dict[str, object]:
     """Which processes stay, and what the same command again leaves."""
     left, spent = left_after(session)
     code = arena.ends(arena.start(name))
-    wrong = arena.wrong(name) if code == 0 else [arena.said(name).strip()[-500:]]
+    whole_before = code == 2 and "exists already" in arena.said(name)  # killed when its file was there
+    wrong = arena.wrong(name) if code == 0 or whole_before else [arena.said(name).strip()[-500:]]
     arena.restore(name)
     return {"gone": round(spent, 1), "left": len(left), "code": code, "wrong": wrong}
 
@@ -128,9 +129,9 @@ def main() -> None:
             arena.restore(name)
     results = given.results or given.out / "kills.json"
     rows = kept(results)
-    for i in range(len(rows), given.kills):
+    for i in [*(i for i, row in enumerate(rows) if row["wrong"]), *range(len(rows), given.kills)]:
         row = killed(arena, name := names[i % len(names)], random.Random(f"{given.seed} {i}"), files[name])
-        rows.append(row)
+        rows[i : i + 1] = [row]
         keep(results, rows)
         print(i, *row.values(), flush=True)
     print(table(rows))

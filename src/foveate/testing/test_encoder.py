@@ -23,6 +23,11 @@ def configured(name: str, dimension: Dimension) -> EncoderConfig:
     return entry.config(name=name, width=12)
 
 
+def smallest(stride: int, dimension: Dimension) -> tuple[int, ...]:
+    """The voxels of an image whose coarsest map has two cells, along the first axis."""
+    return (2 * stride, *(stride,) * (dimension - 1))
+
+
 def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: Dimension) -> None:
     """Channels and strides, fine to coarse, and a decoder that comes back to the image's own grid."""
     config = configured(foveate_encoder, dimension)
@@ -30,7 +35,7 @@ def test_maps_are_as_the_encoder_says(foveate_encoder: str, dimension: Dimension
     encoder = net.encoder
     assert isinstance(encoder, Encoder)
     assert config.decoder_norm in get_args(Norm)
-    image = torch.randn(2, encoder.in_channels, *(2 * net.stride,) * dimension)
+    image = torch.randn(2, encoder.in_channels, *smallest(net.stride, dimension))
     maps = encoder(image)
     assert [m.shape[1] for m in maps] == list(encoder.channels)
     assert [image.shape[2] // m.shape[2] for m in maps] == list(encoder.strides)
@@ -43,7 +48,7 @@ def test_every_weight_of_an_encoder_has_a_gradient(foveate_encoder: str, dimensi
     config = configured(foveate_encoder, dimension)
     encoder = ENCODERS[foveate_encoder].build(config, dimension)
     coarsest = max(encoder.strides)
-    maps = encoder(torch.randn(2, config.in_channels, *(2 * coarsest,) * dimension))
+    maps = encoder(torch.randn(2, config.in_channels, *smallest(coarsest, dimension)))
     torch.stack([m.square().mean() for m in maps]).sum().backward()  # type: ignore[no-untyped-call]
     assert [name for name, p in encoder.named_parameters() if p.grad is None] == []
     assert dict(encoder.named_parameters())[encoder.input_weight].shape[1] == config.in_channels

@@ -72,6 +72,7 @@ def test_in_another_place_nothing_is_done_again(kept, tmp_path, monkeypatch):
     assert not list((tmp_path / "out/runs").glob("blobs-*"))
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_done_with_the_pre_training_that_it_starts_from(kept, tmp_path, capsys):
     config = in_another_place(kept, tmp_path)
     missing = "blobs-restoring-p0-full-n1-l2-f0"

@@ -104,6 +104,7 @@ def waited(data, tmp_path_factory):  # noqa: F811
     return out, done
 
 
+@pytest.mark.slow
 def test_what_another_process_is_at_waits_and_the_rest_goes_on(waited):
     out, done = waited
     assert len(done) == 1
@@ -112,6 +113,7 @@ def test_what_another_process_is_at_waits_and_the_rest_goes_on(waited):
     assert len(cells(out)) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_path, monkeypatch):  # noqa: F811
     out = tmp_path / "out"
     config = resolve(str(one_seed(tmp_path, data)), {"out": str(out)})

@@ -250,6 +250,7 @@ def two_tasks(data):
     return content | {"finetune_seeds": [0], "tasks": {**content["tasks"], "fewer": other}}
 
 
+@pytest.mark.slow
 def test_tasks_that_differ_in_fine_tuning_alone_share_their_pre_trainings(data, tmp_path):
     out = tmp_path / "out"
     config = resolve(str(write(tmp_path, two_tasks(data))), {"out": str(out)})

@@ -1,5 +1,6 @@
 """A comparison on slices of DICOM series, with their structures as labels, counted in patients."""
 
+import pytest
 from pydicom.uid import generate_uid
 from tests.commands.compare.test_compare import cells, grid, resolve, write
 from tests.data.readers.dicom.drawings import contour, rtstruct, series
@@ -7,6 +8,7 @@ from tests.data.readers.dicom.drawings import contour, rtstruct, series
 from foveate.commands.compare import run as compare
 
 
+@pytest.mark.slow
 def test_slices_and_structures_with_labels_counted_in_patients(tmp_path):
     square = [(2.5, 3.5), (2.5, 12.5), (11.5, 12.5), (11.5, 3.5)]
     names = []

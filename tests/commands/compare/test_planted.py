@@ -63,6 +63,7 @@ def test_everything_else_is_as_in_the_other_arm(finished):
     assert keys[0] == keys[1] == keys[2]
 
 
+@pytest.mark.slow
 def test_a_pre_training_starts_from_the_weights_of_its_arm(data, finished, tmp_path):
     before = finished[1] / "runs/blobs-scratch-p0-full-n1-f0"
     content = grid(data=str(data), labels=[1]) | {"finetune_seeds": [0]}

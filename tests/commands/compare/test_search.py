@@ -68,6 +68,7 @@ def test_an_arm_that_was_still_gaining_is_named():
     assert "was not checked" in compare_report.plateau(cells[5:])
 
 
+@pytest.mark.slow
 def test_every_run_validates_late_and_leaves_its_last_weights(data, tmp_path):
     content = grid(data=str(data))
     content["tasks"]["blobs"]["finetune"] |= {"steps": 5}

@@ -30,6 +30,7 @@ def test_the_foreground_window_comes_with_the_normalisation_and_stands_in_the_ca
     assert (again.task.normalisation, again.prepare.window) == ("image", "foreground")
 
 
+@pytest.mark.slow
 def test_ten_times_the_units_change_nothing_that_is_predicted(keys, tmp_path, labelled):
     assert started(keys(3, steps="12", **IMAGE, **{"tuning.average": "0", "optim.lr": "0.02"}))
     source = nib.load(labelled[3] / "images/c0.nii.gz")

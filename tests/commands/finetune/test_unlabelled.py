@@ -182,7 +182,7 @@ def test_a_third_of_the_steps_is_supervised_unless_said():
     assert finetune_settings.default_config(given).semi.supervised_steps == 0
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("dimension", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "flags",
     [

@@ -153,7 +153,7 @@ def test_spread_widens_with_the_steps():
     assert wild[2] > calm[2]
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("dimension", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_command_measures_and_writes_nothing(dimension, tiny, cohorts, tmp_path, capsys):
     from tests.conftest import tiny_keys
 

@@ -105,6 +105,7 @@ def shares_of(out):
     return raw, np.asarray(nib.load(out / "a.nii.gz").dataobj)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["volumes", "pictures", "slices"])
 def test_probabilities_of_several_runs_are_averaged_in_one_pass(runs, images, tmp_path, monkeypatch, kind):
     data, some, counts, read = images(kind), runs[kind][:2], [], inference.read_window

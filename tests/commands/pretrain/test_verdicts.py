@@ -62,7 +62,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("dimension", [2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RUNS)
 def test_live_runs_get_the_verdict_they_deserve(tiny, monkeypatch, name, dimension):
     deliberate(name, monkeypatch)

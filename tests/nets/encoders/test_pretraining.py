@@ -19,8 +19,13 @@ KINDS = {
 STRIDES = {"swin": (2, 4, 8, 16, 32), "resenc": (1, 2, 4), "resnet10": (2, 4, 8), "sononet": (1, 2, 4, 8)}
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("name", "dimension"),
+    [
+        *((name, 2) for name in KINDS),
+        *(pytest.param(name, 3, marks=() if name == "resnet10" else pytest.mark.slow) for name in KINDS),
+    ],
+)
 def test_pcrlv2_trains_resumes_and_exports_with_every_encoder(tiny, dimension, name):
     stride = STRIDES[name][-1]
     grids = [max(n, stride) for n in (32, 8)]
