@@ -48,6 +48,8 @@ def build_cohort(folder: Path, count: int, seed: int, on_progress: Callable[[int
     Raises:
         FoveateError: nilearn is missing, or the folder holds something else.
     """
+    if not folder.exists():
+        load_atlas()  # without nilearn it says so, before anything is written
     _claim(folder, count, seed)
     for index in range(count):
         on_progress(index, count)
