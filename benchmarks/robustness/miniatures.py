@@ -179,7 +179,13 @@ class Arena:
 
 
 def content(path: Path) -> bytes:
-    """The bytes of a file; of a checkpoint its tensors and values, which may be written in several ways."""
+    """The bytes of a file; of a checkpoint its tensors and values, which may be written in several ways.
+
+    Of a run of a comparison everything but how long it took, which is the same by chance alone.
+    """
+    if path.parent.name == "cells":
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.dumps({key: value for key, value in found.items() if key != "seconds"}).encode()
     if path.suffix != ".ckpt":
         return path.read_bytes()
     return repr(spelled_out(torch.load(path, weights_only=True))).encode()
