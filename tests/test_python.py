@@ -46,8 +46,7 @@ def test_every_function_is_documented_and_typed():
         "report",
         "watch",
         "doctor",
-        "evaluate",
-    }  # the last is `evaluate_run`
+    }
 
 
 def test_a_folder_is_scanned_split_prepared_and_embedded(pictures, tmp_path):

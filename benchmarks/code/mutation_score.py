@@ -44,7 +44,7 @@ BELONG = {  # files below the package, and the tests that belong to them
     "train/seal.py": ("tests/train/test_checkpoint.py",),
     "data/cohort/splits.py": ("tests/data/cohort",),
     "data/cohort/leakage.py": ("tests/data/cohort",),
-    "evaluate/statistics.py": ("tests/evaluate/test_statistics.py", "tests/evaluate/test_comparison.py"),
+    "scoring/statistics.py": ("tests/scoring/test_statistics.py", "tests/scoring/test_comparison.py"),
     "nets/weights/card.py": ("tests/nets/weights/test_files.py",),
     "nets/weights/transfer.py": ("tests/nets/weights/test_transfer.py",),
     "tasks/*.py": ("tests/tasks",),

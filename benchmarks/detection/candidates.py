@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import foveate
-from foveate.evaluate.metrics import auroc
-from foveate.evaluate.statistics import bca_interval
+from foveate.scoring.metrics import auroc
+from foveate.scoring.statistics import bca_interval
 from lidc import CROP, CUBE, MM, ROOM, SIGMAS, blobs
 
 SIDE, MOST = 16, 6  # voxels of a cube; candidates of a crop that are no nodule
@@ -43,7 +43,7 @@ def main(out: Path, steps: int) -> None:
         dimension=3, size="small", steps=steps, batch_size=16, num_workers=0,
         validate_every=max(1, steps // 4), preview_every=0,
     )  # fmt: skip
-    foveate.evaluate_run(run=run, data=cubes, out=out / "scores" / "candidates", with_images=False)
+    foveate.evaluate(run=run, data=cubes, out=out / "scores" / "candidates", with_images=False)
     found = json.loads((out / "scores" / "candidates" / "summary.json").read_text())["metrics"]
     rows = [row for row in json.loads((cubes / "facts.json").read_text()) if row["split"] == "test"]
     truth, crops = np.array([row["nodule"] for row in rows]), [str(row["patient"]) for row in rows]

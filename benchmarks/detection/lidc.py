@@ -24,9 +24,9 @@ from skimage.feature import blob_log
 import foveate
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import Scan
-from foveate.evaluate.boxes.froc import RATES, events_of, froc_metrics
-from foveate.evaluate.figures import COLOURS, new_axes, save_figure
 from foveate.pages.plots import read_plots
+from foveate.scoring.boxes.froc import RATES, events_of, froc_metrics
+from foveate.scoring.figures import COLOURS, new_axes, save_figure
 
 CUBE, CROP, MM = 50, 32, 2.0  # voxels, and their side, which is believed: the archives have no header
 ROOM = CUBE - CROP
@@ -195,7 +195,7 @@ def scored(
         place.mkdir(parents=True, exist_ok=True)
         (place / "marks.csv").write_text("\n".join(rows) + "\n")
         extra = {"predictions": str(place / "marks.csv"), "unit": "voxel"}
-    foveate.evaluate_run(run=run, data=cubes, out=place, draws=2000, **extra)
+    foveate.evaluate(run=run, data=cubes, out=place, draws=2000, **extra)
     found: dict[str, dict[str, float]] = json.loads((place / "summary.json").read_text())["metrics"]
     return found
 

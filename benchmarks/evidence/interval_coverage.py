@@ -1,4 +1,4 @@
-"""Do the intervals hold what they promise? Coverage and false positives of `evaluate.statistics`, simulated.
+"""Do the intervals hold what they promise? Coverage and false positives of `scoring.statistics`, simulated.
 
 Every row is a world: tables (seeds, patients) of paired differences whose true mean is 0, as a sum of a seed
 effect, a patient effect and their interaction. Printed are the share of 95 % intervals that hold 0, the share
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
-from foveate.evaluate.metrics import auroc
-from foveate.evaluate.statistics import corrected, difference, estimate, pseudo_values
+from foveate.scoring.metrics import auroc
+from foveate.scoring.statistics import corrected, difference, estimate, pseudo_values
 
 Floats = NDArray[np.float64]
 SIZES = ((3, 10), (3, 60), (6, 20), (6, 60))

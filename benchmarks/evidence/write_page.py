@@ -22,8 +22,8 @@ from foveate.commands.compare.grid import jobs_of
 from foveate.commands.compare.report import hours_of, lines_from, plateau
 from foveate.core import config as parsing
 from foveate.core.files import read_json, replace_text
-from foveate.evaluate import tables
-from foveate.evaluate.comparison import EXPLORATORY, Line
+from foveate.scoring import tables
+from foveate.scoring.comparison import EXPLORATORY, Line
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs/evidence.md"

@@ -2,7 +2,7 @@
 
     python benchmarks/fewlabels/table.py [--ours foveate] [--times 1]
 
-Differences are paired by patient over the seeds that both arms have, with `foveate.evaluate.statistics`;
+Differences are paired by patient over the seeds that both arms have, with `foveate.scoring.statistics`;
 the family of the correction is all comparisons of the table. A cell without a result is "-": the benchmark
 is then not finished.
 """
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cells import CELLS, RESULTS
-from foveate.evaluate.statistics import Estimate, by_patient, corrected, difference, estimate
+from foveate.scoring.statistics import Estimate, by_patient, corrected, difference, estimate
 
 Key = tuple[str, int]  # cell and labelled patients
 Found = dict[Key, dict[str, dict[int, dict[str, object]]]]  # arm -> seed -> what was saved

@@ -15,9 +15,9 @@ from torch import Tensor
 import foveate
 from foveate.commands.predict import run as predicting
 from foveate.commands.predict.config import SPEC
-from foveate.evaluate.inference import WindowConfig
-from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.finetuned import open_model, prepared, segment_volume
+from foveate.scoring.inference import WindowConfig
+from foveate.scoring.segment import TidyConfig
 from foveate.testing.cohorts import blobs, write_labelled, write_volume
 from foveate.testing.runs import task_keys
 from hardware import Measures, Row, Setting

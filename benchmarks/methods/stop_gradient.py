@@ -34,9 +34,9 @@ from foveate.commands.pretrain.images import open_cache
 from foveate.core import config as parsing
 from foveate.core.types import Batch, Progress
 from foveate.data.loader import batches
-from foveate.evaluate.embedding import uniformity
 from foveate.methods.pcrlv2 import PCRLv2
 from foveate.nets.layers import running_statistics
+from foveate.scoring.embedding import uniformity
 from foveate.train.optim import build_optimizer, learning_rate, set_learning_rate
 from foveate.views.pipeline import make_views
 

@@ -22,9 +22,9 @@ from monai.inferers import SlidingWindowInferer
 import foveate
 from foveate.commands.predict.run import images_of
 from foveate.data.cache.volumes import CachedVolume
-from foveate.evaluate.inference import WindowConfig
-from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.finetuned import Model, open_model, prepared, segment_volume
+from foveate.scoring.inference import WindowConfig
+from foveate.scoring.segment import TidyConfig
 from foveate.testing.cohorts import blobs, write_labelled, write_volume
 from foveate.testing.runs import task_keys
 

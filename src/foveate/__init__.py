@@ -24,7 +24,7 @@ __all__ = [
     "compare",
     "convert",
     "embed",
-    "evaluate_run",
+    "evaluate",
     "export",
     "finetune",
     "load_encoder",
@@ -176,12 +176,8 @@ def predict(*, run: str | Path, data: str | Path, out: str | Path, **keys: Json 
     return start(SPEC.from_keys({"run": str(run), "data": str(data), "out": str(out), **keys}))
 
 
-def evaluate_run(
-    *, run: str | Path, data: str | Path, out: str | Path, **keys: Json | Path
-) -> dict[str, Json]:
+def evaluate(*, run: str | Path, data: str | Path, out: str | Path, **keys: Json | Path) -> dict[str, Json]:
     """Score a run, as `foveate evaluate` does; the content of its `summary.json`.
-
-    Its name is not `evaluate` because that is a package of foveate.
 
     Args:
         run: Folder of a fine-tuning run.

@@ -5,10 +5,10 @@ import torch
 from ledger import BLOCKING, LEDGER, WAIT, total
 from steps import TUNING, build_task, labelled, load_images, new_folder
 
-from foveate.evaluate.inference import Pace, WindowConfig, starts
-from foveate.evaluate.segment import TidyConfig
 from foveate.nets.layers import laid_out
 from foveate.runtime.finetuned import Model, segment_volume
+from foveate.scoring.inference import Pace, WindowConfig, starts
+from foveate.scoring.segment import TidyConfig
 from foveate.tasks.segmentation import Segmentation
 from foveate.testing.runs import task_keys
 

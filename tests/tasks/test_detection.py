@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.data.test_boxes import affine_of, found_in as prepared_in, write_image
-from tests.evaluate.ideal import found_in as found_by_ideal
+from tests.scoring.ideal import found_in as found_by_ideal
 
 from foveate.commands.compare.report import scorer_of
 from foveate.commands.evaluate.config import EvaluateConfig
@@ -22,8 +22,8 @@ from foveate.core.boxes.geometry import Boxes, in_mm
 from foveate.core.boxes.tasks import Scan
 from foveate.core.types import FoveateError, LabelFacts
 from foveate.data.boxes.tables import BoxesConfig
-from foveate.evaluate.comparison import scores_of
 from foveate.pages.plots import read_plots
+from foveate.scoring.comparison import scores_of
 from foveate.tasks.detection import Config
 from foveate.testing.cohorts import write_picture
 

@@ -10,9 +10,9 @@ import torch
 
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.types import LabelFacts, Progress
-from foveate.evaluate.boxes.peaks import as_cells, as_voxels
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.scoring.boxes.peaks import as_cells, as_voxels
 from foveate.tasks.detection import Config, Detection
 
 GRID = (24, 16, 16)

@@ -12,10 +12,10 @@ from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import Scan
 from foveate.core.codes import Codes
 from foveate.core.types import LabelFacts, Progress
-from foveate.evaluate.protocols.organs import organ_errors, organ_metrics
 from foveate.losses.walls import wall_distances, wall_losses, wall_means, walls_found
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.scoring.protocols.organs import organ_errors, organ_metrics
 from foveate.tasks.localization import Config, Localization, hull
 
 NAMES = ("liver", "spleen")

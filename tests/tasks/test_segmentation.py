@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from foveate.core.types import FoveateError, LabelFacts, Progress
-from foveate.evaluate.metrics import dice
 from foveate.nets.encoders.resnet import ResNetConfig
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
+from foveate.scoring.metrics import dice
 from foveate.tasks import segmentation
 from foveate.tasks.segmentation import Config, Segmentation
 

@@ -11,8 +11,8 @@ from foveate.commands.pretrain import health as composed, run
 from foveate.commands.pretrain.build import build_method
 from foveate.commands.pretrain.images import open_cache
 from foveate.core.types import FoveateError, Progress
-from foveate.evaluate import embedding
 from foveate.runtime.steps import batches_from
+from foveate.scoring import embedding
 from foveate.train import health
 from foveate.train.loop import gradient_norms
 from foveate.views.pipeline import normalise

@@ -27,11 +27,6 @@ from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.readers.suffixes import dimension_of
 from foveate.data.salts import CACHES
-from foveate.evaluate.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
-from foveate.evaluate.members.doubt import Asked
-from foveate.evaluate.members.mirrors import Mirror, mirror_images
-from foveate.evaluate.members.shares import mean_of
-from foveate.evaluate.segment import Segmentation, TidyConfig, segment
 from foveate.nets.encoders.catalogue import ENCODERS
 from foveate.nets.layers import laid_out
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
@@ -40,6 +35,11 @@ from foveate.runtime.config import from_card
 from foveate.runtime.precision import Answering, Precision, answering_precision, device_of, set_up_device
 from foveate.runtime.processes import plugin_of
 from foveate.runtime.registries import TASKS
+from foveate.scoring.inference import HOST, Pace, WindowConfig, one_window, out_of_memory
+from foveate.scoring.members.doubt import Asked
+from foveate.scoring.members.mirrors import Mirror, mirror_images
+from foveate.scoring.members.shares import mean_of
+from foveate.scoring.segment import Segmentation, TidyConfig, segment
 from foveate.train.logging import say
 
 SCRATCH_FOLDER = ".scratch"

@@ -34,12 +34,12 @@ from foveate.core.types import (
     Size,
 )
 from foveate.data.boxes.tables import UNNAMED
-from foveate.evaluate.figures import draw_answers
-from foveate.evaluate.metrics import NAN, auroc, mean
 from foveate.losses.classification import independent_loss
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
+from foveate.scoring.figures import draw_answers
+from foveate.scoring.metrics import NAN, auroc, mean
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop, make_views, normalise, with_channels
 

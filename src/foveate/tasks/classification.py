@@ -34,8 +34,6 @@ from foveate.core.types import (
     Progress,
     Size,
 )
-from foveate.evaluate import calibration, figures
-from foveate.evaluate.metrics import answer_metrics, known_labels, mean
 from foveate.losses.classification import (
     class_weights,
     exclusive_loss,
@@ -46,6 +44,8 @@ from foveate.losses.classification import (
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
+from foveate.scoring import calibration, figures
+from foveate.scoring.metrics import answer_metrics, known_labels, mean
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop, make_views, normalise, with_channels
 

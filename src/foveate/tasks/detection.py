@@ -31,15 +31,15 @@ from foveate.core.types import (
     Progress,
     Size,
 )
-from foveate.evaluate.boxes.figures import draw_froc
-from foveate.evaluate.boxes.froc import curve_of, events_of, froc_metrics, sensitivity_at
-from foveate.evaluate.boxes.peaks import PeakRule, as_cells, boxes_in
-from foveate.evaluate.boxes.precision import precision_metrics, taken_of
 from foveate.losses.centres import distance_loss, heat_loss, targets_of
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
 from foveate.pages.curves import Curve
 from foveate.pages.plots import Plot, write_plots
+from foveate.scoring.boxes.figures import draw_froc
+from foveate.scoring.boxes.froc import curve_of, events_of, froc_metrics, sensitivity_at
+from foveate.scoring.boxes.peaks import PeakRule, as_cells, boxes_in
+from foveate.scoring.boxes.precision import precision_metrics, taken_of
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.drawn import drawn
 from foveate.views.pipeline import corrupted_crop, normalise, with_channels

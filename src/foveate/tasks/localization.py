@@ -24,12 +24,12 @@ from foveate.core.boxes.views import ViewBoxes
 from foveate.core.contracts import Draw, LabelledReader, VolumeReader
 from foveate.core.dims import LAYERS, localization_crops
 from foveate.core.types import Activation, Array, Batch, CropSpec, Dimension, Normalisation, Progress, Size
-from foveate.evaluate import figures
-from foveate.evaluate.protocols.organs import PRESENT, organ_errors, organ_metrics, organ_row
 from foveate.losses.walls import wall_distances, wall_losses, walls_found
 from foveate.nets.heads import pooled
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
+from foveate.scoring import figures
+from foveate.scoring.protocols.organs import PRESENT, organ_errors, organ_metrics, organ_row
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.drawn import drawn
 from foveate.views.pipeline import corrupted_crop, make_views, normalise, with_channels

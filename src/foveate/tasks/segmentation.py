@@ -31,12 +31,12 @@ from foveate.core.types import (
     Progress,
     Size,
 )
-from foveate.evaluate.inference import Pace, WindowConfig
-from foveate.evaluate.metrics import dice, mean
-from foveate.evaluate.segment import TidyConfig, segment
 from foveate.losses.overlap import dice_loss, tversky_loss, voxel_loss
 from foveate.nets.layers import stages
 from foveate.nets.pyramid import Pyramid
+from foveate.scoring.inference import Pace, WindowConfig
+from foveate.scoring.metrics import dice, mean
+from foveate.scoring.segment import TidyConfig, segment
 from foveate.views.appearance import Appearance, CropLook
 from foveate.views.pipeline import corrupted_crop, normalise, with_channels
 

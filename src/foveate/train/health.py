@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from foveate.core.contracts import Method
 from foveate.core.types import Batch, Progress
-from foveate.evaluate import embedding, restoration
+from foveate.scoring import embedding, restoration
 from foveate.views.drawn import samples_at
 from foveate.views.pipeline import normalise, with_channels
 

@@ -20,8 +20,8 @@ from foveate.commands.evaluate.config import SPEC
 from foveate.commands.finetune import config as finetune_settings, run as training
 from foveate.core.files import plain
 from foveate.core.types import FoveateError
-from foveate.evaluate.statistics import bca_interval
 from foveate.pages.scenes import read_scenes
+from foveate.scoring.statistics import bca_interval
 
 
 def trained(flags):

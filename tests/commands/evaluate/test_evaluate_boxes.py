@@ -18,13 +18,13 @@ from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
 from foveate.core.types import FoveateError
 from foveate.data.cohort.wanted import Labelled
-from foveate.evaluate.inference import WindowConfig
-from foveate.evaluate.protocols.lesions import LesionConfig
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
 from foveate.runtime import finetuned as models
 from foveate.runtime.command import OWN_PATHS
 from foveate.runtime.folder import write_keys
+from foveate.scoring.inference import WindowConfig
+from foveate.scoring.protocols.lesions import LesionConfig
 from foveate.tasks.detection import Config, Detection
 
 

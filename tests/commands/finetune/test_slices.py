@@ -16,9 +16,9 @@ from foveate.commands.finetune.config import SPEC as FINETUNE
 from foveate.commands.predict.config import SPEC as PREDICT
 from foveate.commands.predict.run import predict
 from foveate.core.types import FoveateError
-from foveate.evaluate.metrics import mask_metrics
 from foveate.nets.weights.store import read
 from foveate.runtime.finetuned import open_model
+from foveate.scoring.metrics import mask_metrics
 from foveate.testing.cohorts import blobs
 from foveate.testing.runs import task_keys, tiny_keys
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tests.commands.predict.test_predict import ideal
-from tests.evaluate.test_grids import oblique
+from tests.scoring.test_grids import oblique
 
 from foveate.commands.predict import model as loaded, run
 from foveate.commands.predict.config import SPEC

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.evaluate.test_grids import ball, oblique
+from tests.scoring.test_grids import ball, oblique
 
 from foveate.cli import main
 from foveate.commands.predict import run, sweeps

@@ -16,7 +16,7 @@ from tests.commands.predict.test_predict import (  # noqa: F401 - given is a fix
 )
 
 from foveate.core.types import FoveateError
-from foveate.evaluate.members.shares import LEVELS
+from foveate.scoring.members.shares import LEVELS
 
 
 def above(threshold):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.commands.predict.test_predict import given  # noqa: F401 - a fixture
-from tests.evaluate.test_grids import oblique
+from tests.scoring.test_grids import oblique
 
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid

@@ -17,9 +17,9 @@ from foveate.commands.finetune import config as finetune_settings, run as traini
 from foveate.commands.predict.config import SPEC
 from foveate.core.types import FoveateError
 from foveate.data.sources.folder import FolderSource
-from foveate.evaluate import inference
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import open_model, prepared
+from foveate.scoring import inference
 
 KINDS = {"volumes": 3, "pictures": 2, "slices": 2, "values": 2}
 

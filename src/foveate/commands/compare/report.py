@@ -20,8 +20,11 @@ from foveate.core.direction import compared_as
 from foveate.core.files import read_json, replace_text
 from foveate.core.tasks import ImageConfig, TaskConfig
 from foveate.core.types import Dimension
-from foveate.evaluate import tables
-from foveate.evaluate.comparison import (
+from foveate.runtime.finetuned import task_config
+from foveate.runtime.registries import TASKS
+from foveate.runtime.report.build import write_page
+from foveate.scoring import tables
+from foveate.scoring.comparison import (
     EXPLORATORY,
     Group,
     Line,
@@ -31,11 +34,8 @@ from foveate.evaluate.comparison import (
     lines_of,
     scores_of,
 )
-from foveate.evaluate.figures import Point, draw_efficiency
-from foveate.evaluate.metrics import answer_metrics
-from foveate.runtime.finetuned import task_config
-from foveate.runtime.registries import TASKS
-from foveate.runtime.report.build import write_page
+from foveate.scoring.figures import Point, draw_efficiency
+from foveate.scoring.metrics import answer_metrics
 
 REFERENCES = (SCRATCH, LONG)
 PLATEAU = 0.01

@@ -35,12 +35,12 @@ from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.volumes import Cache
 from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.leakage import seen_before
-from foveate.evaluate.metrics import mask_metrics
 from foveate.runtime import images as intake
 from foveate.runtime.config import RunConfig
 from foveate.runtime.finetuned import open_model
 from foveate.runtime.processes import build_fabric
 from foveate.runtime.steps import batches_from
+from foveate.scoring.metrics import mask_metrics
 from foveate.train.semi.settings import SemiConfig
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from foveate.core.contracts import VolumeReader
 from foveate.core.types import Array
 from foveate.data.cache.volumes import CachedVolume
-from foveate.evaluate.inference import starts
+from foveate.scoring.inference import starts
 
 
 class Window(NamedTuple):

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foveate.data.boxes.tables import BoxesConfig
-from foveate.evaluate.inference import WindowConfig
-from foveate.evaluate.members.mirrors import Mirror
-from foveate.evaluate.protocols.lesions import LesionConfig
-from foveate.evaluate.segment import TidyConfig
 from foveate.runtime.command import Spec
 from foveate.runtime.memory import found_accelerator
 from foveate.runtime.precision import Answering
+from foveate.scoring.inference import WindowConfig
+from foveate.scoring.members.mirrors import Mirror
+from foveate.scoring.protocols.lesions import LesionConfig
+from foveate.scoring.segment import TidyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

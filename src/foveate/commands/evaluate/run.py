@@ -24,15 +24,15 @@ from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import csv_text, plain, replace_text
 from foveate.core.tasks import DenseTask, ImageTask, Task
 from foveate.core.types import Array, Ending, FoveateError
-from foveate.evaluate.boxes.peaks import refuse_unused
-from foveate.evaluate.protocols.sweeps import refuse_smoothing
-from foveate.evaluate.statistics import bca_interval
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.finetuned import Model, memory_explained, open_model
 from foveate.runtime.folder import runs_in
 from foveate.runtime.report.build import write_page
 from foveate.runtime.resources.gpus import take_gpu
+from foveate.scoring.boxes.peaks import refuse_unused
+from foveate.scoring.protocols.sweeps import refuse_smoothing
+from foveate.scoring.statistics import bca_interval
 from foveate.train.logging import say
 
 SHOWN = (

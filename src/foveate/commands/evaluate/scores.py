@@ -18,21 +18,21 @@ from foveate.core.labels import LABELS
 from foveate.core.tasks import Answered, DenseTask, ImageTask
 from foveate.core.types import Array, FoveateError
 from foveate.data.cache.volumes import CachedVolume
-from foveate.evaluate import calibration, figures, metrics
-from foveate.evaluate.attribution import grad_cam
-from foveate.evaluate.members.mirrors import Mirror
-from foveate.evaluate.protocols.lesions import lesion_rows
-from foveate.evaluate.protocols.sweeps import (
+from foveate.pages.scenes import write_scenes
+from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
+from foveate.runtime.finetuned import Model, segment_volume
+from foveate.runtime.report.evaluations import SCENES
+from foveate.scoring import calibration, figures, metrics
+from foveate.scoring.attribution import grad_cam
+from foveate.scoring.members.mirrors import Mirror
+from foveate.scoring.protocols.lesions import lesion_rows
+from foveate.scoring.protocols.sweeps import (
     Frame,
     frame_of,
     retrieval,
     retrieved,
     smoothed,
 )
-from foveate.pages.scenes import write_scenes
-from foveate.pages.viewer import Layer, Scene, grey_levels, numbered
-from foveate.runtime.finetuned import Model, segment_volume
-from foveate.runtime.report.evaluations import SCENES
 from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
 

@@ -14,8 +14,8 @@ from foveate.core.boxes.tasks import BoxConfig, BoxTask
 from foveate.core.files import OWNER, csv_text, read_json, replace_text
 from foveate.core.types import Record
 from foveate.data.cache.volumes import CachedVolume
-from foveate.evaluate.grids import Grid, source_grid
 from foveate.runtime.finetuned import Model
+from foveate.scoring.grids import Grid, source_grid
 
 CSV, JSON = "boxes.csv", "boxes.json"
 LETTERS = "xyz"

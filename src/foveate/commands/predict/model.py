@@ -20,12 +20,12 @@ from foveate.core.tasks import ImageTask
 from foveate.core.types import Array, FoveateError, Record
 from foveate.data.cache.volumes import CachedVolume
 from foveate.data.sources.folder import FolderSource
-from foveate.evaluate.grids import Grid, source_grid
-from foveate.evaluate.inference import Pace, WindowConfig
-from foveate.evaluate.segment import TidyConfig
 from foveate.nets.weights.store import Card
 from foveate.runtime.finetuned import Model, open_model, prepared, segment_volume
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
+from foveate.scoring.grids import Grid, source_grid
+from foveate.scoring.inference import Pace, WindowConfig
+from foveate.scoring.segment import TidyConfig
 
 Answer = Array | dict[str, float] | list[dict[str, Any]]
 

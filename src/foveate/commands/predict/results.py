@@ -21,12 +21,12 @@ from foveate.data.readers.suffixes import SUFFIXES, dimension_of, suffix_of
 from foveate.data.writers.dicom.origin import Origin, origin_of
 from foveate.data.writers.dicom.segmentation import segmentation
 from foveate.data.writers.dicom.structure_set import structure_set
-from foveate.evaluate.files import mask_suffix, write_mask, write_probabilities
-from foveate.evaluate.grids import Grid, onto, source_grid
-from foveate.evaluate.inference import zeros
-from foveate.evaluate.members.shares import LEVELS
-from foveate.evaluate.segment import Segmentation
 from foveate.runtime.finetuned import Model
+from foveate.scoring.files import mask_suffix, write_mask, write_probabilities
+from foveate.scoring.grids import Grid, onto, source_grid
+from foveate.scoring.inference import zeros
+from foveate.scoring.members.shares import LEVELS
+from foveate.scoring.segment import Segmentation
 
 Writer = Callable[[Origin, Sequence[str], Callable[[int], Array], str], bytes]
 NIFTI = "nifti"

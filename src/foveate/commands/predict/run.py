@@ -41,12 +41,6 @@ from foveate.data.cache.volumes import CachedVolume
 from foveate.data.image_files import image_files
 from foveate.data.roles.channels import channel_notes
 from foveate.data.sources.folder import FolderSource
-from foveate.evaluate.boxes.peaks import refuse_unused
-from foveate.evaluate.members.doubt import Asked, Doubt, doubt_of_values
-from foveate.evaluate.members.mirrors import LETTERS, mirror_images
-from foveate.evaluate.members.shares import mean_of
-from foveate.evaluate.protocols.sweeps import refuse_smoothing
-from foveate.evaluate.segment import Segmentation
 from foveate.nets.weights import store as weights
 from foveate.runtime.finetuned import (
     SCRATCH_FOLDER,
@@ -58,6 +52,12 @@ from foveate.runtime.finetuned import (
 from foveate.runtime.folder import runs_in
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
 from foveate.runtime.resources.gpus import take_gpu
+from foveate.scoring.boxes.peaks import refuse_unused
+from foveate.scoring.members.doubt import Asked, Doubt, doubt_of_values
+from foveate.scoring.members.mirrors import LETTERS, mirror_images
+from foveate.scoring.members.shares import mean_of
+from foveate.scoring.protocols.sweeps import refuse_smoothing
+from foveate.scoring.segment import Segmentation
 from foveate.train.logging import say
 from foveate.train.progress import counted
 

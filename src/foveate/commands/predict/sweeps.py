@@ -9,7 +9,7 @@ import numpy as np
 from foveate.commands.predict.table import read_table
 from foveate.core.files import OWNER, csv_text, replace_text
 from foveate.core.tasks import ImageTask
-from foveate.evaluate.protocols.sweeps import frame_of, in_order, smoothed
+from foveate.scoring.protocols.sweeps import frame_of, in_order, smoothed
 
 SMOOTHED, BEST = "smoothed.csv", "best_frames.csv"
 

@@ -26,11 +26,11 @@ from foveate.data.cache.prepare import cache_folder, prepare
 from foveate.data.cache.volumes import Cache
 from foveate.data.named_sets import paths_of
 from foveate.data.readers.suffixes import SUFFIXES, suffix_of
-from foveate.evaluate import probes
 from foveate.nets.layers import cumulative_statistics
 from foveate.nets.pyramid import Pyramid
 from foveate.runtime.images import of_dimension, seen_in
 from foveate.runtime.selection import images_for_pretraining
+from foveate.scoring import probes
 from foveate.train.health import undisturbed
 from foveate.train.logging import say
 from foveate.views.pipeline import make_views, normalise, with_channels

@@ -10,7 +10,6 @@ import numpy as np
 
 from foveate.core.direction import is_less_better
 from foveate.core.types import Array, Json
-from foveate.evaluate.figures import confusion, roc_points
 from foveate.pages.cases import Cell, case_table, read_number
 from foveate.pages.curves import Curve, chart
 from foveate.pages.elements import Html, Part, el, facts, folded, joined, table
@@ -20,6 +19,7 @@ from foveate.pages.plots import read_plots
 from foveate.pages.scenes import read_scenes
 from foveate.pages.viewer import viewer
 from foveate.runtime.report.written import cells_of, inner, mapping_of
+from foveate.scoring.figures import confusion, roc_points
 
 SCENES, PLOTS = "worst.npz", "curves.json"
 IDS = ("id", "patient", "fold")

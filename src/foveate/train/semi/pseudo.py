@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foveate.core.tasks import DenseTask
 from foveate.core.types import Activation
-from foveate.evaluate.postprocess import largest_component
+from foveate.scoring.postprocess import largest_component
 
 Codebook = Mapping[int, Sequence[int]]  # label value -> the outputs that hold there
 

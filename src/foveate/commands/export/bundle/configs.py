@@ -11,11 +11,11 @@ from foveate.commands.export.source import UNIT, Source
 from foveate.core.dims import LAYERS
 from foveate.core.tasks import DenseTask
 from foveate.data.cache.profiles import WINDOWS, PrepareConfig, Window, profile_of
-from foveate.evaluate.files import mask_suffix
-from foveate.evaluate.inference import WindowConfig
 from foveate.nets.weights.store import Card
 from foveate.runtime.config import from_card
 from foveate.runtime.inputs.facts import as_trained, trained_facts
+from foveate.scoring.files import mask_suffix
+from foveate.scoring.inference import WindowConfig
 
 MODEL = "models/model.pt"
 FIRE = "0.7"  # with which MONAI reads its command line
