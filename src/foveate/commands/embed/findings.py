@@ -32,7 +32,8 @@ def report(found: Embedded, config: EmbedConfig, asked: Array | None) -> None:
     twins = likeness.near_duplicates(*likeness.nearest(rows, config.neighbours, found.images))
     write_rows(found, out / "duplicates.csv", [(a, b) for a, b, _ in twins])
     tell(
-        f"{len(twins)} pairs may be duplicates", (f"{found.name(a)} and {found.name(b)}" for a, b, _ in twins)
+        f"{len(twins)} pair{'s' * (len(twins) != 1)} may be duplicates",
+        (f"{found.name(a)} and {found.name(b)}" for a, b, _ in twins),
     )
     if found.split:
         report_leaks(found, [(a, b) for a, b, _ in twins], out / "leaks.csv")
