@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 import foveate
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.images import load_images
+from foveate.commands.finetune.semi import source_of
 from foveate.core.types import Progress
 from foveate.runtime.processes import build_fabric
 from foveate.runtime.registries import METHODS, TASKS
@@ -79,4 +80,5 @@ def test_of_a_method_only_networks_compute_in_bfloat16(tiny, dimension, name):
 def test_of_a_task_only_networks_compute_in_bfloat16(tiny_task, tmp_path, dimension, name):
     material = load_images(replace(tiny_task(name, dimension), precision="bf16-mixed"), tmp_path / "cache")
     task, fabric = build_task(material.config), build_fabric(material.config)
-    check_step(fabric, task, next(batches_from(material.config, material.train, task, fabric, 0)))
+    source = source_of(material.config, material.train, material.unlabelled)
+    check_step(fabric, task, next(batches_from(material.config, source, task, fabric, 0)))

@@ -42,7 +42,7 @@ def ideal_maps(dimension, stride):
         maps[(0, slice(2, 2 + dimension), *cell)] = [a / stride for a in away[nearest]]
         sides = SIDES[nearest][:dimension]
         maps[(0, slice(2 + dimension, None), *cell)] = [math.log(side / stride) for side in sides]
-        if all(abs(a) <= stride / 2 for a in away[nearest]):
+        if all(-stride / 2 < a <= stride / 2 for a in away[nearest]):  # half way: the lower cell
             maps[(0, KINDS[nearest], *cell)] = 20
     return torch.from_numpy(maps)
 

@@ -14,6 +14,7 @@ from tests.scoring.test_grids import ball, oblique
 from foveate.cli import main
 from foveate.commands.predict import run, sweeps
 from foveate.commands.predict.config import SPEC
+from foveate.commands.predict.journal import NO_RESULT
 from foveate.core.tasks import DenseTask, ImageTask
 from foveate.runtime import finetuned as models
 from foveate.tasks.segmentation import unions
@@ -320,7 +321,7 @@ def test_contract_killed_while_a_result_is_replaced_the_earlier_image_has_none(t
 
 def killed_at_a_result(add):
     def note(journal, line):
-        if line[1] != run.NO_RESULT:
+        if line[1] != NO_RESULT:
             raise KeyboardInterrupt
         add(journal, line)
 

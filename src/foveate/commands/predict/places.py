@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from foveate.core.boxes.tasks import BoxConfig
-from foveate.core.tasks import TaskConfig
+from foveate.core.boxes.tasks import BoxTask
+from foveate.core.tasks import Task
 from foveate.core.types import FoveateError, Record
 from foveate.data.boxes.tables import BoxesConfig, TableImage, read_boxes, table_of
 from foveate.data.cohort.boxed import classes_in, labelled, paired
 from foveate.train.logging import say
 
 
-def with_places(
-    images: Sequence[Record], data: Path, config: BoxesConfig, task: TaskConfig
-) -> Sequence[Record]:
+def with_places(images: Sequence[Record], data: Path, config: BoxesConfig, task: Task) -> Sequence[Record]:
     """The images with what a table lists in them, for a task that scores listed places; else as they are.
 
     Raises:
         FoveateError: there is no such table, it names none of the images, or the task has no use for one.
     """
-    if not (isinstance(task, BoxConfig) and task.places_given):
+    if not (isinstance(task, BoxTask) and task.config.places_given):
         if config != BoxesConfig():
             raise FoveateError("--boxes.*: accepted for runs that score listed places (--task candidates).")
         return images

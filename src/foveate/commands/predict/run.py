@@ -88,7 +88,7 @@ def predict(config: PredictConfig) -> bool:
     runs = [each for run in config.runs for each in runs_in(run)]
     model, out = open_model(runs, config.accelerator, config.precision), Path(config.out)
     images = images_of(Path(config.data), model.card.get("in_channels", 0))
-    images = with_places(images, Path(config.data), config.boxes, model.task.config)
+    images = with_places(images, Path(config.data), config.boxes, model.task)
     refuse_among_images(images, out)
     refuse_format(images, model, config.format)
     refuse_settings(config, model)
