@@ -1,6 +1,7 @@
 """A comparison of classifications: what the test is told of the classes."""
 
 import numpy as np
+import pytest
 from PIL import Image
 from tests.commands.compare.test_compare import NAMES, PARTS, cells, grid, resolve, write
 from tests.conftest import SHAPES, blobs
@@ -8,6 +9,7 @@ from tests.conftest import SHAPES, blobs
 from foveate.commands.compare import run as compare
 
 
+@pytest.mark.slow
 def test_whole_images_with_classes_that_only_the_labels_name(tmp_path):
     """The classes of a column are found in the training labels, and the test is encoded with them."""
     rows = ["image,finding"]

@@ -36,6 +36,7 @@ def wall_error(numbers):
     return errors
 
 
+@pytest.mark.slow
 def test_walls_that_are_nearer_are_better(tmp_path):
     names = {name: name.replace(".nii.gz", ".png") for name in NAMES}
     for i, picture in enumerate(names.values()):

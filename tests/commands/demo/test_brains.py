@@ -24,6 +24,7 @@ def cohort(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_and_another_does_not(cohort, tmp_path):
     build_cohort(tmp_path / "again", 1, 0, lambda *_: None)
     for file in FILES:
