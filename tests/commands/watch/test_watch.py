@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from http.client import HTTPConnection
 
 import pytest
@@ -78,11 +79,23 @@ def test_what_is_no_run_is_refused_before_anything_is_served(tmp_path, capsys):
     assert "--port 70000" in capsys.readouterr().err
 
 
+@contextmanager
+def killed_at_the_end(process):
+    """A process that does not end by itself is a failure, not a wait for ever."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 def test_ctrl_c_ends_it_and_leaves_nothing_behind(tmp_path):
     run = write_run(tmp_path / "run", RUNS["healthy"])
     before = sorted(tmp_path.rglob("*"))
     command = [sys.executable, "-m", "foveate.cli", "watch", str(run)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path) as process:
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, cwd=tmp_path)
+    signal.signal(signal.SIGINT, ours)
+    with process, killed_at_the_end(process):
         said = b""
         while b"leaves nothing" not in said:
             assert select.select([process.stderr], [], [], 120)[0]
