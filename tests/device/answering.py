@@ -17,6 +17,7 @@ class Held:
     """A volume in memory."""
 
     planes = None
+    focus = ()
 
     def __init__(self, array):
         self.array, self.shape = array, array.shape[1:]

@@ -25,6 +25,7 @@ class Memory:
     """A volume in memory."""
 
     planes = None
+    focus = ()
 
     def __init__(self, array):
         self.array, self.shape, self.spacing_mm = array, array.shape[1:], (1.0,) * (array.ndim - 1)

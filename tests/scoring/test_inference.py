@@ -20,6 +20,7 @@ class Held:
     """A volume in memory that remembers the largest window it was asked for."""
 
     planes = None
+    focus = ()
 
     def __init__(self, array):
         self.array, self.largest = array, 0

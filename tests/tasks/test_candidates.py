@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from types import MethodType
 
@@ -211,6 +212,41 @@ def test_both_kinds_are_moved_and_turned_alike_and_lie_anywhere_around_the_middl
     assert np.abs(away.mean(0) - middle).max() < 0.25
     assert away.std(0).min() > 0.4
     assert np.ptp(away, 0).min() > 1.2
+
+
+@pytest.mark.parametrize("place", [(0, 0, 0), (29, 3, 25), (1, 27, 12)])
+def test_a_candidate_at_the_rim_is_in_the_middle_too_with_0_beyond(cached, place):
+    cache, config = cached
+    (cube,) = ideal(config).cube(cache[0], np.array(place)).numpy()[:, 0]
+    wide = np.pad(cache[0].read((0, 0, 0), SHAPE)[0], 8)
+    low = [c + 8 - 4 for c in place]
+    np.testing.assert_allclose(cube, wide[tuple(slice(a, a + 8) for a in low)], atol=1e-5)
+    assert cube[4, 4, 4] == pytest.approx(wide[tuple(c + 8 for c in place)], abs=1e-5)
+
+
+def test_a_place_that_is_listed_with_a_finding_and_without_has_it(cached):
+    config = cached[1]
+    own, none = (i for i, number in sorted(enumerate(config.numbers), key=lambda each: each[1]))
+    twice = config.of_kinds(Boxes.of([[3.0, 3, 3], [3, 3, 3], [5, 5, 5]], np.ones((3, 3)), [none, own, none]))
+    assert list(zip(twice.centre[:, 0].tolist(), twice.label.tolist(), strict=True)) == [(3, 0), (5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        *(
+            ({"ratio": ratio}, r"task\.ratio .*from 0\.001 to 1000")
+            for ratio in (1e-4, math.nan, math.inf, -1)
+        ),
+        ({"around_probability": 0.5}, r"task\.crops\.around.*lies around a listed place"),
+        ({"around": "labels"}, r"task\.crops\.around.*lies around a listed place"),
+    ],
+)
+def test_settings_that_no_sample_could_follow_are_refused(cached, keys, words):
+    config = cached[1]
+    own = {"ratio": keys["ratio"]} if "ratio" in keys else {"crops": replace(config.crops, **keys)}
+    with pytest.raises(FoveateError, match=words):
+        replace(config, **own)
 
 
 def test_scores_belong_to_the_nearest_listed_place_and_the_auroc_is_that_of_pairs(cached):

@@ -129,7 +129,7 @@ class Volume:
 
     def __init__(self, shape):
         self.shape, self.spacing_mm = shape, (1.0,) * len(shape)
-        self.map_names, self.planes = (), None
+        self.map_names, self.planes, self.focus = (), None, ()
 
     def codes(self, low, high):
         shape = (1, *(b - a for a, b in zip(low, high, strict=True)))

@@ -124,6 +124,7 @@ class Case:
     """An image with its labels in memory."""
 
     planes = None
+    focus = ()
 
     def __init__(self, image, labels):
         self.image, self.labels, self.shape = image, labels, labels.shape

@@ -41,6 +41,7 @@ class Memory:
 
     map_names = ()
     planes = None
+    focus = ()
 
     def __init__(self, shape, channels=1, spacing_mm=None):
         self.array = np.random.default_rng(0).random((channels, *shape), dtype=np.float32)

@@ -20,6 +20,7 @@ class Stack:
     """A volume in memory whose slices across y are seen."""
 
     map_names = ("labels",)
+    focus = ()
 
     def __init__(self, array, labels=None, neighbours=0):
         self.array, self.shape, self.spacing_mm = array[None], array.shape, (1.0, 3.0, 2.0)

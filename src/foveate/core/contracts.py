@@ -296,6 +296,11 @@ class VolumeReader(Windowed, Protocol):
         """What a network sees of it one by one; None: it is seen as it is."""
         ...
 
+    @property
+    def focus(self) -> tuple[int, ...]:
+        """The voxel around which every crop lies, also beyond the rim; (): they are drawn."""
+        ...
+
 
 class LabelledReader(VolumeReader, Protocol):
     """A cached volume with the values of the whole image."""
@@ -315,7 +320,7 @@ class LabelledReader(VolumeReader, Protocol):
         ...
 
     def focused(self, voxel: Sequence[int]) -> VolumeReader:
-        """The same without its maps; crops that are drawn around one are drawn around this voxel."""
+        """The same, of which every crop shows the surroundings of this voxel, and no map is cut for it."""
         ...
 
 

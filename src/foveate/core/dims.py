@@ -252,7 +252,7 @@ def candidate_crops(dimension: Dimension, size: Size) -> CropSpec:
     """Windows around candidates, at the image's own resolution, with a finding or without one."""
     grid = CUBES[dimension, size]
     spec = SEGMENTED_2D if dimension == 2 else SEGMENTED_3D
-    return replace(spec, grid=grid, source_sizes=(grid,), flip_axes=(0,), shift=0.1, around_probability=1.0)
+    return replace(spec, grid=grid, source_sizes=(grid,), flip_axes=(0,), shift=0.1, around="")
 
 
 def localization_crops(dimension: Dimension, size: Size) -> CropSpec:

@@ -33,6 +33,7 @@ from foveate.core.types import (
     Progress,
     Size,
 )
+from foveate.data.boxes.places import FINEST
 from foveate.data.boxes.tables import UNNAMED
 from foveate.losses.classification import independent_loss
 from foveate.nets.heads import pooled
@@ -78,8 +79,15 @@ class Config(BoxConfig):
         return cls(crops=candidate_crops(dimension, size), appearance=look)
 
     def __post_init__(self) -> None:
-        if self.ratio <= 0:
-            raise FoveateError(f"task.ratio {self.ratio:g}: accepted are numbers above 0.")
+        if not 1 / FINEST <= self.ratio <= FINEST:
+            raise FoveateError(
+                f"task.ratio {self.ratio:g}: accepted are numbers from {1 / FINEST} to {FINEST}."
+            )
+        if self.crops.around or self.crops.around_probability:
+            raise FoveateError(
+                "task.crops.around, task.crops.around_probability: every window lies around a listed place; "
+                "accepted: '' and 0."
+            )
 
     @property
     def normalisation(self) -> Normalisation:
@@ -124,13 +132,20 @@ class Config(BoxConfig):
 
     def places(self, case: LabelledReader) -> Boxes:
         """The candidates that count, in the order of their table; `label` is their kind."""
-        listed = super().known(case).truth
-        return replace(listed, label=self.numbers[listed.label])
+        return self.of_kinds(super().known(case).truth)
+
+    def of_kinds(self, listed: Boxes) -> Boxes:
+        """Listed places with their kind; one that is listed with a finding and without has it."""
+        places = replace(listed, label=self.numbers[listed.label])
+        own = places.label < len(self.names)
+        found = set(map(tuple, places.centre[own].tolist()))
+        return places.picked(own | [tuple(centre) not in found for centre in places.centre.tolist()])
 
     def known(self, case: LabelledReader) -> Known:
         """Those with a finding, and those that do not count."""
-        listed = self.places(case)
-        return Known(listed.picked(listed.label < len(self.names)), super().known(case).ignored)
+        known = super().known(case)
+        places = self.of_kinds(known.truth)
+        return Known(places.picked(places.label < len(self.names)), known.ignored)
 
     def lacking(self, values: Iterable[int]) -> str:
         """Both kinds are needed for an AUROC."""
@@ -141,12 +156,12 @@ class Config(BoxConfig):
 
     def scan(self, case: LabelledReader, found: Boxes) -> Scan:
         """The candidates with their scores, whose place a table may have rounded; without a score it is 0."""
-        listed, sides = self.places(case), case.spacing_mm
+        own, sides = super().known(case), case.spacing_mm
+        listed = self.of_kinds(own.truth)
         scores = [scores_at(listed, found.picked(found.label == k), sides) for k in range(len(self.names))]
         parts = [replace(listed, label=np.full(len(listed), k), score=s) for k, s in enumerate(scores)]
-        known = self.known(case)
-        scored = joined(parts, len(sides))
-        return Scan(known.truth.scaled(sides), known.ignored.scaled(sides), scored.scaled(sides))
+        truth, scored = listed.picked(listed.label < len(self.names)), joined(parts, len(sides))
+        return Scan(truth.scaled(sides), own.ignored.scaled(sides), scored.scaled(sides))
 
     def scorer(self, scans: Sequence[Scan]) -> Scorer:
         """AUROC of the candidates of all images together, for every class of findings and their mean."""
@@ -299,9 +314,12 @@ class Candidates(BoxTask):
         """The window around a place, (1, C, *S), not moved."""
         still = replace(self.config.crops, flip_axes=(), rotation_degrees=0.0, zoom=0.0, shift=0.0)
         voxel = np.rint(centre).astype(int).clip(0, np.array(volume.shape) - 1)
-        return make_views(volume.focused(voxel.tolist()), 0, specs={"image": still}, seed=0)["image"].images[
-            :1
-        ]
+        views = make_views(volume.focused(voxel.tolist()), 0, specs={"image": still}, seed=0)
+        return views["image"].images[:1]
+
+    def outlines(self, case: LabelledReader) -> dict[str, Tensor]:  # noqa: ARG002
+        """None: every listed place would be outlined, whatever its score."""
+        return {}
 
 
 build = Candidates

@@ -116,6 +116,7 @@ def draw_boxes(
     seed: int,
     index: int,
     places: Mapping[str, Integers] | None = None,
+    focus: Sequence[int] = (),
     measure: Measure | None = None,
 ) -> dict[str, tuple[Box, ...]]:
     """The boxes of every crop of global sample `index`, each crop from a stream of its own.
@@ -126,6 +127,7 @@ def draw_boxes(
         seed: of the run.
         index: of the sample.
         places: rows (value, *voxel) of the maps that crops are drawn around.
+        focus: the voxel in the middle of every box, also of one that reaches beyond the volume for it.
         measure: looks at the voxels for tissue rules; without it they do not apply.
     """
     check_fits(shape, specs)
@@ -134,10 +136,18 @@ def draw_boxes(
         spec = specs[name]
         room = union_box(boxes[spec.inside]) if spec.inside else _everywhere(shape, spec)
         boxes[name] = draw_crop(stream(seed, f"box/{name}", index), shape, spec, room, measure)
-        if places and spec.around:
+        if focus:
+            boxes[name] = tuple(centred(box, focus) for box in boxes[name])
+        elif places and spec.around:
             rng, rows = stream(seed, f"around/{name}", index), places[spec.around]
             boxes[name] = tuple(move_to_region(rng, box, rows, shape, spec) for box in boxes[name])
     return boxes
+
+
+def centred(box: Box, voxel: Sequence[int]) -> Box:
+    """A box of the same size with a voxel in its middle."""
+    low = tuple(v - size // 2 for v, size in zip(voxel, box.size, strict=True))
+    return Box(low=low, high=tuple(a + size for a, size in zip(low, box.size, strict=True)))
 
 
 def move_to_region(

@@ -50,9 +50,11 @@ def make_views(
         FoveateError: when the volume is too small for a crop.
     """
     views: dict[str, CropViews] = {}
-    volume, places, cut = seen_by(volume, index, specs=specs, seed=seed)
+    volume, places, cut, focus = seen_by(volume, index, specs=specs, seed=seed)
     measure = partial(share_above, volume)
-    drawn = draw_boxes(volume.shape, specs, seed=seed, index=index, places=places, measure=measure)
+    drawn = draw_boxes(
+        volume.shape, specs, seed=seed, index=index, places=places, focus=focus, measure=measure
+    )
     affines = {
         name: draw_affines(boxes, name, specs[name], volume.spacing_mm, seed=seed, index=index)
         for name, boxes in drawn.items()

@@ -29,10 +29,13 @@ class Seen(NamedTuple):
     image: VolumeReader  # the volume, or one of its slices
     places: Mapping[str, Array]  # of the maps that crops are drawn around: rows (value, *voxel)
     slice: tuple[int, int] | None = None  # the axis that it lies across, and its place along it
+    focus: tuple[int, ...] = ()  # the voxel around which every crop lies; (): they are drawn
 
 
 def seen_by(volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], seed: int) -> Seen:
     """The volume, or the slice of it that global sample `index` shows."""
+    if volume.focus:
+        return focused(volume)
     around = {name: spec for name, spec in specs.items() if spec.around}
     places = {spec.around: volume.places(spec.around) for spec in around.values()}
     if volume.planes is None:
@@ -46,6 +49,15 @@ def seen_by(volume: VolumeReader, index: int, *, specs: Mapping[str, CropSpec], 
             return seen._replace(places={**seen.places, spec.around: found[found[:, 0] == row[0]]})
     position = draw_slice(stream(seed, "slice", index), volume.planes, list(specs.values()))
     return of_slice(volume.planes, position, places)
+
+
+def focused(volume: VolumeReader) -> Seen:
+    """What lies around the focus of a volume: the volume, or the slice through it."""
+    if volume.planes is None:
+        return Seen(volume, {}, focus=volume.focus)
+    axis = volume.planes.axis
+    seen = of_slice(volume.planes, volume.focus[axis], ())
+    return seen._replace(focus=tuple(v for i, v in enumerate(volume.focus) if i != axis))
 
 
 def of_slice(planes: Slices, position: int, maps: Iterable[str]) -> Seen:

@@ -23,6 +23,7 @@ from foveate.commands.finetune import run as finetune
 from foveate.commands.finetune.build import build_task
 from foveate.commands.finetune.config import FinetuneConfig, run_config
 from foveate.commands.finetune.images import load_images
+from foveate.commands.finetune.semi import labelled_source
 from foveate.commands.pretrain import run as pretrain
 from foveate.commands.pretrain.config import PretrainConfig
 from foveate.core import config as parsing
@@ -152,7 +153,7 @@ def first_batch(config: FinetuneConfig) -> str:
     config = replace(config, num_workers=0, unlabelled="", semi=SemiConfig())
     images = load_images(config, cache_place(config))
     config = images.config
-    with closing(batches(config, images.train, build_task(config))) as source:
+    with closing(batches(config, labelled_source(config, images.train), build_task(config))) as source:
         return digest(next(source))
 
 

@@ -49,10 +49,12 @@ def boxes_listed(
         )
     if silent := len(records) - len(by_name):
         say(f"{silent} of {len(records)} images are not in {config.file}: nothing was found in them")
+    # where neither table has more than one class, the labels and they may call it otherwise
+    alone = len({box.name for each in by_name.values() for box in each.boxes}) == 1
     found, strays = [], []
     for record, volume in zip(records, volumes, strict=True):
         entry = by_name.get(record.relative)
-        boxes = of_image(entry, record, volume, names, config.file)
+        boxes = of_image(entry, record, volume, names, config.file, alone=alone)
         found.append(boxes)
         if entry and (error := misplaced(entry, record, volume, boxes)):
             strays.append((record.relative, error))
@@ -91,9 +93,15 @@ def tell_of_strays(strays: Sequence[tuple[str, MisplacedError]], total: int, fil
 
 
 def of_image(
-    found: TableImage | None, record: Record, volume: CachedVolume, names: Sequence[str], file: str
+    found: TableImage | None,
+    record: Record,
+    volume: CachedVolume,
+    names: Sequence[str],
+    file: str,
+    *,
+    alone: bool,
 ) -> Boxes:
-    """The boxes of one image."""
+    """The boxes of one image; `alone`: the table has one class."""
     axes = len(volume.shape)
     if found is None or not found.boxes:
         return Boxes.of([], [], axes=axes)
@@ -110,7 +118,7 @@ def of_image(
     listed = as_listed(found)
     table = np.reshape(listed.rows, (len(listed.rows), -1))
     own = in_world(table, listed, axes, lambda: decode_flat(record))
-    kinds = [class_of(box.name, names, file) for box in found.boxes]
+    kinds = [class_of(box.name, names, file, alone=alone) for box in found.boxes]
     world = Boxes.of(own.centre, own.size, kinds, scores, axes=axes)
     return in_voxels(world, volume.affine)
 
@@ -121,10 +129,10 @@ def as_listed(found: TableImage) -> Listed:
     return Listed(unit=found.unit, frame=found.frame, rows=rows)
 
 
-def class_of(name: str, names: Sequence[str], file: str) -> int:
-    """The number of a class; where there is one class only, neither table need name it."""
+def class_of(name: str, names: Sequence[str], file: str, *, alone: bool) -> int:
+    """The number of a class; where there is one class only on either side, one of them need not name it."""
     if name in names:
         return names.index(name)
-    if len(names) == 1 and UNNAMED in (name, names[0]):
+    if alone and len(names) == 1 and UNNAMED in (name, names[0]):
         return 0
     raise FoveateError(f"{file}: class {name!r}; accepted: {', '.join(names)}, as in the labels.")

@@ -89,6 +89,8 @@ def refuse_idle(config: EvaluateConfig) -> None:
             "--frame, --unit, --diameter: accepted with --predictions, whose numbers they describe; those of "
             "the labels are --boxes.frame, --boxes.unit and --boxes.diameter."
         )
+    if config.diameter < 0:
+        raise FoveateError(f"--diameter {config.diameter:g}: accepted are numbers from 0.")
 
 
 def refuse_unfit(config: EvaluateConfig, tasks: Sequence[Task]) -> None:

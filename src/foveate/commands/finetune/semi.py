@@ -44,10 +44,15 @@ def trained_task(trained: Trainable, judged: Task) -> Task:
     return trained.task if isinstance(trained, Taught | Averaged) else judged
 
 
+def labelled_source(config: FinetuneConfig, labelled: Cache) -> Cache:
+    """The labelled images, or the places in them that the task is trained on."""
+    return around_places(labelled, config.task) if isinstance(config.task, BoxConfig) else labelled
+
+
 def source_of(config: FinetuneConfig, labelled: Cache, unlabelled: Cache | None) -> Cache | Mixture:
     """The images that the loader draws from."""
     if unlabelled is None:
-        return around_places(labelled, config.task) if isinstance(config.task, BoxConfig) else labelled
+        return labelled_source(config, labelled)
     samples = math.prod(field_values(config)[name] for name in SHARES)
     first = config.semi.supervised_steps * samples
     return Mixture(labelled=labelled, unlabelled=unlabelled, first=first)

@@ -69,6 +69,12 @@ class LoadedModel(nn.Module):
             for whole images its values by name; of one whose answers are boxes, an entry for each as in
             `boxes.json`.
         """
+        task = self.model.task
+        if isinstance(task, BoxTask) and task.config.places_given:
+            raise FoveateError(
+                "The run scores places that a table lists, and an image has none; accepted: `foveate predict "
+                "--boxes.file TABLE`, or foveate.predict."
+            )
         model = replace(self.model, device=self.device, pace=Pace(self.device))
         with as_file(image, spacing_mm) as path, tempfile.TemporaryDirectory() as scratch:
             record = only_image(path, model.card.get("in_channels", 0))

@@ -126,6 +126,11 @@ class Plane:
         return replace(found, array=stack[:, 0])
 
     @property
+    def focus(self) -> tuple[int, ...]:
+        """None of its own: that of the volume has chosen the slice."""
+        return ()
+
+    @property
     def map_names(self) -> Collection[str]:
         """The integer maps of the volume."""
         return self.volume.map_names

@@ -68,7 +68,7 @@ class CachedVolume:
         )
 
     def focused(self, voxel: Sequence[int]) -> CachedVolume:
-        """The same without its maps; crops that are drawn around one are drawn around this voxel."""
+        """The same, of which every crop shows the surroundings of this voxel, and no map is cut for it."""
         return self.replaced(focus=tuple(voxel))
 
     def __repr__(self) -> str:
@@ -152,7 +152,7 @@ class CachedVolume:
 
     @property
     def map_names(self) -> Collection[str]:
-        """The integer maps on the volume's grid."""
+        """The integer maps on the volume's grid that are cut with its crops."""
         return () if self.focus else tuple(each.name for each in self.entry.maps)
 
     def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
@@ -164,8 +164,6 @@ class CachedVolume:
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
-        if self.focus:
-            return np.array([(1, *self.focus)])
         found = self.map_entry(name)
         return np.asarray(open_array(self.folder / found.places, found.content_hash))
 
