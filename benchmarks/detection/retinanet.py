@@ -149,9 +149,12 @@ class AnchorDetection(Detection):
 def main(out: Path, steps: int) -> None:
     """Pace, rate, training, scores."""
     heat, weights = answers(out, out / "run")
-    seconds = {"heat map": seconds_per_step(out)}
-    detection.build = AnchorDetection
-    seconds["RetinaNet"] = seconds_per_step(out)
+    pace = out / "pace.json"  # measured once: a run that goes on has as many steps as before
+    if not pace.exists():
+        heat_map = seconds_per_step(out)
+        detection.build = AnchorDetection
+        pace.write_text(json.dumps({"heat map": heat_map, "RetinaNet": seconds_per_step(out)}))
+    detection.build, seconds = AnchorDetection, json.loads(pace.read_text())
     fair = round(steps * seconds["heat map"] / seconds["RetinaNet"])
     scores = {rate: trained(out, f"rate_{rate:g}", fair // SHARE, rate) for rate in RATES}
     rate = max(RATES, key=lambda each: scores[each])

@@ -4,7 +4,8 @@
 
 Comparing: the boxes of both views on their image, the views as the network sees them, and which pairs
 attract and repel. For the last the method's own loss is given embeddings that are all orthogonal: minus its
-gradient at one of them, along another, is what the one is drawn to the other with. Restoring: the view, what
+gradient at one of them, along another, is what the one is drawn to the other with; positional and foveate
+show the kernel by which they weigh pairs. Blue and red have scales of their own. Restoring: the view, what
 is done to it, and where the loss looks. Nothing is trained.
 """
 

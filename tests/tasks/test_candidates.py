@@ -16,6 +16,7 @@ from tests.data.test_boxes import affine_of, found_in, write_image
 
 from foveate.commands.evaluate.config import EvaluateConfig
 from foveate.commands.evaluate.run import evaluate
+from foveate.commands.predict.model import LoadedModel
 from foveate.core.boxes.geometry import Boxes
 from foveate.core.boxes.tasks import Scan
 from foveate.core.types import FoveateError, LabelFacts
@@ -247,6 +248,13 @@ def test_settings_that_no_sample_could_follow_are_refused(cached, keys, words):
     own = {"ratio": keys["ratio"]} if "ratio" in keys else {"crops": replace(config.crops, **keys)}
     with pytest.raises(FoveateError, match=words):
         replace(config, **own)
+
+
+def test_an_image_alone_has_no_places_to_score(cached, monkeypatch):
+    model = Model(task=ideal(cached[1]), card={}, device=torch.device("cpu"))
+    monkeypatch.setattr("foveate.commands.predict.model.open_model", lambda *_: model)
+    with pytest.raises(FoveateError, match=r"foveate predict --boxes\.file TABLE"):
+        LoadedModel("run").predict(np.zeros(SHAPE))
 
 
 def test_scores_belong_to_the_nearest_listed_place_and_the_auroc_is_that_of_pairs(cached):

@@ -242,15 +242,12 @@ class Slices(Protocol):
     @property
     def axis(self) -> int:
         """The axis of the volume that they lie across."""
-        ...
 
     def __len__(self) -> int:
         """Slices of the volume."""
-        ...
 
     def __getitem__(self, position: int, /) -> VolumeReader:
         """The slice at a position along the axis, with its neighbours as channels."""
-        ...
 
 
 class Windowed(Protocol):
@@ -259,11 +256,9 @@ class Windowed(Protocol):
     @property
     def shape(self) -> tuple[int, ...]:
         """Spatial shape, without channels."""
-        ...
 
     def read(self, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) as float32 (C, *window) with values in [0, 1]."""
-        ...
 
 
 class VolumeReader(Windowed, Protocol):
@@ -272,34 +267,27 @@ class VolumeReader(Windowed, Protocol):
     @property
     def spacing_mm(self) -> tuple[float, ...]:
         """Size of a voxel along each axis, for rotations in physical space."""
-        ...
 
     def codes(self, low: Sequence[int], high: Sequence[int]) -> Codes:
         """The same window as it is stored."""
-        ...
 
     @property
     def map_names(self) -> Collection[str]:
         """The integer maps that lie on the volume's grid."""
-        ...
 
     def read_map(self, name: str, low: Sequence[int], high: Sequence[int]) -> Array:
         """The window [low, high) of a map, integers (*window)."""
-        ...
 
     def places(self, name: str) -> Array:
         """Some voxels of every value but 0 of a map, rows (value, *voxel)."""
-        ...
 
     @property
     def planes(self) -> Slices | None:
         """What a network sees of it one by one; None: it is seen as it is."""
-        ...
 
     @property
     def focus(self) -> tuple[int, ...]:
         """The voxel around which every crop lies, also beyond the rim; (): they are drawn."""
-        ...
 
 
 class LabelledReader(VolumeReader, Protocol):
@@ -308,20 +296,16 @@ class LabelledReader(VolumeReader, Protocol):
     @property
     def labels(self) -> Mapping[str, Any]:
         """Values of the whole image; to a task as its Config encodes them."""
-        ...
 
     @property
     def affine(self) -> Array:
         """Voxel index to millimetres (RAS+), (4, 4)."""
-        ...
 
     def listed_boxes(self, name: str) -> Array | None:
         """Boxes that a map is painted from, rows (value, *centre, *size) in mm; None: it is a label map."""
-        ...
 
     def focused(self, voxel: Sequence[int]) -> VolumeReader:
         """The same, of which every crop shows the surroundings of this voxel, and no map is cut for it."""
-        ...
 
 
 class CropViews(NamedTuple):
@@ -338,7 +322,6 @@ class ViewMaker(Protocol):
 
     def __call__(self, volume: VolumeReader, index: int) -> dict[str, CropViews]:
         """Crop name -> its views, for global sample `index`."""
-        ...
 
 
 class Source(Protocol):
@@ -346,8 +329,6 @@ class Source(Protocol):
 
     def dimension(self, root: Path) -> Dimension:
         """2 or 3, found without reading a pixel; an error that says what was found otherwise."""
-        ...
 
     def records(self, root: Path) -> Iterator[Record]:
         """Every file below `root` with its role, in an order that does not depend on the file system."""
-        ...

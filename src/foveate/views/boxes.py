@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from foveate.core.rng import stream
 from foveate.core.types import CropSpec, FoveateError, Tissue
-from foveate.views.places import drawn_place
+from foveate.views.places import drawing_order, drawn_place
 
 Integers = NDArray[np.int64]
 SIZE_ATTEMPTS = 1000  # for a partner of a random share; then the partner takes the size of the first
@@ -164,24 +164,6 @@ def move_to_region(
     low = np.clip(centre - size // 2, 0, np.maximum(room - size, 0))
     low = np.where(size > room, box.low, low)
     return Box(low=tuple(low.tolist()), high=tuple((low + size).tolist()))
-
-
-def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:
-    """Crop names such that a crop comes after the one it lies inside.
-
-    Raises:
-        FoveateError: when `inside` names no crop, or crops lie inside each other.
-    """
-    order: list[str] = []
-    while waiting := [name for name in specs if name not in order]:
-        ready = [name for name in waiting if not specs[name].inside or specs[name].inside in order]
-        if not ready:
-            raise FoveateError(
-                f"crop {waiting[0]!r}: inside={specs[waiting[0]].inside!r} must be empty or name another "
-                f"crop that does not depend on it, one of {sorted(set(specs) - {waiting[0]})}."
-            )
-        order += ready
-    return order
 
 
 def draw_crop(

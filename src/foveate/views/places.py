@@ -1,4 +1,4 @@
-"""Which slice of a volume a sample shows, and around which voxel of a map.
+"""Which slice of a volume a sample shows, around which voxel of a map, and which crop comes first.
 
 Slices are drawn uniformly, and one on which there is nothing to see is drawn again: one that cannot hold a
 view that keeps a crop's tissue rule, or, without such a rule, one of which less than `LEAST` reads above
@@ -16,7 +16,7 @@ import numpy as np
 
 from foveate.core.contracts import Slices, VolumeReader
 from foveate.core.rng import stream
-from foveate.core.types import Array, CropSpec, Tissue
+from foveate.core.types import Array, CropSpec, FoveateError, Tissue
 
 SLICE_ATTEMPTS = 10
 FOREGROUND = 0.1  # of the intensity window
@@ -116,3 +116,21 @@ def smallest_box(spec: CropSpec, shape: Sequence[int]) -> float:
     if any(spec.grid_scale):
         return math.prod(min(spec.grid_scale[0] * n, size) for n, size in zip(spec.grid, shape, strict=True))
     return spec.volume_share[0] * math.prod(shape)
+
+
+def drawing_order(specs: Mapping[str, CropSpec]) -> list[str]:
+    """Crop names such that a crop comes after the one it lies inside.
+
+    Raises:
+        FoveateError: when `inside` names no crop, or crops lie inside each other.
+    """
+    order: list[str] = []
+    while waiting := [name for name in specs if name not in order]:
+        ready = [name for name in waiting if not specs[name].inside or specs[name].inside in order]
+        if not ready:
+            raise FoveateError(
+                f"crop {waiting[0]!r}: inside={specs[waiting[0]].inside!r} must be empty or name another "
+                f"crop that does not depend on it, one of {sorted(set(specs) - {waiting[0]})}."
+            )
+        order += ready
+    return order

@@ -14,6 +14,7 @@ from foveate.commands.evaluate import run as verb
 from foveate.commands.evaluate.boxed import truth_of
 from foveate.commands.evaluate.cases import Cohort
 from foveate.commands.evaluate.config import EvaluateConfig
+from foveate.commands.evaluate.listed import class_of
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
 from foveate.core.types import FoveateError
@@ -158,3 +159,12 @@ def test_keys_of_an_evaluation_that_would_do_nothing_are_refused(run_of_two):
             evaluate(replace(run, window=WindowConfig(skip_background=True)))
         with pytest.raises(FoveateError, match=r"--lesions\.match iou: no answer is a mask"):
             evaluate(replace(run, lesions=LesionConfig(match="iou")))
+
+
+def test_a_class_has_another_name_only_where_either_side_has_one_class():
+    for name, own in (("nodule", "finding"), ("finding", "nodule")):
+        assert class_of(name, [own], "theirs.csv", alone=True) == 0
+        with pytest.raises(FoveateError, match=rf"theirs\.csv: class '{name}'; accepted: {own}"):
+            class_of(name, [own], "theirs.csv", alone=False)
+    with pytest.raises(FoveateError, match="class 'liver'; accepted: spleen"):
+        class_of("liver", ["spleen"], "theirs.csv", alone=True)
