@@ -1,37 +1,37 @@
-"""How many small faults the tests notice: `mutation_score.py [--results FILE.json] [--order FILE.json]`.
+"""How many small faults the tests notice: `mutation_score.py [--results FILE.json] [--again]`.
 
 Lines are drawn with a fixed seed from the modules that must not be wrong, each by its text: a change
-elsewhere moves no other line out of the draw. Each gets one fault in a copy of the package, and the tests
-that belong to its file run against the copy until one fails. Started again, it goes on where it was.
-`--order` first traces which tests run which of the lines, keeps that in a file, and begins with those.
+elsewhere moves no other line out of the draw. A copy of the package has one fault on each of them, and a
+switch for each fault. The tests that belong to a file run once with all faults off, to see which of them
+reach which line, also in programs they start; these run again with the fault on, in a fork, until one fails.
+Where none does, the rest of their files runs as well: a line may be reached in what tests share. Started
+again, the script goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import compileall
 import hashlib
 import json
+import mmap
 import os
-import py_compile
 import resource
 import select
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 import pytest
-import torch  # noqa: F401  # once, not for every fault: each is tried in a fork
+import torch  # noqa: F401  # once, not for every group of tests
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "foveate"
@@ -56,12 +56,19 @@ COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 COUNTED: dict[type[ast.operator], type[ast.operator]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div}
 }
-SECONDS, LONGEST = (
-    300,
-    3600,
-)  # of a processor, of the clock; tests that take longer hang, so the fault was noticed
-PASSED, WRONG = 0, (3, 5)  # what pytest ends with; 4 is also an import that fails
-MOST = 40  # tests that are tried first
+# Of a processor, and of the clock; tests that take longer hang, so the fault was noticed.
+SECONDS, LONGEST = 300, 3600
+PASSED, FAILED, WRONG = 0, 1, (3, 5)  # what pytest ends with; 4 is also an import that fails
+REACHED, ON = 1, 2  # what a fault's byte says to every process
+SWITCH = """import mmap, os
+with open(os.environ["FOVEATE_FAULTS"], "r+b") as stream:
+    BYTES = mmap.mmap(stream.fileno(), 0)
+def is_on(number):
+    found = BYTES[number]
+    if not found & 1:
+        BYTES[number] = found | 1
+    return found > 1
+"""
 NOTICED, SURVIVED = "noticed", "NOT NOTICED"  # anything else in the results is the reason why none can
 
 
@@ -81,14 +88,12 @@ class Fault:
         lines = (PACKAGE / self.file).read_text(encoding="utf-8").splitlines()
         return [i for i, line in enumerate(lines) if line.strip() == self.text][self.nth]
 
-    def planted(self) -> str:
-        """The source of the file with it."""
-        lines = (PACKAGE / self.file).read_text(encoding="utf-8").splitlines(keepends=True)
-        old, at = lines[self.line()], self.line()
-        start = len(old) - len(old.lstrip()) + self.column
-        assert old[start:].startswith(self.before)
-        lines[at] = old[:start] + self.after + old[start + len(self.before) :]
-        return "".join(lines)
+    def switched(self, line: str, number: int) -> str:
+        """The line, where the expression is another while the fault is on."""
+        start = len(line) - len(line.lstrip()) + self.column
+        assert line[start:].startswith(self.before)
+        either = f"({self.after} if fault_is_on({number}) else ({self.before}))"
+        return line[:start] + either + line[start + len(self.before) :]
 
 
 def changed(node: ast.AST) -> ast.AST | None:
@@ -113,8 +118,7 @@ def faults(path: Path) -> Iterator[Fault]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.expr) or node.lineno != node.end_lineno:
             continue
-        before = ast.get_source_segment(source, node)
-        if before and (new := changed(node)):
+        if (new := changed(node)) and (before := ast.get_source_segment(source, node)):
             line = lines[node.lineno - 1]
             place = len(line.encode()[: node.col_offset].decode()) - (len(line) - len(line.lstrip()))
             nth = sum(each.strip() == line.strip() for each in lines[: node.lineno - 1])
@@ -141,140 +145,185 @@ def drawn_as(*words: object) -> str:
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
-class Copy:
-    """A copy of the package in which one file at a time is another."""
+class Switches:
+    """A copy of the package with every fault, and which of them is on."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "src"
-        shutil.copytree(PACKAGE.parent, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
-        mode = py_compile.PycInvalidationMode.CHECKED_HASH  # times are too coarse for what changes so often
-        compileall.compile_dir(self.folder, quiet=1, invalidation_mode=mode)
+    def __init__(self, folder: Path, faults: Iterable[Fault]) -> None:
+        self.folder, self.faults = folder, {fault: i for i, fault in enumerate(faults)}
+        self.source = folder / "src"
+        shutil.copytree(PACKAGE.parent, self.source, ignore=shutil.ignore_patterns("__pycache__"))
+        files = defaultdict[str, list[Fault]](list)
+        for fault in self.faults:
+            files[fault.file].append(fault)
+        for file, some in files.items():
+            lines = (PACKAGE / file).read_text(encoding="utf-8").splitlines(keepends=True)
+            for fault in some:
+                lines[fault.line()] = fault.switched(lines[fault.line()], self.faults[fault])
+            (self.source / "foveate" / file).write_text("".join(lines), encoding="utf-8")
+        (self.source / "fault_switch.py").write_text(SWITCH, encoding="utf-8")
+        first = self.source / "foveate" / "__init__.py"
+        text, mark = first.read_text(encoding="utf-8"), "from __future__ import annotations\n"
+        begin = f"{mark}import builtins, fault_switch; builtins.fault_is_on = fault_switch.is_on\n"
+        assert mark in text
+        first.write_text(text.replace(mark, begin, 1), encoding="utf-8")
+        shared = folder / "shared"
+        shared.write_bytes(bytes(len(self.faults)))
+        with shared.open("r+b") as stream:
+            self.bytes = mmap.mmap(stream.fileno(), 0)
 
-    def notices(self, fault: Fault, tests: Sequence[str]) -> bool:
-        """Whether one of the tests fails with the fault."""
-        path = self.folder / "foveate" / fault.file
-        path.write_text(fault.planted(), encoding="utf-8")
-        try:
-            return self.ends(tests) != PASSED
-        finally:
-            shutil.copyfile(PACKAGE / fault.file, path)
+    def turn(self, fault: Fault | None) -> None:
+        """Let this fault be on, no other, and none be reached."""
+        self.bytes[:] = bytes(len(self.faults))
+        if fault:
+            self.bytes[self.faults[fault]] = ON
 
-    def ends(self, tests: Sequence[str], tracer: Tracer | None = None) -> int:
-        """What pytest ends with in a process of its own; one that hangs has failed."""
+    def reached(self) -> list[Fault]:
+        """Faults whose line was run since."""
+        return [fault for fault, number in self.faults.items() if self.bytes[number] & REACHED]
+
+    def run(self, tests: Sequence[str], *plugins: object) -> int:
+        """What pytest ends with in a process of its own, on the copy."""
+        return in_fork(lambda: self.be_pytest(tests, plugins), None if plugins else SECONDS)
+
+    def be_pytest(self, tests: Sequence[str], plugins: Sequence[object]) -> int:
+        """Run the tests on the copy."""
+        os.chdir(ROOT)
+        os.environ |= {"PYTHONPATH": str(self.source), "FOVEATE_FAULTS": str(self.folder / "shared")}
+        sys.path.insert(0, str(self.source))
+        settings.register_profile("fault", phases=(Phase.explicit, Phase.generate), database=None)
+        settings.load_profile("fault")  # one example that fails is enough: it need not be the smallest
+        return int(pytest.main(["-q", "-s", "-x", "-p", "no:cacheprovider", *tests], plugins=[*plugins]))
+
+
+class Trials:
+    """A plugin of pytest that collects tests once, and tries faults on them, each in a fork."""
+
+    def __init__(
+        self, switches: Switches, todo: Sequence[Fault], answer: Callable[[Fault, str], None]
+    ) -> None:
+        self.switches, self.todo, self.answer = switches, todo, answer
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try all but those that matter when modules are imported."""
+        early = self.switches.reached()
+        found = self.reaching(session)
+        for fault in self.todo:
+            if fault in early:
+                continue
+            first = [session.items[i] for i in found.get(fault, [])]
+            files = {item.path for item in first}
+            rest = [item for item in session.items if item.path in files and item not in first]
+            self.switches.turn(fault)
+            seen = self.notices(session, first) or self.notices(session, rest)
+            self.answer(fault, NOTICED if seen else SURVIVED)
+        return True
+
+    def notices(self, session: pytest.Session, items: Sequence[pytest.Item]) -> bool:
+        """Whether one of the tests fails."""
+        return bool(items) and in_fork(lambda: run(session, items), SECONDS) != PASSED
+
+    def reaching(self, session: pytest.Session) -> dict[Fault, list[int]]:
+        """Which tests reach which faults; what tests of a file share belongs to the first of them."""
+        out = self.switches.folder / "reaching.json"
+
+        def look() -> int:
+            found = defaultdict[int, list[int]](list)
+            for i, item in enumerate(session.items):
+                self.switches.turn(None)
+                ended = run(session, [item], session.items[i + 1 : i + 2])
+                for fault in self.switches.reached():
+                    found[self.switches.faults[fault]].append(i)
+                if ended:
+                    print(f"fails without any fault: {item.nodeid}", file=sys.stderr)
+                    return ended
+            out.write_text(json.dumps(found), encoding="utf-8")
+            return PASSED
+
+        if in_fork(look, None):
+            raise pytest.UsageError("tests fail without any fault")
+        found = json.loads(out.read_text(encoding="utf-8"))
+        return {fault: found.get(str(number), []) for fault, number in self.switches.faults.items()}
+
+
+def run(session: pytest.Session, items: Sequence[pytest.Item], then: Sequence[pytest.Item] = ()) -> int:
+    """Run tests until one fails; what they share is kept for the next one of the same file."""
+    following = [*items[1:], *then]
+    for i, item in enumerate(items):
+        after = following[i] if i < len(following) else None
+        beside = after if after and after.path == item.path else None
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=beside)
+        if session.testsfailed:
+            return FAILED
+    return PASSED
+
+
+def in_fork(does: Callable[[], int], seconds: int | None) -> int:
+    """What a function returns in a process with temporary files of its own; one that hangs has failed."""
+    with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
         if (child := os.fork()) == 0:
-            self.be_pytest(tests, tracer)
+            be(does, seconds, scratch)
         over = os.pidfd_open(child)
-        hangs = not select.select([over], [], [], LONGEST)[0]
+        hangs = not select.select([over], [], [], LONGEST if seconds else None)[0]
         os.close(over)
-        if hangs or tracer is None:
+        if hangs or seconds:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # with what the tests have started
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status in WRONG:
-            raise SystemExit(f"pytest ends with {status}: {' '.join(tests)[:500]}")
+            raise SystemExit(f"pytest ends with {status}")
         return status
 
-    def be_pytest(self, tests: Sequence[str], tracer: Tracer | None) -> NoReturn:
-        """Run the tests on the copy, and end."""
+
+def be(does: Callable[[], int], seconds: int | None, scratch: str) -> NoReturn:
+    """Call the function, and end."""
+    try:
         os.setsid()
-        os.chdir(ROOT)
-        os.environ["PYTHONPATH"] = str(self.folder)
-        sys.path.insert(0, str(self.folder))
-        if tracer is None:
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for stream in range(3):
-            os.dup2(nowhere, stream)
-        words = ["-q", "-p", "no:cacheprovider", *(() if tracer else ("-x",)), *tests]
-        try:
-            os._exit(int(pytest.main(words, plugins=[tracer] if tracer else [])))
-        finally:
-            os._exit(1)
-
-
-class Tracer:
-    """A plugin of pytest that notes which tests run which lines of some files."""
-
-    def __init__(self, lines: Mapping[str, set[int]], out: Path) -> None:
-        self.lines, self.out = lines, out
-        self.found: dict[str, list[str]] = defaultdict(list)
-        self.test = ""
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Trace a test with its fixtures."""
-        self.test = item.nodeid
-        threading.settrace(self.called)
-        sys.settrace(self.called)
-        try:
-            return (yield)
-        finally:
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
-
-    def pytest_sessionfinish(self) -> None:
-        """Keep what was found."""
-        self.out.write_text(json.dumps(self.found), encoding="utf-8")
-
-    def called(self, frame: FrameType, _: str, __: object) -> Callable[..., object] | None:
-        """Follow functions of the files alone."""
-        file = frame.f_code.co_filename.rpartition("/src/foveate/")[2]
-        return self.runs(self.lines[file], file) if file in self.lines else None
-
-    def runs(self, lines: set[int], file: str) -> Callable[..., object]:
-        """A tracer of one call."""
-
-        def note(frame: FrameType, _: str, __: object) -> Callable[..., object]:
-            if frame.f_lineno - 1 in lines:
-                tests = self.found[f"{file}:{frame.f_lineno - 1}"]
-                if tests[-1:] != [self.test]:
-                    tests.append(self.test)
-            return note
-
-        return note
-
-
-def traced(copy: Copy, chosen: Mapping[Fault, Sequence[str]], out: Path) -> dict[str, list[str]]:
-    """Which tests run which of the lines; a process that a test starts is not seen."""
-    if not out.exists():
-        lines = defaultdict[str, set[int]](set)
-        for fault in chosen:
-            lines[fault.file].add(fault.line())
-        found: dict[str, list[str]] = {}
-        for group in sorted(set(chosen.values())):
-            if copy.ends(group, Tracer(lines, out)) != PASSED:
-                raise SystemExit(f"tests fail without any fault: {' '.join(group)}")
-            found |= json.loads(out.read_text(encoding="utf-8"))
-        out.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    kept: dict[str, list[str]] = json.loads(out.read_text(encoding="utf-8"))
-    return kept
+        tempfile.tempdir = os.environ["TMPDIR"] = scratch
+        if seconds:
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in range(3):
+                os.dup2(nowhere, stream)
+        os._exit(does())
+    finally:
+        os._exit(FAILED)
 
 
 def main() -> None:
     """Go on with the faults that have no answer yet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--order", type=Path, help="a file for which tests run which lines")
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="ask again about those that were not noticed")
+    parser.add_argument("--only", default="", help="faults of files that have this in their path")
     given = parser.parse_args()
+    chosen, known = drawn(given.lines, given.seed), read(given.results)
+    todo = [
+        f
+        for f in chosen
+        if given.only in f.file and (f not in known or (given.again and known[f] == SURVIVED))
+    ]
+
+    def answer(fault: Fault, what: str) -> None:
+        write(given.results, read(given.results) | {fault: what})
+        line = f"{fault.file}:{fault.line() + 1}: {fault.before} -> {fault.after}: {what}"
+        print(line, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="foveate-faults-") as scratch:
+        switches = Switches(Path(scratch), chosen)
+        for group in sorted({chosen[fault] for fault in todo}):
+            mine = [fault for fault in todo if chosen[fault] == group]
+            switches.turn(None)
+            if switches.run(group, Trials(switches, mine, answer)) != PASSED:
+                raise SystemExit(f"pytest did not come to the end of {' '.join(group)}")
+            known = read(given.results)
+            for fault in mine:  # the rest: what modules do when they are imported
+                if fault not in known or (given.again and known[fault] == SURVIVED):
+                    switches.turn(fault)
+                    answer(fault, SURVIVED if switches.run(group) == PASSED else NOTICED)
     known = read(given.results)
-    chosen = drawn(given.lines, given.seed)
-    with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
-        copy = Copy(Path(scratch))
-        order = traced(copy, chosen, given.order) if given.order else {}
-        todo = [f for f in chosen if f not in known or (given.again and known[f] == SURVIVED)]
-        for fault in todo:  # each to its end, so that a run that is stopped has asked the first ones
-            first = order.get(f"{fault.file}:{fault.line()}", [])[:MOST]
-            seen = bool(first) and copy.notices(fault, first)
-            known[fault] = NOTICED if seen or copy.notices(fault, chosen[fault]) else SURVIVED
-            write(given.results, known)
-            print(
-                f"{fault.file}:{fault.line() + 1}: {fault.before} -> {fault.after}: {known[fault]}",
-                flush=True,
-            )
-    counted = Counter(known[fault] for fault in chosen)
+    counted = Counter(known[fault] for fault in chosen if fault in known)
     print(f"of {len(chosen)} faults: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
 
 

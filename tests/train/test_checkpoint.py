@@ -68,6 +68,12 @@ def test_a_good_checkpoint_is_loaded_without_a_word(fabric, folder):
     assert (state["step"], state["best"], said) == (2, 0.2, [])
 
 
+def test_a_run_that_never_had_a_best_one_misses_none(fabric, tmp_path):
+    checkpoint.save(fabric, tmp_path, state_of(1) | {"best": -float("inf")}, keep=3)
+    state, said = resumed(fabric, tmp_path)
+    assert (state["step"], state["best"], said) == (1, -float("inf"), [])
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_flipped_bit_anywhere_or_a_cut_is_noticed_and_the_one_before_is_used(fabric, folder, seed):
     newest = checkpoint.path_of(folder, 2)

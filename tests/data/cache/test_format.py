@@ -15,7 +15,7 @@ from foveate.core.types import FoveateError, Record
 from foveate.data.cache import store
 from foveate.data.cache.complete import TABLE
 from foveate.data.cache.index import INDEX, PROFILE, read_entries
-from foveate.data.cache.prepare import prepare
+from foveate.data.cache.prepare import claim, prepare
 from foveate.data.cache.profiles import PrepareConfig, as_json, from_json
 from foveate.data.cache.volumes import open_prepared
 
@@ -150,3 +150,11 @@ def test_a_cache_of_the_version_before_is_added_to(scans, tmp_path):
 def test_another_format_is_named(tmp_path):
     with pytest.raises(FoveateError, match="format 6; accepted are 4 and 5"):
         from_json(as_json(PrepareConfig(), 6), tmp_path)
+
+
+@pytest.mark.parametrize("text", ['{"format_version": 5', "[5]", "{}", "[" * 9000])
+def test_a_damaged_profile_is_named_by_all_that_read_it(tmp_path, text):
+    for read in (lambda: from_json(text, tmp_path), lambda: claim(tmp_path, PrepareConfig())):
+        (tmp_path / PROFILE).write_text(text)
+        with pytest.raises(FoveateError, match=r"prepare\.json is damaged; put it back from a backup"):
+            read()

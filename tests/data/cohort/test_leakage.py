@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.drawn import image, label_map, scattered
 
 from foveate.core.types import FoveateError, Record
 from foveate.data.cache.prepare import prepare
@@ -69,6 +70,23 @@ def test_what_cannot_be_read_has_no_hash(tmp_path):
     assert leakage.twins({"a": None, "b": None, "c": "1", "d": "1"}) == [["c", "d"]]
 
 
+@pytest.mark.parametrize(("rule", "odd"), [(image, label_map), (label_map, scattered)])
+def test_one_file_is_compared_as_what_most_of_its_family_are(tmp_path, rule, odd):
+    """A picture that looks like labels, and a label map that passes for an image."""
+    paths = [tmp_path / f"c{i}_x.nii.gz" for i in range(5)]
+    for number, path in enumerate(paths):
+        (odd if number == 2 else rule)(path, number)
+    image(tmp_path / "other.nii.gz", 9)
+    records = [Record(path=path, relative=path.name) for path in (*paths, tmp_path / "other.nii.gz")]
+    hashes = dict(zip((r.relative for r in records), leakage.hashes_of(records), strict=True))
+    assert (hashes["c2_x.nii.gz"] is None) == (rule is image)
+    kind = "images" if rule is image else "label maps"
+    (note,) = leakage.by_role(records, hashes)
+    assert f"5 files named *_x count as {kind}: 4 of 5" in note
+    assert [hashes[path.name] is not None for path in paths] == [rule is image] * 5
+    assert hashes["other.nii.gz"]
+
+
 def test_workers_change_nothing(tmp_path):
     records = [volume(tmp_path / f"{i}.nii", VALUES + i % 2) for i in range(4)]
     alone = list(leakage.hashes_of(records))
@@ -104,6 +122,14 @@ def test_images_and_patients_that_a_run_has_seen_are_found_and_refused(run, tmp_
         leakage.refuse_seen(run, found, "refuse")
     leakage.refuse_seen(run, found, "mark")
     leakage.refuse_seen(run, {}, "refuse")
+
+
+def test_what_a_run_has_seen_is_named_where_it_was_cut(run):
+    text = (run / leakage.SEEN).read_text()
+    for cut in (text[:-3], "{}"):
+        (run / leakage.SEEN).write_text(cut)
+        with pytest.raises(FoveateError, match=r"seen\.json is damaged .*backup"):
+            leakage.read_seen(run)
 
 
 def test_a_run_holds_no_name_and_no_plain_hash(run):

@@ -134,6 +134,9 @@ def test_a_given_list_is_obeyed_by_path_name_or_stem(tmp_path):
         ({"train": ["nobody"], "val": ["c1"]}, "'nobody': no labelled image has that name"),
         ({"val": ["c1"]}, '"train" is empty or missing'),
         ({"train": ["c0"], "val": ["c0"]}, "is for val, but the same patient or image is for train"),
+        ([["c0"]], r"split\.source .*split\.json holds something else than names by part"),
+        ({"train": 3, "val": ["c1"]}, "something else than names by part"),
+        ("", "something else than names by part"),
     ],
 )
 def test_a_bad_list_is_refused(tmp_path, content, message):

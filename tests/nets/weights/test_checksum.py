@@ -54,9 +54,10 @@ def test_a_flipped_bit_anywhere_in_the_weights_is_an_error_through_the_run(out):
 def test_a_damaged_card_beside_is_an_error_and_none_is_not(out, tmp_path):
     card = out / "exported/card.json"
     content = json.loads(card.read_text())
-    card.write_text(card.read_text()[:-3])
-    with pytest.raises(FoveateError, match=r"card\.json is damaged"):
-        weights.read(out)
+    for text in (card.read_text()[:-3], "[" * 9000, "9" * 6000):
+        card.write_text(text)
+        with pytest.raises(FoveateError, match=r"card\.json is damaged"):
+            weights.read(out)
     card.write_text(json.dumps({**content, "weights_sha256": "0" * 64}))
     with pytest.raises(FoveateError, match=r"another weights_sha256"):
         weights.read(out)

@@ -110,8 +110,8 @@ def summary(config: FinetuneConfig, out: Path) -> str:
         if not is_finished(one):
             missing.append(str(number))
             continue
-        card = json.loads((Path(one.out) / "exported" / "card.json").read_text(encoding="utf-8"))
-        score = card["validation_score"]
+        key = "validation_score"
+        score = json_with(key, Path(one.out) / "exported" / "card.json")[key]
         scores.append("none" if score is None else f"{score:.4f}")
     rest = f"; to do: fold {', '.join(missing)}" * bool(missing)
     ready = f"; next: foveate evaluate --run {out}, foveate predict --run {out}" * (not missing)

@@ -42,6 +42,7 @@ from foveate.data.cache.profiles import (
     UnusableError,
     as_json,
     earlier_note,
+    parsed_profile,
     profile_of,
     window_values,
 )
@@ -145,10 +146,9 @@ def claim(cache: Path, config: PrepareConfig) -> tuple[str, ...]:
         replace_text(path, as_json(config))
         return (earlier_note(cache),)
     if found != as_json(config):
-        wanted = {**json.loads(as_json(config)), "format_version": json.loads(found)["format_version"]}
-        changed = (
-            "; ".join(differences(json.loads(found), wanted, ())) or f"format {wanted['format_version']}"
-        )
+        there = parsed_profile(found, cache)
+        wanted = {**json.loads(as_json(config)), "format_version": there["format_version"]}
+        changed = "; ".join(differences(there, wanted, ())) or f"format {wanted['format_version']}"
         raise FoveateError(f"{cache} holds a cache made otherwise ({changed}); use another folder.")
     return ()
 

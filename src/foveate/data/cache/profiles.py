@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from foveate.core.types import (
     ChannelStatistics,
@@ -153,7 +153,25 @@ def as_json(config: PrepareConfig, version: int = FORMAT_VERSION) -> str:
 
 def is_of_before(folder: Path) -> bool:
     """Whether an earlier version made a cache and no other has added to it."""
-    return bool(json.loads((folder / PROFILE).read_text())["format_version"] == EARLIER)
+    return bool(parsed_profile((folder / PROFILE).read_text(), folder)["format_version"] == EARLIER)
+
+
+def parsed_profile(text: str, where: Path) -> dict[str, Any]:
+    """What `as_json` wrote, as it stands there.
+
+    Raises:
+        FoveateError: when it is damaged.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict) or "format_version" not in values:
+        raise FoveateError(
+            f"{where / PROFILE} is damaged; put it back from a backup, or prepare the cache anew in another "
+            "folder."
+        )
+    return values
 
 
 def earlier_note(folder: Path) -> str:
@@ -171,8 +189,8 @@ def from_json(text: str, where: Path) -> PrepareConfig:
     Raises:
         FoveateError: when it is of another version of the format.
     """
-    values = json.loads(text)
-    version = values.pop("format_version", None)
+    values = parsed_profile(text, where)
+    version = values.pop("format_version")
     if version not in (EARLIER, FORMAT_VERSION):
         raise FoveateError(
             f"{where} holds a cache of format {version}; accepted are {EARLIER} and {FORMAT_VERSION}. "

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from foveate.core.files import replace_text
+from foveate.core.files import json_with, replace_text
 from foveate.core.processes.signals import end_with
 from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.index import salted_id
@@ -154,8 +154,8 @@ def read_seen(run: Path) -> Seen:
             f"{run} cannot say which images it was trained on: {path} and {PROJECT}/salt beside the run are "
             "needed, both from the folder where it was trained."
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return Seen(images=frozenset(content["images"]), patients=frozenset(content["patients"]))
+    images, patients = (frozenset(json_with(key, path)[key]) for key in ("images", "patients"))
+    return Seen(images=images, patients=patients)
 
 
 def seen_before(run: Path, records: Sequence[Record], voxels: Sequence[str | None]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from foveate.data.cohort.draw import (
 )
 from foveate.data.readers.suffixes import suffix_of
 
+LISTS = '{"train": [...], "val": [...]}'
 Split = dict[str, list[Record]]  # part -> images
 
 
@@ -205,11 +206,14 @@ def lists_of_file(path: Path, fold: int, key: str) -> dict[str, list[str]]:
     except FileNotFoundError:
         raise FoveateError(f"{key} {path}: there is no such file.") from None
     except (ValueError, RecursionError):
-        raise FoveateError(f'{key} {path} is not JSON; accepted: {{"train": [...], "val": [...]}}.') from None
+        raise FoveateError(f"{key} {path} is not JSON; accepted: {LISTS}.") from None
     folds = content if isinstance(content, list) else [content]
     if not 0 <= fold < len(folds):
         raise FoveateError(f"split.fold {fold}: {path} holds {len(folds)}; accepted: 0 to {len(folds) - 1}.")
-    return {str(part): list(map(str, names)) for part, names in folds[fold].items()}
+    chosen = folds[fold]
+    if not isinstance(chosen, dict) or not all(isinstance(names, list) for names in chosen.values()):
+        raise FoveateError(f"{key} {path} holds something else than names by part; accepted: {LISTS}.")
+    return {str(part): list(map(str, names)) for part, names in chosen.items()}
 
 
 def lists_of_folder(path: Path) -> dict[str, list[str]]:

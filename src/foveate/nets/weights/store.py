@@ -115,7 +115,7 @@ def check_beside(path: Path) -> None:
         return
     try:
         content = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    except (ValueError, OSError, RecursionError):
         content = None
     if not isinstance(content, dict):
         raise FoveateError(f"{beside} is damaged: it is no card. {FROM_BACKUP}")
