@@ -98,6 +98,21 @@ def test_oracle_pseudo_values_of_a_mean_are_the_values():
     assert statistics.pseudo_values(lambda rows: float(values[rows].mean()), names) == pytest.approx(values)
 
 
+def test_contract_pseudo_values_of_any_score_have_that_score_as_their_mean():
+    """Also where the score is no mean, such as the largest value, and where it is not defined without one."""
+    values = np.array([1.0, 4.0, 9.0, 2.0])
+    found = statistics.pseudo_values(lambda rows: float(values[rows].max()), list("abcd"))
+    assert found.mean() == pytest.approx(9)
+    assert found - found[0] == pytest.approx(
+        [0, 0, 15, 0]
+    )  # 3 times 9 less 4, what it loses without the third
+    alone = statistics.pseudo_values(lambda rows: 0.25 if 2 in rows else math.nan, list("abcd"))
+    assert np.isnan(alone).tolist() == [False, False, True, False]
+    assert alone[[0, 1, 3]] == pytest.approx(0.25)
+    never = statistics.pseudo_values(lambda _: math.nan, list("abcd"))
+    assert np.isnan(never).all()
+
+
 def test_contract_patients_are_averaged_and_those_without_a_score_left_out():
     names, means = statistics.by_patient([1.0, math.nan, 3.0, math.nan], ["b", "b", "a", "c"])
     assert names == ["a", "b", "c"]

@@ -276,12 +276,16 @@ def by_patient(values: Sequence[float], patients: Sequence[str]) -> tuple[list[s
 def pseudo_values(statistic: Callable[[NDArray[np.int64]], float], patients: Sequence[str]) -> Floats:
     """One value per patient (sorted) for a statistic of all cases, such as AUROC, so that `estimate` applies.
 
-    Jackknife: n times the statistic minus (n - 1) times that without the patient.
+    Jackknife: they spread as n times the statistic minus (n - 1) times that without the patient does, but
+    their mean is the statistic itself. That of the plain jackknife is another one for CPM or AP, beyond 1 at
+    times.
     """
     owner = np.asarray(patients)
     names = sorted(set(patients))
-    whole, n = statistic(np.arange(owner.size)), len(names)
-    return np.array([n * whole - (n - 1) * statistic(np.flatnonzero(owner != name)) for name in names])
+    whole = statistic(np.arange(owner.size))
+    left = np.array([statistic(np.flatnonzero(owner != name)) for name in names])
+    defined = left[~np.isnan(left)]
+    return whole + (len(names) - 1) * ((defined.mean() if defined.size else math.nan) - left)
 
 
 def bca_interval(

@@ -56,5 +56,5 @@ def test_walls_that_are_nearer_are_better(tmp_path):
     mean = np.mean([np.mean([each[k] for each in errors if k in each]) for k in (0, 1)])
     _, *rows = [row.split(",") for row in (tmp_path / "out/table.csv").read_text().splitlines()]
     (score,) = (float(row[4]) for row in rows if row[1] == "scratch")
-    assert score == pytest.approx(-mean, rel=0.02)
+    assert score == pytest.approx(-mean, rel=1e-5)
     assert "blobs: minus wall_mm" in (tmp_path / "out/table.md").read_text()
