@@ -16,12 +16,12 @@ import hashlib
 import json
 import mmap
 import os
-import resource
 import select
 import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -56,8 +56,8 @@ COMPARED: dict[type[ast.cmpop], type[ast.cmpop]] = {
 COUNTED: dict[type[ast.operator], type[ast.operator]] = {
     **{ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div}
 }
-# Of a processor, and of the clock; tests that take longer hang, so the fault was noticed.
-SECONDS, LONGEST = 300, 3600
+# Tests that take so many seconds longer, or so many times as long, hang: the fault was noticed.
+PATIENCE, SLOWER, LONGEST = 60.0, 5, 1800.0
 PASSED, FAILED, WRONG = 0, 1, (3, 5)  # what pytest ends with; 4 is also an import that fails
 REACHED, ON = 1, 2  # what a fault's byte says to every process
 SWITCH = """import mmap, os
@@ -65,11 +65,13 @@ with open(os.environ["FOVEATE_FAULTS"], "r+b") as stream:
     BYTES = mmap.mmap(stream.fileno(), 0)
 def is_on(number):
     found = BYTES[number]
-    if not found & 1:
-        BYTES[number] = found | 1
+    BYTES[number] = found | 1
     return found > 1
 """
 NOTICED, SURVIVED = "noticed", "NOT NOTICED"  # anything else in the results is the reason why none can
+
+
+Answer = Callable[["Fault", str], None]
 
 
 @dataclass(frozen=True)
@@ -152,14 +154,11 @@ class Switches:
         self.folder, self.faults = folder, {fault: i for i, fault in enumerate(faults)}
         self.source = folder / "src"
         shutil.copytree(PACKAGE.parent, self.source, ignore=shutil.ignore_patterns("__pycache__"))
-        files = defaultdict[str, list[Fault]](list)
-        for fault in self.faults:
-            files[fault.file].append(fault)
-        for file, some in files.items():
-            lines = (PACKAGE / file).read_text(encoding="utf-8").splitlines(keepends=True)
-            for fault in some:
-                lines[fault.line()] = fault.switched(lines[fault.line()], self.faults[fault])
-            (self.source / "foveate" / file).write_text("".join(lines), encoding="utf-8")
+        for fault, number in self.faults.items():
+            path, at = self.source / "foveate" / fault.file, fault.line()
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines[at] = fault.switched(lines[at], number)
+            path.write_text("".join(lines), encoding="utf-8")
         (self.source / "fault_switch.py").write_text(SWITCH, encoding="utf-8")
         first = self.source / "foveate" / "__init__.py"
         text, mark = first.read_text(encoding="utf-8"), "from __future__ import annotations\n"
@@ -183,7 +182,7 @@ class Switches:
 
     def run(self, tests: Sequence[str], *plugins: object) -> int:
         """What pytest ends with in a process of its own, on the copy."""
-        return in_fork(lambda: self.be_pytest(tests, plugins), None if plugins else SECONDS)
+        return in_fork(lambda: self.be_pytest(tests, plugins), None if plugins else LONGEST)
 
     def be_pytest(self, tests: Sequence[str], plugins: Sequence[object]) -> int:
         """Run the tests on the copy."""
@@ -198,10 +197,9 @@ class Switches:
 class Trials:
     """A plugin of pytest that collects tests once, and tries faults on them, each in a fork."""
 
-    def __init__(
-        self, switches: Switches, todo: Sequence[Fault], answer: Callable[[Fault, str], None]
-    ) -> None:
+    def __init__(self, switches: Switches, todo: Sequence[Fault], answer: Answer) -> None:
         self.switches, self.todo, self.answer = switches, todo, answer
+        self.seconds: dict[str, float] = {}
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Try all but those that matter when modules are imported."""
@@ -210,38 +208,47 @@ class Trials:
         for fault in self.todo:
             if fault in early:
                 continue
-            first = [session.items[i] for i in found.get(fault, [])]
-            files = {item.path for item in first}
+            files = defaultdict[Path, list[pytest.Item]](list)
+            for i in found[fault]:
+                files[session.items[i].path].append(session.items[i])
+            first = [item for items in sorted(files.values(), key=self.lasts) for item in items]
             rest = [item for item in session.items if item.path in files and item not in first]
             self.switches.turn(fault)
             seen = self.notices(session, first) or self.notices(session, rest)
             self.answer(fault, NOTICED if seen else SURVIVED)
         return True
 
+    def lasts(self, items: Sequence[pytest.Item]) -> float:
+        """Seconds that tests took without any fault."""
+        return sum(self.seconds[item.nodeid] for item in items)
+
     def notices(self, session: pytest.Session, items: Sequence[pytest.Item]) -> bool:
-        """Whether one of the tests fails."""
-        return bool(items) and in_fork(lambda: run(session, items), SECONDS) != PASSED
+        """Whether one of the tests fails, or takes much longer than without the fault."""
+        limit = PATIENCE + SLOWER * self.lasts(items)
+        return bool(items) and in_fork(lambda: run(session, items), limit) != PASSED
 
     def reaching(self, session: pytest.Session) -> dict[Fault, list[int]]:
         """Which tests reach which faults; what tests of a file share belongs to the first of them."""
         out = self.switches.folder / "reaching.json"
 
         def look() -> int:
-            found = defaultdict[int, list[int]](list)
+            found, seconds = defaultdict[int, list[int]](list), {}
             for i, item in enumerate(session.items):
                 self.switches.turn(None)
+                started = time.monotonic()
                 ended = run(session, [item], session.items[i + 1 : i + 2])
+                seconds[item.nodeid] = time.monotonic() - started
                 for fault in self.switches.reached():
                     found[self.switches.faults[fault]].append(i)
                 if ended:
                     print(f"fails without any fault: {item.nodeid}", file=sys.stderr)
                     return ended
-            out.write_text(json.dumps(found), encoding="utf-8")
+            out.write_text(json.dumps([found, seconds]), encoding="utf-8")
             return PASSED
 
         if in_fork(look, None):
             raise pytest.UsageError("tests fail without any fault")
-        found = json.loads(out.read_text(encoding="utf-8"))
+        found, self.seconds = json.loads(out.read_text(encoding="utf-8"))
         return {fault: found.get(str(number), []) for fault, number in self.switches.faults.items()}
 
 
@@ -257,30 +264,29 @@ def run(session: pytest.Session, items: Sequence[pytest.Item], then: Sequence[py
     return PASSED
 
 
-def in_fork(does: Callable[[], int], seconds: int | None) -> int:
+def in_fork(does: Callable[[], int], seconds: float | None) -> int:
     """What a function returns in a process with temporary files of its own; one that hangs has failed."""
     with tempfile.TemporaryDirectory(prefix="foveate-fault-") as scratch:
         if (child := os.fork()) == 0:
             be(does, seconds, scratch)
         over = os.pidfd_open(child)
-        hangs = not select.select([over], [], [], LONGEST if seconds else None)[0]
+        hangs = not select.select([over], [], [], seconds)[0]
         os.close(over)
         if hangs or seconds:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)  # with what the tests have started
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if status in WRONG:
-            raise SystemExit(f"pytest ends with {status}")
-        return status
+    if status in WRONG:
+        raise SystemExit(f"pytest ends with {status}")
+    return status
 
 
-def be(does: Callable[[], int], seconds: int | None, scratch: str) -> NoReturn:
+def be(does: Callable[[], int], seconds: float | None, scratch: str) -> NoReturn:
     """Call the function, and end."""
     try:
         os.setsid()
         tempfile.tempdir = os.environ["TMPDIR"] = scratch
         if seconds:
-            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             nowhere = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(nowhere, stream)
@@ -324,7 +330,7 @@ def main() -> None:
                     answer(fault, SURVIVED if switches.run(group) == PASSED else NOTICED)
     known = read(given.results)
     counted = Counter(known[fault] for fault in chosen if fault in known)
-    print(f"of {len(chosen)} faults: " + ", ".join(f"{n} {what}" for what, n in counted.items()))
+    print(len(chosen), "faults:", ", ".join(f"{n} {what}" for what, n in counted.items()))
 
 
 def read(path: Path) -> dict[Fault, str]:

@@ -127,6 +127,10 @@ def read_only():
     raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/mnt/lists")
 
 
+def odd_name():
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/mnt/a\x1b[2J\nb")
+
+
 def no_room():
     raise RuntimeError("can't start new thread")
 
@@ -144,6 +148,7 @@ def no_memory():
     [
         (too_long, "aaa.*File name too long.*Choose shorter ones"),
         (read_only, "^/mnt/lists: Read-only file system: .* a folder that you may write"),
+        (odd_name, r"^/mnt/a\\x1b\[2J\\nb: Read-only file system: "),
         (no_room, "^OUT: memory ran out"),
         (no_library, "^OUT: memory ran out"),
         (no_memory, "^OUT: memory ran out"),

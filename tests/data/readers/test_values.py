@@ -49,3 +49,11 @@ def test_slow_loop_agrees_on_what_is_flat():
     noisy = array.copy()
     noisy[array > 0] += (np.arange((array > 0).sum()) % 3).astype(np.uint8)
     assert label_count(noisy[None]) == 0
+
+
+@pytest.mark.parametrize(("each", "most"), [(4, 32), (40, 256)])
+def test_more_values_must_lie_in_flatter_regions_and_there_is_an_end_of_them(each, most):
+    """Of `each` voxels beside each other: 3 of 4 neighbours are equal, or 39 of 40."""
+    for count, found in ((most, most), (most + 1, 0)):
+        assert label_count(np.repeat(np.arange(1, count + 1), each)[None]) == found
+    assert label_count(np.zeros((1, 9), int)) == 0
