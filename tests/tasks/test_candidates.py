@@ -115,6 +115,25 @@ def test_every_candidate_has_a_score_and_the_auroc_is_over_all_of_them(cached):
     assert config.lacking((2, 4)) == "a candidate with a finding"
 
 
+def test_places_that_a_table_of_scores_leaves_out_are_counted(cached, luna16, tmp_path, capsys):
+    cache, config = cached
+    own = ideal(config).predict(cache[0])
+    assert config.unscored(cache[0], own) == 0
+    assert config.unscored(cache[0], own.picked(np.arange(len(own)) != 2)) == 1
+    assert config.unscored(cache[0], own.picked([])) == 6
+    rows = [each.split(",") for each in (luna16 / "candidates_V2.csv").read_text().splitlines()[1:]]
+    lines = [",".join([*row[:4], "0.5"]) for row in rows[:-2]]
+    (tmp_path / "theirs.csv").write_text("\n".join(["seriesuid,coordX,coordY,coordZ,probability", *lines]))
+    keys = {"data": str(luna16), "predictions": str(tmp_path / "theirs.csv"), "frame": "lps", "unit": "mm"}
+    listed = BoxesConfig(file="candidates_V2.csv", frame="lps", unit="mm", diameter=4)
+    asked = EvaluateConfig(
+        run="none", task="candidates", boxes=listed, diameter=4, draws=9, with_images=False, **keys
+    )
+    assert evaluate(replace(asked, out=str(tmp_path / "scores")))
+    assert "2 of the places that the labels list have no score in " in capsys.readouterr().err
+    assert json.loads((tmp_path / "scores/summary.json").read_text())["places_without_score"] == 2
+
+
 def test_luna16_from_its_table_to_the_cpm_of_the_challenge(luna16, cached, given, tmp_path, capsys):  # noqa: F811
     """`predict` reads candidates_V2.csv as it is; `evaluate` scores what it writes by annotations.csv."""
     card = {"task": {"name": "candidates"}, "intensity": {"profile": "ct"}, "dimension": 3}

@@ -64,6 +64,7 @@ class Config(BoxConfig):
     """
 
     places_given: ClassVar[bool] = True
+    by_windows: ClassVar[bool] = False
     chosen_by: ClassVar[str] = "auroc"
     name: Literal["candidates"] = "candidates"
     negative: tuple[str, ...] = ("0", "none", "candidate")
@@ -158,10 +159,21 @@ class Config(BoxConfig):
         """The candidates with their scores, whose place a table may have rounded; without a score it is 0."""
         own, sides = super().known(case), case.spacing_mm
         listed = self.of_kinds(own.truth)
-        scores = [scores_at(listed, found.picked(found.label == k), sides) for k in range(len(self.names))]
+        scores = np.nan_to_num(self.scores(listed, found, sides))
         parts = [replace(listed, label=np.full(len(listed), k), score=s) for k, s in enumerate(scores)]
         truth, scored = listed.picked(listed.label < len(self.names)), joined(parts, len(sides))
         return Scan(truth.scaled(sides), own.ignored.scaled(sides), scored.scaled(sides))
+
+    def scores(self, listed: Boxes, found: Boxes, sides: Sequence[float]) -> Array:
+        """Of every class the scores at listed places (K, N), NaN where there is none."""
+        return np.array(
+            [scores_at(listed, found.picked(found.label == k), sides) for k in range(len(self.names))]
+        )
+
+    def unscored(self, case: LabelledReader, found: Boxes) -> int:
+        """Listed places without a score for some class."""
+        scores = self.scores(self.of_kinds(super().known(case).truth), found, case.spacing_mm)
+        return int(np.isnan(scores).any(0).sum())
 
     def scorer(self, scans: Sequence[Scan]) -> Scorer:
         """AUROC of the candidates of all images together, for every class of findings and their mean."""
@@ -210,14 +222,14 @@ class Config(BoxConfig):
 
 
 def scores_at(listed: Boxes, found: Boxes, sides: Sequence[float]) -> Array:
-    """The score of the nearest of those found at every listed place, 0 where none is near."""
+    """The score of the nearest of those found at every listed place, NaN where none is near."""
     from scipy.spatial import cKDTree
 
     if not len(found) or not len(listed):
-        return np.zeros(len(listed))
+        return np.full(len(listed), NAN)
     tree = cKDTree(found.scaled(sides).centre)
     _, nearest = tree.query(listed.scaled(sides).centre, distance_upper_bound=NEAR_MM)
-    scores: Array = np.append(found.score, 0.0)[nearest]
+    scores: Array = np.append(found.score, NAN)[nearest]
     return scores
 
 

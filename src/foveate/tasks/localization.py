@@ -53,6 +53,7 @@ class Config(BoxConfig):
 
     pieces: ClassVar[bool] = False
     one_each: ClassVar[bool] = True
+    by_windows: ClassVar[bool] = False
     shown_from: ClassVar[float] = PRESENT
     chosen_by: ClassVar[str] = "wall_mm"
     less_is_better: ClassVar[tuple[str, ...]] = ("wall_mm", "centre_mm")

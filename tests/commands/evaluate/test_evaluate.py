@@ -116,7 +116,7 @@ def test_contract_frames_are_averaged_over_time_and_the_best_of_a_sweep_is_judge
     assert metrics["f1_planes"]["value"] == metrics["f1/b"]["value"]
     with pytest.raises(FoveateError, match="smooth_frames 2"):
         judged(run, data, tmp_path / "two", part="all", smooth_frames=2)
-    with pytest.raises(FoveateError, match=r"--lesions\.match overlap: no answer is a mask"):
+    with pytest.raises(FoveateError, match=r"--lesions\.match overlap: the answers are for whole images"):
         judged(run, data, tmp_path / "pieces", part="all", **{"lesions.match": "overlap"})
 
 

@@ -16,9 +16,8 @@ from foveate.tasks.detection import Config, Detection
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("smooth_frames", "3", r"3: accepted for runs that answer whole images\.$"),
-        ("window.blend", "flat", r"flat: no answer is a mask; accepted for runs that make masks\.$"),
-        ("window.batch_size", "2", r"2: no answer is a mask"),
+        ("smooth_frames", "3", r"3: the answers are boxes; accepted for runs that answer whole images\.$"),
+        ("window.blend", "flat", r"flat: the answers are boxes; accepted for runs that make masks\.$"),
         ("format", "rtstruct", r"rtstruct: the run makes no masks, .*; accepted: --format nifti"),
     ],
 )

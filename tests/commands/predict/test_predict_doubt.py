@@ -134,7 +134,10 @@ def test_answers_for_whole_images_have_their_deviation(tmp_path, given):  # noqa
 @pytest.mark.parametrize("key", ["uncertainty_map", "window.skip_background"])
 def test_what_needs_voxels_is_refused_for_whole_images(tmp_path, given, key):  # noqa: F811
     write_scan(tmp_path / "in/a.nii.gz")
-    with pytest.raises(FoveateError, match="the run makes no masks"):
+    with pytest.raises(
+        FoveateError,
+        match=f"--{key} true: the answers are for whole images; accepted for runs that make masks",
+    ):
         given(tmp_path / "in", model=whole_image(lambda _: [0.5, 0.5]), **{key: "true"})
 
 

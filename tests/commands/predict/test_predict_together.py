@@ -175,7 +175,7 @@ def test_another_task_is_no_member(runs):
 
 def test_windows_of_background_are_refused_for_whole_images(runs, images, tmp_path, capsys):
     assert predicted(images("values"), tmp_path / "out", runs["values"][:1], "--skip_background") == 2
-    assert "--skip_background true: the run makes no masks" in capsys.readouterr().err
+    assert "--window.skip_background true: the answers are for whole images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

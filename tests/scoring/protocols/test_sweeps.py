@@ -8,8 +8,8 @@ import pytest
 from foveate.core.types import FoveateError
 from foveate.scoring.protocols.sweeps import (
     Frame,
+    check_smoothing,
     frame_of,
-    refuse_smoothing,
     retrieval,
     retrieved,
     smoothed,
@@ -92,10 +92,7 @@ def test_a_sweep_that_is_drawn_twice_counts_twice():
     assert retrieval(columns, np.array([0, 1, 0, 1, 2, 3]))["retrieval/heart"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize(
-    ("count", "whole", "accepted"),
-    [(2, True, "are odd numbers"), (0, True, "are odd numbers"), (3, False, "for runs that answer whole")],
-)
-def test_a_number_without_a_middle_and_other_answers_are_refused(count, whole, accepted):
-    with pytest.raises(FoveateError, match=f"--smooth_frames {count}: accepted {accepted}"):
-        refuse_smoothing(count, whole_images=whole)
+@pytest.mark.parametrize("count", [2, 0, -1])
+def test_a_number_without_a_middle_is_refused(count):
+    with pytest.raises(FoveateError, match=f"--smooth_frames {count}: accepted are odd numbers"):
+        check_smoothing(count)

@@ -20,18 +20,16 @@ from foveate.commands.evaluate.listed import boxes_given
 from foveate.commands.evaluate.scores import Statistic, judge, judge_found
 from foveate.commands.evaluate.unrun import cohort_without_run
 from foveate.core import config as parsing
-from foveate.core.boxes.tasks import BoxTask
 from foveate.core.files import csv_text, plain, replace_text
-from foveate.core.tasks import DenseTask, ImageTask, Task
 from foveate.core.types import Array, Ending, FoveateError
 from foveate.nets.weights import store as weights
 from foveate.runtime.config import RANDOM_WEIGHTS
 from foveate.runtime.finetuned import Model, memory_explained, open_model
 from foveate.runtime.folder import runs_in
+from foveate.runtime.inputs.unfit import Kind, kind_of, refuse_unfit
 from foveate.runtime.report.build import write_page
 from foveate.runtime.resources.gpus import take_gpu
-from foveate.scoring.boxes.peaks import refuse_unused
-from foveate.scoring.protocols.sweeps import refuse_smoothing
+from foveate.scoring.protocols.sweeps import check_smoothing
 from foveate.scoring.statistics import bca_interval
 from foveate.train.logging import say
 
@@ -67,14 +65,15 @@ def evaluate(config: EvaluateConfig) -> bool:
     """Score a run and write the results; True if every image could be used."""
     refuse_idle(config)
     if config.run == RANDOM_WEIGHTS:
-        refuse_unfit(config, ())
+        refuse_unfit(config, EvaluateConfig(), ["table"])
         return evaluated_without_run(config)
     take_gpu(config.accelerator, config.gpu)
     runs = runs_in(config.run)
     folded = len(runs) > 1 and config.part in ("auto", "val")
     named: list[list[str]] = [[run] for run in runs] if folded else [runs]
     models = [open_model(some, config.accelerator, config.precision) for some in named]
-    refuse_unfit(config, [model.task for model in models])
+    of_table: Sequence[Kind] = ["table"] if config.predictions else []
+    refuse_unfit(config, EvaluateConfig(), of_table or [kind_of(model.task) for model in models])
     with memory_explained(models[0].device, "while the images were evaluated"):
         cohort = out_of_fold(config, runs, models) if folded else load_cohort(config, runs, models[0])
         return evaluated(config, runs, models, cohort)
@@ -89,20 +88,9 @@ def refuse_idle(config: EvaluateConfig) -> None:
             "--frame, --unit, --diameter: accepted with --predictions, whose numbers they describe; those of "
             "the labels are --boxes.frame, --boxes.unit and --boxes.diameter."
         )
+    check_smoothing(config.smooth_frames)
     if config.diameter < 0:
         raise FoveateError(f"--diameter {config.diameter:g}: accepted are numbers from 0.")
-
-
-def refuse_unfit(config: EvaluateConfig, tasks: Sequence[Task]) -> None:
-    """Refuse keys for which the answers of no task have a use; without a run all answers are boxes."""
-    whole_images = any(isinstance(task, ImageTask) for task in tasks)
-    refuse_smoothing(config.smooth_frames, whole_images=whole_images)
-    if all(isinstance(task, BoxTask) for task in tasks):
-        refuse_unused(config.window)
-    if config.lesions.match != "none" and not any(isinstance(task, DenseTask) for task in tasks):
-        raise FoveateError(
-            f"--lesions.match {config.lesions.match}: no answer is a mask; accepted for runs that make masks."
-        )
 
 
 def evaluated(config: EvaluateConfig, runs: Sequence[str], models: Sequence[Model], cohort: Cohort) -> bool:

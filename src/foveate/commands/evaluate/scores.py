@@ -33,6 +33,7 @@ from foveate.scoring.protocols.sweeps import (
     retrieved,
     smoothed,
 )
+from foveate.train.logging import say
 from foveate.train.overlays import Case, write_overlays
 from foveate.train.progress import counted
 
@@ -87,8 +88,15 @@ def found_by(
 def judge_found(
     config: EvaluateConfig, task: BoxConfig, found: Sequence[Boxes], cohort: Cohort, out: Path
 ) -> Judged:
-    """Boxes of every image, whoever has found them."""
+    """Boxes of every image, whoever has found them; how many listed places a table of scores leaves out."""
     rows, scans, extra = judge_boxes(config, task, found, cohort, out)
+    pairs = zip(cohort.volumes, found, strict=True) if config.predictions else ()
+    if missing := sum(task.unscored(volume, boxes) for volume, boxes in pairs):
+        say(
+            f"{missing} of the places that the labels list have no score in {config.predictions}; each "
+            "counts as 0"
+        )
+        extra = {**extra, "places_without_score": missing}
     return rows, task.scorer(scans), extra
 
 

@@ -51,12 +51,12 @@ from foveate.runtime.finetuned import (
 )
 from foveate.runtime.folder import runs_in
 from foveate.runtime.inputs.facts import Gate, as_trained, trained_facts
+from foveate.runtime.inputs.unfit import kind_of, refuse_unfit
 from foveate.runtime.resources.gpus import take_gpu
-from foveate.scoring.boxes.peaks import refuse_unused
 from foveate.scoring.members.doubt import Asked, Doubt, doubt_of_values
 from foveate.scoring.members.mirrors import LETTERS, mirror_images
 from foveate.scoring.members.shares import mean_of
-from foveate.scoring.protocols.sweeps import refuse_smoothing
+from foveate.scoring.protocols.sweeps import check_smoothing
 from foveate.scoring.segment import Segmentation
 from foveate.train.logging import say
 from foveate.train.progress import counted
@@ -160,13 +160,8 @@ def refuse_among_images(images: Sequence[Record], out: Path) -> None:
 
 def refuse_settings(config: PredictConfig, model: Model) -> None:
     """What a model cannot do is said before anything is computed."""
-    dense_only = {"uncertainty_map": config.uncertainty_map, "skip_background": config.window.skip_background}
-    for key, wanted in dense_only.items():
-        if wanted and not model.dense:
-            raise FoveateError(f"--{key} true: the run makes no masks; accepted for runs that do.")
-    if isinstance(model.task, BoxTask):
-        refuse_unused(config.window)
-    refuse_smoothing(config.smooth_frames, whole_images=isinstance(model.task, ImageTask))
+    check_smoothing(config.smooth_frames)
+    refuse_unfit(config, PredictConfig(), [kind_of(model.task)])
     volumes = model.slices is not None
     mirror_images(config.mirror, len(LETTERS) if volumes else model.card["dimension"])
 

@@ -83,6 +83,8 @@ class BoxConfig(TaskConfig):
         places_given: Whether the labels list places to be scored, which an image must have for an answer too.
         one_each: Whether there is at most one box of a class in an image: `predict` reports a class without
             one as absent.
+        by_windows: Whether a larger image is answered window by window, so that `--window.overlap` means
+            something.
         shown_from: Boxes with a lower score are not written by `predict`; scoring sees them.
         classes: What has boxes: each "name=value" or "name=value+value" with values of label maps; found in
             the labels where nothing is said. Of a table the names in its column `class`.
@@ -96,6 +98,7 @@ class BoxConfig(TaskConfig):
     pieces: ClassVar[bool] = True
     places_given: ClassVar[bool] = False
     one_each: ClassVar[bool] = False
+    by_windows: ClassVar[bool] = True
     shown_from: ClassVar[float] = 0.0
     classes: tuple[str, ...] = ()
     ignore: tuple[int, ...] = ()
@@ -184,6 +187,10 @@ class BoxConfig(TaskConfig):
         """A case with the boxes in voxels that were found in it."""
         known, sides = self.known(case), case.spacing_mm
         return Scan(known.truth.scaled(sides), known.ignored.scaled(sides), found.scaled(sides))
+
+    def unscored(self, case: LabelledReader, found: Boxes) -> int:  # noqa: ARG002
+        """How many places of the labels have no score among the boxes in voxels; 0 by default."""
+        return 0
 
     @property
     @abstractmethod

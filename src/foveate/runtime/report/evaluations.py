@@ -50,6 +50,7 @@ def said(summary: Mapping[str, Json]) -> Html:
     note = summary.get("note")
     settings = summary.get("settings")
     pairs = [(key, summary.get(key)) for key in ("task", "part", "cases", "patients", "left_out")]
+    pairs += [("listed places without a score", summary.get("places_without_score"))]
     pairs += [("hash of the training data", summary.get("weights_data_hash"))]
     rows = (
         [(key, json.dumps(value)) for key, value in settings.items()] if isinstance(settings, Mapping) else []

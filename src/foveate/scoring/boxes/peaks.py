@@ -18,10 +18,9 @@ from torch import Tensor
 
 from foveate.core.boxes.geometry import Boxes, joined
 from foveate.core.boxes.suppression import suppressed
-from foveate.core.config import field_values
 from foveate.core.contracts import VolumeReader
 from foveate.core.dims import LAYERS
-from foveate.core.types import Array, FoveateError
+from foveate.core.types import Array
 from foveate.scoring.inference import Pace, WindowConfig, sliding_window, sweep_axis
 
 Places = TypeVar("Places", Tensor, NDArray[np.float64])
@@ -46,17 +45,6 @@ class PeakRule:
     least_score: float
     most_iou: float
     most_boxes: int
-
-
-def refuse_unused(window: WindowConfig) -> None:
-    """Refuse keys of windows for which boxes have no use."""
-    usual, said = field_values(WindowConfig()), field_values(window)
-    for key in ("batch_size", "blend", "skip_background"):
-        if said[key] != usual[key]:
-            raise FoveateError(
-                f"--window.{key} {str(said[key]).lower()}: no answer is a mask; accepted for runs that make "
-                "masks."
-            )
 
 
 class Block(NamedTuple):

@@ -45,12 +45,10 @@ def in_order(frames: Sequence[Frame]) -> Iterator[list[int]]:
         yield sorted(members, key=lambda i: frames[i].number)
 
 
-def refuse_smoothing(count: int, *, whole_images: bool) -> None:
-    """Refuse a number of frames that has no middle, and answers that are not for whole images."""
+def check_smoothing(count: int) -> None:
+    """Refuse a number of frames that has no middle."""
     if count < 1 or count % 2 == 0:
         raise FoveateError(f"--smooth_frames {count}: accepted are odd numbers, 1 for no smoothing.")
-    if count > 1 and not whole_images:
-        raise FoveateError(f"--smooth_frames {count}: accepted for runs that answer whole images.")
 
 
 def smoothed(answers: Array, frames: Sequence[Frame], count: int) -> Array:
