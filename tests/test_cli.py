@@ -124,7 +124,7 @@ class OtherConfig:
 def test_keys_of_another_method_are_named_as_such():
     defaults, others = settings.default_config({"dimension": 3}), {"method": {"other": OtherConfig}}
     with pytest.raises(FoveateError, match="belongs to other, and this run uses pcrlv2"):
-        parsing.check_keys(["method.momentum_of_teacher"], defaults, others, verb="pretrain")
+        parsing.check_keys(["method.momentum_of_teacher"], defaults, lambda: others, verb="pretrain")
 
 
 GIVEN = {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from foveate.cli import OWN
-from foveate.core.config import attribute_help, field_values, is_config
+from foveate.core.config import field_values, is_config
+from foveate.core.key_help import attribute_help
 from foveate.core.types import FoveateError
 from foveate.runtime.registries import METHODS
 from tests.test_listing import CHOICES

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import get_type_hints
 
 from foveate.cli import OWN
-from foveate.core.config import accepted_values, attribute_help, field_values, is_config, summary_of, written
+from foveate.core.config import field_values, is_config
+from foveate.core.key_help import accepted_values, attribute_help, summary_of, written
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
 from foveate.nets.encoders.catalogue import ENCODERS

@@ -9,7 +9,8 @@ import pytest
 
 import foveate
 from foveate.cli import OWN
-from foveate.core.config import attribute_help, field_values, is_config
+from foveate.core.config import field_values, is_config
+from foveate.core.key_help import attribute_help
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "site" / "tables.py")

@@ -8,21 +8,14 @@ defaults. The second pass checks every key against that dataclass and lets jsona
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from functools import reduce
 from pathlib import Path
-from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
     Any,
-    Literal,
     TypeGuard,
     TypeVar,
-    Union,
-    get_args,
-    get_origin,
     get_type_hints,
 )
 
@@ -38,9 +31,6 @@ if TYPE_CHECKING:  # heavy: imported when a parser is built
 C = TypeVar("C", bound=Dataclass)
 Nested = dict[str, Any]
 Others = Mapping[str, Mapping[str, type[Dataclass]]]  # group -> name -> Config class
-OPTIONS = "options (N is a whole number, X a number, LIST such as [1, 2]):"
-NO_BREAK = "\N{NO-BREAK SPACE}"
-HELP_INDENT = 30  # columns before the meaning of a key
 CHOICES = (
     "method",
     "method.base",
@@ -165,19 +155,23 @@ def to_yaml(config: Dataclass, without: Iterable[str] = ()) -> str:
     return yaml.safe_dump(mapping, sort_keys=False, default_flow_style=None, width=100)
 
 
-def check_keys(given: Iterable[str], defaults: Dataclass, others: Others, *, verb: str) -> None:
+def check_keys(
+    given: Iterable[str], defaults: Dataclass, alternatives: Callable[[], Others], *, verb: str
+) -> None:
     """Refuse a key that the configuration does not have, and say where it would belong.
 
     Args:
         given: Dotted keys from YAML or the command line.
         defaults: The Config of this run.
-        others: Group -> name -> Config class of what was not chosen, e.g. the other methods.
+        alternatives: Group -> name -> Config class of what was not chosen, e.g. the other methods; asked
+            for when a key is unknown, since it imports them.
         verb: Whose help lists the keys.
     """
     known = dict(flatten(to_mapping(defaults)))
     for key in given:
         if key in known or any(k.startswith(f"{key}.") for k in known):
             continue
+        others = alternatives()
         group = max((g for g in others if key.startswith(f"{g}.")), key=len, default="")
         rest = key[len(group) + 1 :]
         owners = [n for n, other in others.get(group, {}).items() if rest.split(".")[0] in field_names(other)]
@@ -209,12 +203,12 @@ def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
     """The configuration: defaults, overridden by YAML, overridden by the command line."""
     from jsonargparse import ArgumentError
 
-    parser = build_parser(defaults)
+    parser = parser_for(defaults)
     lists = {key for key, value in flatten(to_mapping(defaults)) if isinstance(value, list)}
     try:
-        base = parser.parse_object(yaml_keys, defaults=True)
-        words = [f"--{key}={_bracketed(value, lists, key)}" for key, value in flags.items()]
-        chosen = parser.parse_args(words, namespace=base)
+        chosen = parser.parse_object(yaml_keys, defaults=True)
+        if words := [f"--{key}={_bracketed(value, lists, key)}" for key, value in flags.items()]:
+            chosen = parser.parse_args(words, namespace=chosen)
         values = parser.instantiate(chosen)
     except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise FoveateError(" ".join(str(error).split())) from None
@@ -226,18 +220,36 @@ def _bracketed(value: str, lists: Set[str], key: str) -> str:
     return f"[{value}]" if key in lists and not value.startswith("[") else value
 
 
+_PARSERS: dict[tuple[object, ...], ArgumentParser] = {}
+
+
+def parser_for(defaults: Dataclass) -> ArgumentParser:
+    """A parser with these defaults, kept for each combination of classes: a grid has hundreds."""
+    shape = classes_of(defaults)
+    if shape not in _PARSERS:
+        _PARSERS[shape] = build_parser(defaults)
+    parser = _PARSERS[shape]
+    parser.set_defaults(dict(flatten(to_mapping(defaults))))
+    return parser
+
+
+def classes_of(config: Dataclass) -> tuple[object, ...]:
+    """The class of a Config and of those in it: what a parser depends on besides the defaults."""
+    inner = ((name, classes_of(value)) for name, value in field_values(config).items() if is_config(value))
+    return type(config), *inner
+
+
 def build_parser(defaults: Dataclass) -> ArgumentParser:
-    """A parser with every field of a Config dataclass, nested dataclasses included, and their help."""
+    """A parser with every field of a Config dataclass, nested dataclasses included."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, add_help=False)
-    hints, meanings = get_type_hints(type(defaults)), attribute_help(type(defaults))
+    hints = get_type_hints(type(defaults))
     for name, value in field_values(defaults).items():
         if is_config(value):
             add_class(parser, value, name)
         else:
-            parser.add_argument(f"--{name}", type=hints[name], help=meanings.get(name, ""))
-    parser.set_defaults(dict(flatten(to_mapping(defaults))))
+            parser.add_argument(f"--{name}", type=hints[name])
     return parser
 
 
@@ -248,96 +260,6 @@ def add_class(parser: ArgumentParser, value: Dataclass, key: str) -> None:
     parser.add_class_arguments(type(value), key, skip=set(chosen))
     for name, inner in chosen.items():
         add_class(parser, inner, f"{key}.{name}")
-
-
-def attribute_help(config: type[Dataclass]) -> dict[str, str]:
-    """What the docstrings of a Config and its parents say of each of its fields."""
-    from docstring_parser import parse as parse_docstring
-
-    described = [
-        param for each in config.__mro__[:-1] for param in parse_docstring(each.__doc__ or "").params
-    ]
-    meanings = {param.arg_name: " ".join((param.description or "").split()) for param in reversed(described)}
-    return {param.arg_name: meanings[param.arg_name] for param in described}
-
-
-def help_sections(
-    config: Dataclass, found: Set[str] = frozenset(), prefix: str = "", title: str = OPTIONS
-) -> dict[str, dict[str, str]]:
-    """The help of every key by the key, in a section for every group by its title.
-
-    `found` are keys whose default is not that of the configuration but found out.
-    """
-    hints, meanings, values = get_type_hints(type(config)), attribute_help(type(config)), field_values(config)
-    groups = {name: value for name, value in values.items() if is_config(value)}
-    rows = {}
-    for name in [name for name in values if name not in groups]:
-        key = prefix + name
-        head, meaning = f"--{key} {accepted_values(hints[name])}", meanings.get(name, "")
-        if name == "name" and prefix[:-1] in CHOICES:
-            head, meaning = f"--{prefix[:-1]} NAME", ""
-        rows[key] = help_row(head, _with_default(meaning, "" if key in found else values[name]))
-    sections = {title: rows} if rows else {}
-    for name, group in groups.items():
-        heading = f"{prefix}{name}: {summary_of(type(group))}"
-        sections |= help_sections(group, found, f"{prefix}{name}.", heading)
-    return sections
-
-
-def help_row(head: str, text: str) -> str:
-    """A key and its meaning, in the terminal's width."""
-    lines = [line.replace(NO_BREAK, " ") for line in textwrap.wrap(text, help_width() - HELP_INDENT)] or [""]
-    first = f"  {head}".ljust(HELP_INDENT)
-    beside = len(first) == HELP_INDENT and first.endswith("  ")
-    shown = [first + lines.pop(0)] if beside else [first]
-    return "\n".join([line.rstrip() for line in shown] + [" " * HELP_INDENT + line for line in lines if line])
-
-
-def help_list(title: str, names: Iterable[str]) -> str:
-    """Names that may be chosen, in lines."""
-    return textwrap.fill(f"{title}: {', '.join(names)}", help_width(), subsequent_indent="  ")
-
-
-def help_width() -> int:
-    """That of the terminal, up to what is easily read."""
-    return min(110, shutil.get_terminal_size().columns)
-
-
-def summary_of(config: type[Dataclass]) -> str:
-    """The first paragraph of a Config's docstring."""
-    from docstring_parser import parse as parse_docstring
-
-    found = parse_docstring(config.__doc__ or "")
-    return " ".join(f"{found.short_description or ''} {found.long_description or ''}".split())
-
-
-def accepted_values(hint: object) -> str:
-    """How a type is written on the command line.
-
-    >>> accepted_values(Literal["npy", "blosc2"]), accepted_values(tuple[float, ...] | Literal["all"])
-    ('npy|blosc2', 'LIST|all')
-    """
-    if get_origin(hint) is Literal:
-        return "|".join(map(str, get_args(hint)))
-    if get_origin(hint) in (Union, UnionType):
-        return "|".join(map(accepted_values, get_args(hint)))
-    words: dict[object, str] = {bool: "true|false", int: "N", float: "X", NoneType: "null"}
-    return "LIST" if get_origin(hint) is tuple else words.get(hint, "TEXT")
-
-
-def _with_default(meaning: str, value: object) -> str:
-    """The meaning with what holds where nothing is said; nothing is added where that is empty."""
-    word = written(value)
-    return f"{meaning} {f'[default: {word}]'.replace(' ', NO_BREAK)}".strip() if word else meaning
-
-
-def written(value: object) -> str:
-    """A default as help writes it; empty where there is none."""
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(written, value))}]" if value else ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def differences(first: Nested, second: Nested, ignore: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar, final
 
-from foveate.core import config as parsing
+from foveate.core import config as parsing, key_help
 from foveate.core.registry import nearest
 from foveate.core.types import Dataclass, Ending, FoveateError
 
@@ -76,7 +76,7 @@ class Spec(Generic[C]):
         yaml_keys, flags = in_own_words(yaml_keys, flags)
         given = {**dict(parsing.flatten(yaml_keys)), **flags}
         defaults = self.defaults(given)
-        parsing.check_keys(given, defaults, self.alternatives(defaults), verb=self.name)
+        parsing.check_keys(given, defaults, lambda: self.alternatives(defaults), verb=self.name)
         config = parsing.parse(defaults, yaml_keys, flags)
         self.check(config, defaults)
         return config
@@ -86,7 +86,7 @@ class Spec(Generic[C]):
         if self.keys:
             return self.keys()
         config = self.defaults(self.shown(in_own_words({}, given)[1]))
-        sections = parsing.help_sections(config, frozenset(self.found))
+        sections = key_help.help_sections(config, frozenset(self.found))
         if self.often and not every:
             rows = {key: row for section in sections.values() for key, row in section.items()}
             title, *_ = sections
@@ -190,7 +190,7 @@ class Command:
 
 
 def help_text(sections: Mapping[str, Mapping[str, str]]) -> str:
-    """Sections of help as `parsing.help_sections` gives them, as text."""
+    """Sections of help as `key_help.help_sections` gives them, as text."""
     return "\n\n".join("\n".join([title, *rows.values()]) for title, rows in sections.items())
 
 

@@ -10,7 +10,7 @@ from typing import Literal, final
 
 from foveate.commands.compare.arms import LONG, NAME, SCRATCH, TWICE, ArmConfig, arm_of, check_after
 from foveate.commands.compare.keys import Keys, checked, groups_of, mapping_of, refused, search_of
-from foveate.core import config as parsing
+from foveate.core import config as parsing, key_help
 from foveate.core.types import FoveateError
 from foveate.runtime.command import Given, Spec, help_text
 from foveate.runtime.registries import TASKS
@@ -165,7 +165,7 @@ def read(keys: parsing.Nested, flags: Mapping[str, str], home: Path) -> CompareC
     """The comparison that a file describes, command line on top; every key checked."""
     keys = dict(keys)
     groups = {name: mapping_of(keys.pop(name, None), name, "--config") for name in ("arms", "tasks")}
-    parsing.check_keys([*keys, *flags], GridConfig(), {}, verb="compare")
+    parsing.check_keys([*keys, *flags], GridConfig(), dict, verb="compare")
     grid = parsing.parse(GridConfig(), keys, flags)
     arms = {name: arm_of(name, said) for name, said in groups["arms"].items()}
     tasks = {name: task_of(name, said, home) for name, said in groups["tasks"].items()}
@@ -307,11 +307,11 @@ def help_keys() -> str:
         "FILE is a YAML with the options below, `arms` (what is compared) and `tasks` (on what);\n"
         "docs/protocol.md explains it, benchmarks/evidence/fewlabel/ has examples. Options can be given\n"
         "on the command line as well.",
-        help_text(parsing.help_sections(GridConfig())),
+        help_text(key_help.help_sections(GridConfig())),
     ]
     for title, config in (("arms.NAME", ArmConfig), ("tasks.NAME", TaskConfig)):
-        meanings = parsing.attribute_help(config)
-        parts.append("\n".join([f"{title}:", *(parsing.help_row(*each) for each in meanings.items())]))
+        meanings = key_help.attribute_help(config)
+        parts.append("\n".join([f"{title}:", *(key_help.help_row(*each) for each in meanings.items())]))
     return "\n\n".join(parts)
 
 

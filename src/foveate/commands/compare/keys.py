@@ -51,7 +51,7 @@ def groups_of(said: object, config: C, where: str) -> tuple[C, dict[str, dict[st
     parts = {name: dotted(values.pop(name), f"{where}.{name}") for name in named if name in values}
     plain = plain_of(config)
     try:
-        parsing.check_keys(values, plain, {}, verb="compare")
+        parsing.check_keys(values, plain, dict, verb="compare")
         parsed = parsing.parse(plain, values, {})
     except FoveateError as error:
         raise FoveateError(f"{where}: {error}") from None

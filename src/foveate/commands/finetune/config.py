@@ -14,7 +14,7 @@ from foveate.commands.finetune.usual import (
     usual_optim,
     usual_semi,
 )
-from foveate.core import config as parsing
+from foveate.core import config as parsing, key_help
 from foveate.core.dims import TASK_DEFAULTS
 from foveate.core.plugins import SourceConfig
 from foveate.core.tasks import TaskConfig
@@ -306,8 +306,8 @@ def note(config: FinetuneConfig) -> str:
     return (
         f"Shown for --task {config.task.name}, --encoder {config.encoder.name}, "
         f"--dimension {config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"{parsing.help_list('tasks', TASKS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
-        f"{parsing.help_list('sources', SOURCES)}"
+        f"{key_help.help_list('tasks', TASKS)}\n{key_help.help_list('encoders', ENCODERS)}\n"
+        f"{key_help.help_list('sources', SOURCES)}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, final
 
-from foveate.core import config as parsing
+from foveate.core import key_help
 from foveate.core.contracts import MethodConfig
 from foveate.core.dims import defaults as table
 from foveate.core.types import Dataclass, FoveateError, Size
@@ -127,8 +127,8 @@ def note(config: PretrainConfig) -> str:
     return (
         f"Shown for --method {config.method.name}, --encoder {config.encoder.name}, --dimension "
         f"{config.dimension}, --size {config.size}; name others to see theirs.\n"
-        f"{parsing.help_list('methods', METHODS)}\n{parsing.help_list('encoders', ENCODERS)}\n"
-        f"{parsing.help_list('sources', SOURCES)}"
+        f"{key_help.help_list('methods', METHODS)}\n{key_help.help_list('encoders', ENCODERS)}\n"
+        f"{key_help.help_list('sources', SOURCES)}"
     )
 
 

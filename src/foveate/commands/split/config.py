@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from foveate.core import config as parsing
+from foveate.core import key_help
 from foveate.core.plugins import SourceConfig
 from foveate.core.types import FoveateError
 from foveate.data.catalogue import SOURCES
@@ -80,7 +80,7 @@ SPEC = Spec(
     defaults=defaults,
     required={"data": "DATA", "out": "DIR"},
     alternatives=alternatives,
-    note=lambda _config: parsing.help_list("sources", SOURCES),
+    note=lambda _config: key_help.help_list("sources", SOURCES),
     often=(
         "data",
         "out",
