@@ -12,23 +12,25 @@ FOLDERS = sorted({path.parent for path in SCRIPTS})
 
 
 IMPORTS = """
-import importlib, os, sys
-import foveate.cli, torch  # once, not in every child
+import importlib, sys
 
 for folder, *names in {folders!r}:
-    if (child := os.fork()) == 0:
-        sys.path.insert(0, folder)
+    sys.path.insert(0, folder)
+    try:
         for name in names:
             importlib.import_module(name)
-        os._exit(0)
-    if os.waitpid(child, 0)[1]:
-        sys.exit(f"in {{folder}}")
+    except Exception as error:
+        sys.exit(f"{{name}} in {{folder}}: {{error!r}}")
+    sys.path.remove(folder)
+    for name, module in list(sys.modules.items()):  # another folder may have a script of the same name
+        if str(getattr(module, "__file__", None)).startswith({root!r}):
+            del sys.modules[name]
 """
 
 
 def test_the_scripts_can_be_imported():
     folders = [[str(f), *(path.stem for path in SCRIPTS if path.parent == f)] for f in FOLDERS]
-    code = IMPORTS.format(folders=folders)
+    code = IMPORTS.format(folders=folders, root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
