@@ -131,6 +131,16 @@ def nest(flat: Mapping[str, Any]) -> Nested:
     return nested
 
 
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> Nested:
+    """Nested keys with others on top.
+
+    >>> overlaid({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+    {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    both = [k for k in below if isinstance(below[k], Mapping) and isinstance(above.get(k), Mapping)]
+    return {**below, **above, **{key: overlaid(below[key], above[key]) for key in both}}
+
+
 def to_mapping(config: Dataclass) -> Nested:
     """A Config as plain YAML types: tuples become lists, paths strings."""
 
@@ -206,9 +216,9 @@ def parse(defaults: C, yaml_keys: Nested, flags: Mapping[str, str]) -> C:
     parser = parser_for(defaults)
     lists = {key for key, value in flatten(to_mapping(defaults)) if isinstance(value, list)}
     try:
-        chosen = parser.parse_object(yaml_keys, defaults=True)
+        chosen = parser.parse_object(overlaid(to_mapping(defaults), yaml_keys), defaults=False)
         if words := [f"--{key}={_bracketed(value, lists, key)}" for key, value in flags.items()]:
-            chosen = parser.parse_args(words, namespace=chosen)
+            chosen = parser.parse_args(words, namespace=chosen, defaults=False)
         values = parser.instantiate(chosen)
     except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise FoveateError(" ".join(str(error).split())) from None
@@ -224,17 +234,15 @@ _PARSERS: dict[tuple[object, ...], ArgumentParser] = {}
 
 
 def parser_for(defaults: Dataclass) -> ArgumentParser:
-    """A parser with these defaults, kept for each combination of classes: a grid has hundreds."""
+    """A parser for these classes, kept for each combination of them: a grid has hundreds of Configs."""
     shape = classes_of(defaults)
     if shape not in _PARSERS:
         _PARSERS[shape] = build_parser(defaults)
-    parser = _PARSERS[shape]
-    parser.set_defaults(dict(flatten(to_mapping(defaults))))
-    return parser
+    return _PARSERS[shape]
 
 
 def classes_of(config: Dataclass) -> tuple[object, ...]:
-    """The class of a Config and of those in it: what a parser depends on besides the defaults."""
+    """The class of a Config and of those in it: all that a parser depends on."""
     inner = ((name, classes_of(value)) for name, value in field_values(config).items() if is_config(value))
     return type(config), *inner
 
