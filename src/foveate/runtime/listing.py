@@ -50,6 +50,12 @@ def refuse_unknown(command: str, keys: Iterable[str]) -> None:
     for key in unlisted:
         if key.split(".")[0] not in groups:
             raise FoveateError(
-                f"--{key}: there is no such key{nearest(key, known)}. "
+                f"--{key}: there is no such key{elsewhere(key) or nearest(key, known)}. "
                 f"`foveate {command} --help_all` lists all."
             )
+
+
+def elsewhere(key: str) -> str:
+    """Which commands have a key that the one in question lacks, to append to an error; "" for none."""
+    owners = [name for name, known in listing()["keys"].items() if key in known]
+    return f" here; accepted by {', '.join(f'`foveate {name}`' for name in owners)}" if owners else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 
 from foveate.commands.evaluate import run as verb
@@ -18,6 +19,7 @@ from foveate.commands.evaluate.listed import class_of
 from foveate.commands.evaluate.run import evaluate
 from foveate.commands.finetune.config import SPEC, run_config
 from foveate.core.types import FoveateError
+from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.wanted import Labelled
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
@@ -66,6 +68,32 @@ def test_another_detector_is_scored_on_label_maps_whose_test_part_lacks_a_class(
     assert (summary["part"], summary["cases"]) == ("test", 1)
     assert summary["class_names"] == ["class1", "class2"]
     assert summary["metrics"]["ap/class1"]["value"] == 1
+
+
+def test_scans_of_a_source_without_a_finding_count_although_no_table_names_them(tmp_path):
+    """LUNA16's annotations.csv names scans with a nodule alone; the challenge counts false alarms in all."""
+    for subset, uid in ((0, "1.1"), (0, "1.2"), (3, "1.3")):
+        image = sitk.GetImageFromArray(
+            np.random.default_rng(subset).integers(-900, 90, (12, 12, 12), np.int16)
+        )
+        (tmp_path / f"luna/subset{subset}").mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(tmp_path / f"luna/subset{subset}/{uid}.mhd"))
+    findings = tmp_path / "luna/annotations.csv"
+    findings.write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.1,4,5,6,4\n1.3,4,5,6,4\n")
+    marks = ["1.1,4,5,6,0.7", "1.2,4,5,6,0.9", "1.3,9,9,9,0.8"]
+    (tmp_path / "theirs.csv").write_text("\n".join(["seriesuid,coordX,coordY,coordZ,probability", *marks]))
+    keys = {"run": "none", "data": str(tmp_path / "luna"), "out": str(tmp_path / "out"), "draws": 9}
+    keys |= {"predictions": str(tmp_path / "theirs.csv"), "frame": "lps", "unit": "mm", "diameter": 4}
+    config = EvaluateConfig(source=SOURCES["luna16"].Config(fold=0), with_images=False, **keys)
+    assert evaluate(config)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["part"], summary["cases"], summary["settings"]["source"]["fold"]) == ("test", 2, 0)
+    found = {key: each["value"] for key, each in summary["metrics"].items()}
+    assert (found["n/findings"], found["sensitivity/0.125"], found["sensitivity/0.5"]) == (1, 0, 1)
+    with pytest.raises(
+        FoveateError, match="--source luna16: accepted with --run none; a run has a source of"
+    ):
+        evaluate(replace(config, run=str(tmp_path)))
 
 
 @pytest.mark.parametrize("row", ["x,,,,,,voxel", "x,9,8,6,3,ignore,voxel"])

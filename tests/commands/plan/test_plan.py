@@ -146,6 +146,12 @@ def test_a_batch_that_is_made_while_the_device_computes_is_not_waited_for(monkey
     assert waits == [0.0, 5.0]
 
 
+def test_a_plan_of_a_fine_tuning_is_refused_and_told_where_the_key_belongs(capsys):
+    assert main(["plan", "--data", "X", "--task", "detection"]) == 2
+    said = capsys.readouterr().err
+    assert "--task.name: there is no such key here; accepted by `foveate finetune`. `foveate plan" in said
+
+
 def test_spread_widens_with_the_steps():
     calm, wild = plan.spread([1.0] * 10), plan.spread([0.5, 1.5] * 5)
     assert calm == (1.0, 0.9, 1.1)

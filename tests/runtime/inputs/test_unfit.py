@@ -25,7 +25,7 @@ OTHERS = {
     "accelerator",
     "gpu",
 }  # for any, or refused elsewhere
-OTHERS |= {"part", "predictions", "task", "frame", "unit", "diameter", "by", "worst", "with_images"}
+OTHERS |= {"part", "predictions", "source", "task", "frame", "unit", "diameter", "by", "worst", "with_images"}
 OTHERS |= {"draws", "seed"}
 MASKS, WINDOWS, VALUES, BOXES, TABLE = "masks", "windows", "values", "boxes", "table"
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foveate.core.plugins import SourceConfig
 from foveate.data.boxes.tables import BoxesConfig
-from foveate.runtime.command import Spec
+from foveate.data.catalogue import SOURCES
+from foveate.runtime.command import Alternatives, Given, Spec
 from foveate.runtime.memory import found_accelerator
 from foveate.runtime.precision import Answering
 from foveate.scoring.inference import WindowConfig
 from foveate.scoring.members.mirrors import Mirror
 from foveate.scoring.protocols.lesions import LesionConfig
 from foveate.scoring.segment import TidyConfig
+
+
+def folder_of_files() -> SourceConfig:
+    """Images and their labels as they lie in a folder."""
+    return SOURCES["folder"].Config()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,8 @@ class EvaluateConfig:
             of those of the run, on the same images. Empty: those of the run.
         boxes: Where the boxes of the labels are from. Of the images of a run, what is not said is as in the
             run; with `part` all nothing is taken from it.
+        source: Without a run: the layout of `data`, whose images all count, those without a finding included,
+            such as luna16 with `source.fold`. A run has its own.
         task: Without a run: the task whose metrics are given.
         frame: Which way millimetres of `predictions` grow, ras or lps; "stated": the table says it.
         unit: Whether its numbers are mm or voxels; "stated": the table says it.
@@ -64,6 +73,7 @@ class EvaluateConfig:
     part: Literal["auto", "test", "val", "train", "all"] = "auto"
     predictions: str = ""
     boxes: BoxesConfig = field(default_factory=BoxesConfig)
+    source: SourceConfig = field(default_factory=folder_of_files)
     task: str = "detection"
     frame: Literal["stated", "ras", "lps"] = "stated"
     unit: Literal["stated", "mm", "voxel"] = "stated"
@@ -85,10 +95,22 @@ class EvaluateConfig:
     precision: Answering = "auto"
 
 
+def defaults(given: Given) -> EvaluateConfig:
+    """What is not given."""
+    source = SOURCES[str(given.get("source.name", "folder"))].Config()
+    return EvaluateConfig(accelerator=found_accelerator(), source=source)
+
+
+def alternatives(config: EvaluateConfig) -> Alternatives:
+    """Configs of the sources that were not chosen."""
+    return {"source": {name: each.Config for name, each in SOURCES.others(config.source.name).items()}}
+
+
 SPEC = Spec(
     name="evaluate",
-    defaults=lambda _given: EvaluateConfig(accelerator=found_accelerator()),
+    defaults=defaults,
     required={"run": "RUN2", "data": "LABELLED", "out": "FOLDER"},
+    alternatives=alternatives,
     often=(
         "run",
         "data",
@@ -104,5 +126,6 @@ SPEC = Spec(
     examples=(
         "foveate evaluate --run RUN2 --data LABELLED --out REPORT",
         "foveate evaluate --run RUN2 --data OTHER --part all --by site,sex --out REPORT-OF-OTHER",
+        "foveate evaluate --run none --predictions BOXES.csv --data LUNA16 --source luna16 --out REPORT",
     ),
 )

@@ -83,6 +83,10 @@ def refuse_idle(config: EvaluateConfig) -> None:
     """Refuse keys that would have no effect."""
     if config.run != RANDOM_WEIGHTS and config.task != EvaluateConfig.task:
         raise FoveateError(f"--task {config.task}: accepted with --run none; a run has a task of its own.")
+    if config.run != RANDOM_WEIGHTS and config.source != EvaluateConfig().source:
+        raise FoveateError(
+            f"--source {config.source.name}: accepted with --run none; a run has a source of its own."
+        )
     if not config.predictions and (config.frame, config.unit, config.diameter) != ("stated", "stated", 0):
         raise FoveateError(
             "--frame, --unit, --diameter: accepted with --predictions, whose numbers they describe; those of "
@@ -152,7 +156,7 @@ def settings_of(config: EvaluateConfig) -> dict[str, Any]:
     """What was asked for, without paths and without keys that say nothing here."""
     left_out = {"run", "data", "out", "predictions", "boxes"}
     left_out |= set(OF_NETWORK) if config.predictions else {"frame", "unit", "diameter"}
-    left_out |= set() if config.run == RANDOM_WEIGHTS else {"task"}
+    left_out |= set() if config.run == RANDOM_WEIGHTS else {"task", "source"}
     return {key: value for key, value in parsing.to_mapping(config).items() if key not in left_out}
 
 

@@ -16,7 +16,6 @@ from foveate.data.cache.index import salted_id
 from foveate.data.cache.prepare import cache_folder
 from foveate.data.cache.profiles import PrepareConfig
 from foveate.data.cache.volumes import CachedVolume
-from foveate.data.catalogue import SOURCES
 from foveate.data.cohort.draw import patient_of
 from foveate.data.cohort.wanted import Labelled
 from foveate.data.readers.suffixes import dimension_of
@@ -64,7 +63,7 @@ def cohort_without_run(config: EvaluateConfig) -> tuple[Cohort, BoxConfig]:
         raise FoveateError(f"--task {config.task}: accepted are tasks whose answers are boxes.")
     data = Path(config.data)
     found = labelled_or_drawn(
-        SOURCES["folder"].Config(),
+        config.source,
         data,
         preset.want,
         pairs="",
