@@ -36,9 +36,10 @@ from hypothesis import Phase, settings
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "foveate"
 RESULTS = Path(__file__).with_name("mutation_score.json")
+ITK = ("confinement", "limits", "streams")  # of the tests of all readers, those of these two
 BELONG = {  # files below the package, and the tests that belong to them
     "data/readers/dicom/**/*.py": ("tests/data/readers/dicom",),
-    "data/readers/itk/*.py": ("tests/data/readers/itk", "tests/data/readers/test_streams.py"),
+    "data/readers/itk/*.py": ("tests/data/readers/itk", *(f"tests/data/readers/test_{n}.py" for n in ITK)),
     "data/readers/*.py": ("tests/data/readers", "tests/data/decoding"),
     "train/checkpoint.py": ("tests/train/test_checkpoint.py", "tests/train/test_finite.py"),
     "train/seal.py": ("tests/train/test_checkpoint.py",),
@@ -302,14 +303,15 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--again", action="store_true", help="ask again about those that were not noticed")
+    parser.add_argument(
+        "--tests", nargs="+", help="the same of these tests alone, where they belong to a file"
+    )
     parser.add_argument("--only", default="", help="faults of files that have this in their path")
     given = parser.parse_args()
     chosen, known = drawn(given.lines, given.seed), read(given.results)
-    todo = [
-        f
-        for f in chosen
-        if given.only in f.file and (f not in known or (given.again and known[f] == SURVIVED))
-    ]
+    again = {f for f in chosen if known.get(f) == SURVIVED} if given.again or given.tests else set()
+    todo = [f for f in chosen if given.only in f.file and (f in again or not (given.tests or f in known))]
+    write(given.results, {fault: what for fault, what in known.items() if fault not in todo})
 
     def answer(fault: Fault, what: str) -> None:
         write(given.results, read(given.results) | {fault: what})
@@ -320,14 +322,13 @@ def main() -> None:
         switches = Switches(Path(scratch), chosen)
         for group in sorted({chosen[fault] for fault in todo}):
             mine = [fault for fault in todo if chosen[fault] == group]
+            tests = [test for test in given.tests if test.startswith(group)] if given.tests else group
             switches.turn(None)
-            if switches.run(group, Trials(switches, mine, answer)) != PASSED:
-                raise SystemExit(f"pytest did not come to the end of {' '.join(group)}")
-            known = read(given.results)
-            for fault in mine:  # the rest: what modules do when they are imported
-                if fault not in known or (given.again and known[fault] == SURVIVED):
-                    switches.turn(fault)
-                    answer(fault, SURVIVED if switches.run(group) == PASSED else NOTICED)
+            if tests and switches.run(tests, Trials(switches, mine, answer)) != PASSED:
+                raise SystemExit(f"pytest did not come to the end of {' '.join(tests)}")
+            for fault in set(mine) - set(read(given.results)):  # of what modules do when they are imported
+                switches.turn(fault)
+                answer(fault, NOTICED if tests and switches.run(tests) != PASSED else SURVIVED)
     known = read(given.results)
     counted = Counter(known[fault] for fault in chosen if fault in known)
     print(len(chosen), "faults:", ", ".join(f"{n} {what}" for what, n in counted.items()))

@@ -31,6 +31,7 @@ HOSTILE = {
     "a number without end": (f"steps: {'9' * 6000}", "4300 digits"),
     "a key twice": ("steps: 1\nseed: 2\nsteps: 3\n", "line 3 gives 'steps' a second time"),
     "a key twice inside": ("optim:\n  lr: 1\n  lr: 2\n", "line 3 gives 'lr' a second time"),
+    "a character that acts": ("steps: \x1b[2J", "special characters are not allowed"),
     "no such day": ("steps: 2001-99-99", "month must be in"),
 }
 

@@ -15,11 +15,11 @@ from PIL import Image
 from foveate.cli import main
 from foveate.core.types import FoveateError
 from foveate.pages.curves import Curve
-from foveate.pages.plots import Plot, write_plots
+from foveate.pages.plots import Plot, read_plots, write_plots
 from foveate.runtime.report.build import build_page, distinct
 from foveate.runtime.report.curves import place_of
 from foveate.runtime.report.evaluations import mistakes
-from foveate.runtime.report.written import rows_of
+from foveate.runtime.report.written import mapping_of, rows_of
 
 RECORDED = Path(__file__).parents[1] / "train" / "recorded"
 HOSTILE = "<b onclick=alert(1)>\"'&</script><script>alert(2)</script>"
@@ -300,3 +300,12 @@ def test_one_validation_of_each_run_can_be_seen_side_by_side(tmp_path):
     page = build_page([write_run(tmp_path / name / "run", rows) for name in ("a", "b")])
     (scores,) = (each for each in page.data.values() if each.get("label") == "Validation score of all runs")
     assert scores["dots"]
+
+
+@pytest.mark.parametrize("text", ["[" * 9000, "9" * 6000, "a: 1\na: 2\n", "\x00", "- a"])
+def test_hostile_files_of_a_run_are_as_none(tmp_path, text):
+    for name in ("run.yaml", "card.json", "metrics.jsonl", "curves.json"):
+        (tmp_path / name).write_text(text)
+    assert mapping_of(tmp_path / "run.yaml") == mapping_of(tmp_path / "card.json") == {}
+    assert rows_of(tmp_path / "metrics.jsonl") == []
+    assert read_plots(tmp_path / "curves.json") == {}

@@ -132,6 +132,31 @@ def test_contract_a_verdict_says_with_how_many():
     assert same.verdict().startswith("not resolvable with n = 10 patients x 3 seeds (+-")
 
 
+@pytest.mark.parametrize(
+    ("p", "resolvable"), [(1 - statistics.LEVEL, False), (0.99 * (1 - statistics.LEVEL), True)]
+)
+def test_contract_a_difference_is_resolvable_below_the_level_and_not_at_it(p, resolvable):
+    said = {"mean": 0.1, "seed_sd": 0.0, "low": 0.05, "high": 0.15, "seeds": 3, "patients": 9}
+    assert statistics.Estimate(p=p, **said).resolvable is resolvable
+    assert statistics.Estimate(p=0.0, p_holm=p, **said).resolvable is resolvable
+
+
+def test_contract_no_p_is_less_than_one_of_its_draws():
+    parts = statistics.split(table(1, 40, shift=1e4))
+    assert statistics.sign_flip_p(parts, seed=0, draws=499) == pytest.approx(1 / 500)
+    assert statistics.bootstrap_p(parts, np.linspace(-2, 2, 99), 1) == pytest.approx(1 / 100)
+
+
+def test_contract_a_permutation_does_not_depend_on_the_unit():
+    cells = table(3, 5, shift=0.6) + np.array([[-1.0], [0.0], [1.0]])
+    assert statistics.split(cells).seed_variance > 0
+    found = [
+        statistics.sign_flip_p(statistics.split(unit * cells), seed=0, draws=4000) for unit in (0.01, 1, 100)
+    ]
+    assert found == pytest.approx([found[0]] * 3)
+    assert 0.01 < found[0] < 0.9
+
+
 def test_contract_holm_of_a_family_can_only_raise_p():
     family = [statistics.difference(table(4, 20, i, 0.3 * i), table(4, 20, 50 + i)) for i in range(5)]
     after = statistics.corrected(family)

@@ -240,8 +240,8 @@ def parse_yaml(text: str) -> object:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)  # looks at every character
         node = loader.get_single_node()
         if node is None:
             return None
@@ -251,8 +251,6 @@ def parse_yaml(text: str) -> object:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    finally:
-        loader.dispose()
 
 
 def _nodes_of(node: Node, known: dict[int, int]) -> int:

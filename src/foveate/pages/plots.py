@@ -55,7 +55,7 @@ def read_plots(path: Path) -> dict[str, Plot]:
             )
             for title, each in said.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
         return {}
 
 

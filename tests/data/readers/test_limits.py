@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.readers.containers import STORED, assert_same, by_itk, meta, nrrd
 from tests.data.readers.test_channels import read, write
 
 from foveate.core.types import Record
 from foveate.data.readers import channels, inflate, jpeg, png, tiff
+from foveate.data.readers.formats import read_volume
+from foveate.data.readers.itk import header_text
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.unreadable import UnreadableImageError
 
@@ -88,3 +91,39 @@ def test_channels_as_far_apart_as_is_accepted_are_in_one_place(tmp_path, monkeyp
     write(Path(paths[1]), 1, shift=0.5625)
     with pytest.raises(UnreadableImageError, match=r"channel 1 lies up to 0\.562 mm"):
         channels.read_image(record, read)
+
+
+@pytest.mark.parametrize("words", [["1", "x", "1"], ["1", "1_0", "1"], ["1", "1"], ["1"] * 4])
+def test_decimals_are_all_of_them_numbers_and_as_many_as_asked(words):
+    assert header_text.decimals(["1", "-2.5e3", "+.5"], "f", 3) == (1, -2500, 0.5)
+    with pytest.raises(RefusalError, match="3 numbers"):
+        header_text.decimals(words, "f", 3)
+
+
+@pytest.mark.parametrize("text", ["x", "", "1.0", "-1", "0x1", "4", "1" * 30])
+def test_a_whole_number_is_one_and_within_its_bounds(text):
+    assert [header_text.whole(str(n), "f", 0, 3) for n in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(RefusalError, match="f must be a whole number from 0 to 3"):
+        header_text.whole(text, "f", 0, 3)
+
+
+def test_voxels_at_the_end_of_a_file_that_is_too_short_are_not_taken_from_its_header(tmp_path):
+    whole = meta(tmp_path / "a.mha", b"x" * 9 + STORED, HeaderSize="-1")
+    assert_same(read_volume(whole), by_itk(meta(tmp_path / "c.mha")))
+    for path in (
+        meta(tmp_path / "b.mha", STORED[:-2], HeaderSize="-1"),
+        nrrd(tmp_path / "b.nrrd", STORED[:-2], byte_skip="-1"),
+        meta(tmp_path / "b.mhd", b"", file="b.raw", HeaderSize="-1"),
+    ):
+        (tmp_path / "b.raw").write_bytes(STORED[:-2])
+        with pytest.raises(UnreadableImageError, match=r"more than its|end early"):
+            read_volume(path)
+
+
+def test_numbers_as_text_have_no_order_of_bytes(tmp_path):
+    words = " ".join(map(str, np.frombuffer(STORED, "<i2"))).encode()
+    path = nrrd(tmp_path / "a.nrrd", words, encoding="text", endian=None)
+    assert_same(read_volume(path), by_itk(nrrd(tmp_path / "c.nrrd")))
+    for encoding in ("raw", "hex"):
+        with pytest.raises(UnreadableImageError, match="endian must be"):
+            read_volume(nrrd(tmp_path / "b.nrrd", STORED, encoding=encoding, endian=None))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from foveate.core.types import FoveateError
 from foveate.nets.encoders.unet import UNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
-from foveate.nets.weights import store as weights
+from foveate.nets.weights import card as cards, store as weights
 from foveate.nets.weights.files import Forgotten, read_file, weights_inside
 
 PLAIN = {"conv1.weight": torch.ones(2, 3)}
@@ -261,8 +261,14 @@ def meet(**changes):
 HU = {"window": "range", "intensity_range": [-1000.0, 1000.0]}
 
 
-def test_an_equal_input_has_nothing_to_say():
-    assert meet() == []
+def test_an_equal_input_has_nothing_to_say_nor_one_whose_spacing_is_a_quarter_apart():
+    assert meet() == meet(spacing=[1.25, 1.0]) == meet(spacing=[1.0, 0.8]) == []
+    assert len(meet(spacing=[1.26, 1.0])) == len(meet(spacing=[1.0, 0.79])) == 1
+
+
+def test_a_list_of_numbers_stands_for_a_default_of_several():
+    found = {count: cards.alike([1] * count, (1, 2)) for count in (0, 1, 64, 65)}
+    assert found == {0: False, 1: True, 64: True, 65: False}
 
 
 @pytest.mark.parametrize(

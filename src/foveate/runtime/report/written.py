@@ -7,19 +7,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
+from foveate.core.files import parse_yaml
 from foveate.core.types import Json
 
 Row = Mapping[str, Json]
 
 
 def mapping_of(path: Path) -> dict[str, Json]:
-    """A JSON or YAML object; empty where there is none that can be read."""
+    """A JSON or YAML object; empty where there is none that can be read, or one that is refused of people."""
     try:
         text = path.read_text(encoding="utf-8")
-        found = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        found = parse_yaml(text) if path.suffix == ".yaml" else json.loads(text)
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -34,7 +33,7 @@ def rows_of(path: Path) -> list[dict[str, Json]]:
     for line in lines:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             found.append(row)

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pydicom
 import pytest
 from tests.data.readers.dicom import drawings
 from tests.data.readers.dicom.drawings import STEP, contour, rtstruct, segmentation, series
@@ -11,7 +12,8 @@ from foveate.core.types import Region
 from foveate.data.cache.maps import read_map_of
 from foveate.data.decoding.decoder import decode
 from foveate.data.readers.canonical import to_source
-from foveate.data.readers.dicom.structures.contents import contents_of
+from foveate.data.readers.dicom.structures import segments
+from foveate.data.readers.dicom.structures.contents import contents_of, place_of
 from foveate.data.readers.dicom.structures.contours import even_odd, rasterised
 from foveate.data.readers.refusals import RefusalError
 from foveate.data.readers.unreadable import UnreadableImageError
@@ -172,6 +174,39 @@ def test_damaged_files_become_reasons_without_a_word_of_theirs(tmp_path):
     with pytest.raises(UnreadableImageError) as caught:
         painted(scan, [(1, file, 1)])
     assert "Doe" not in str(caught.value.reason)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_a_segmentation_with_fewer_bytes_than_its_frames_need_is_refused(tmp_path, kind):
+    scan = series(tmp_path / "scan", SHAPE)
+    file = segmentation(tmp_path / "seg", drawings.sources(scan), masks(), kind)
+    data = pydicom.dcmread(file)
+    data.PixelData = data.PixelData[: len(data.PixelData) // 2 // 2 * 2]
+    data.save_as(file)
+    with pytest.raises(UnreadableImageError, match=r"its data are truncated: \d+ bytes for \d+ frames"):
+        painted(scan, [(1, file, 1)])
+
+
+@pytest.mark.parametrize(("off", "fits"), [(0.099, True), (0.101, False)])
+def test_a_frame_may_be_a_little_off_the_voxels_at_its_last_column(off, fits):
+    linear = np.vstack([np.eye(2, 3), [0, 0, 1], [0, 0, 1]])
+    linear[0, 0] += off / 9
+    result = np.zeros((10, 4, 2), bool)
+    if fits:
+        segments._put(np.ones((10, 4), bool), linear, result)
+        assert result[:, :, 1].all()
+        assert not result[:, :, 0].any()
+        return
+    with pytest.raises(RefusalError, match="do not lie on the voxels"):
+        segments._put(np.ones((10, 4), bool), linear, result)
+
+
+def test_the_place_of_an_image_is_its_series_and_its_space(tmp_path):
+    scan = series(tmp_path / "scan", SHAPE)
+    data = drawings.sources(scan)[0]
+    expected = (data.SeriesInstanceUID, data.FrameOfReferenceUID)
+    assert place_of(next(scan.iterdir())) == expected
+    assert all(expected)
 
 
 def test_contours_that_a_broken_transfer_cut_off_are_not_taken_for_none(tmp_path):

@@ -126,6 +126,18 @@ def test_frames_that_are_cut_missing_or_of_another_size_are_refused(tmp_path, na
     refused(with_frames(data, [frame]), path, r"frames|promises")
 
 
+def test_a_jpeg_2000_of_more_bits_or_without_its_sizes_is_refused(tmp_path):
+    data = by_pillow(JPEG2000Lossless, "JPEG2000", DEEP)
+    (frame,) = generate_frames(data.PixelData, number_of_frames=1)
+    start = frame.index(b"\xff\x4f\xff\x51")
+    more = bytearray(frame)
+    more[start + 42] += 1
+    refused(with_frames(data, [bytes(more)]), tmp_path / "a", r"of 17 bits, its header promises .* of 16")
+    for length in (8, 42):
+        cut = frame[: start + length]
+        refused(with_frames(data, [cut]), tmp_path / "a", "a compressed frame is truncated or damaged")
+
+
 def test_segments_that_do_not_follow_each_other_are_refused(tmp_path):
     data = by_pydicom()
     (frame,) = generate_frames(data.PixelData, number_of_frames=1)
@@ -133,6 +145,29 @@ def test_segments_that_do_not_follow_each_other_are_refused(tmp_path):
         copy = bytearray(frame)
         struct.pack_into("<I", copy, 4 + 4 * segment, start)
         refused(with_frames(data, [bytes(copy)]), tmp_path / "a.dcm")
+
+
+def test_a_segment_may_have_one_byte_more_and_no_two(tmp_path):
+    """Odd rows and columns; behind a whole segment a run of one byte, or of two."""
+    odd = DEEP[:47, :39]
+    data = by_pydicom(odd)
+    (frame,) = generate_frames(data.PixelData, number_of_frames=1)
+    last = struct.unpack_from("<2I", frame, 4)[1]
+    count, end = unpacked(frame[last:])
+    unpadded = frame[: last + end]
+    assert count == odd.size
+    with_frames(data, [unpadded + b"\0\7"]).save_as(tmp_path / "a")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a").array[0].T, odd)
+    refused(with_frames(data, [unpadded + b"\1\7\7"]), tmp_path / "a", r"holds 1835 bytes .* promises 1833")
+
+
+def unpacked(segment, bytes_of_each=39 * 47):
+    """Bytes that a segment of RLE stands for, and where the last run that is one of them ends."""
+    at = count = 0
+    while count < bytes_of_each:
+        code = segment[at]
+        at, count = (at + code + 2, count + code + 1) if code < 128 else (at + 2, count + 257 - code)
+    return count, at
 
 
 def test_pixels_that_are_not_compressed_are_as_long_as_promised(tmp_path):
@@ -218,6 +253,13 @@ def test_deflated_file_that_is_cut_or_changed_is_refused(tmp_path):
         assert NAME not in caught.value.reason
     with pytest.raises(UnreadableImageError, match=REASON):
         read_volume(radiograph(lambda packed: packed, Rows=90))
+
+
+@pytest.mark.parametrize("count", range(140, 190))
+def test_deflated_file_is_whole_wherever_a_piece_of_its_header_ends(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(deflated, "META_BYTES", count)
+    path = deflate(tmp_path / "a", dataset(DEEP, SOPClassUID=DX, Modality="DX"))
+    assert deflated.readable(path, DEEP.size).getvalue().endswith(DEEP.tobytes())
 
 
 def test_deflated_file_that_unpacks_to_more_than_it_promises_is_refused(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ SYNTAX = b"\x02\x00\x10\x00UI"
 DEFLATED, PLAIN = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
 LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 META_BYTES, MOST_META_BYTES = 4096, 1 << 20
+FIRST_BYTES = 8  # of an element: tag, kind and length, where that is short
 HEADER_BYTES = 1 << 26  # a header may have this much before, or beside, its pixels
 PIXEL_BYTES = 8  # at most, of all samples of a pixel
 RAW_DEFLATE = -15
@@ -64,7 +65,7 @@ def _deflated_from(file: BufferedReader) -> tuple[int, int]:
     """Where the stream of a deflated file begins, and where the name of its syntax stands; 0 for others."""
     head = file.read(META_BYTES)
     at, value = _meta_end(head)
-    if at >= len(head) == META_BYTES:
+    if at + FIRST_BYTES > len(head) == META_BYTES:
         head += file.read(MOST_META_BYTES)
         at, value = _meta_end(head)
     if at >= len(head) > MOST_META_BYTES:
@@ -76,7 +77,7 @@ def _meta_end(head: bytes) -> tuple[int, int]:
     """Where the meta information ends, and where in it the deflated syntax is named."""
     at = MAGIC_AT + len(MAGIC) if head[MAGIC_AT : MAGIC_AT + len(MAGIC)] == MAGIC else 0
     value = 0
-    while head[at : at + 2] == META_GROUP and at + 8 <= len(head):
+    while head[at : at + 2] == META_GROUP and at + FIRST_BYTES <= len(head):
         long = head[at + 4 : at + 6] in LONG
         first = at + (12 if long else 8)
         length = int.from_bytes(head[at + 8 : at + 12] if long else head[at + 6 : at + 8], "little")
