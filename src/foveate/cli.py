@@ -60,7 +60,7 @@ OWN = (
     ),
     Command(
         name="doctor",
-        summary="Say what a run finds on this machine, and what is likely to go wrong",
+        summary="Show what a run finds on this machine, and what is likely to go wrong",
         usage="[--folder FOLDER]",
         spec=f"{IN}doctor.config:SPEC",
         run=f"{IN}doctor.run:run_doctor",
@@ -147,7 +147,7 @@ OWN = (
     ),
     Command(
         name="watch",
-        summary="Show the same page while a run goes on, on this machine alone",
+        summary="Show the same page while a run is in progress, on this machine only",
         usage="RUN [--port N] [--with_images false]",
         spec=f"{IN}watch.config:SPEC",
         run=f"{IN}watch.run:run_watch",

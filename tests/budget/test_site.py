@@ -55,7 +55,7 @@ def test_every_public_name_is_explained():
 
 
 def unknown_keys(text):
-    """Keys that a text names and no command accepts; `--task.*` names a group, `--method.KEY` any key of it."""
+    """Keys that a text names and no command accepts; `--task.*` and `--method.KEY` name a group."""
     accepted = {key for keys in LISTED.values() for key in keys}
     groups = {key[:end] for key in accepted for end in range(len(key)) if key[end] == "."}
     known = accepted | groups | set(SHORT) | set(SWITCHES) | FOREIGN | EARLIER | EXAMPLES
@@ -72,7 +72,10 @@ def test_a_key_or_function_that_a_page_names_exists(page):
 
 
 def test_a_key_that_does_not_exist_is_found():
-    assert unknown_keys("`--steps 4 --task.crops.* --method.KEY --channels.colour keep`, raw --scan--> list") == []
+    assert (
+        unknown_keys("`--steps 4 --task.crops.* --method.KEY --channels.colour keep`, raw --scan--> list")
+        == []
+    )
     assert unknown_keys("`--stepz 4 --task.crop.grid --method.KEY`") == ["stepz", "task.crop.grid"]
 
 

@@ -38,7 +38,7 @@ class WindowConfig:
     """How a volume is covered by windows.
 
     Attributes:
-        overlap: Share of a window that the next one sees again, 0 to below 1.
+        overlap: Share of a window that overlaps with the next one, 0 to below 1.
         batch_size: Windows that the network answers at once; 0 is 1 on a CPU and 4 on a GPU. Fewer where
             memory runs out.
         blend: Where windows overlap, "gaussian" trusts their middles, "flat" all of them alike, as the

@@ -49,7 +49,7 @@ class Config(DenseConfig):
 
     Attributes:
         classes: What to segment, each "name=value" or "name=value+value" with values of the label files;
-            found in the data where nothing is said.
+            by default found in the data.
         ignore: Values of voxels of which nothing is known: they count neither in losses nor in metrics.
         crops: The windows.
         appearance: Corruption of the windows.

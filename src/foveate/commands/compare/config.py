@@ -328,6 +328,6 @@ SPEC = Spec(
     keys=help_keys,
     examples=(
         "foveate compare --config arms.yaml --out COMPARED --dry_run   # hours first",
-        "foveate compare --config arms.yaml --out COMPARED             # goes on where it was",
+        "foveate compare --config arms.yaml --out COMPARED             # continues after a stop",
     ),
 )

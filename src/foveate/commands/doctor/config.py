@@ -12,7 +12,7 @@ class DoctorConfig:
     """Where to look.
 
     Attributes:
-        folder: Where runs and caches will be written; its free space is said, its path is not.
+        folder: Where runs and caches will be written. The report has its free space, not its path.
     """
 
     folder: str = "."

@@ -20,22 +20,23 @@ class EmbedConfig:
     Attributes:
         run: Folder of a run, or its weights file.
         data: Folder of images, one image, or a cache that `foveate prepare` wrote.
-        out: Folder for the features; the same command again goes on where it was.
-        labels: A row for every region of every image: the voxels of one value of its label map, which is
-            found as in `finetune`. Images without a label map have no row.
+        out: Folder for the features; running the same command again continues.
+        labels: Write a row for every region of every image: the voxels of one value of its label map,
+            which is found as in `finetune`. Images without a label map have no row.
         pairs: How an image and its label map are named, as in `finetune`; for `labels`.
-        grid_mm: A row for every place of every image: boxes with sides of so many mm, beside each other; 0:
-            none. A pixel of a picture that does not say its size counts as 1 mm.
+        grid_mm: Write a row for every place of every image: boxes with sides of this many mm, side by
+            side; 0: none. A pixel of a picture without a pixel size counts as 1 mm.
         tiles: Look at images in tiles of `grid` voxels of their own instead of sampling each as a whole: a
             row for every tile, or finer features of regions and places.
-        query: An image, whose nearest neighbours among those of `data` are named.
-        suggest: So many images to label first, of different patients, far from each other; 0: none.
-        pictures: So many images at most are shown in the map of the features, where they have room; 0: no
-            map.
+        query: Image whose nearest neighbours in `data` are named.
+        suggest: How many images to suggest for labelling first, of different patients, far from each
+            other; 0: none.
+        pictures: Number of images at most that are shown in the map of the features, where they have
+            room; 0: no map.
         projection: How the map is made: "auto" is UMAP where umap-learn is installed, else "pca", the two
             axes of largest variance.
         neighbours: Nearest neighbours of every row, of other images and patients.
-        outliers: So many images that are least like their neighbours are named.
+        outliers: How many images to name that are least like their neighbours.
         split: Folder that `foveate split` wrote, or a JSON of names by part: near-duplicates in different
             parts are listed as leaks. Empty: the parts that the data set itself says.
         grid: Grid that every whole image is sampled on, or the size of tiles; empty: that of the largest

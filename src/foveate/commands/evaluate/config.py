@@ -50,8 +50,8 @@ class EvaluateConfig:
         with_images: Write pictures of cases, and show them on the page.
         draws: Resamples of the bootstrap over patients.
         seed: Seed of the bootstrap.
-        calibration: Score, too, whether the probabilities of masks mean what they say (ece_fg); answers for
-            whole images always have it.
+        calibration: Also score how well the probabilities of masks are calibrated (ece_fg); for
+            predictions of whole images this is always done.
         lesions: Whether masks are scored lesion by lesion as well.
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave

@@ -16,11 +16,11 @@ class ExportConfig:
 
     Attributes:
         run: RUN: folder of a run, or its weights file.
-        format: For whom: "huggingface" is a folder with the weights, their card and a README; "torchvision" a
-            state dict under the names of its 2D ResNets; "monai" one of its ResNet or the transformer of its
-            SwinUNETR; "monai-bundle" a folder with which `monai.bundle run` segments; "nnunet" a folder with
-            the files of its two ways to start from weights; "onnx" and "torch-export" are graphs of any batch
-            and image size.
+        format: What to write: "huggingface" is a folder with the weights, their card and a README;
+            "torchvision" a state dict under the names of its 2D ResNets; "monai" one of its ResNet or the
+            transformer of its SwinUNETR; "monai-bundle" a folder with which `monai.bundle run` segments;
+            "nnunet" a folder with the files of its two ways to start from weights; "onnx" and
+            "torch-export" are graphs of any batch and image size.
         out: What is written: a new folder for "huggingface", "monai-bundle" and "nnunet", else a new file.
         force: Replace what is there.
         licence: Licence of the weights, such as "CC-BY-4.0", for the card and the README; empty: what the

@@ -59,7 +59,7 @@ class ValidationConfig:
 
     Attributes:
         cases: Validation images that are predicted, evenly chosen and always the same; 0: all of them.
-        overlap: Share of a window that the next one sees again, 0 to below 1.
+        overlap: Share of a window that overlaps with the next one, 0 to below 1.
         export: Which weights are exported: the "best" by validation, or those of the "last" step.
     """
 
@@ -97,9 +97,9 @@ class FinetuneConfig(RunConfig):
             "rest": the images of the training patients that have no label or were left out by
             split.train_cases. Empty: labelled images only.
         semi: How they take part.
-        folds: Cross-validation: patients are dealt into so many folds, and for each a run in `out`/fold_K
-            trains on the others; given again, the command skips what is finished. 0: one run.
-        fold: Only this one of them, from 0.
+        folds: Cross-validation: patients are divided into this many folds. For each fold, a run in
+            `out`/fold_K trains on the others; the same command again skips finished folds. 0: one run.
+        fold: Run only this fold, counted from 0.
         on_seen: What to do if `init` was pre-trained on test images or on their patients: refuse the run, or
             continue and mark it.
     """

@@ -19,18 +19,19 @@ class PredictConfig:
     """One prediction.
 
     Attributes:
-        run: Folder of a fine-tuning run, its weights file, or the folder of a cross-validation. Several, each
-            with its own --run, answer every image together: the mean of their probabilities. So do all folds.
+        run: Folder of a fine-tuning run, its weights file, or the folder of a cross-validation. Several
+            runs, each with its own --run, and all folds predict together: the mean of their
+            probabilities.
         data: Folder of images, or one file.
         boxes: Where the places are from that a run of --task candidates scores.
-        out: Folder for the results; the same command again goes on where it was.
-        force: Predict images, too, that are so unlike those of training that the answer means nothing; the
-            table says so.
+        out: Folder for the results; running the same command again continues.
+        force: Also predict images that differ so much from those of training that the prediction means
+            nothing; the table marks them.
         format: How masks are written: "nifti" (pictures as PNG), or for volumes in DICOM as objects that
             refer to them: "dicom-seg" voxels, "rtstruct" contours.
         probabilities: Write the probabilities of every class beside the mask.
-        uncertainty_map: Write how unsure the answer is at every voxel beside the mask: the entropy of the
-            probabilities, from 0 (sure) to 1. The table has the mean of each image in any case.
+        uncertainty_map: Write the uncertainty of every voxel beside the mask: the entropy of the
+            probabilities, from 0 (certain) to 1. The table has the mean of each image in any case.
         mirror: Axes of the image (x, y, z, several, or all) over which it is mirrored as well: the mean of
             probabilities, at 2, 4 or 8 times the work. In a volume x is left to right of the body: leave
             it out where left and right are different classes, such as left and right kidney.

@@ -86,8 +86,8 @@ class BoxConfig(TaskConfig):
         by_windows: Whether a larger image is answered window by window, so that `--window.overlap` means
             something.
         shown_from: Boxes with a lower score are not written by `predict`; scoring sees them.
-        classes: What has boxes: each "name=value" or "name=value+value" with values of label maps; found in
-            the labels where nothing is said. Of a table the names in its column `class`.
+        classes: What has boxes: each "name=value" or "name=value+value" with values of label maps; by
+            default found in the labels. For a table, names from its column `class`.
         ignore: Values of label maps whose boxes count neither as found nor as false alarms; of a table the
             boxes of class "ignore".
         instances: 0 for label maps; of maps painted from a table the number of its classes. Found in the

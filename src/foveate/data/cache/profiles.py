@@ -67,7 +67,7 @@ class PrepareConfig:
 
     Attributes:
         profile: Window of intensities: `by_modality` chooses for each image by what its header says (DICOM)
-            and takes `generic` where nothing is said; or one of ct (-1000 to 1000 HU), mr, xray, generic
+            and uses `generic` if it says nothing; or one of ct (-1000 to 1000 HU), mr, xray, generic
             (percentiles 0.5 and 99.5 of the image), pet, us (percentiles 0 and 99.9) for all.
         spacing_mm: Voxel size to resample to, one number per axis, or `native`. Axes that shrink are
             low-passed first; label maps take the nearest voxel.

@@ -32,8 +32,8 @@ class SplitConfig:
 
     Attributes:
         source: File with the split: JSON {"train": [names], "val": [...], "test": [...]}, nnU-Net's
-            splits_final.json, or a folder with train.txt, val.txt, test.txt; empty: what the data say
-            themselves, and where they say nothing, drawn.
+            splits_final.json, or a folder with train.txt, val.txt, test.txt; empty: the split that the
+            data define, or a drawn one if they define none.
         folds: Parts of a cross-validation, of whole patients: part `fold` validates, the others train. 0: no.
         fold: Which of them, from 0; or which entry of a JSON that holds several.
         val_share: Share of the images that validate where that is drawn.
