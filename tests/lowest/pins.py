@@ -1,7 +1,7 @@
 """The lowest versions that pyproject.toml promises, as requirements on standard output.
 
 torch stays at the version of requirements.lock: its older builds come with gigabytes of CUDA. Tools of
-the tests are those of the lock as well.
+the tests are those of the lock as well, but for highdicom, which asks for versions of its own.
 """
 
 import re
@@ -26,7 +26,8 @@ def main() -> None:
     """All of them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["blosc2"], *extras["demo"], "pyarrow>=17"]
+    asked = [*project["dependencies"], *extras["blosc2"], *extras["demo"], *extras["loggers"], "pyarrow>=17"]
+    asked += [each for each in extras["dev"] if each.startswith("highdicom")]
     lock = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
     pins = [each for each in lowest(asked) if not each.startswith("torch==")]
     print(*pins, *(f"{name}=={lock[name]}" for name in TOOLS), sep="\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import final
@@ -84,14 +84,15 @@ def shown(
     """
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn())
     hidden = not (active and CONSOLE.is_terminal)
-    with Progress(
+    bar = Progress(
         *columns,
         TimeRemainingColumn(),
         console=CONSOLE,
         auto_refresh=False,
         transient=True,
         disable=hidden,
-    ) as bar:
+    )
+    with nullcontext() if hidden else bar:  # earlier rich prints an empty line at the end of a hidden one
         yield Shown(bar, clock, speak if active else lambda _text: None)
 
 
