@@ -23,9 +23,10 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 LARGE = sorted(FOLDER.glob("large/*.yaml"))
+ALIKE = [pytest.param(file, marks=pytest.mark.slow) for file in LARGE[1:]]  # the same arms on other data
 
 
-@pytest.mark.parametrize("file", [*FILES, *LARGE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", [*FILES, LARGE[0], *ALIKE], ids=lambda path: path.stem)
 def test_a_grid_parses_and_its_arms_differ_in_their_weights_only(file, tmp_path, monkeypatch):
     for name in ("FOVEATE_DATA", "FOVEATE_EVIDENCE"):
         monkeypatch.setenv(name, str(tmp_path))

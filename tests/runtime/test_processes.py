@@ -47,7 +47,7 @@ def ran(cohorts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     cases = {f"{share}{d}": (d, EXACT | SHARES[share]) for share in ("two", "both") for d in (2, 3)}
     cases |= {f"long{d}": (d, {"steps": 8, "devices": 2, "log_every": 8, "health_every": 4}) for d in (2, 3)}
-    cases |= {f"method_{name}": (2, {"steps": 2, "devices": 2, "method": {"name": name}}) for name in METHODS}
+    cases |= {f"method_{name}": (2, {"steps": 1, "devices": 2, "method": {"name": name}}) for name in METHODS}
     cases |= {name: (3, {"steps": 4, "devices": 2, "num_workers": 1}) for name in ("straight", "broken")}
     cases["spoilt"] = (2, {"steps": 6, "devices": 2, "log_every": 1, "save_every": 1})
     for name, (d, keys) in cases.items():

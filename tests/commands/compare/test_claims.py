@@ -150,6 +150,7 @@ def test_a_run_that_failed_here_and_is_tried_elsewhere_is_waited_for(data, tmp_p
     assert len(cells(out)) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_comparison(waited, data, tmp_path):  # noqa: F811
     file = one_seed(tmp_path, data)
     command = ["compare", "--config", str(file), "--out", str(tmp_path / "out")]
