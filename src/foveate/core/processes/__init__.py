@@ -1,1 +1,1 @@
-"""Processes beside each other: locks that one of them holds, and signals that ask a run to stop."""
+"""Processes beside each other: work that they share, locks that one holds, signals that ask a run to stop."""

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -16,7 +13,7 @@ from pathlib import Path
 
 from foveate.core.config import differences
 from foveate.core.files import replace_text
-from foveate.core.processes.signals import end_with
+from foveate.core.processes.pool import in_order
 from foveate.core.types import Array, FoveateError, Record, Volume
 from foveate.data.boxes.listing import listed_of
 from foveate.data.boxes.painting import MisplacedError, painted, placed
@@ -178,7 +175,8 @@ def _outcomes(
     pending = [record for record in images if record.relative not in outcomes]
     check_disk(estimated_bytes(pending, work.keywords["config"]), cache)
     on_progress(len(outcomes), len(images))
-    for record, outcome in zip(pending, _mapped(work, pending, num_workers), strict=True):
+    decoded = in_order(work, pending, num_workers, "the volumes that are done are kept")
+    for record, outcome in zip(pending, decoded, strict=True):
         if isinstance(outcome, CacheEntry):
             append_entry(cache, outcome)
         outcomes[record.relative] = outcome
@@ -210,22 +208,6 @@ def _is_current(record: Record, entry: CacheEntry, salt: bytes) -> bool:
         return False
     pairs = zip(found, [entry.fingerprint, *(by_name.get(name) for name in record.maps)], strict=True)
     return all(before in (stamped(salt, now), now) for now, before in pairs)  # the second: a line of before
-
-
-def _mapped(work: _Work, images: Sequence[Record], num_workers: int) -> Iterator[_Outcome]:
-    if num_workers == 0:
-        yield from map(work, images)
-        return
-    pool = ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
-    try:
-        yield from pool.map(work, images)
-    except BrokenProcessPool as error:
-        raise FoveateError(
-            "A process that decodes images was killed, most likely for want of memory; start again with "
-            "fewer workers: the volumes that are done are kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _prepare_one(

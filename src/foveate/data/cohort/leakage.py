@@ -8,17 +8,15 @@ project's folder, and without it the hashes can be compared with nothing.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from foveate.core.files import json_with, replace_text
-from foveate.core.processes.signals import end_with
+from foveate.core.processes.pool import in_order
 from foveate.core.types import FoveateError, Reading, Record
 from foveate.data.cache.index import salted_id
 from foveate.data.decoding.decoder import decode, decode_flat
@@ -68,12 +66,7 @@ def hashes_of(
     records: Sequence[Record], num_workers: int = 0, reading: Reading = WHOLE
 ) -> Iterable[str | None]:
     """The voxel hashes of records in their order, as they are found; `reading`: as a cache has them."""
-    work = partial(hash_of, reading=reading)
-    if num_workers == 0:
-        yield from map(work, records)
-        return
-    with ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),)) as pool:
-        yield from pool.map(work, records, chunksize=4)
+    return in_order(partial(hash_of, reading=reading), records, num_workers)
 
 
 def twins(hashes: Mapping[str, str | None]) -> list[list[str]]:

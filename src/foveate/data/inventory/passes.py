@@ -9,18 +9,14 @@ import csv
 import io
 import os
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from foveate.core.files import ANYONE, OWNER, cell, replace_file
-from foveate.core.processes.signals import end_with
-from foveate.core.types import FoveateError
+from foveate.core.processes.pool import in_order
 from foveate.data.inventory import state
 from foveate.data.inventory.headers import Facts, Task, dicom_row, facts_of, unpacked
 from foveate.data.inventory.pixels import PixelTask, looks_of
@@ -31,7 +27,7 @@ from foveate.data.readers.dicom.listing import records_of
 TABLE, REJECTS, REJECTED_NAMES = "inventory.csv", "rejects.csv", "rejects.csv"
 COPY = "a copy of another slice of its series"
 HEADERS_AT_ONCE, IMAGES_AT_ONCE = 32, 4
-AHEAD = 3  # tasks per worker that wait, so that none is idle and memory stays constant
+KEPT = "what is done is kept"
 PUBLIC = tuple(name for name in state.COLUMNS if name != "thumbnail")
 TO_DECODE = "decoded = 0 AND role IN ('image', 'label')"
 
@@ -54,29 +50,6 @@ class Scan:
         """Where a file is; a root that is a file is its own only one."""
         root = os.fsencode(self.root)
         return root if self.root.is_file() else root + b"/" + relative
-
-
-def streamed(work: Callable[[T], R], tasks: Iterable[T], num_workers: int) -> Iterator[R]:
-    """Results in the order of the tasks, of which only a few are drawn ahead."""
-    if num_workers == 0:
-        yield from map(work, tasks)
-        return
-    pool = ProcessPoolExecutor(num_workers, initializer=end_with, initargs=(os.getpid(),))
-    waiting: deque[Future[R]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(work, task))
-            if len(waiting) > AHEAD * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise FoveateError(
-            "A process of the scan was killed, most likely for want of memory; start again with fewer "
-            "--workers: what is done is kept."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _parts(rows: Sequence[T], size: int) -> Iterator[Sequence[T]]:
@@ -108,7 +81,7 @@ def read_headers(scan: Scan) -> int:
         for rows in _parts(page, HEADERS_AT_ONCE)
     )
     work = partial(facts_of, salt=scan.salt, root_name=scan.root.name)
-    for found in streamed(work, tasks, scan.num_workers):
+    for found in in_order(work, tasks, scan.num_workers, KEPT):
         with scan.db:
             for facts in found:
                 _take(scan.db, facts)
@@ -175,7 +148,7 @@ def read_pixels(scan: Scan, *, thumbnails: bool) -> int:
     )
     folder = scan.root.parent if scan.root.is_file() else scan.root
     look = partial(looks_of, salt=scan.salt, root=folder)
-    for found in streamed(look, tasks, scan.num_workers):
+    for found in in_order(look, tasks, scan.num_workers, KEPT):
         with scan.db:
             for number, row in found:
                 state.update_image(scan.db, number, row)
