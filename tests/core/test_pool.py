@@ -1,4 +1,4 @@
-"""Work in other processes: in order, few tasks at a time, and nobody stays when the one that started them is killed."""
+"""Work in other processes: in order, few tasks at a time, and no worker outlives the one that started it."""
 
 import os
 import signal
