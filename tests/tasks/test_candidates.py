@@ -99,11 +99,13 @@ def test_every_candidate_has_a_score_and_the_auroc_is_over_all_of_them(cached):
     scans = [config.scan(volume, task.predict(volume)) for volume in cache]
     found = config.scorer(scans)(np.arange(2))
     assert (found["auroc"], found["n/candidates"], found["n/findings"]) == (1, 10, 3)
+    assert [len(scan.truth) for scan in scans] == [len(places) for places in PLACES]
     assert config.row(scans[1]) == pytest.approx(
         {"auroc": 1, "candidates": 4, "findings": 1, "surest_without": 0.52, "least_sure_finding": 0.881},
         abs=0.02,
     )
     assert [Scan.from_numbers(scan.numbers()).numbers() for scan in scans] == [s.numbers() for s in scans]
+    assert config.mistakes(scans[1]) == pytest.approx(0.52 - 0.881, abs=0.02)
     mirrored = task.predict(cache[0], mirrored=(0, 2))
     np.testing.assert_array_equal(mirrored.score, task.predict(cache[0]).score)
     model = Model(task=task, card={}, device=torch.device("cpu"), others=(task,))

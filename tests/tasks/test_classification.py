@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from foveate.core.tasks import Answered as Judged
 from foveate.core.types import FoveateError, LabelFacts, Progress
 from foveate.nets.encoders.resnet import ResNetConfig
 from foveate.nets.pyramid import DecoderConfig, build_pyramid
@@ -146,6 +147,47 @@ def test_validation_is_scikit_learns_without_what_is_missing():
     assert found["auroc/x"] == pytest.approx(roc_auc_score([0, 1, 1], shares[[0, 1, 3], 0]), abs=1e-6)
     assert math.isnan(found["auroc/y"])
     assert set(found) == {"score", "auroc", "auroc/x", "auroc/y"}
+
+
+def test_numbers_are_scored_by_their_error_in_spreads_of_the_training_labels():
+    model = told("regression", age=(0, 20), dose=(0, 2))  # spreads of 10 and 1
+    cases = [Answered([10.0, 1.0], age=30.0, dose=math.nan), Answered([5.0, 1.5], age=5.0, dose=1.0)]
+    found = model.validate(cases)
+    assert (found["mae/age"], found["mae/dose"], found["mae"]) == pytest.approx((10, 0.5, 20.5 / 3))
+    assert found["score"] == pytest.approx(-(2 + 0 + 0.5) / 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "mistakes", "said"),
+    [
+        (
+            "multiclass",
+            {"kind": ("a", "b", "c")},
+            [0.8, -1, 0.3],
+            ["true: a\nanswered c (0.70)", "true: unknown\nanswered a (0.50)", "true: c\nanswered c (0.70)"],
+        ),
+        (
+            "multilabel",
+            {"x": (0, 1), "y": (0, 1), "z": (0, 1)},
+            [0.7, 0.5, 0.9],
+            [
+                "x: 0.20 for 0\ny: 0.10 for 0\nz: 0.70 for 0",
+                None,
+                "x: 0.20 for 0\ny: 0.10 for 1\nz: 0.70 for 1",
+            ],
+        ),
+        ("regression", {"x": (0, 1), "y": (0, 1), "z": (0, 1)}, None, ["0.20 for 0\n0.10 for 0\n0.70 for 0"]),
+    ],
+)
+def test_the_worst_answers_and_what_stands_below_their_pictures(kind, columns, mistakes, said):
+    model = told(kind, **columns)
+    answers = np.array([[0.2, 0.1, 0.7], [0.5, 0.4, 0.1], [0.2, 0.1, 0.7]])
+    several = np.array([[0.0, 0, 0], [0, math.nan, math.nan], [0, 1, 1]])
+    labels = np.array([[0.0], [math.nan], [2.0]]) if kind == "multiclass" else several
+    if mistakes:
+        assert model.mistakes(Judged(answers, labels)).tolist() == pytest.approx(mistakes)
+    for answer, label, words in zip(answers, labels, said, strict=False):
+        assert words is None or model.caption(answer, label) == words
 
 
 def test_none_is_a_class_and_blanks_are_not():

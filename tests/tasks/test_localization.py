@@ -225,3 +225,10 @@ def test_training_selects_by_the_distance_of_walls():
     task = built(3, (8, 8, 8))
     near, far = (scan([(0, 10, 0)], [(a, a + 10, 0)]).numbers() for a in (1, 4))
     assert task.metrics([near])["score"] > task.metrics([far])["score"]
+
+
+def test_an_organ_in_two_parts_has_one_box():
+    labels = np.zeros((9, 9), int)
+    labels[1, 1] = labels[6, 7] = 3
+    found = built(2, (8, 8)).config.boxes_of(labels, [0, 3])
+    assert found.centre.tolist() == [[3.5, 4.0]]

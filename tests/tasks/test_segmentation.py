@@ -208,3 +208,16 @@ def test_ignored_values_below_zero_count_nowhere():
     truth = model.eval().outlines(Case(np.zeros((1, *labels.shape), np.float32), labels))["truth"]
     assert not truth[:, :3].any()
     assert truth[:, 3:].sum() == (labels > 0).sum()
+
+
+def test_voxels_of_weight_0_count_nowhere_and_of_weight_1_as_without_weights():
+    model, labels = task(classes=("a=1", "b=2")), batch(2)["regions"]["labels/image"][:, 0]
+    logits = torch.randn(2, 3, 64, 64)
+    plain = model.losses(logits, labels)
+    assert torch.equal(torch.stack(model.losses(logits, labels, torch.ones(2, 64, 64))), torch.stack(plain))
+    weight = torch.ones(2, 64, 64)
+    weight[:, 20:] = 0
+    found = torch.stack(model.losses(logits, labels, weight))
+    logits[:, :, 20:] = -logits[:, :, 20:]
+    assert torch.allclose(torch.stack(model.losses(logits, labels, weight)), found)
+    assert not torch.allclose(found, torch.stack(plain))

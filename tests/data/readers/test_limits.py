@@ -127,3 +127,13 @@ def test_numbers_as_text_have_no_order_of_bytes(tmp_path):
     for encoding in ("raw", "hex"):
         with pytest.raises(UnreadableImageError, match="endian must be"):
             read_volume(nrrd(tmp_path / "b.nrrd", STORED, encoding=encoding, endian=None))
+
+
+def test_bytes_of_a_subsampled_tiff_are_those_of_its_whole_blocks():
+    """5 x 3 pixels in blocks of 2 x 2: six blocks of four grey values and two of colour each."""
+    fields = {tiff.WIDTH: (5,), tiff.HEIGHT: (3,), tiff.ROWS: (3,), tiff.BITS: (8, 8, 8), tiff.SAMPLES: (3,)}
+    fields |= {tiff.PHOTOMETRIC: (tiff.YCBCR,), tiff.SUBSAMPLING: (2, 2), tiff.STRIPS: (100,)}
+    (found,) = tiff.segments_of(tiff.Directory({**fields, tiff.STRIP_SIZES: (36,)}, 8, 90), 136)
+    assert repr(found.unpacked) == "(36, 36)"
+    with pytest.raises(RefusalError, match="35 bytes stands where its header promises 36"):
+        tiff.segments_of(tiff.Directory({**fields, tiff.STRIP_SIZES: (35,)}, 8, 90), 136)
