@@ -43,7 +43,7 @@ FINETUNE = (
 )
 WORDS = {  # in the order in which they need each other; each writes OUT/NAME
     "scan": "scan DATA --num_workers 2",
-    "split": "split DATA",
+    "split": "split DATA/images",
     "prepare": "prepare --data DATA/images --num_workers 2",
     "pretrain": f"pretrain --data DATA/images {PRETRAIN}",
     "finetune": f"finetune --data DATA {FINETUNE}",
