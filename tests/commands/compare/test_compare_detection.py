@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from tests.commands.compare.test_compare import NAMES, PARTS, cells, grid, resolve, write
+from tests.commands.compare.test_compare_localization import save
 from tests.scoring.test_froc import slow_froc, slow_sensitivity
 
 from foveate.commands.compare import run as compare
@@ -21,10 +21,7 @@ def draw(folder, name, number):
         low, side = rng.integers(0, 6, 2) + np.array([x, 8]), rng.integers(5, 9)
         square = tuple(slice(a, a + side) for a in low)
         image[square], label[square] = 200, 1
-    picture = PICTURES[name]
-    for place, array in ((picture, image), (picture.replace("images", "labels"), label)):
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array.astype(np.uint8)).save(folder / place)
+    save(folder, PICTURES[name], image, label)
 
 
 def slow_cpm(cases):

@@ -19,6 +19,11 @@ def draw(folder, name, number):
             low = rng.integers(0, 4, 2) + np.array([x, 8])
             organ = tuple(slice(a, a + side) for a, side in zip(low, rng.integers(6, 10, 2), strict=True))
             image[organ], label[organ] = 100 * value, value
+    save(folder, name, image, label)
+
+
+def save(folder, name, image, label):
+    """A picture and its label map, where a folder has them."""
     for place, array in ((name, image), (name.replace("images", "labels"), label)):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array.astype(np.uint8)).save(folder / place)

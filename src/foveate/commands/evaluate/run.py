@@ -72,8 +72,8 @@ def evaluate(config: EvaluateConfig) -> bool:
     folded = len(runs) > 1 and config.part in ("auto", "val")
     named: list[list[str]] = [[run] for run in runs] if folded else [runs]
     models = [open_model(some, config.accelerator, config.precision) for some in named]
-    of_table: Sequence[Kind] = ["table"] if config.predictions else []
-    refuse_unfit(config, EvaluateConfig(), of_table or [kind_of(model.task) for model in models])
+    kinds: list[Kind] = ["table"] if config.predictions else [kind_of(model.task) for model in models]
+    refuse_unfit(config, EvaluateConfig(), kinds)
     with memory_explained(models[0].device, "while the images were evaluated"):
         cohort = out_of_fold(config, runs, models) if folded else load_cohort(config, runs, models[0])
         return evaluated(config, runs, models, cohort)
